@@ -1,0 +1,85 @@
+"""`python -m analysis [figure5 ...]`: draws what has runs, into reports/."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from analysis.artefacts import ARTEFACTS, Artefact
+from simclr_ablate.schema import nearest
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Writes the artefacts asked for and prints their files. Returns the exit status."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    for name in options.artefacts:
+        if name not in ARTEFACTS:
+            parser.error(f"unknown artefact {name}{nearest(name, ARTEFACTS)}")
+    chosen = [ARTEFACTS[name] for name in dict.fromkeys(options.artefacts or ARTEFACTS)]
+    runs = _load(options.store)
+    without = [
+        artefact for artefact in chosen if runs is None or not _write(artefact, runs, options.out)
+    ]
+    if options.artefacts or without == chosen:
+        for artefact in without:
+            print(f"{artefact.name}: no finished runs in {options.store}.", file=sys.stderr)
+            print(f"Make them with: {artefact.command}", file=sys.stderr)
+        return 1 if without else 0
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    known = "\n".join(f"  {a.name:<10} {a.title} (sweep={a.sweep})" for a in ARTEFACTS.values())
+    parser = argparse.ArgumentParser(
+        prog="python -m analysis",
+        description="Tables and figures from the runs of a store, beside the SimCLR paper's.",
+        epilog=f"artefacts:\n{known}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "artefacts", nargs="*", metavar="ARTEFACT", help="see below; default: all that have runs"
+    )
+    parser.add_argument(
+        "--store",
+        type=Path,
+        default=Path("runs"),
+        metavar="DIR",
+        help="the run store (default: runs)",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("reports"),
+        metavar="DIR",
+        help="where to write (default: reports)",
+    )
+    return parser
+
+
+def _load(store: Path) -> "pd.DataFrame | None":
+    if not store.is_dir():
+        print(f"The store {store} does not exist.", file=sys.stderr)
+        return None
+    # Here, so that --help does not wait for pandas.
+    import analysis
+
+    return analysis.load(store)
+
+
+def _write(artefact: Artefact, runs: "pd.DataFrame", out: Path) -> bool:
+    """Writes and prints every report of `artefact`; False where there is none."""
+    from analysis.report import write
+
+    reports = artefact.module().reports(runs)
+    for report in reports:
+        print(report.title, *report.summary, sep="\n  ")
+        print(*write(report, out), sep="\n")
+    return bool(reports)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

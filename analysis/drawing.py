@@ -1,0 +1,212 @@
+"""Pictures: one style, heat maps, and files whose bytes depend on the numbers alone.
+
+Figures are made without pyplot, so that nothing global changes: no backend is chosen, and no
+rcParams stay behind.
+"""
+
+import contextlib
+import math
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib.style
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from analysis.typesetting import MISSING, number
+from simclr_ablate.files import write_atomically
+
+DPI = 200
+COLORS = "YlGnBu"
+"""Pale to dark: orders values for any colour vision, and in grey."""
+SMALL = 7.8
+"""Font size of labels and captions, points."""
+
+# Inches.
+CELL_WIDTH, CELL_HEIGHT = 0.455, 0.42
+LEFT, RIGHT, TOP, BELOW = 0.82, 0.13, 0.38, 1.0
+LINE_HEIGHT = 0.165
+CHARACTERS_PER_INCH = 17
+
+INK = "#222222"
+FAINT = "#666666"
+STYLE: dict[str, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 8.5,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "hatch.linewidth": 0.6,
+    "pdf.fonttype": 42,
+}
+GAP = 0.25
+"""Between a heat map and the columns set apart from it, in cells."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A percentage (NaN: missing), a small line below it, and whether its corner is marked."""
+
+    value: float
+    note: str = ""
+    marked: bool = False
+
+
+@dataclass(frozen=True)
+class HeatMap:
+    """What one heat map shows. The last `apart` columns stand a little apart.
+
+    `reference` is a named value that is marked on the colour scale.
+    """
+
+    title: str
+    row_title: str
+    column_title: str
+    rows: Sequence[str]
+    columns: Sequence[str]
+    cells: Sequence[Sequence[Cell]]
+    apart: int = 0
+    reference: tuple[str, float] | None = None
+
+    def left_edge(self, column: int) -> float:
+        return column + (GAP if column >= len(self.columns) - self.apart else 0)
+
+    @property
+    def width(self) -> float:
+        return self.left_edge(len(self.columns) - 1) + 1
+
+    def limits(self) -> tuple[float, float]:
+        """The smallest and the largest value shown, a little apart at least."""
+        values = [cell.value for row in self.cells for cell in row if not math.isnan(cell.value)]
+        if self.reference is not None:
+            values.append(self.reference[1])
+        low, high = min(values, default=0.0), max(values, default=100.0)
+        return low, high if high > low else low + 1
+
+    def position(self, value: float) -> float:
+        """Where `value` lies between the limits, from 0 to 1."""
+        low, high = self.limits()
+        return (value - low) / (high - low)
+
+
+@contextlib.contextmanager
+def style() -> Iterator[None]:
+    """The project's look inside, whatever the user's matplotlibrc says; as it was outside."""
+    with matplotlib.style.context(STYLE, after_reset=True):
+        yield
+
+
+def ink_on(color: Sequence[float]) -> str:
+    """Black or white, whichever stands out more from `color` (RGB): at least 4.5:1 (WCAG AA)."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in color[:3]]
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return "#000000" if (luminance + 0.05) / 0.05 >= 1.05 / (luminance + 0.05) else "#ffffff"
+
+
+def heat_maps(maps: Sequence[HeatMap], caption: str) -> Figure:
+    """Heat maps side by side, each on its own colour scale, above a caption of a few lines.
+
+    Made to be shown about 900 pixels wide with two maps of eight columns.
+    """
+    widths = [LEFT + CELL_WIDTH * heat_map.width + RIGHT for heat_map in maps]
+    characters = round(CHARACTERS_PER_INCH * sum(widths))
+    lines = [line for part in caption.splitlines() for line in textwrap.wrap(part, characters)]
+    caption_height = LINE_HEIGHT * len(lines) + 0.1
+    body = CELL_HEIGHT * max(len(heat_map.rows) for heat_map in maps)
+    figure = Figure((sum(widths), TOP + body + BELOW + caption_height), dpi=DPI, facecolor="white")
+    FigureCanvasAgg(figure)
+    for place, heat_map in enumerate(maps):
+        left = sum(widths[:place]) + LEFT
+        bottom = caption_height + BELOW + body - CELL_HEIGHT * len(heat_map.rows)
+        cells = CELL_WIDTH * heat_map.width, CELL_HEIGHT * len(heat_map.rows)
+        draw_heat_map(_add_axes(figure, left, bottom, *cells), heat_map)
+        scale_width = CELL_WIDTH * (len(heat_map.columns) - heat_map.apart)
+        draw_scale(_add_axes(figure, left, bottom - 0.66, scale_width, 0.09), heat_map)
+    width, height = figure.get_size_inches()
+    x, y, text = 0.15 / width, caption_height / height, "\n".join(lines)
+    figure.text(x, y, text, va="top", fontsize=SMALL, linespacing=1.45)
+    return figure
+
+
+def draw_heat_map(axes: Axes, heat_map: HeatMap) -> None:
+    """Cells, labels and title of one heat map."""
+    for y, row in enumerate(heat_map.cells):
+        for column, cell in enumerate(row):
+            place = heat_map.left_edge(column), y
+            if math.isnan(cell.value):
+                _draw_missing(axes, *place)
+            else:
+                _draw_cell(axes, *place, cell, colormaps[COLORS](heat_map.position(cell.value)))
+    axes.set(xlim=(0, heat_map.width), ylim=(len(heat_map.rows), 0))
+    centres = [heat_map.left_edge(column) + 0.5 for column in range(len(heat_map.columns))]
+    axes.set_xticks(centres, heat_map.columns, fontsize=SMALL)
+    axes.set_yticks([y + 0.5 for y in range(len(heat_map.rows))], heat_map.rows, fontsize=SMALL)
+    axes.tick_params(length=0, pad=3)
+    axes.spines[:].set_visible(False)
+    axes.set_ylabel(heat_map.row_title, labelpad=4)
+    middle = (len(heat_map.columns) - heat_map.apart) / 2
+    axes.set_xlabel(heat_map.column_title, x=middle / heat_map.width, labelpad=3)
+    axes.set_title(heat_map.title, loc="left", pad=7, fontsize=10, fontweight="bold")
+
+
+def draw_scale(axes: Axes, heat_map: HeatMap) -> None:
+    """The colour scale of one heat map, with its reference."""
+    colors = ScalarMappable(Normalize(*heat_map.limits()), COLORS)
+    bar = axes.figure.colorbar(colors, cax=axes, orientation="horizontal", drawedges=False)
+    bar.outline.set_visible(False)
+    axes.tick_params(length=2, width=0.5, pad=2, labelsize=7, colors=FAINT)
+    axes.locator_params(axis="x", nbins=6, integer=True)
+    if heat_map.reference is not None:
+        name, value = heat_map.reference
+        axes.axvline(value, -0.4, 1.4, color=INK, linewidth=1.4, clip_on=False)
+        side = "left" if heat_map.position(value) < 0.5 else "right"
+        look: dict[str, Any] = {"fontsize": 7, "color": FAINT, "ha": side}
+        axes.text(value, 1.7, name, transform=axes.get_xaxis_transform(), **look)
+
+
+def save(figure: Figure, path: Path) -> list[Path]:
+    """Writes `path`.png and `path`.pdf, without the dates in which equal pictures would differ."""
+    png, pdf = path.with_name(f"{path.name}.png"), path.with_name(f"{path.name}.pdf")
+    with style():
+        write_atomically(
+            png, lambda file: figure.savefig(file, format="png", metadata={"Software": None})
+        )
+        undated = {"CreationDate": None, "Creator": None, "Producer": None}
+        write_atomically(pdf, lambda file: figure.savefig(file, format="pdf", metadata=undated))
+    return [png, pdf]
+
+
+def _draw_cell(axes: Axes, x: float, y: float, cell: Cell, color: Sequence[float]) -> None:
+    axes.add_patch(Rectangle((x, y), 1, 1, facecolor=color, edgecolor="white", linewidth=1))
+    look: dict[str, Any] = {"ha": "center", "va": "center", "color": ink_on(color)}
+    middle = y + (0.42 if cell.note else 0.52)
+    axes.text(x + 0.5, middle, number(cell.value), fontsize=9, **look)
+    if cell.note:
+        axes.text(x + 0.5, y + 0.77, cell.note, fontsize=6.5, **look)
+    if cell.marked:
+        axes.plot(x + 0.89, y + 0.13, "o", ms=3.2, mfc="none", mec=ink_on(color), mew=0.7)
+
+
+def _draw_missing(axes: Axes, x: float, y: float) -> None:
+    axes.add_patch(Rectangle((x, y), 1, 1, facecolor="#f4f4f4", edgecolor="white", linewidth=1))
+    hatched = Rectangle((x + 0.02, y + 0.02), 0.96, 0.96, fill=False, edgecolor="#c8c8c8")
+    hatched.set(hatch="/////", linewidth=0)
+    axes.add_patch(hatched)
+    axes.text(x + 0.5, y + 0.5, MISSING, ha="center", va="center", color=FAINT)
+
+
+def _add_axes(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
+    """Axes at a place given in inches."""
+    total_width, total_height = figure.get_size_inches()
+    return figure.add_axes(
+        (left / total_width, bottom / total_height, width / total_width, height / total_height)
+    )

@@ -1,0 +1,32 @@
+"""The numbers that the paper prints (Chen et al., ICML 2020, arXiv 2002.05709v3).
+
+Each entry of `paper_numbers.json` says how sure its numbers are: `verified` (printed),
+`read-off-figure` (measured, with its precision) or `inferred`. `null` is what the paper does not
+publish; it is never filled in.
+"""
+
+import functools
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from simclr_ablate.schema import nearest
+
+
+@functools.cache
+def entries() -> dict[str, Any]:
+    """Every table and figure, by key."""
+    path = Path(__file__).with_name("paper_numbers.json")
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
+
+
+def table(key: str) -> pd.DataFrame:
+    """A table or figure with labelled rows and columns, NaN where not published; or KeyError."""
+    known = entries()
+    if key not in known:
+        raise KeyError(f"the paper has no {key!r}{nearest(key, known)}")
+    entry = known[key]
+    return pd.DataFrame(entry["values"], index=entry["rows"], columns=entry["columns"], dtype=float)

@@ -1,0 +1,67 @@
+"""What an artefact comes to in one setting, and its files."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from analysis import drawing
+from analysis.typesetting import Table, escape_markdown, latex_tables, markdown_table
+from simclr_ablate.files import write_atomically
+
+
+@dataclass(frozen=True)
+class Report:
+    """One artefact in one setting.
+
+    name: of its files, without ending. caption, notes, alt: plain text. command: makes its runs.
+    data: the numbers at full precision. summary: the lines that are printed.
+    """
+
+    name: str
+    title: str
+    caption: str
+    notes: Sequence[str]
+    command: str
+    alt: str
+    figure: Figure
+    tables: Sequence[Table]
+    data: pd.DataFrame
+    summary: Sequence[str]
+
+
+def write(report: Report, out: Path) -> list[Path]:
+    """Writes the report as PNG, PDF, CSV, Markdown and LaTeX under `out`; returns the files."""
+    out.mkdir(parents=True, exist_ok=True)
+    texts = {
+        "csv": report.data.to_csv(index=False, lineterminator="\n"),
+        "md": _markdown(report),
+        "tex": latex_tables(report.tables, report.caption, report.name),
+    }
+    paths = drawing.save(report.figure, out / report.name)
+    for ending, text in texts.items():
+        path = out / f"{report.name}.{ending}"
+        write_atomically(path, partial(_write_text, text))
+        paths.append(path)
+    return paths
+
+
+def _write_text(text: str, file: BinaryIO) -> None:
+    file.write(text.encode())
+
+
+def _markdown(report: Report) -> str:
+    blocks = [
+        f"# {escape_markdown(report.title)}\n",
+        f"![{escape_markdown(report.alt)}]({report.name}.png)\n",
+        f"{escape_markdown(report.caption)}\n",
+        *(f"## {escape_markdown(t.title)}\n\n{markdown_table(t)}" for t in report.tables),
+    ]
+    if report.notes:
+        blocks.append("".join(f"- {escape_markdown(note)}\n" for note in report.notes))
+    blocks.append(f"Made by `{report.command}` and `python -m analysis`.\n")
+    return "\n".join(blocks)

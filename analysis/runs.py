@@ -1,0 +1,71 @@
+"""The run store as a pandas DataFrame. `analysis.load` documents the columns."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from simclr_ablate.schema import keys
+from simclr_ablate.store import Run, Store
+
+METRICS = ("top1", "top5", "validation_top1", "knn_top1", "test_images")
+PRETRAINING = ("loss", "accuracy", "entropy", "seconds")
+
+_DTYPES = {"int or null": "Int64", "bool or null": "boolean"}
+
+
+def load(store: str | Path) -> pd.DataFrame:
+    """See `analysis.load`."""
+    root = Path(store)
+    if not root.is_dir():
+        raise FileNotFoundError(
+            f"store must be a folder of runs, got {store}, which does not exist"
+        )
+    rows = [row for run in Store(root).runs() for row in _rows(run)]
+    frame = pd.DataFrame(rows)
+    frame = frame.reindex(columns=[*columns(), *frame.columns.difference(columns(), sort=False)])
+    # pandas would turn integers with gaps into floats, and 50000 images into 50000.0.
+    return frame.astype(
+        {key.name: _DTYPES[key.type] for key in keys() if key.type in _DTYPES}
+        | dict.fromkeys((*METRICS, *(f"pretraining.{name}" for name in PRETRAINING)), float)
+    )
+
+
+def columns() -> list[str]:
+    """The columns that are always there, in their order."""
+    return [
+        *("run_id", "state", "evaluation"),
+        *(key.name for key in keys()),
+        *METRICS,
+        *(f"pretraining.{name}" for name in PRETRAINING),
+    ]
+
+
+def _rows(run: Run) -> Iterator[dict[str, Any]]:
+    try:
+        evaluations = run.evaluations()
+        row = {
+            "run_id": run.run_id,
+            "state": "complete" if evaluations else run.state(),
+            "evaluation": None,
+            **_flatten(run.config()),
+            **_flatten(run.pretraining(), "pretraining."),
+        }
+    except ValueError as error:
+        raise ValueError(f"{run.path} holds a file that cannot be read: {error}") from error
+    for key, content in evaluations.items():
+        config = _flatten(content["config"], "evaluation.")
+        yield {**row, "evaluation": key, **config, **content["metrics"]}
+    if not evaluations:
+        yield row
+
+
+def _flatten(nested: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in nested.items():
+        if isinstance(value, Mapping):
+            flat |= _flatten(value, f"{path}{name}.")
+        else:
+            flat[path + name] = value
+    return flat

@@ -1,0 +1,173 @@
+"""Means over seeds, differences and rank correlations, each with its 95% interval. NumPy only."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+CONFIDENCE = 0.95
+RESAMPLES = 10_000
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over seeds; `half` is half the width of its 95% interval, NaN with one seed."""
+
+    mean: float
+    half: float
+    seeds: int
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """A rank correlation over `pairs` pairs with its 95% interval; NaN where it is not defined."""
+
+    rho: float
+    low: float
+    high: float
+    pairs: int
+
+
+@dataclass(frozen=True)
+class Accuracies:
+    """One accuracy in percent per seed, all on the same `images` test images (NaN: unknown).
+
+    `run_ids` names the runs that they come from.
+    """
+
+    by_seed: Mapping[int, float]
+    images: float
+    run_ids: tuple[str, ...] = ()
+
+    @property
+    def values(self) -> list[float]:
+        return list(self.by_seed.values())
+
+    def estimate(self) -> Estimate:
+        return mean_interval(self.values)
+
+    def error(self) -> tuple[float, float]:
+        """The variance of the mean and its degrees of freedom.
+
+        With several seeds, from their scatter; with one, the binomial variance p (1 - p) / n of an
+        accuracy on n images, which leaves out how much another seed would differ.
+        """
+        count = len(self.values)
+        if count > 1:
+            return float(np.var(self.values, ddof=1)) / count, count - 1
+        (accuracy,) = self.values
+        return accuracy * (100 - accuracy) / self.images, math.inf
+
+
+def mean_interval(values: ArrayLike) -> Estimate:
+    """Mean and 95% interval of Student's t over independent seeds."""
+    sample = np.asarray(values, dtype=float)
+    if len(sample) < 2:
+        return Estimate(float(sample.mean()), math.nan, len(sample))
+    error = float(sample.std(ddof=1)) / math.sqrt(len(sample))
+    half = t_quantile(0.5 + CONFIDENCE / 2, len(sample) - 1) * error
+    return Estimate(float(sample.mean()), half, len(sample))
+
+
+def margin(sample: Accuracies, reference: Accuracies) -> float:
+    """How far two means must lie apart to differ at the 95% level: Welch's two-sided t test.
+
+    Each side brings the variance and degrees of freedom of `Accuracies.error`. With one seed each,
+    this is the normal test of two proportions. It takes the two as independent, which for encoders
+    tested on the same images errs on the side of a larger margin. NaN where a side has one seed and
+    an unknown number of images.
+    """
+    variance, freedom = sample.error()
+    reference_variance, reference_freedom = reference.error()
+    total = variance + reference_variance
+    if total == 0 or math.isnan(total):
+        return total
+    spread = variance**2 / freedom + reference_variance**2 / reference_freedom
+    welch = total**2 / spread if spread else math.inf
+    return t_quantile(0.5 + CONFIDENCE / 2, welch) * math.sqrt(total)
+
+
+def t_quantile(probability: float, freedom: float) -> float:
+    """Student's t quantile for `probability` in [0.5, 1), by bisection of the distribution.
+
+    Fractional degrees of freedom, as Welch's test makes them, are rounded down: a wider interval.
+    """
+    if not 0.5 <= probability < 1 or freedom < 1:
+        raise ValueError(
+            f"probability must be in [0.5, 1) and freedom >= 1, got {probability} and {freedom}"
+        )
+    if freedom > 10_000:
+        return NormalDist().inv_cdf(probability)
+    whole = math.floor(freedom + 1e-9)
+    low, high = 0.0, 1.0
+    while _t_distribution(high, whole) < probability:
+        high *= 2
+    while high - low > 1e-12 * high:
+        middle = (low + high) / 2
+        if _t_distribution(middle, whole) < probability:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def _t_distribution(t: float, freedom: int) -> float:
+    """P(T <= t) by the finite series of Abramowitz and Stegun, 26.7.3 and 26.7.4."""
+    theta = math.atan(t / math.sqrt(freedom))
+    cosine = math.cos(theta)
+    odd = freedom % 2
+    term = cosine if odd else 1.0
+    total = term if freedom > 1 else 0.0
+    for k in range(2 + odd, freedom - 1, 2):
+        term *= (k - 1) / k * cosine**2
+        total += term
+    within = 2 / math.pi * (theta + math.sin(theta) * total) if odd else math.sin(theta) * total
+    return 0.5 + within / 2
+
+
+def spearman(first: ArrayLike, second: ArrayLike) -> Correlation:
+    """Spearman's rank correlation, ties sharing their mean rank, with a bootstrap interval.
+
+    Pairs with a missing side are left out. The interval holds the middle 95% of the correlations of
+    10,000 resamples of the pairs, drawn with a fixed seed. It treats the pairs as independent.
+    """
+    x, y = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
+    there = ~(np.isnan(x) | np.isnan(y))
+    x, y = x[there], y[there]
+    pairs = len(x)
+    if pairs < 2:
+        return Correlation(math.nan, math.nan, math.nan, pairs)
+    rho = float(weighted_spearman(x, y, np.ones((1, pairs)))[0])
+    counts = np.random.default_rng(0).multinomial(pairs, np.full(pairs, 1 / pairs), RESAMPLES)
+    resampled = weighted_spearman(x, y, counts)
+    resampled = resampled[~np.isnan(resampled)]
+    if pairs < 4 or not len(resampled):
+        return Correlation(rho, math.nan, math.nan, pairs)
+    tail = 50 * (1 - CONFIDENCE)
+    low, high = np.percentile(resampled, [tail, 100 - tail])
+    return Correlation(rho, float(low), float(high), pairs)
+
+
+def weighted_spearman(x: ArrayLike, y: ArrayLike, counts: ArrayLike) -> NDArray[np.float64]:
+    """Spearman's correlation of each of R samples in which pair i stands `counts[r, i]` times.
+
+    x, y: (n,); counts: (R, n). Returns (R,), NaN where x or y is constant in the sample.
+    """
+    weights = np.asarray(counts, dtype=float)
+    ranks_x, ranks_y = _ranks(np.asarray(x), weights), _ranks(np.asarray(y), weights)
+    covariance = (weights * ranks_x * ranks_y).sum(1)
+    scale = np.sqrt((weights * ranks_x**2).sum(1) * (weights * ranks_y**2).sum(1))
+    undefined = np.full(len(weights), np.nan)
+    rho = np.divide(covariance, scale, out=undefined, where=scale > 0)
+    return np.clip(rho, -1, 1)
+
+
+def _ranks(values: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Each value's mean rank in each sample, less the mean of all ranks, (n + 1) / 2."""
+    below = values[:, None] < values[None, :]
+    tied = values[:, None] == values[None, :]
+    ranks = weights @ (below + tied / 2) + 0.5
+    return ranks - (weights.sum(1, keepdims=True) + 1) / 2

@@ -1,0 +1,108 @@
+"""Tables as Markdown and as LaTeX (booktabs), from the same cells of plain text."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+MISSING = "–"
+MARK = "○"
+"""Stands after a number that is not clearly above the random encoder."""
+
+_MARKDOWN_SPECIAL = re.compile(r"([\\`*_\[\]<>|#~$])")
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "±": r"$\pm$",
+    "×": r"$\times$",
+    "≤": r"$\le$",
+    "≥": r"$\ge$",
+    "ρ": r"$\rho$",
+    "–": "--",
+    "’": "'",
+    MARK: r"$^{\circ}$",
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells of plain text, the first of a row its name; the last `apart` columns stand apart."""
+
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    apart: int = 0
+
+
+def number(value: float, half: float = float("nan"), marked: bool = False) -> str:
+    """A percentage: `52.1`, `52.1 ± 0.4`, `52.1 ○`, or a dash where it is missing (NaN)."""
+    if value != value:
+        return MISSING
+    return (
+        f"{value:.1f}" + (f" ± {half:.1f}" if half == half else "") + (f" {MARK}" if marked else "")
+    )
+
+
+def markdown_table(table: Table) -> str:
+    """A pipe table whose source is aligned, too."""
+    lines = [[escape_markdown(cell) for cell in row] for row in (table.header, *table.rows)]
+    widths = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    first, *others = [
+        [
+            cell.rjust(width) if place else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        for line in lines
+    ]
+    return "".join(f"| {' | '.join(row)} |\n" for row in (first, rule, *others))
+
+
+def latex_tables(tables: Sequence[Table], caption: str, label: str) -> str:
+    """A `table` float that holds `tables` under each other. Needs `\\usepackage{booktabs}`."""
+    blocks = "\n\n\\bigskip\n".join(_latex_tabular(table) for table in tables)
+    return (
+        "% Needs \\usepackage{booktabs}.\n"
+        "\\begin{table}\n\\centering\n\\footnotesize\n\\setlength{\\tabcolsep}{3pt}\n"
+        f"{blocks}\n"
+        f"\\caption{{{escape_latex(caption)}}}\n\\label{{tab:{label}}}\n"
+        "\\end{table}\n"
+    )
+
+
+def escape_markdown(text: str) -> str:
+    """`text` so that Markdown shows it as it is."""
+    return _MARKDOWN_SPECIAL.sub(r"\\\1", text.replace("\n", " "))
+
+
+def escape_latex(text: str) -> str:
+    """`text` so that LaTeX prints it as it is."""
+    return "".join(_LATEX.get(character, character) for character in text)
+
+
+def _latex_cell(text: str) -> str:
+    """Intervals are small, to fit a page. A mark takes no width, so that numbers stay aligned."""
+    plain = text.removesuffix(f" {MARK}")
+    value, sign, half = plain.partition(" ± ")
+    interval = f"\\,{{\\tiny{_LATEX['±']}{escape_latex(half)}}}" if sign else ""
+    mark = f"\\rlap{{{_LATEX[MARK]}}}" if plain != text else ""
+    return escape_latex(value) + interval + mark
+
+
+def _latex_tabular(table: Table) -> str:
+    numbers = len(table.header) - 1
+    gap = "@{\\hskip 1.2em}" if table.apart else ""
+    columns = "@{}l" + "r" * (numbers - table.apart) + gap + "r" * table.apart + "@{}"
+    header, *rows = [
+        " & ".join(map(_latex_cell, row)) + " \\\\" for row in (table.header, *table.rows)
+    ]
+    return (
+        f"\\textbf{{{escape_latex(table.title)}}}\\\\[0.5ex]\n"
+        f"\\begin{{tabular}}{{{columns}}}\n\\toprule\n{header}\n\\midrule\n"
+        + "\n".join(rows)
+        + "\n\\bottomrule\n\\end{tabular}"
+    )

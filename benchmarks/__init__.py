@@ -1,0 +1,1 @@
+"""Speed and memory beside the peers (lightly, kornia), as ratios measured in one run."""

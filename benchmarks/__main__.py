@@ -1,0 +1,28 @@
+"""`python -m benchmarks [views loss step run]`: each in a process of its own, one after the other, one thread."""
+
+import os
+import subprocess
+import sys
+
+BENCHMARKS = ("views", "loss", "step", "run")
+
+
+def main() -> int:
+    names = sys.argv[1:] or list(BENCHMARKS)
+    for name in names:
+        if name not in BENCHMARKS:
+            accepted = ", ".join(BENCHMARKS)
+            print(f"error: benchmark must be one of {accepted}, got {name}", file=sys.stderr)
+            return 2
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    for name in names:
+        command = [sys.executable, "-m", f"benchmarks.{name}"]
+        status = subprocess.run(command, env=environment, check=False).returncode
+        if status:
+            return status
+        print(flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,45 @@
+"""What the benchmarks share: interleaved timing, and peak memory of this process."""
+
+import resource
+import sys
+import time
+from collections.abc import Callable, Mapping
+
+TURN_SECONDS = 0.5
+
+
+def best_seconds(candidates: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Seconds per call of each candidate, in the best of its `rounds` turns.
+
+    The candidates take turns, so that what else the machine does befalls them alike. A turn is as
+    many calls as fill TURN_SECONDS: a single short call would be timed with the caches that the
+    candidate before it left behind.
+    """
+    calls = {}
+    for name, candidate in candidates.items():
+        candidate()  # loads what is loaded at the first call
+        calls[name] = max(1, round(TURN_SECONDS / _seconds(candidate, 1)))
+    best = dict.fromkeys(candidates, float("inf"))
+    for _ in range(rounds):
+        for name, candidate in candidates.items():
+            best[name] = min(best[name], _seconds(candidate, calls[name]) / calls[name])
+    return best
+
+
+def _seconds(candidate: Callable[[], object], calls: int) -> float:
+    begin = time.perf_counter()
+    for _ in range(calls):
+        candidate()
+    return time.perf_counter() - begin
+
+
+def peak_megabytes() -> float:
+    """The most memory that this process has had, MB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+
+
+def print_table(header: list[str], rows: list[list[str]]) -> None:
+    """A Markdown table."""
+    for cells in [header, ["---"] * len(header), *rows]:
+        print("| " + " | ".join(cells) + " |", flush=True)

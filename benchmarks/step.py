@@ -1,0 +1,80 @@
+"""A training step of the laptop scale, everything included, beside its bare encoder and head, one core."""
+
+import contextlib
+import functools
+from collections.abc import Callable
+
+import torch
+
+from benchmarks.laptop import default_experiment, ready_images
+from benchmarks.measure import best_seconds, print_table
+from simclr_ablate.experiment import build_models, build_policy, memory_format
+from simclr_ablate.launch.worker import keep_freed_memory
+from simclr_ablate.losses.nt_xent import nt_xent
+from simclr_ablate.schema import Experiment
+from simclr_ablate.training.contrastive import ContrastivePretraining, Training
+
+STEPS = 85
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    experiment = default_experiment()
+    best = best_seconds({"bare": bare(experiment), "whole": whole(experiment)}, rounds=5)
+    pairs = experiment.optimizer.batch_size * STEPS
+    rows = [
+        ["encoder and head, forward and backward", f"{pairs / best['bare']:,.0f}", "100 %"],
+        [
+            "whole step: views, loss and optimiser too",
+            f"{pairs / best['whole']:,.0f}",
+            f"{100 * best['bare'] / best['whole']:.0f} %",
+        ],
+    ]
+    print_table(["laptop scale", "pairs/s", "of the bare step"], rows)
+
+
+def bare(experiment: Experiment) -> Callable[[], None]:
+    """Forward and backward of encoder and head on a batch that is ready."""
+    encoder, head = build_models(experiment, torch.device("cpu"))
+    size = experiment.data.size
+    views = torch.rand(2 * experiment.optimizer.batch_size, 3, size, size)
+    views = views.contiguous(memory_format=memory_format(experiment))
+
+    def steps() -> None:
+        for _ in range(STEPS):
+            head(encoder(views)).square().mean().backward()
+
+    return steps
+
+
+def whole(experiment: Experiment) -> Callable[[], None]:
+    """The steps of a run, as its own loop takes them."""
+
+    class EnoughError(Exception):
+        pass
+
+    device = torch.device("cpu")
+    encoder, head = build_models(experiment, device)
+    loss = functools.partial(nt_xent, temperature=experiment.loss.temperature)
+    policy = build_policy(experiment.views, experiment.data)
+    images = ready_images()
+    parts = Training(
+        experiment, images, policy, encoder, head, loss, memory_format(experiment), device
+    )
+
+    def steps() -> None:
+        loop = ContrastivePretraining(parts)
+
+        def stop(loop: ContrastivePretraining) -> None:
+            if loop.step == STEPS:
+                raise EnoughError
+
+        with contextlib.suppress(EnoughError):
+            loop.run(stop)
+
+    return steps
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Batched random views: operations with parameters per image, and the policies made of them."""

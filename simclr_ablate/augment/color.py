@@ -1,0 +1,195 @@
+"""Operations on colour, equal to torchvision's where it has them.
+
+Images are (N, 3, H, W), float in [0, 1]; parameters are (N,), one per image. Contrast and
+saturation follow torchvision: they blend with the mean grey and with the grey image. TensorFlow's,
+which the paper's code calls, scale about each channel's own mean, and in HSV.
+"""
+
+import itertools
+
+import torch
+from torch import Tensor
+
+from simclr_ablate.augment.batching import change_kinds, per_image
+
+LUMA = (0.2989, 0.587, 0.114)
+"""Shares of red, green and blue in the grey of a pixel, as in torchvision."""
+
+JITTER_ORDERS = tuple(itertools.permutations(("brightness", "contrast", "saturation", "hue")))
+"""The 24 orders of the four parts of colour jitter; parameter `order` counts in it."""
+
+_TONES = ("brightness", "contrast", "saturation")
+# (24,): where hue stands in each order. (24, 3): the others, by their place in _TONES.
+_HUE_PLACES = torch.tensor([order.index("hue") for order in JITTER_ORDERS])
+_TONE_ORDERS = torch.tensor(
+    [[_TONES.index(part) for part in order if part != "hue"] for order in JITTER_ORDERS]
+)
+
+# Brightness, contrast and saturation by an amount f are all a x + b grey(x) + c mean(grey(x)) + d,
+# clipped. The constant parts of (a, b, c, d) for each of _TONES, and what f adds to them. With b
+# and c for `_greys` in place of the grey:
+_ADDITIVE_TONES = torch.tensor(
+    [
+        [[1, 0, 0, 0], [0, 0, 1, 0], [0, 1, 0, 0]],
+        [[0, 0, 0, 1], [1, 0, -1, 0], [1, -1, 0, 0]],
+    ],
+    dtype=torch.float32,
+)
+_ADDITIVE_TONES *= torch.tensor([1, LUMA[0], LUMA[0], 1])
+_MULTIPLICATIVE_TONES = _ADDITIVE_TONES.clone()
+_MULTIPLICATIVE_TONES[:, 0] = torch.tensor([[0, 0, 0, 0], [1, 0, 0, 0]])
+
+_HUE_CENTERS = torch.tensor((3 / 6, 2 / 6, 4 / 6)).view(3, 1, 1)
+_TINY = torch.finfo(torch.float32).tiny
+
+
+def add_brightness(images: Tensor, delta: Tensor) -> Tensor:
+    """`images + delta`, clipped: brightness in the paper's code (v1)."""
+    return (images + per_image(delta, images)).clamp_(0, 1)
+
+
+def scale_brightness(images: Tensor, factor: Tensor) -> Tensor:
+    """`images * factor`, clipped: brightness in torchvision and in the head of the paper's code."""
+    return (images * per_image(factor, images)).clamp_(0, 1)
+
+
+def adjust_contrast(images: Tensor, factor: Tensor) -> Tensor:
+    """Away from (factor > 1) or towards (< 1) the image's mean grey, clipped."""
+    factor = per_image(factor, images)
+    mean = _grey(images).mean((2, 3), keepdim=True)
+    return (images * factor).add_(mean * (1 - factor)).clamp_(0, 1)
+
+
+def adjust_saturation(images: Tensor, factor: Tensor) -> Tensor:
+    """Away from (factor > 1) or towards (< 1) the grey image, clipped."""
+    return torch.lerp(_grey(images), images, per_image(factor, images)).clamp_(0, 1)
+
+
+def to_grayscale(images: Tensor, out: Tensor | None = None) -> Tensor:
+    """The grey image, in three equal channels; in `out` where it is given (may be the images)."""
+    out = torch.empty_like(images) if out is None else out
+    return out.copy_(_grey(images))
+
+
+def adjust_hue(images: Tensor, turns: Tensor) -> Tensor:
+    """The hue turned by `turns` in [-0.5, 0.5] of the colour circle; value and saturation stay."""
+    return _turn_hue(images, turns, out=torch.empty_like(images))
+
+
+def color_jitter(
+    images: Tensor,
+    brightness: Tensor,
+    contrast: Tensor,
+    saturation: Tensor,
+    hue: Tensor,
+    order: Tensor,
+    additive: bool = True,
+) -> Tensor:
+    """Brightness, contrast, saturation and hue in each image's own order, clipped after each.
+
+    brightness is `additive`, or else a factor; order: (N,) indices into JITTER_ORDERS.
+    """
+    tones, place = jitter_steps(brightness, contrast, saturation, order, additive)
+    return jitter_in_steps_(images.clone(), tones, hue, place)
+
+
+def jitter_steps(
+    brightness: Tensor, contrast: Tensor, saturation: Tensor, order: Tensor, additive: bool
+) -> tuple[Tensor, Tensor]:
+    """Colour jitter made ready for `jitter_in_steps_`.
+
+    Returns the coefficients of the three steps beside hue in their order, (N, 3, 4), and how many
+    of them come before hue, (N,).
+    """
+    tones = _TONE_ORDERS.to(order.device)[order]  # (N, 3)
+    amounts = torch.stack([brightness, contrast, saturation], 1).gather(1, tones).unsqueeze(2)
+    base, slope = (_ADDITIVE_TONES if additive else _MULTIPLICATIVE_TONES).to(order.device)
+    return base[tones] + slope[tones] * amounts, _HUE_PLACES.to(order.device)[order]
+
+
+def jitter_in_steps_(images: Tensor, tones: Tensor, hue: Tensor, place: Tensor) -> Tensor:
+    """Colour jitter as `jitter_steps` has it, in place; returns `images`.
+
+    Images differ in kind by hue's place alone.
+    """
+
+    def jitter(place: int, part: Tensor, rows: Tensor | slice) -> Tensor:
+        steps = tones[rows].to(images.device).unbind(1)
+        for step in steps[:place]:
+            _tone_(part, step)
+        _turn_hue(part, hue[rows], out=part)
+        for step in steps[place:]:
+            _tone_(part, step)
+        return part
+
+    return change_kinds(images, place, jitter)
+
+
+def solarize(images: Tensor, threshold: Tensor) -> Tensor:
+    """Pixels at or over `threshold` inverted."""
+    return torch.where(images >= per_image(threshold, images), 1 - images, images)
+
+
+def equalize(images: Tensor) -> Tensor:
+    """Each channel's histogram of 256 levels made flat, in the way of Pillow and torchvision."""
+    pixels = images.shape[2] * images.shape[3]
+    levels = (images * (256 - 1e-3)).to(torch.uint8).to(torch.int64).flatten(2)
+    counts = torch.zeros(*levels.shape[:2], 256, dtype=torch.int64, device=images.device)
+    counts.scatter_add_(2, levels, torch.ones_like(levels))
+    brightest = counts.gather(2, levels.amax(2, keepdim=True))
+    step = (pixels - brightest) // 255
+    before = counts.cumsum(2) - counts
+    table = ((before + step // 2) // step.clamp(min=1)).clamp_(0, 255)
+    table = torch.where(step > 0, table, torch.arange(256, device=images.device))
+    return table.gather(2, levels).view(images.shape).to(images.dtype).div_(255)
+
+
+def _grey(images: Tensor) -> Tensor:
+    """(N, 1, H, W)"""
+    return _greys(images).mul_(LUMA[0])
+
+
+def _greys(images: Tensor) -> Tensor:
+    """(N, 1, H, W): the grey over red's share, which is an operation quicker."""
+    red, green, blue = images.split(1, dim=1)
+    grey = torch.add(red, green, alpha=LUMA[1] / LUMA[0])
+    return grey.add_(blue, alpha=LUMA[2] / LUMA[0])
+
+
+def _tone_(images: Tensor, coefficients: Tensor) -> None:
+    """a image + b greys + c mean of greys + d, clipped, in place.
+
+    coefficients: (N, 4), the a, b, c and d of each image.
+    """
+    scale, grey_share, mean_share, offset = coefficients[..., None, None, None].unbind(1)
+    greys = _greys(images)
+    offset = torch.addcmul(offset, greys.mean((2, 3), keepdim=True), mean_share)
+    torch.addcmul(offset, greys, grey_share, out=greys)
+    torch.addcmul(greys, images, scale, out=images).clamp_(0, 1)
+
+
+def _turn_hue(images: Tensor, turns: Tensor, out: Tensor) -> Tensor:
+    """`adjust_hue` in `out` (which may be the images).
+
+    HSV's value is a pixel's greatest channel, and its saturation follows from that and the
+    channels' spread (chroma). Both stay, so the new channels lie between the old minimum and
+    maximum, at places that the new hue alone gives.
+    """
+    red, green, blue = images.unbind(1)
+    high, low = images.amax(1), images.amin(1)
+    chroma = high - low
+    # In sixths of a turn, |hue| is 1 + (green + blue - red - low) / chroma; its sign is that of
+    # green - blue.
+    hue = (green + blue).sub_(red).sub_(low)
+    hue.div_(chroma.clamp(min=_TINY)).add_(1).mul_(1 / 6).copysign_(green - blue)
+    hue.add_(turns.to(hue).view(-1, 1, 1) + 1).frac_()
+    # A channel's height over the minimum is a trapezoid of the hue's distance from 1/2 (red),
+    # 1/3 (green) or 2/3 (blue).
+    torch.sub(hue.unsqueeze(1), _HUE_CENTERS.to(hue), out=out)
+    red, green, blue = out.abs_().clamp_(1 / 6, 2 / 6).unbind(1)
+    # Red is 6 chroma (distance - 1/6) over the minimum, the others 6 chroma (2/6 - distance).
+    torch.addcmul(low.sub_(chroma), chroma, red, value=6, out=red)
+    high.add_(chroma)
+    for channel in (green, blue):
+        torch.addcmul(high, chroma, channel, value=-6, out=channel)
+    return out.clamp_(0, 1)  # of rounding only

@@ -1,0 +1,65 @@
+"""Filters and noise. Images are (N, C, H, W), float in [0, 1]; parameters (N,), one per image."""
+
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from simclr_ablate.augment.batching import per_image
+from simclr_ablate.augment.resampling import resample
+
+
+def blur_kernel_size(height: int, width: int) -> int:
+    """A tenth of the shorter side, made odd as in the paper's code (22 becomes 23), at least 3."""
+    return max(3, min(height, width) // 10 // 2 * 2 + 1)
+
+
+def gaussian_blur(
+    images: Tensor, sigma: Tensor, kernel_size: int, out: Tensor | None = None
+) -> Tensor:
+    """Gaussian blur of each image's own `sigma` (pixels), with reflected borders, as torchvision's.
+
+    kernel_size: odd, at most twice the shorter side less 1. out: for the result; may be the images.
+    """
+    radius = kernel_size // 2
+    taps = torch.arange(-radius, radius + 1, device=images.device, dtype=torch.float32)
+    weights = (-0.5 * (taps / sigma.to(images.device).view(-1, 1)).square()).exp()
+    weights /= weights.sum(1, keepdim=True)
+    rows = _band(weights, images.shape[2])
+    same = images.shape[2] == images.shape[3]
+    return resample(images, rows, rows if same else _band(weights, images.shape[3]), out)
+
+
+def sobel(images: Tensor) -> Tensor:
+    """The strength of the edges in every channel: the length of Sobel's gradient, clipped.
+
+    Between two flat halves, a step of 0.5 gives 1. Borders are reflected.
+    """
+    padded = F.pad(images, (1, 1, 1, 1), mode="reflect")
+    smooth_rows = (padded[:, :, :-2] + padded[:, :, 2:]).add_(padded[:, :, 1:-1], alpha=2)
+    horizontal = smooth_rows[..., 2:] - smooth_rows[..., :-2]
+    slope_rows = padded[:, :, 2:] - padded[:, :, :-2]
+    vertical = (slope_rows[..., :-2] + slope_rows[..., 2:]).add_(slope_rows[..., 1:-1], alpha=2)
+    return torch.hypot(horizontal, vertical).mul_(0.5).clamp_(max=1)
+
+
+def add_noise(images: Tensor, noise: Tensor, std: Tensor) -> Tensor:
+    """`images + std * noise`, clipped. noise: like the images, standard normal; std: (N,)."""
+    return (noise.to(images.device) * per_image(std, images)).add_(images).clamp_(0, 1)
+
+
+def _band(weights: Tensor, extent: int) -> Tensor:
+    """(N, extent, extent): the filters `weights` (N, K) on a line of pixels with reflected ends."""
+    with torch.autocast(weights.device.type, enabled=False):
+        shifts = _shifts(weights.shape[1], extent, weights.device)
+        return (weights @ shifts).view(-1, extent, extent)
+
+
+@lru_cache(maxsize=8)
+def _shifts(taps: int, extent: int, device: torch.device) -> Tensor:
+    """(K, extent * extent) of 0 and 1: which pixel each of K taps reads for each output."""
+    reach = torch.arange(-(taps // 2), taps // 2 + 1).view(-1, 1)
+    pixels = torch.arange(extent)
+    source = extent - 1 - (extent - 1 - (pixels + reach).abs()).abs()
+    return F.one_hot(source, extent).float().flatten(1).to(device)

@@ -1,0 +1,62 @@
+"""Crop with resize and flip, cutout, rotation.
+
+Images are (N, C, H, W), float; parameters are (N,), one per image.
+"""
+
+import torch
+from torch import Tensor
+
+from simclr_ablate.augment.batching import change_kinds
+from simclr_ablate.augment.resampling import interpolation_matrix, resample
+
+
+def resized_crop(
+    images: Tensor,
+    top: Tensor,
+    left: Tensor,
+    height: Tensor,
+    width: Tensor,
+    flip: Tensor,
+    size: int,
+    interpolation: str = "bicubic",
+) -> Tensor:
+    """Each image's own window, resized to (size, size), mirrored where `flip` is set.
+
+    Equals torchvision's antialiased `resized_crop`, then `horizontal_flip`. As there, bicubic
+    weights can take float images out of [0, 1] by a little; nothing is clipped.
+    top, left, height, width: whole pixels; flip: bool.
+    """
+    to = (size, interpolation, images.device)
+    rows = interpolation_matrix(top, height, torch.zeros_like(flip), images.shape[2], *to)
+    columns = interpolation_matrix(left, width, flip, images.shape[3], *to)
+    return resample(images, rows, columns)
+
+
+def cutout(images: Tensor, top: Tensor, left: Tensor, side: Tensor, fill: float = 0.5) -> Tensor:
+    """A square of `fill`, `side` pixels wide, which may hang over the image's border.
+
+    top, left (may be negative), side: whole pixels.
+    """
+    rows = _inside(images.shape[2], top, side, images.device).unsqueeze(2)
+    columns = _inside(images.shape[3], left, side, images.device).unsqueeze(1)
+    hole = (rows & columns).unsqueeze(1).to(images.dtype)
+    return (images * (1 - hole)).add_(hole * fill)
+
+
+def rotate_quarters(images: Tensor, quarters: Tensor) -> Tensor:
+    """Each image turned counter-clockwise by its number of quarter turns, 0 to 3.
+
+    Raises ValueError when the images are not square.
+    """
+    if images.shape[2] != images.shape[3]:
+        raise ValueError(f"rotation needs square images, got {tuple(images.shape[2:])}")
+    return change_kinds(
+        images.clone(), quarters, lambda k, part, rows: torch.rot90(part, k, (2, 3))
+    )
+
+
+def _inside(extent: int, start: Tensor, length: Tensor, device: torch.device) -> Tensor:
+    """Which of `extent` pixels lie in [start, start + length): (N, extent) bool."""
+    pixels = torch.arange(extent, device=device)
+    start, length = start.to(device).view(-1, 1), length.to(device).view(-1, 1)
+    return (pixels >= start) & (pixels < start + length)

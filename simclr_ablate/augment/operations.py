@@ -1,0 +1,350 @@
+"""Random operations: they draw parameters for each image and apply them to whole batches."""
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from simclr_ablate.augment.batching import change_kinds, take
+from simclr_ablate.augment.color import (
+    JITTER_ORDERS,
+    equalize,
+    jitter_in_steps_,
+    jitter_steps,
+    solarize,
+    to_grayscale,
+)
+from simclr_ablate.augment.filters import add_noise, blur_kernel_size, gaussian_blur, sobel
+from simclr_ablate.augment.geometry import cutout, resized_crop, rotate_quarters
+
+Params = dict[str, Tensor]
+
+MAX_STRENGTH = 2.5
+"""Strength of colour jitter at which hue, by 0.2 s either way, takes in the whole colour circle."""
+
+_CROP_ATTEMPTS = 10
+_CROP_RATIO = (3 / 4, 4 / 3)
+
+
+class Operation(ABC):
+    """A random operation on batches of images (N, 3, H, W), float in [0, 1].
+
+    `apply` treats each image by itself, so a batch can be cut anywhere, and leaves its input be.
+    `apply_` is for policies, whose images are copies of their own.
+    """
+
+    @abstractmethod
+    def draw(self, n: int, height: int, width: int, generator: Generator) -> Params:
+        """Parameters for `n` images of that size: CPU tensors whose leading dimension is `n`."""
+
+    @abstractmethod
+    def apply(self, images: Tensor, params: Params) -> Tensor:
+        """The images changed as drawn; `params` stay on the CPU until they are needed elsewhere."""
+
+    def apply_(self, images: Tensor, params: Params) -> Tensor:
+        """`apply` to images that nobody needs any more: it may overwrite them and return them."""
+        return self.apply(images, params)
+
+    def size_after(self, height: int, width: int) -> tuple[int, int]:
+        """The size of images of (height, width) after the operation."""
+        return height, width
+
+    def kinds(self, params: Params) -> Tensor | None:
+        """Whole numbers (N,): images of a kind go through the same steps. None where all do.
+
+        Policies put images of a kind side by side, which is quicker; results don't depend on it.
+        """
+        return None
+
+
+@dataclass(frozen=True)
+class RandomApply(Operation):
+    """`operation` on each image with `probability`, independently; the others pay nothing."""
+
+    operation: Operation
+    probability: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.probability <= 1:
+            raise ValueError(f"probability must be in [0, 1], got {self.probability}")
+
+    def draw(self, n: int, height: int, width: int, generator: Generator) -> Params:
+        applied = torch.rand(n, generator=generator) < self.probability
+        return {"applied": applied, **self.operation.draw(n, height, width, generator)}
+
+    def apply(self, images: Tensor, params: Params) -> Tensor:
+        return self.apply_(images.clone(), params)
+
+    def apply_(self, images: Tensor, params: Params) -> Tensor:
+        inner = {name: values for name, values in params.items() if name != "applied"}
+
+        def maybe(applied: int, part: Tensor, rows: Tensor | slice) -> Tensor:
+            return self.operation.apply_(part, take(inner, rows)) if applied else part
+
+        return change_kinds(images, params["applied"].long(), maybe)
+
+    def kinds(self, params: Params) -> Tensor:
+        inner = self.operation.kinds(params)
+        applied = params["applied"].long()
+        return applied if inner is None else applied * (1 + inner)
+
+
+@dataclass(frozen=True)
+class RandomResizedCrop(Operation):
+    """A random window resized to (size, size), mirrored with probability 0.5 (App. A).
+
+    Its area is uniform in [min_area, 1] of the image, its aspect ratio log-uniform in [3/4, 4/3].
+    As in torchvision, a window that does not fit is drawn again; after ten in vain it is as large
+    as an allowed ratio lets it be.
+    """
+
+    size: int
+    min_area: float = 0.08
+    interpolation: str = "bicubic"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.min_area <= 1:
+            raise ValueError(f"crop_area must be > 0 and <= 1, got {self.min_area}")
+
+    def draw(self, n: int, height: int, width: int, generator: Generator) -> Params:
+        rows, columns = self._draw_extents(n, height, width, generator)
+        spare_rows, spare_columns = height - rows, width - columns
+        place = torch.rand(2, n, generator=generator, dtype=torch.float64)
+        return {
+            "top": (place[0] * (spare_rows + 1)).long(),
+            "left": (place[1] * (spare_columns + 1)).long(),
+            "height": rows,
+            "width": columns,
+            "flip": torch.rand(n, generator=generator) < 0.5,
+        }
+
+    def apply(self, images: Tensor, params: Params) -> Tensor:
+        crops = resized_crop(images, **params, size=self.size, interpolation=self.interpolation)
+        return crops.clamp_(0, 1)
+
+    def size_after(self, height: int, width: int) -> tuple[int, int]:
+        return self.size, self.size
+
+    def _draw_extents(
+        self, n: int, height: int, width: int, generator: Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Rows and columns of the first of ten windows that fits, (N,) each, whole pixels."""
+        drawn = torch.rand(2, n, _CROP_ATTEMPTS, generator=generator)
+        low, high = (math.log(ratio) for ratio in _CROP_RATIO)
+        area = (self.min_area + (1 - self.min_area) * drawn[0]) * (height * width)
+        ratio = (low + (high - low) * drawn[1]).exp()
+        rows, columns = (area / ratio).sqrt().round().long(), (area * ratio).sqrt().round().long()
+        fits = (rows >= 1) & (rows <= height) & (columns >= 1) & (columns <= width)
+        first = fits.long().argmax(1, keepdim=True)
+        found = fits.any(1)
+        largest = _largest_window(height, width)
+        return (
+            torch.where(found, rows.gather(1, first)[:, 0], largest[0]),
+            torch.where(found, columns.gather(1, first)[:, 0], largest[1]),
+        )
+
+
+@dataclass(frozen=True)
+class Resize(Operation):
+    """The whole image resized to (size, size); nothing is random."""
+
+    size: int
+    interpolation: str = "bicubic"
+
+    def draw(self, n: int, height: int, width: int, generator: Generator) -> Params:
+        zero = torch.zeros(n, dtype=torch.long)
+        return {"top": zero, "left": zero, "height": zero + height, "width": zero + width}
+
+    def apply(self, images: Tensor, params: Params) -> Tensor:
+        if images.shape[-2:] == (self.size, self.size):
+            return images
+        upright = torch.zeros(len(images), dtype=torch.bool)
+        resized = resized_crop(
+            images, **params, flip=upright, size=self.size, interpolation=self.interpolation
+        )
+        return resized.clamp_(0, 1)
+
+    def size_after(self, height: int, width: int) -> tuple[int, int]:
+        return self.size, self.size
+
+
+@dataclass(frozen=True)
+class ColorJitter(Operation):
+    """Brightness, contrast and saturation by up to 0.8 s, hue by up to 0.2 s (App. A).
+
+    The four come in a random order, and values are clipped after each. s is `strength`.
+    brightness: `additive` (the paper's code) or `multiplicative` (torchvision).
+    """
+
+    strength: float = 1.0
+    brightness: str = "additive"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.strength <= MAX_STRENGTH:
+            raise ValueError(f"strength must be in [0, {MAX_STRENGTH}], got {self.strength}")
+        if self.brightness not in ("additive", "multiplicative"):
+            raise ValueError(
+                f"brightness must be additive or multiplicative, got {self.brightness!r}"
+            )
+
+    def draw(self, n: int, height: int, width: int, generator: Generator) -> Params:
+        drawn = torch.rand(4, n, generator=generator)
+        order = torch.randint(len(JITTER_ORDERS), (n,), generator=generator)
+        reach = 0.8 * self.strength
+        brightness, contrast, saturation = _uniform(drawn[:3], max(0.0, 1 - reach), 1 + reach)
+        additive = self.brightness == "additive"
+        if additive:
+            brightness = _uniform(drawn[0], -reach, reach)
+        tones, place = jitter_steps(brightness, contrast, saturation, order, additive)
+        hue = _uniform(drawn[3], -0.2 * self.strength, 0.2 * self.strength)
+        return {"tones": tones, "hue": hue, "place": place}
+
+    def apply(self, images: Tensor, params: Params) -> Tensor:
+        return self.apply_(images.clone(), params)
+
+    def apply_(self, images: Tensor, params: Params) -> Tensor:
+        return jitter_in_steps_(images, **params)
+
+    def kinds(self, params: Params) -> Tensor:
+        return params["place"]
+
+
+@dataclass(frozen=True)
+class Grayscale(Operation):
+    """The grey image in three channels."""
+
+    def draw(self, n: int, height: int, width: int, generator: Generator) -> Params:
+        return {}
+
+    def apply(self, images: Tensor, params: Params) -> Tensor:
+        return to_grayscale(images)
+
+    def apply_(self, images: Tensor, params: Params) -> Tensor:
+        return to_grayscale(images, out=images)
+
+
+@dataclass(frozen=True)
+class GaussianBlur(Operation):
+    """Sigma uniform in [0.1, 2] pixels, kernel a tenth of the shorter side (App. A)."""
+
+    sigma: tuple[float, float] = (0.1, 2.0)
+
+    def draw(self, n: int, height: int, width: int, generator: Generator) -> Params:
+        return {"sigma": _uniform(torch.rand(n, generator=generator), *self.sigma)}
+
+    def apply(self, images: Tensor, params: Params) -> Tensor:
+        return self._blur(images, params["sigma"], torch.empty_like(images))
+
+    def apply_(self, images: Tensor, params: Params) -> Tensor:
+        return self._blur(images, params["sigma"], images)
+
+    def _blur(self, images: Tensor, sigma: Tensor, out: Tensor) -> Tensor:
+        size = blur_kernel_size(*images.shape[-2:])
+        return gaussian_blur(images, sigma, size, out).clamp_(0, 1)  # of rounding only
+
+
+@dataclass(frozen=True)
+class Cutout(Operation):
+    """A grey square, `share` of the shorter side wide, centred on any pixel.
+
+    SimCLR does not publish the size. A half is DeVries and Taylor's (2017) 16 of 32 on CIFAR-10.
+    """
+
+    share: float = 0.5
+
+    def draw(self, n: int, height: int, width: int, generator: Generator) -> Params:
+        side = round(self.share * min(height, width))
+        center = [torch.randint(extent, (n,), generator=generator) for extent in (height, width)]
+        top, left = (pixel - side // 2 for pixel in center)
+        return {"top": top, "left": left, "side": torch.full((n,), side)}
+
+    def apply(self, images: Tensor, params: Params) -> Tensor:
+        return cutout(images, params["top"], params["left"], params["side"])
+
+
+@dataclass(frozen=True)
+class Sobel(Operation):
+    """The image's edges in place of the image; nothing is random."""
+
+    def draw(self, n: int, height: int, width: int, generator: Generator) -> Params:
+        return {}
+
+    def apply(self, images: Tensor, params: Params) -> Tensor:
+        return sobel(images)
+
+
+@dataclass(frozen=True)
+class GaussianNoise(Operation):
+    """Gaussian noise on every value, each image's standard deviation uniform in `std`.
+
+    SimCLR does not publish the strength. These are plain to see and hide no object.
+    """
+
+    std: tuple[float, float] = (0.05, 0.15)
+
+    def draw(self, n: int, height: int, width: int, generator: Generator) -> Params:
+        return {
+            "std": _uniform(torch.rand(n, generator=generator), *self.std),
+            "noise": torch.randn(n, 3, height, width, generator=generator),
+        }
+
+    def apply(self, images: Tensor, params: Params) -> Tensor:
+        return add_noise(images, params["noise"], params["std"])
+
+
+@dataclass(frozen=True)
+class Rotate(Operation):
+    """A turn by 90, 180 or 270 degrees, each as likely.
+
+    Figure 4(f) names these three. Figure 5 applies its operations always, so none is left upright.
+    """
+
+    def draw(self, n: int, height: int, width: int, generator: Generator) -> Params:
+        return {"quarters": torch.randint(1, 4, (n,), generator=generator)}
+
+    def apply(self, images: Tensor, params: Params) -> Tensor:
+        return rotate_quarters(images, params["quarters"])
+
+    def kinds(self, params: Params) -> Tensor:
+        return params["quarters"]
+
+
+@dataclass(frozen=True)
+class Solarize(Operation):
+    """Values at or over a threshold inverted."""
+
+    threshold: float = 0.5
+
+    def draw(self, n: int, height: int, width: int, generator: Generator) -> Params:
+        return {"threshold": torch.full((n,), self.threshold)}
+
+    def apply(self, images: Tensor, params: Params) -> Tensor:
+        return solarize(images, params["threshold"])
+
+
+@dataclass(frozen=True)
+class Equalize(Operation):
+    """The histogram of each channel made flat; nothing is random."""
+
+    def draw(self, n: int, height: int, width: int, generator: Generator) -> Params:
+        return {}
+
+    def apply(self, images: Tensor, params: Params) -> Tensor:
+        return equalize(images)
+
+
+def _uniform(drawn: Tensor, low: float, high: float) -> Tensor:
+    """Numbers drawn from [0, 1), moved to [low, high)."""
+    return low + (high - low) * drawn
+
+
+def _largest_window(height: int, width: int) -> tuple[int, int]:
+    """Height and width of the largest window with an aspect ratio allowed."""
+    narrowest, widest = _CROP_RATIO
+    if width / height < narrowest:
+        return round(width / narrowest), width
+    if width / height > widest:
+        return height, round(height * widest)
+    return height, width

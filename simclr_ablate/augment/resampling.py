@@ -1,0 +1,109 @@
+"""Linear maps along rows and columns: what a resize and a separable filter have in common.
+
+Each image has its own matrices. On small images two batched matrix products are far quicker than
+gathers or a grouped convolution.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+TABLE_BYTES = 8 * 1024 * 1024
+"""Up to this size the weights of all windows are kept: images of 32 pixels need 4 MiB of it."""
+
+
+def resample(images: Tensor, rows: Tensor, columns: Tensor, out: Tensor | None = None) -> Tensor:
+    """`rows @ image @ columns.T` for every channel of every image, in float32 even under autocast.
+
+    images: (N, C, H, W); rows: (N, S, H); columns: (N, T, W). Returns (N, C, S, T), in `out` where
+    it is given, which may be the images.
+    """
+    n, channels, height, width = images.shape
+    with torch.autocast(images.device.type, enabled=False):
+        lines = images.reshape(n, channels * height, width)
+        narrowed = torch.bmm(lines, columns.transpose(1, 2)).view(n, channels, height, -1)
+        return torch.matmul(rows[:, None], narrowed, out=out)
+
+
+def interpolation_matrix(
+    start: Tensor,
+    length: Tensor,
+    flip: Tensor,
+    extent: int,
+    size: int,
+    interpolation: str,
+    device: torch.device,
+) -> Tensor:
+    """The weights that resize the window [start, start + length) of a line of pixels.
+
+    Antialiased as in torchvision: where the window shrinks, the kernel is stretched; only pixels of
+    the window count, and their weights sum to 1. Where `flip` is set, the outputs run backwards.
+
+    start, length: (N,) whole pixels; flip: (N,) bool; extent: pixels of the line.
+    Returns (N, size, extent) float32 on `device`.
+    """
+    if interpolation not in KERNELS:
+        raise ValueError(
+            f"interpolation must be one of {', '.join(KERNELS)}, got {interpolation!r}"
+        )
+    windows = extent * (extent + 1) // 2
+    if 2 * windows * size * extent * 4 > TABLE_BYTES:
+        start, length, flip = (values.to(device) for values in (start, length, flip))
+        return _weights(start, length, flip, extent, size, interpolation)
+    row = start * (2 * extent - start + 1) // 2 + (length - 1) + flip * windows
+    return _table(extent, size, interpolation, device).index_select(0, row.to(device))
+
+
+@lru_cache(maxsize=8)
+def _table(extent: int, size: int, interpolation: str, device: torch.device) -> Tensor:
+    """The weights of every window, by start and then by length; then those of the flipped ones."""
+    windows = [
+        (start, length) for start in range(extent) for length in range(1, extent - start + 1)
+    ]
+    start, length = torch.tensor(windows).repeat(2, 1).T.to(device)
+    flip = torch.arange(len(start), device=device) >= len(windows)
+    return _weights(start, length, flip, extent, size, interpolation)
+
+
+def _weights(
+    start: Tensor, length: Tensor, flip: Tensor, extent: int, size: int, interpolation: str
+) -> Tensor:
+    kernel, radius = KERNELS[interpolation]
+    start, length = start.float().view(-1, 1, 1), length.float().view(-1, 1, 1)
+    backwards = flip.view(-1, 1, 1)
+    scale = length / size
+    origin = torch.where(backwards, start + length, start)
+    position = torch.arange(0.5, size, device=start.device).view(-1, 1)
+    center = origin + torch.where(backwards, -scale, scale) * position  # (N, size, 1)
+    pixel = torch.arange(0.5, extent, device=start.device)
+    inside = ((pixel > start) & (pixel < start + length)).float()
+    nearness = (pixel - center).abs_().div_(-scale.clamp(min=1)).add_(radius).clamp_(min=0)
+    weights = kernel(nearness).mul_(inside)
+    return weights.div_(weights.sum(2, keepdim=True))
+
+
+def _bilinear(nearness: Tensor) -> Tensor:
+    return nearness
+
+
+def _bicubic(nearness: Tensor) -> Tensor:
+    """Keys' kernel with a = -0.5, the one of Pillow and of torchvision's antialiased resize."""
+    # The outer piece, p^2 (p - 1) / 2, everywhere; in the inner one q^2 (1 - 2 q) more, with
+    # q = max(p - 1, 0).
+    less = nearness - 1
+    inner = less.clamp(min=0)
+    squared = inner * inner
+    weights = torch.addcmul(squared, squared, inner, value=-2)
+    return weights.addcmul_(nearness.square_(), less, value=0.5)
+
+
+KERNELS: dict[str, tuple[Callable[[Tensor], Tensor], int]] = {
+    "bicubic": (_bicubic, 2),
+    "bilinear": (_bilinear, 1),
+}
+"""The interpolations: the weight, and the reach of the kernel in pixels.
+
+The weight is a function of how much nearer than the reach a pixel is, which is overwritten.
+"""

@@ -1,0 +1,60 @@
+"""A data set in memory: all images in one uint8 tensor."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images with labels, in the memory of one device or memory-mapped from a file.
+
+    stored: uint8 (M, 3, H, W). rows: int64 (N,), the images of `stored` that belong to the set, or
+    None for all of them: a subset shares its parent's memory. labels: int64 (N,), -1 for none.
+    """
+
+    stored: Tensor
+    labels: Tensor
+    classes: list[str]
+    rows: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.stored.dtype != torch.uint8 or self.stored.dim() != 4 or self.stored.shape[1] != 3:
+            raise ValueError(
+                f"images must be uint8 (N, 3, H, W), got {self.stored.dtype} "
+                f"{tuple(self.stored.shape)}"
+            )
+        if len(self.labels) != len(self.stored if self.rows is None else self.rows):
+            raise ValueError(
+                f"labels must be one per image, got {len(self.labels)} for "
+                f"{len(self.stored if self.rows is None else self.rows)} images"
+            )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def images(self) -> Tensor:
+        """All images of the set, uint8 (N, 3, H, W); a copy where the set is a subset."""
+        return self.stored if self.rows is None else self.stored[self.rows]
+
+    def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Images (B, 3, H, W) uint8 and labels (B,) at `indices` (B,), on the set's device."""
+        indices = indices.to(self.labels.device)
+        rows = indices if self.rows is None else self.rows[indices]
+        return self.stored.index_select(0, rows), self.labels[indices]
+
+    def subset(self, indices: Tensor | Sequence[int]) -> "ImageSet":
+        """The images at `indices`, in that order; no image is copied."""
+        indices = torch.as_tensor(indices, device=self.labels.device)
+        rows = indices if self.rows is None else self.rows[indices]
+        return ImageSet(self.stored, self.labels[indices], self.classes, rows)
+
+    def to(self, device: torch.device | str) -> "ImageSet":
+        """The set on `device`: itself where it is there already, else a copy of its own images."""
+        device = torch.device(device)
+        if self.stored.device.type == device.type == "cpu":
+            return self
+        return ImageSet(self.images.to(device), self.labels.to(device), self.classes)

@@ -1,0 +1,40 @@
+"""Processes that work for this one, and what becomes of them when it dies or signals arrive."""
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+
+_LOOK_SECONDS = 1.0
+
+
+def serve_parent() -> None:
+    """To be called first in a worker process: it ends with its parent, and by nobody else's wish.
+
+    Signals that reach the whole group, such as Ctrl-C or a scheduler's warning, are the parent's to
+    handle, which may need its workers until it has. Python handlers inherited from it are dropped.
+    """
+    for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if hasattr(
+        signal, "sigtimedwait"
+    ):  # not on macOS, where SIGTERM ends a worker whoever sends it
+        # Blocked here and in the threads to come, so that the watch is the one to receive it.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    threading.Thread(target=_watch, daemon=True).start()
+
+
+def _watch() -> None:
+    """Ends this process, whatever its other threads do, once the parent is gone or says so."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    while os.getppid() == parent.pid:
+        if not hasattr(signal, "sigtimedwait"):
+            time.sleep(_LOOK_SECONDS)
+            continue
+        received = signal.sigtimedwait({signal.SIGTERM}, _LOOK_SECONDS)
+        if received is not None and received.si_pid == parent.pid:
+            break
+    os._exit(0)

@@ -1,0 +1,144 @@
+"""What a worker does for a streamed data set: it decodes files, as little as the crop allows."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from simclr_ablate.augment.operations import Params, RandomResizedCrop, Resize
+from simclr_ablate.data.decode import (
+    UnreadableImageError,
+    centre_square,
+    open_image,
+    read_rgb,
+    to_array,
+)
+from simclr_ablate.randomness import generator
+
+_SCALES = (8, 4, 2)
+"""Divisors of the size at which a JPEG can be decoded."""
+
+_FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+
+
+@dataclass(frozen=True)
+class CropRead:
+    """Reading `crops` random windows of an image, drawn per (seed, epoch, image)."""
+
+    crop: RandomResizedCrop | Resize
+    crops: int
+    seed: int
+    epoch: int
+    replace: bool
+    """Whether another image takes the place of one that can't be read: then batches stay full."""
+
+    def __call__(self, path: Path, number: int) -> np.ndarray:
+        """uint8 (crops, 3, S, S). Raises UnreadableImageError."""
+        image = open_image(path)
+        width, height = image.size
+        draw = generator(self.seed, "crops", self.epoch, number)
+        windows = self.crop.draw(self.crops, height, width, draw)
+        return read_windows(image, windows, self.crop.size, self.crop.interpolation)
+
+
+@dataclass(frozen=True)
+class CentreRead:
+    """Reading the centre (size, size) of an image whose short side is resized to `short_side`."""
+
+    short_side: int
+    size: int
+    replace: bool = False
+
+    def __call__(self, path: Path, number: int) -> np.ndarray:
+        """uint8 (3, size, size). Raises UnreadableImageError."""
+        image = open_image(path)
+        # Twice the size that is needed, for the result to be that of resizing the whole image.
+        _reduce(image, min(image.size) / (2 * self.short_side))
+        return to_array(centre_square(read_rgb(image), self.short_side, self.size))
+
+
+Read = CropRead | CentreRead
+
+
+class Part(NamedTuple):
+    """Some images of a batch: their files, their own numbers, and their indices in the set."""
+
+    read: Read
+    names: list[str]
+    numbers: list[int]
+    indices: list[int]
+
+
+class PartReader(Dataset):
+    """Reads a part: the images, the index of the image that each is, and what couldn't be read."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def __getitem__(self, part: Part) -> tuple[Tensor, Tensor, list[str]]:
+        images: list[np.ndarray] = []
+        used: list[int] = []
+        problems: list[str] = []
+        for place, number in enumerate(part.numbers):
+            tries = len(part.names) if part.read.replace else 1
+            for other in (*range(place, len(part.names)), *range(place))[:tries]:
+                try:
+                    image = part.read(self.root / part.names[other], number)
+                except UnreadableImageError as error:
+                    if other == place:
+                        problems.append(str(error))
+                    continue
+                images.append(image)
+                used.append(part.indices[other])
+                break
+        stacked = (
+            torch.from_numpy(np.stack(images)) if images else torch.empty(0, dtype=torch.uint8)
+        )
+        return stacked, torch.tensor(used, dtype=torch.long), problems
+
+
+def read_windows(image: Image.Image, windows: Params, size: int, interpolation: str) -> np.ndarray:
+    """Windows (top, left, height, width in pixels, flip) of an image, as uint8 (N, 3, size, size).
+
+    It is decoded once for all, at the smallest scale that leaves each window `size` pixels.
+    """
+    smallest = min(int(windows["height"].min()), int(windows["width"].min()))
+    scale = _reduce(image, smallest / size)
+    rgb = read_rgb(image)
+    flips = windows.get("flip", torch.zeros(len(windows["top"]), dtype=torch.bool))
+    views = []
+    for row, flip in enumerate(flips.tolist()):
+        top, left, height, width = (
+            int(windows[name][row]) for name in ("top", "left", "height", "width")
+        )
+        box = (left / scale, top / scale, (left + width) / scale, (top + height) / scale)
+        view = _resized(rgb, box, size, _FILTERS[interpolation])
+        views.append(to_array(view.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flip else view))
+    return np.stack(views)
+
+
+def _resized(
+    image: Image.Image,
+    box: tuple[float, float, float, float],
+    size: int,
+    resample: Image.Resampling,
+) -> Image.Image:
+    """The box (left, top, right, bottom) at (size, size); if whole, of its pixels alone."""
+    if all(edge.is_integer() for edge in box):
+        left, top, right, bottom = (int(edge) for edge in box)
+        return image.crop((left, top, right, bottom)).resize((size, size), resample)
+    return image.resize((size, size), resample, box)
+
+
+def _reduce(image: Image.Image, most: float) -> int:
+    """Has a JPEG decoded `scale` <= `most` times smaller, which is quicker; returns `scale`."""
+    scale = next((scale for scale in _SCALES if scale <= most), 1)
+    if scale == 1 or image.format != "JPEG":
+        return 1
+    image.draft("RGB", (image.width // scale, image.height // scale))
+    return scale

@@ -1,0 +1,107 @@
+"""Features of a frozen network: h = f(x), or z = g(h)."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+class Features(NamedTuple):
+    """What a network makes of a set of images, on the CPU."""
+
+    features: Tensor
+    """(N, D) float32."""
+    labels: Tensor
+    """(N,) int64."""
+
+
+class Images(Protocol):
+    """A set of images that can be read by index, such as `simclr_ablate.data`'s ImageSet."""
+
+    def __len__(self) -> int: ...
+
+    def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Images (B, 3, H, W) and labels (B,)."""
+        ...
+
+
+Batches = Iterable[tuple[Tensor, Tensor]]
+"""Batches of images (B, 3, H, W), uint8 or float in [0, 1], with their labels (B,)."""
+
+
+def in_batches(images: Images, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """All images in their order, `batch_size` at a time; the last batch may be smaller."""
+    for indices in torch.arange(len(images)).split(batch_size):
+        yield images.batch(indices)
+
+
+def extract(
+    encoder: nn.Module,
+    batches: Batches,
+    device: torch.device | str = "cpu",
+    head: nn.Module | None = None,
+) -> Features:
+    """Features of all images, in eval mode: batch norm uses its running statistics (App. B.6).
+
+    encoder and head are on `device` and are left as they were, modes included.
+    head: None for the encoder's h, else z = head(h).
+
+    Raises ValueError where there are no images.
+    """
+    network = encoder if head is None else nn.Sequential(encoder, head)
+    features, labels = [], []
+    with torch.no_grad(), _mode(network, training=False):
+        for images, targets in batches:
+            features.append(network(_as_floats(images, device)).float().cpu())
+            labels.append(targets.cpu())
+    if not features:
+        raise ValueError("features need at least one image, got none")
+    return Features(torch.cat(features), torch.cat(labels))
+
+
+def reset_batchnorm(
+    network: nn.Module, batches: Batches, device: torch.device | str = "cpu"
+) -> None:
+    """Sets the running statistics of batch norm to their averages over one pass of the images.
+
+    An untrained network needs this to be a fair reference: its running statistics are otherwise
+    those it was created with. The averages are plain ones, in which every batch counts alike, so
+    batches should be of one size. Weights and modes are left as they were.
+
+    Raises ValueError where there are no images.
+    """
+    norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # torch's name for the cumulative average
+    seen = False
+    try:
+        with torch.no_grad(), _mode(network, training=True):
+            for images, _ in batches:
+                network(_as_floats(images, device))
+                seen = True
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+    if not seen:
+        raise ValueError("batch norm needs at least one image, got none")
+
+
+def _as_floats(images: Tensor, device: torch.device | str) -> Tensor:
+    images = images.to(device, non_blocking=True)
+    return images.float() / 255 if images.dtype == torch.uint8 else images.float()
+
+
+@contextmanager
+def _mode(network: nn.Module, training: bool) -> Iterator[None]:
+    modes = [(module, module.training) for module in network.modules()]
+    network.train(training)
+    try:
+        yield
+    finally:
+        for module, was_training in modes:
+            module.training = was_training

@@ -1,0 +1,289 @@
+"""One run from top to bottom: pretrain the encoder, keep it, evaluate it."""
+
+import functools
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from simclr_ablate.augment.policies import Policy, no_policy, pair_policy, simclr_policy
+from simclr_ablate.claim import Claim
+from simclr_ablate.data.in_memory import ImageSet
+from simclr_ablate.data.progress import reporting
+from simclr_ablate.data.splits import Splits, StreamedSplits, open_data, stream_data
+from simclr_ablate.data.streamed import StreamedSet
+from simclr_ablate.evaluation.features import extract, in_batches, reset_batchnorm
+from simclr_ablate.evaluation.knn import knn_top1
+from simclr_ablate.evaluation.linear import evaluate_linear, log_spaced
+from simclr_ablate.files import write_atomically
+from simclr_ablate.identity import evaluation_key
+from simclr_ablate.losses.nt_xent import nt_xent
+from simclr_ablate.models.encoder import build_encoder
+from simclr_ablate.models.head import build_head
+from simclr_ablate.randomness import seeded_init
+from simclr_ablate.schema import Data, Evaluation, Experiment, Views
+from simclr_ablate.store import Run
+from simclr_ablate.training.checkpoint import (
+    load_checkpoint,
+    remove_checkpoints,
+    save_checkpoint,
+)
+from simclr_ablate.training.contrastive import LOOK_SECONDS, ContrastivePretraining, Training
+
+log = logging.getLogger(__name__)
+
+FEATURE_BATCH = 512
+
+
+class Interrupted(Exception):  # noqa: N818 - not an error: the run was asked to stop
+    """The run stopped because it was asked to; its checkpoint is written."""
+
+
+class Share(Protocol):
+    """What a launcher gives a run of the machine."""
+
+    @property
+    def cache(self) -> str: ...
+    @property
+    def threads(self) -> int: ...
+    @property
+    def device(self) -> str: ...
+
+
+def carry_out(
+    experiment: Experiment, run: Run, claim: Claim, share: Share, stop: Callable[[], bool]
+) -> None:
+    """Does what of the run is not done yet: pretraining, then its evaluation.
+
+    Raises Interrupted once `stop()` is true, NonFiniteLossError, ClaimLostError, and what the data may raise.
+    """
+    torch.set_num_threads(share.threads)
+    device = torch.device(share.device)
+    data = read_data(experiment, run, Path(share.cache))
+    encoder, head = build_models(experiment, device)
+    if run.is_pretrained():
+        load_models(run, encoder, head)
+    elif experiment.objective == "none":
+        calibrate(data, encoder)
+        finish_pretraining(run, claim, encoder, head, {})
+    else:
+        pretrain(experiment, data, encoder, head, run, claim, stop)
+    run.write_progress({"phase": "evaluating"})
+    log.info("evaluating as %s", evaluation_key(experiment))
+    metrics = evaluate(experiment.evaluation, data, encoder, head, device)
+    claim.check()
+    config = experiment.to_config()["evaluation"]
+    run.write_evaluation(evaluation_key(experiment), config, metrics)
+
+
+def read_data(experiment: Experiment, run: Run, cache: Path) -> Splits | StreamedSplits:
+    """The experiment's images; what takes long of it (decoding, once) shows as the run's progress."""
+    run.write_progress({"phase": "reading the data"})
+    workers = loader_workers(experiment)
+    if experiment.data.name == "imagenet":
+        return stream_data(experiment.data, workers)
+
+    def report(what: str, done: int, total: int) -> None:
+        fraction = done / max(total, 1)
+        run.write_progress({"phase": f"{what}: {done:,} of {total:,}", "fraction": fraction})
+
+    with reporting(report):
+        return open_data(experiment.data, cache, workers)
+
+
+def build_models(experiment: Experiment, device: torch.device) -> tuple[nn.Module, nn.Module]:
+    """The encoder f and the projection head g, initialised from the experiment's seed."""
+    with seeded_init(experiment.seed, "weights"):
+        spec = experiment.encoder
+        encoder = build_encoder(spec.architecture, spec.width, spec.stem)
+        head = build_head(experiment.head.kind, encoder.dim, experiment.head.dim)
+    layout = memory_format(experiment)
+    return encoder.to(device).to(memory_format=layout), head.to(device)
+
+
+def memory_format(experiment: Experiment) -> torch.memory_format:
+    """How images and convolutions lie in memory."""
+    return torch.channels_last if experiment.compute.channels_last else torch.contiguous_format
+
+
+def build_policy(views: Views, data: Data) -> Policy:
+    """The policy that makes the views of `data`'s images."""
+    settings: dict[str, Any] = {
+        "strength": views.strength,
+        "brightness": views.brightness,
+        "crop_area": views.crop_area,
+        "interpolation": views.interpolation,
+    }
+    if views.policy == "simclr":
+        return simclr_policy(data.size, blur=views.blur, **settings)
+    if views.policy == "pair":
+        assert views.first is not None  # the schema has seen to both
+        return pair_policy(data.size, views.first, views.second, **settings)
+    return no_policy(data.size, interpolation=views.interpolation)
+
+
+def pretrain(
+    experiment: Experiment,
+    data: Splits | StreamedSplits,
+    encoder: nn.Module,
+    head: nn.Module,
+    run: Run,
+    claim: Claim,
+    stop: Callable[[], bool],
+) -> None:
+    """Contrastive pretraining from the last checkpoint, if there is one, to the final weights."""
+    device = next(encoder.parameters()).device
+    loss = functools.partial(
+        nt_xent,
+        temperature=experiment.loss.temperature,
+        normalize=experiment.loss.normalize,
+        negatives=experiment.loss.negatives,
+    )
+    images = training_images(data, device)
+    policy = build_policy(experiment.views, experiment.data)
+    loop = ContrastivePretraining(
+        Training(experiment, images, policy, encoder, head, loss, memory_format(experiment), device)
+    )
+    state = load_checkpoint(run.path)
+    if state is not None:
+        # Sums come out in another order with another number of threads.
+        torch.set_num_threads(state["threads"])
+        loop.load_state_dict(state["loop"])
+    log.info("pretraining from step %d of %d", loop.step, loop.total_steps)
+    loop.run(Watch(run, claim, stop, experiment.compute.checkpoint_minutes * 60))
+    write_history(run, loop)
+    finish_pretraining(run, claim, encoder, head, {**loop.history[-1], "seconds": loop.seconds})
+
+
+class Watch:
+    """Looks after a pretraining loop between its steps: progress, checkpoints, requests to stop."""
+
+    def __init__(
+        self, run: Run, claim: Claim, stop: Callable[[], bool], checkpoint_seconds: float
+    ) -> None:
+        self.run, self.claim, self.stop = run, claim, stop
+        self.checkpoint_seconds = checkpoint_seconds
+        self.looked = self.saved = self.start = time.monotonic()
+        self.first_step: int | None = None
+
+    def __call__(self, loop: ContrastivePretraining) -> None:
+        now = time.monotonic()
+        if self.first_step is None:
+            self.first_step, self.start = loop.step, now
+        stopping = self.stop()
+        if stopping or now - self.saved >= self.checkpoint_seconds:
+            self.save(loop)
+            self.saved = now
+        if stopping:
+            raise Interrupted
+        if now - self.looked >= LOOK_SECONDS:
+            loop.look()
+            self.run.write_progress(self.progress(loop, now))
+            self.looked = now
+
+    def save(self, loop: ContrastivePretraining) -> None:
+        self.claim.check()
+        state = {"loop": loop.state_dict(), "threads": torch.get_num_threads()}
+        save_checkpoint(self.run.path, state)
+        write_history(self.run, loop)
+
+    def progress(self, loop: ContrastivePretraining, now: float) -> dict[str, object]:
+        assert self.first_step is not None
+        steps_per_second = (loop.step - self.first_step) / max(now - self.start, 1e-9)
+        optimizer = loop.training.experiment.optimizer
+        left = (loop.total_steps - loop.step) / steps_per_second if steps_per_second else None
+        return {
+            "phase": "pretraining",
+            "epoch": min(loop.step // loop.steps_per_epoch + 1, optimizer.epochs),
+            "epochs": optimizer.epochs,
+            "step": loop.step,
+            "steps": loop.total_steps,
+            "fraction": loop.step / loop.total_steps,
+            "loss": loop.last_loss,
+            "lr": loop.lr,
+            "pairs_per_second": steps_per_second * optimizer.batch_size,
+            "seconds_left": left,
+        }
+
+
+def calibrate(data: Splits | StreamedSplits, encoder: nn.Module) -> None:
+    """The random encoder: untrained weights, batch norm's statistics from one pass over the training images."""
+    device = next(encoder.parameters()).device
+    reset_batchnorm(encoder, plain_batches(data.train), device)
+
+
+def finish_pretraining(
+    run: Run, claim: Claim, encoder: nn.Module, head: nn.Module, metrics: dict[str, float]
+) -> None:
+    """Writes the product of pretraining. After this, checkpoints are of no more use."""
+    claim.check()
+    run.write_pretraining(metrics)
+    weights = {"encoder": encoder.state_dict(), "head": head.state_dict()}
+    write_atomically(run.encoder_path, lambda file: torch.save(weights, file))
+    remove_checkpoints(run.path)
+
+
+def load_models(run: Run, encoder: nn.Module, head: nn.Module) -> None:
+    """Loads the run's final weights."""
+    weights = torch.load(run.encoder_path, map_location="cpu", weights_only=True)
+    encoder.load_state_dict(weights["encoder"])
+    head.load_state_dict(weights["head"])
+
+
+def evaluate(
+    evaluation: Evaluation,
+    data: Splits | StreamedSplits,
+    encoder: nn.Module,
+    head: nn.Module,
+    device: torch.device,
+) -> dict[str, float]:
+    """Linear and kNN evaluation of the frozen encoder; accuracies in percent."""
+    head_used = head if evaluation.features == "z" else None
+    train, validation, test = (
+        extract(encoder, plain_batches(split), device, head_used)
+        for split in (data.train, data.validation, data.test)
+    )
+    strengths = log_spaced(evaluation.l2_count, evaluation.l2_min, evaluation.l2_max)
+    linear = evaluate_linear(train, validation, test, strengths)
+    return {
+        "top1": linear.top1,
+        "top5": linear.top5,
+        "validation_top1": linear.validation_top1,
+        "l2": linear.strength,
+        "knn_top1": knn_top1(train, test, evaluation.knn),
+        "test_images": len(data.test),
+    }
+
+
+def training_images(data: Splits | StreamedSplits, device: torch.device) -> ImageSet | StreamedSet:
+    """What pretraining sees: on the device where it lies in memory."""
+    if isinstance(data, StreamedSplits):
+        return data.train
+    return (data.unlabelled or data.train).to(device)
+
+
+def plain_batches(images: ImageSet | StreamedSet) -> Iterator[tuple[Tensor, Tensor]]:
+    """All images as they are, for evaluation."""
+    if isinstance(images, StreamedSet):
+        return images.batches(FEATURE_BATCH)
+    return in_batches(images, FEATURE_BATCH)
+
+
+def write_history(run: Run, loop: ContrastivePretraining) -> None:
+    """One row per finished epoch: loss (nats), contrastive accuracy, entropy (nats)."""
+    table = pd.DataFrame(loop.history, columns=["epoch", "loss", "accuracy", "entropy"])
+    text = table.to_csv(index=False)
+    write_atomically(run.history_path, lambda file: file.write(text.encode()))
+
+
+def loader_workers(experiment: Experiment) -> int:
+    """Processes that decode images."""
+    if experiment.compute.workers is not None:
+        return experiment.compute.workers
+    return min(os.cpu_count() or 1, 16)

@@ -1,0 +1,1 @@
+"""Planning a sweep, carrying its runs out, showing how they go."""

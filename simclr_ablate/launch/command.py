@@ -1,0 +1,130 @@
+"""One command from its experiments to its exit status: plan, launch, summary."""
+
+import os
+import shlex
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from simclr_ablate.launch.plan import Plan, flatten, make_plan, varying_keys
+from simclr_ablate.schema import ConfigError, Experiment, Launcher, build
+from simclr_ablate.store import Store
+
+OK, SOME_FAILED, REFUSED, STOPPED = 0, 1, 2, 130
+
+
+@dataclass(frozen=True)
+class Command:
+    """What the command line says besides the experiments."""
+
+    store: Store
+    cache: str
+    dry_run: bool
+    launcher: Launcher
+    sweep: str | None
+    artefact: str | None
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """Reads the app's own keys. Raises ConfigError."""
+        cache = config["cache"] or default_cache()
+        for name, folder in (("store", config["store"]), ("cache", cache)):
+            if not isinstance(folder, str) or not folder:
+                raise ConfigError(f"{name} must be a folder, got {folder!r}")
+        if not isinstance(config["dry_run"], bool):
+            raise ConfigError(f"dry_run must be true or false, got {config['dry_run']!r}")
+        sweep = config.get("sweep") or {}
+        return cls(
+            store=Store(config["store"]),
+            cache=str(Path(cache).expanduser().resolve()),
+            dry_run=config["dry_run"],
+            launcher=build(Launcher, config["launcher"], "launcher"),
+            sweep=sweep.get("name"),
+            artefact=sweep.get("artefact"),
+        )
+
+
+def default_cache() -> str:
+    """Where images are kept once decoded: $SIMCLR_ABLATE_CACHE, or the user's cache folder."""
+    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return os.environ.get("SIMCLR_ABLATE_CACHE") or f"{home}/simclr_ablate"
+
+
+def refusing(command: Callable[[], int]) -> int:
+    """Runs `command`; input that it refuses ends it with one clear line instead of a traceback."""
+    try:
+        return command()
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return REFUSED
+
+
+def execute(command: Command, experiments: Iterable[Experiment]) -> int:
+    """Plans and carries out the experiments; returns the command's exit status. Raises ConfigError."""
+    from simclr_ablate.launch.progress import make_console
+
+    console = make_console()
+    plan = make_plan(experiments, command.store, command.sweep)
+    console.print(f"{command.sweep or 'run'}: {plan.summary()}", highlight=False)
+    if command.dry_run:
+        _print_table(plan, console)
+        return OK
+    if command.sweep:
+        command.store.record_sweep(command.sweep, [planned.run_id for planned in plan.runs])
+    return _launch(command, plan, console)
+
+
+def _launch(command: Command, plan: Plan, console: Any) -> int:
+    from simclr_ablate.launch.local import LocalLauncher, Outcome
+    from simclr_ablate.launch.progress import ProgressView
+
+    done = plan.states().count("complete")
+    outcome = Outcome(complete=list(plan.runs))
+    if done < len(plan.runs):
+        view = ProgressView(console, len(plan.runs), done)
+        outcome = LocalLauncher(command.launcher, command.cache).run(plan, view)
+    again = shlex.join(["python", "-m", "simclr_ablate", *sys.argv[1:]])
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    for planned in outcome.failed:
+        reason = (planned.run.failure() or {}).get("reason", "unknown reason")
+        say(f"\nFAILED {planned.run_id}: {reason}\n  log: {planned.run.log_path}")
+    if outcome.failed or outcome.interrupted:
+        left = len(plan.runs) - len(outcome.complete)
+        what = "retry what failed with" if outcome.failed else "go on with"
+        say(f"\n{len(outcome.complete)} done, {left} not; {what} the same command:\n  {again}")
+        return STOPPED if outcome.interrupted else SOME_FAILED
+    if len(plan.runs) == 1:
+        _print_result(plan, say)
+    else:
+        say(f"all {len(plan.runs)} experiments are in {plan.store.root}/")
+        if command.artefact:
+            say(f"see them: python -m analysis {command.artefact} --store {plan.store.root}")
+    return OK
+
+
+def _print_result(plan: Plan, say: Callable[[str], None]) -> None:
+    (planned,) = plan.runs
+    evaluation = planned.run.evaluation(planned.evaluation_key)
+    assert evaluation is not None  # the run is complete
+    metrics = evaluation["metrics"]
+    say(f"run      {planned.run_id}")
+    say(f"folder   {planned.run.path}")
+    say(f"linear   top-1 {metrics['top1']:.2f} %, top-5 {metrics['top5']:.2f} %")
+    say(f"kNN      top-1 {metrics['knn_top1']:.2f} %")
+
+
+def _print_table(plan: Plan, console: Any) -> None:
+    from rich.table import Column, Table
+
+    columns = varying_keys([planned.experiment for planned in plan.runs])
+    table = Table(Column("run", no_wrap=True), *columns, "state")
+    for planned in plan.runs:
+        flat = flatten(planned.experiment.to_config())
+        cells = ["-" if flat[name] is None else str(flat[name]) for name in columns]
+        table.add_row(planned.run_id, *cells, planned.state())
+    console.print(table)

@@ -1,0 +1,169 @@
+"""A sweep's experiments: the union of its grids, multiplied by the seeds and by the command line's own sweeps.
+
+Composing one config through Hydra takes about 50 ms, so each distinct choice of groups is composed once and plain
+values are set on copies. A value that other keys interpolate from goes through Hydra too, so that they follow it.
+"""
+
+import copy
+import itertools
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig, OmegaConf
+
+from simclr_ablate.schema import ConfigError, Experiment, keys, unknown_key
+
+EXPERIMENT_SECTIONS = tuple(Experiment.__dataclass_fields__)
+"""Top-level keys of the composed config that make up an experiment; the rest is for the command."""
+
+Values = dict[str, Any]
+
+
+@dataclass
+class Grids:
+    """What a sweep varies: grids (mappings of keys to lists of values) and seeds."""
+
+    grids: list[dict[str, list[Any]]] = field(default_factory=lambda: [{}])
+    seeds: list[int] | None = None
+
+    @classmethod
+    def from_config(cls, sweep: Mapping[str, Any] | None) -> "Grids":
+        """Reads the `sweep` section. Raises ConfigError where it is no sweep."""
+        if sweep is None:
+            return cls()
+        grids = sweep.get("grids")
+        if not isinstance(grids, list) or not all(isinstance(grid, Mapping) for grid in grids):
+            raise ConfigError(f"sweep.grids must be a list of mappings of keys, got {grids!r}")
+        listed = [{str(k): _as_list(v) for k, v in grid.items()} for grid in grids]
+        for name, values in ((k, v) for grid in listed for k, v in grid.items()):
+            if not values:
+                raise ConfigError(f"sweep.grids: {name} must have at least one value, got []")
+        seeds = sweep.get("seeds")
+        return cls(listed, None if seeds is None else _as_list(seeds))
+
+    def points(self, fixed: Sequence[str]) -> Iterator[Values]:
+        """Every point of every grid; keys in `fixed` were set on the command line, which wins."""
+        for grid in self.grids:
+            free = {name: values for name, values in grid.items() if name not in fixed}
+            if self.seeds is not None and "seed" not in fixed and "seed" not in free:
+                free["seed"] = self.seeds
+            for values in itertools.product(*free.values()):
+                yield dict(zip(free, values, strict=True))
+
+
+class Composer:
+    """Turns points of a grid into experiments.
+
+    compose: override strings -> the app's config, as Hydra composes it.
+    is_group: whether a key names a config group.
+    """
+
+    def __init__(
+        self, compose: Callable[[list[str]], DictConfig], is_group: Callable[[str], bool]
+    ) -> None:
+        self._compose = compose
+        self._is_group = is_group
+        self._composed: dict[tuple[str, ...], dict[str, Any]] = {}
+        self._sources: frozenset[str] | None = None
+
+    def experiment(self, point: Values) -> Experiment:
+        """The checked experiment at `point`. Raises ConfigError."""
+        through_hydra = [f"{k}={_literal(v)}" for k, v in point.items() if self._needs_hydra(k)]
+        config = copy.deepcopy(self._base(through_hydra))
+        for name, value in point.items():
+            if not self._needs_hydra(name):
+                _set(config, name, value)
+        return Experiment.from_config(config)
+
+    def _needs_hydra(self, name: str) -> bool:
+        if self._sources is None:
+            self._sources = interpolation_sources(self._compose([]))
+        return name.lstrip("+~") != name or self._is_group(name) or name in self._sources
+
+    def _base(self, overrides: list[str]) -> dict[str, Any]:
+        if tuple(overrides) not in self._composed:
+            config = self._compose(overrides)
+            self._composed[tuple(overrides)] = experiment_sections(config)
+        return self._composed[tuple(overrides)]
+
+
+def expand(
+    composer: Composer, grids: Grids, swept: Mapping[str, list[Any]], fixed: Sequence[str]
+) -> list[Experiment]:
+    """All experiments of a sweep, doubles removed, in order. Raises ConfigError at the first wrong one.
+
+    swept: keys that the command line sweeps (`key=a,b`); fixed: keys that it sets. Both win over the grids.
+    """
+    names = [*fixed, *swept]
+    points = (
+        {**point, **dict(zip(swept, values, strict=True))}
+        for point in grids.points(names)
+        for values in itertools.product(*swept.values())
+    )
+    return list(dict.fromkeys(composer.experiment(point) for point in points))
+
+
+def experiment_sections(config: DictConfig) -> dict[str, Any]:
+    """The part of the composed config that an experiment is made of, interpolations resolved."""
+    resolved = resolve(config)
+    return {name: resolved[name] for name in EXPERIMENT_SECTIONS if name in resolved}
+
+
+def resolve(config: DictConfig) -> dict[str, Any]:
+    """The app's own keys as plain containers; Hydra's section is for Hydra."""
+    return OmegaConf.to_container(_own(config), resolve=True)  # type: ignore[return-value]
+
+
+def interpolation_sources(config: DictConfig) -> frozenset[str]:
+    """Keys that others refer to as `${key}`."""
+    return frozenset(re.findall(r"\$\{([a-zA-Z_][\w.]*)\}", OmegaConf.to_yaml(_own(config))))
+
+
+def _own(config: DictConfig) -> DictConfig:
+    return OmegaConf.masked_copy(config, [str(name) for name in config if name != "hydra"])
+
+
+def split_overrides(overrides: Sequence[Override]) -> tuple[dict[str, list[Any]], list[Override]]:
+    """Separates `key=a,b` sweeps (as lists of values) from plain overrides."""
+    swept: dict[str, list[Any]] = {}
+    plain = []
+    for override in overrides:
+        if override.is_sweep_override():
+            swept[override.get_key_element()] = [
+                _parse(text) for text in override.sweep_string_iterator()
+            ]
+        else:
+            plain.append(override)
+    return swept, plain
+
+
+def _parse(text: str) -> Any:
+    return OmegaConf.create(f"value: {text}").value
+
+
+def _literal(value: Any) -> str:
+    """`value` in Hydra's override grammar."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (int, float)):
+        return repr(value)
+    return "'" + str(value).replace("'", "\\'") + "'"
+
+
+def _set(config: dict[str, Any], name: str, value: Any) -> None:
+    *parents, last = name.split(".")
+    node: Any = config
+    for parent in parents:
+        node = node.get(parent) if isinstance(node, dict) else None
+    if not isinstance(node, dict) or last not in node:
+        raise ConfigError(unknown_key(name, [info.name for info in keys()]))
+    node[last] = value
+
+
+def _as_list(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, (list, tuple)) else [value]

@@ -1,0 +1,235 @@
+"""The local launcher: one process a run, several side by side, from a fork server that has torch loaded.
+
+Importing torch takes seconds; forking a process that has imported it takes milliseconds. Runs with few threads side
+by side beat one run with all of them, because small tensors leave threads waiting for each other.
+"""
+
+import multiprocessing
+import os
+import signal
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+
+from simclr_ablate.launch import worker
+from simclr_ablate.launch.plan import Plan, PlannedRun
+from simclr_ablate.launch.progress import ProgressView
+from simclr_ablate.schema import Launcher
+
+POLL_SECONDS = 0.1
+ELSEWHERE_SECONDS = 2.0
+STOP_SECONDS = 120.0
+
+
+@dataclass
+class Outcome:
+    """How the runs of a plan ended."""
+
+    complete: list[PlannedRun] = field(default_factory=list)
+    failed: list[PlannedRun] = field(default_factory=list)
+    interrupted: bool = False
+
+
+@dataclass
+class Resources:
+    """What each of `parallel` runs gets."""
+
+    parallel: int
+    threads: int
+    devices: list[str]
+
+
+class LocalLauncher:
+    """Carries a plan out on this machine."""
+
+    def __init__(self, launcher: Launcher, cache: str) -> None:
+        self.launcher = launcher
+        self.cache = cache
+        self._device_of: dict[PlannedRun, str] = {}
+        self._context = multiprocessing.get_context("forkserver")
+        # The names are imported in the server before it forks, never in the command itself.
+        self._context.set_forkserver_preload(["simclr_ablate.experiment"])
+
+    def run(self, plan: Plan, view: ProgressView) -> Outcome:
+        """Carries out every run of `plan` that is not complete; goes on past failed ones."""
+        waiting = deque(planned for planned in plan.runs if planned.state() != "complete")
+        complete = [planned for planned in plan.runs if planned not in waiting]
+        outcome = Outcome(complete=complete)
+        if not waiting:
+            return outcome
+        active: dict[PlannedRun, ForkServerProcess] = {}
+        try:
+            with _terminable(), view:
+                resources = fit(self.launcher, list(waiting))
+                self._follow(plan, waiting, active, outcome, resources, view)
+        except KeyboardInterrupt:
+            outcome.interrupted = True
+            self._stop(active, view)
+        return outcome
+
+    def _follow(
+        self,
+        plan: Plan,
+        waiting: deque[PlannedRun],
+        active: dict[PlannedRun, ForkServerProcess],
+        outcome: Outcome,
+        resources: Resources,
+        view: ProgressView,
+    ) -> None:
+        elsewhere: dict[PlannedRun, float] = {}
+        while waiting or active or elsewhere:
+            self._take_back(elsewhere, waiting, outcome, view)
+            while waiting and len(active) < resources.parallel:
+                planned = waiting.popleft()
+                if planned.state() == "complete":  # by another command, meanwhile
+                    outcome.complete.append(planned)
+                    view.completed(planned)
+                    continue
+                active[planned] = self._start(plan, planned, resources)
+                view.started(planned)
+            for planned, process in list(active.items()):
+                if process.exitcode is None:
+                    continue
+                del active[planned]
+                self._device_of.pop(planned, None)
+                self._ended(planned, process.exitcode, elsewhere, outcome, view)
+            view.update(list(active), len(waiting), len(elsewhere))
+            time.sleep(POLL_SECONDS)
+
+    def _start(self, plan: Plan, planned: PlannedRun, resources: Resources) -> ForkServerProcess:
+        compute = planned.experiment.compute
+        device = compute.device
+        if device == "auto":
+            busy = list(self._device_of.values())
+            device = min(resources.devices, key=busy.count)
+            self._device_of[planned] = device
+        job = worker.Job(
+            config=planned.experiment.to_config(),
+            store=str(plan.store.root.resolve()),
+            cache=self.cache,
+            threads=compute.threads or resources.threads,
+            device=device,
+        )
+        process = self._context.Process(target=worker.work, args=(job,), daemon=False)
+        process.start()
+        return process
+
+    def _ended(
+        self,
+        planned: PlannedRun,
+        status: int,
+        elsewhere: dict[PlannedRun, float],
+        outcome: Outcome,
+        view: ProgressView,
+    ) -> None:
+        if status == worker.COMPLETE:
+            outcome.complete.append(planned)
+            view.completed(planned)
+        elif status == worker.HELD:
+            elsewhere[planned] = time.monotonic()
+            view.held(planned)
+        else:
+            if status == worker.INTERRUPTED:
+                reason = "stopped by SIGTERM; its checkpoint is kept"
+                planned.run.write_failure({"reason": reason})
+            elif status < 0:
+                planned.run.write_failure({"reason": _killed(-status)})
+            outcome.failed.append(planned)
+            view.failed(planned)
+
+    def _take_back(
+        self,
+        elsewhere: dict[PlannedRun, float],
+        waiting: deque[PlannedRun],
+        outcome: Outcome,
+        view: ProgressView,
+    ) -> None:
+        """Looks after runs that another command works on: they end, or are to be taken over."""
+        for planned, looked in list(elsewhere.items()):
+            if time.monotonic() - looked < ELSEWHERE_SECONDS:
+                continue
+            elsewhere[planned] = time.monotonic()
+            state = planned.state()
+            if state == "complete":
+                del elsewhere[planned]
+                outcome.complete.append(planned)
+                view.completed(planned)
+            elif state == "failed":
+                del elsewhere[planned]
+                outcome.failed.append(planned)
+                view.failed(planned)
+            elif state != "running":
+                del elsewhere[planned]
+                waiting.append(planned)
+
+    def _stop(self, active: dict[PlannedRun, ForkServerProcess], view: ProgressView) -> None:
+        """Asks the running ones to checkpoint and end, and waits for them."""
+        view.stopping(len(active))
+        for process in active.values():
+            process.terminate()
+        deadline = time.monotonic() + STOP_SECONDS
+        try:
+            for process in active.values():
+                process.join(max(0.0, deadline - time.monotonic()))
+        except KeyboardInterrupt:
+            view.say("stopped at once; runs go on from their last periodic checkpoint")
+        for process in active.values():
+            if process.exitcode is None:
+                process.kill()
+
+
+def fit(launcher: Launcher, runs: list[PlannedRun]) -> Resources:
+    """As many runs side by side as the cores (or GPUs) and the memory allow, and each one's share."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = cores or 1
+    devices = [f"cuda:{index}" for index in range(gpu_count())]
+    if any(planned.experiment.compute.device == "cpu" for planned in runs):
+        devices = []
+    places = len(devices) * launcher.runs_per_gpu if devices else cores
+    fitting = max(1, int(available_memory() / (launcher.memory_gb * 2**30)))
+    parallel = launcher.parallel or min(places, fitting)
+    parallel = max(1, min(parallel, len(runs)))
+    return Resources(parallel, max(1, cores // parallel), devices or ["cpu"])
+
+
+def gpu_count() -> int:
+    """GPUs that runs may use: without initialising CUDA, which forked processes could not use any more."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return len([name for name in visible.split(",") if name.strip() not in ("", "-1")])
+    return len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
+
+
+def available_memory() -> float:
+    """Bytes of memory that can be had now; a guess where the system does not say."""
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return float(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return 8.0 * 2**30
+
+
+def _killed(number: int) -> str:
+    name = signal.Signals(number).name
+    hint = " (out of memory?)" if name == "SIGKILL" else ""
+    return f"killed by {name}{hint}"
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Makes SIGTERM stop the command as cleanly as Ctrl-C does."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

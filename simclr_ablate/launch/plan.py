@@ -1,0 +1,122 @@
+"""What a command is about to do: its experiments, completed and checked, beside what the store already has."""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from simclr_ablate.identity import evaluation_key, run_id
+from simclr_ablate.schema import ConfigError, Data, Experiment
+from simclr_ablate.store import Run, Store
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One experiment with its place in the store."""
+
+    experiment: Experiment
+    run: Run
+    evaluation_key: str
+
+    @property
+    def run_id(self) -> str:
+        return self.run.run_id
+
+    @property
+    def label(self) -> str:
+        """The run id without its hash, for people."""
+        return self.run_id.rpartition("-")[0]
+
+    def state(self) -> str:
+        """One of `store.STATES`."""
+        return self.run.state(self.evaluation_key)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The runs of one command, in order; `sweep` is the name of the sweep, if it is one."""
+
+    sweep: str | None
+    runs: tuple[PlannedRun, ...]
+    store: Store
+
+    def states(self) -> list[str]:
+        return [planned.state() for planned in self.runs]
+
+    def summary(self) -> str:
+        """One line: experiments, already finished, to run."""
+        states = Counter(self.states())
+        done = states.pop("complete", 0)
+        parts = [
+            f"{len(self.runs)} experiments",
+            f"{done} already finished",
+            f"{len(self.runs) - done} to run",
+        ]
+        notable = [f"{n} {state}" for state, n in states.items() if state != "planned"]
+        return ", ".join(parts) + (f" ({', '.join(notable)})" if notable else "")
+
+
+def make_plan(experiments: Iterable[Experiment], store: Store, sweep: str | None) -> Plan:
+    """Completes every experiment, checks it against its data, and looks up its run. Raises ConfigError."""
+    completed: dict[Data, Data] = {}
+    runs: dict[tuple[str, str], PlannedRun] = {}
+    for experiment in experiments:
+        given = experiment.data
+        if given not in completed:
+            completed[given] = complete_data(given)
+        experiment = dataclasses.replace(experiment, data=completed[given])
+        _check_batch(experiment)
+        planned = PlannedRun(experiment, store.run(run_id(experiment)), evaluation_key(experiment))
+        runs.setdefault((planned.run_id, planned.evaluation_key), planned)
+    return Plan(sweep, tuple(runs.values()), store)
+
+
+def complete_data(data: Data) -> Data:
+    """Fills in what identifies the images: their folder's fingerprint and a label. Raises ConfigError."""
+    if data.name not in ("image_folder", "imagenet"):
+        return data
+    from simclr_ablate.data.listing import fingerprint
+
+    assert data.root is not None  # check_experiment has seen to it
+    root = Path(data.root).expanduser().resolve()
+    label = data.label or root.name
+    return dataclasses.replace(data, root=str(root), label=label, fingerprint=fingerprint(root))
+
+
+def _check_batch(experiment: Experiment) -> None:
+    available = _training_images(experiment.data)
+    batch_size = experiment.optimizer.batch_size
+    if batch_size > available:
+        raise ConfigError(
+            f"optimizer.batch_size must be <= {available}, the training images of "
+            f"data={experiment.data.name}, got {batch_size}"
+        )
+
+
+_sizes: dict[Data, int] = {}
+
+
+def _training_images(data: Data) -> int:
+    if data not in _sizes:
+        from simclr_ablate.data.sizes import data_size
+
+        _sizes[data] = data_size(data)
+    return _sizes[data]
+
+
+def varying_keys(experiments: Sequence[Experiment]) -> list[str]:
+    """The dotted keys that differ between the experiments: the columns worth a reader's time."""
+    flat = [flatten(experiment.to_config()) for experiment in experiments]
+    return [name for name in flat[0] if len({repr(row[name]) for row in flat}) > 1] if flat else []
+
+
+def flatten(config: dict, prefix: str = "") -> dict[str, object]:
+    """Nested dictionaries as one, with dotted keys."""
+    flat: dict[str, object] = {}
+    for name, value in config.items():
+        if isinstance(value, dict):
+            flat.update(flatten(value, f"{prefix}{name}."))
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat

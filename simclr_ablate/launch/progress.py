@@ -1,0 +1,191 @@
+"""How runs are going, for a person who watches: live on a terminal, plain lines elsewhere.
+
+Reads what the runs write into the store, so that it shows runs of any launcher.
+"""
+
+import os
+import time
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from simclr_ablate.launch.plan import PlannedRun
+
+LIVE_SECONDS = 0.5
+PLAIN_SECONDS = 30.0
+
+
+def make_console() -> Console:
+    """The terminal; for a file or a pipe, lines wide enough that run ids stay whole."""
+    console = Console()
+    return console if console.is_terminal or "COLUMNS" in os.environ else Console(width=200)
+
+
+class ProgressView:
+    """One line per running experiment, and counts of done, failed and left."""
+
+    def __init__(self, console: Console, total: int, done: int) -> None:
+        self._console = console
+        self._total = total
+        self._done_before = done
+        self._completed: list[PlannedRun] = []
+        self._failed: list[PlannedRun] = []
+        self._start = time.monotonic()
+        self._starts: dict[PlannedRun, float] = {}
+        self._durations: list[float] = []
+        self._shown = 0.0
+        self._live = Live(console=console, auto_refresh=False) if console.is_terminal else None
+
+    def __enter__(self) -> Self:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._live:
+            self._live.update(Text(""), refresh=True)
+            self._live.stop()
+
+    def say(self, text: str) -> None:
+        """One line above the live part."""
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def started(self, planned: PlannedRun) -> None:
+        self._starts[planned] = time.monotonic()
+        if not self._live:
+            self.say(f"started   {planned.label}")
+
+    def completed(self, planned: PlannedRun) -> None:
+        self._completed.append(planned)
+        parts = [f"done      {planned.label}", headline(planned)]
+        start = self._starts.pop(planned, None)
+        if start is not None:  # not another command's
+            self._durations.append(time.monotonic() - start)
+            parts.append(duration(self._durations[-1]))
+        parts.append(f"[{self._finished()}/{self._total}]")
+        self.say("  ".join(parts))
+
+    def failed(self, planned: PlannedRun) -> None:
+        self._failed.append(planned)
+        self._starts.pop(planned, None)
+        failure = planned.run.failure() or {}
+        self.say(f"failed    {planned.label}  {failure.get('reason', 'unknown reason')}")
+
+    def held(self, planned: PlannedRun) -> None:
+        self._starts.pop(planned, None)
+        owner = planned.run.holder()
+        where = f" (process {owner['pid']} on {owner['host']})" if owner else ""
+        self.say(f"waiting   {planned.label}  another command runs it{where}")
+
+    def stopping(self, running: int) -> None:
+        if running:
+            self.say(f"stopping: {running} running experiments write their checkpoints ...")
+
+    def update(self, active: list[PlannedRun], waiting: int, elsewhere: int) -> None:
+        """Shows where the active runs are; rate-limited, so it may be called often."""
+        now = time.monotonic()
+        if now - self._shown < (LIVE_SECONDS if self._live else PLAIN_SECONDS):
+            return
+        self._shown = now
+        progress = {planned: planned.run.progress() for planned in active}
+        if self._live:
+            self._live.update(self._picture(progress, waiting, elsewhere), refresh=True)
+        else:
+            for planned, current in progress.items():
+                if current and now - self._starts.get(planned, now) > 1:
+                    self.say(f"running   {planned.label}  {' '.join(columns(current))}")
+            left = self._seconds_left(progress, waiting)
+            if left is not None:
+                self.say(f"left      {waiting + len(active)} experiments, about {duration(left)}")
+
+    def _picture(
+        self, progress: dict[PlannedRun, dict[str, Any]], waiting: int, elsewhere: int
+    ) -> RenderableType:
+        table = Table.grid(padding=(0, 2))
+        for planned, current in progress.items():
+            bar = ProgressBar(total=1.0, completed=current.get("fraction", 0.0), width=20)
+            table.add_row(Text(planned.label, style="bold"), bar, *columns(current))
+        counts = Text.assemble(
+            (f"{self._finished()} done", "green"),
+            ", ",
+            (f"{len(self._failed)} failed", "red" if self._failed else ""),
+            f", {len(progress)} running, {waiting} left",
+            f", {elsewhere} run by another command" if elsewhere else "",
+            f"   {duration(time.monotonic() - self._start)} so far",
+        )
+        left = self._seconds_left(progress, waiting)
+        if left is not None:
+            counts.append(f", about {duration(left)} left")
+        whole = ProgressBar(
+            total=max(1, self._total), completed=self._finished() + len(self._failed), width=40
+        )
+        overall = Table.grid(padding=(0, 2))
+        overall.add_row(whole, counts)
+        return Group(table, overall)
+
+    def _finished(self) -> int:
+        return self._done_before + len(self._completed)
+
+    def _seconds_left(
+        self, progress: dict[PlannedRun, dict[str, Any]], waiting: int
+    ) -> float | None:
+        """From the durations of the finished ones; from the run's own estimate where it is alone."""
+        if self._durations and progress:
+            each = sum(self._durations) / len(self._durations)
+            done_part = sum(map(_done_part, progress.values()))
+            return max(0.0, each * (waiting + len(progress) - done_part) / len(progress))
+        if waiting == 0 and progress:
+            estimates = [current.get("seconds_left") for current in progress.values()]
+            known = [estimate for estimate in estimates if estimate is not None]
+            return max(known) if len(known) == len(estimates) else None
+        return None
+
+
+def _done_part(progress: dict[str, Any]) -> float:
+    """About how much of a run is done; reading and evaluating take little of it."""
+    phase = progress.get("phase")
+    return progress["fraction"] if phase == "pretraining" else float(phase == "evaluating")
+
+
+def columns(progress: dict[str, Any]) -> list[str]:
+    """A run's progress as the cells of its line."""
+    if not progress:
+        return ["starting"]
+    if progress["phase"] != "pretraining":
+        return [progress["phase"]]
+    cells = [
+        f"epoch {progress['epoch']}/{progress['epochs']}",
+        f"step {progress['step']}/{progress['steps']}",
+        f"loss {progress['loss']:.3f}" if progress["loss"] is not None else "loss -",
+        f"lr {progress['lr']:.2g}",
+        f"{progress['pairs_per_second']:,.0f} pairs/s",
+    ]
+    if progress["seconds_left"] is not None:
+        cells.append(f"{duration(progress['seconds_left'])} left")
+    return cells
+
+
+def headline(planned: PlannedRun) -> str:
+    """The one number that a finished run is known by."""
+    evaluation = planned.run.evaluation(planned.evaluation_key)
+    return f"top-1 {evaluation['metrics']['top1']:.1f} %" if evaluation else ""
+
+
+def duration(seconds: float) -> str:
+    """`42 s`, `3:05 min`, `2:07 h`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60}:{whole % 60:02d} min"
+    return f"{whole // 3600}:{whole % 3600 // 60:02d} h"

@@ -1,0 +1,96 @@
+"""The similarities of a batch's views, a block at a time: the 2N x 2N matrix is never held."""
+
+import math
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+_KEPT_ELEMENTS = 2**23
+
+
+class Block(NamedTuple):
+    """Similarities of some views (rows) with others (columns)."""
+
+    rows: slice
+    columns: slice
+    similarities: Tensor
+    """Of each row with each column; -inf where the two are one view or a positive pair."""
+    spare: Tensor
+    """Scratch memory of the same shape, shared by all blocks."""
+
+
+class SimilarityBlocks:
+    """The blocks of `v @ v.T` on and above its diagonal: they hold every negative pair once.
+
+    A block whose rows are its columns is symmetric, and holds its pairs twice.
+
+    v: (2N, D), rows i and i+N are the two views of image i.
+    within: also pairs within one view. Else only pairs of one view with the other.
+    block_size: largest side of a block.
+
+    Each iteration is a pass over all blocks. After the first, `positive`, (N,), holds the
+    similarities of the positive pairs. Memory is two blocks; where all of them together are small,
+    they are kept for the next pass, so that only the last pass may overwrite them.
+    """
+
+    def __init__(self, v: Tensor, within: bool, block_size: int) -> None:
+        self.v = v
+        self.n = len(v) // 2
+        self.positive = v.new_empty(self.n)
+        if within and len(v) <= block_size:
+            whole = slice(0, len(v))
+            self._lay_out([(whole, whole)], len(v) ** 2)
+            return
+        # Blocks end where a view ends, so that each view's blocks are of one size.
+        count = -(-self.n // block_size)
+        edges = [self.n * k // count for k in range(count + 1)]
+        first = [slice(start, stop) for start, stop in pairwise(edges)]
+        second = [slice(start + self.n, stop + self.n) for start, stop in pairwise(edges)]
+        if within:
+            both = first + second
+            places = [(rows, columns) for k, rows in enumerate(both) for columns in both[k:]]
+        else:
+            places = [(rows, columns) for rows in first for columns in second]
+        self._lay_out(places, (-(-self.n // count)) ** 2)
+
+    def _lay_out(self, places: list[tuple[slice, slice]], area: int) -> None:
+        """Rows and columns of every block, and the most elements that one has."""
+        self.places = places
+        self._keep = area * len(places) <= _KEPT_ELEMENTS
+        self._kept: list[Block] = []
+        self._memory = self.v.new_empty(1 if self._keep else 2, area)
+
+    def __iter__(self) -> Iterator[Block]:
+        if self._kept:
+            yield from self._kept
+            return
+        for rows, columns in self.places:
+            block = self._compute(rows, columns)
+            if self._keep:
+                self._kept.append(block)
+            yield block
+
+    def _compute(self, rows: slice, columns: slice) -> Block:
+        height, width = rows.stop - rows.start, columns.stop - columns.start
+        spare = self._memory[0, : height * width].view(height, width)
+        if self._keep:
+            similarities = self.v[rows] @ self.v[columns].T
+        else:
+            similarities = self._memory[1, : height * width].view(height, width)
+            torch.mm(self.v[rows], self.v[columns].T, out=similarities)
+        self._mask(rows.start, columns.start, similarities)
+        return Block(rows, columns, similarities, spare)
+
+    def _mask(self, row: int, column: int, similarities: Tensor) -> None:
+        """Takes out views with themselves and positive pairs, of the block at (row, column)."""
+        height, width = similarities.shape
+        for distance in (0, self.n, -self.n):
+            place = distance - (column - row)
+            if -height < place < width:
+                diagonal = similarities.diagonal(place)
+                if distance == self.n:
+                    self.positive[row : row + len(diagonal)] = diagonal
+                diagonal.fill_(-math.inf)

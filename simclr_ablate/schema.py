@@ -1,0 +1,338 @@
+"""The config as dataclasses: every key with its meaning, unit, allowed values, and whether it makes a run what it is.
+
+Values come from the YAML files under `conf/`; nothing has a default here, so there is one place to look one up.
+`Experiment.from_config` turns nested mappings into checked, frozen dataclasses and refuses what is wrong by name.
+"""
+
+import dataclasses
+import difflib
+import math
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Self, TypeVar
+
+SCHEMA_VERSION = 1
+"""Part of every run id. Raised when the meaning of a key changes, so that old runs are not taken for new ones."""
+
+T = TypeVar("T")
+
+OPERATION_NAMES = ("crop", "cutout", "color", "sobel", "noise", "blur", "rotate")
+"""The operations of Figure 5, in its order."""
+
+
+class ConfigError(ValueError):
+    """Something the user gave is wrong: the message names the key, the value and what is accepted."""
+
+
+def key(
+    doc: str,
+    *,
+    choices: tuple[Any, ...] = (),
+    above: float | None = None,
+    at_least: float | None = None,
+    at_most: float | None = None,
+    below: float | None = None,
+    identity: bool = True,
+) -> Any:
+    """A documented dataclass field. `identity=False` marks what cannot change a run's result."""
+    bounds = {"above": above, "at_least": at_least, "at_most": at_most, "below": below}
+    return dataclasses.field(
+        metadata={"doc": doc, "choices": choices, "bounds": bounds, "identity": identity}
+    )
+
+
+@dataclass(frozen=True)
+class Data:
+    """Where the images come from, and how they are split."""
+
+    name: str = key(
+        "kind of data set",
+        choices=("shapes", "image_folder", "cifar10", "cifar100", "stl10", "imagenet"),
+    )
+    root: str | None = key("folder of the images; null: the cache", identity=False)
+    size: int = key("side of the images given to the encoder, pixels", at_least=8)
+    limit: int | None = key("training images kept, balanced over classes; null: all", at_least=1)
+    validation: int = key("images held out of training, for choosing anything", at_least=1)
+    on_error: str = key("an unreadable image", choices=("raise", "skip"))
+    seed: int = key("seed of the split, of `limit` and of the drawn shapes", at_least=0)
+    label: str | None = key("short name for reports; null: the data set's or folder's own")
+    fingerprint: str | None = key("hash of the files in `root`; filled in when a run is planned")
+
+
+@dataclass(frozen=True)
+class Views:
+    """How the two views of an image are made (Section 3, App. A)."""
+
+    policy: str = key(
+        "simclr: both views; pair: Figure 5's one branch; none", choices=("simclr", "pair", "none")
+    )
+    first: str | None = key(f"pair: first operation, one of {', '.join(OPERATION_NAMES)}")
+    second: str | None = key("pair: second operation; the same as the first: that one alone")
+    strength: float = key("strength s of colour jitter (App. A)", at_least=0)
+    blur: bool = key("Gaussian blur with probability 0.5")
+    brightness: str = key(
+        "additive: the paper's code; multiplicative: torchvision",
+        choices=("additive", "multiplicative"),
+    )
+    crop_area: float = key("smallest area of a random resized crop, a share", above=0, at_most=1)
+    interpolation: str = key("of crops", choices=("bicubic", "bilinear"))
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """The encoder f; h is the output of its average pool."""
+
+    architecture: str = key(
+        "ResNet", choices=("resnet8", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
+    )
+    width: int = key("multiplier of every stage's channels", at_least=1)
+    stem: str = key(
+        "imagenet: 7x7/2 and pool; cifar: 3x3/1; strided: 3x3/2",
+        choices=("imagenet", "cifar", "strided"),
+    )
+
+
+@dataclass(frozen=True)
+class Head:
+    """The projection head g; z = g(h)."""
+
+    kind: str = key("projection head", choices=("none", "linear", "nonlinear"))
+    dim: int = key("width of z", at_least=1)
+
+
+@dataclass(frozen=True)
+class Loss:
+    """The contrastive loss."""
+
+    name: str = key("loss", choices=("nt_xent",))
+    temperature: float = key("temperature tau", above=0)
+    normalize: bool = key("l2-normalise z (Table 5)")
+    negatives: str = key("views that negatives come from (Table 4: one)", choices=("both", "one"))
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """The optimiser, its schedule and the length of training."""
+
+    name: str = key("optimiser", choices=("lars", "sgd", "adamw"))
+    lr: float = key("base learning rate; `lr_rule` makes the peak of it", above=0)
+    lr_rule: str = key(
+        "peak: linear lr*B/256, sqrt lr*sqrt(B), constant lr",
+        choices=("linear", "sqrt", "constant"),
+    )
+    momentum: float = key("momentum; AdamW's first beta", at_least=0, below=1)
+    weight_decay: float = key("weight decay, not on biases and batch norm", at_least=0)
+    warmup_epochs: float = key("epochs of linear warm-up from 0", at_least=0)
+    epochs: int = key("epochs of pretraining; the schedule ends with them", at_least=1)
+    batch_size: int = key("images in a batch, N; a step sees 2N views", at_least=2)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is measured on the frozen encoder (App. B.6, B.8). Stored apart from pretraining."""
+
+    features: str = key("representation evaluated: h, or z = g(h)", choices=("h", "z"))
+    l2_count: int = key("number of l2 strengths tried on the validation split", at_least=1)
+    l2_min: float = key("smallest l2 strength, log-spaced to the largest", above=0)
+    l2_max: float = key("largest l2 strength", above=0)
+    knn: int = key("neighbours of the kNN classifier", at_least=1)
+
+
+@dataclass(frozen=True)
+class Compute:
+    """How the machine does the work; none of it belongs to a run's identity."""
+
+    device: str = key("auto, cpu, cuda or cuda:N", identity=False)
+    threads: int | None = key("CPU threads; null: the launcher's share", at_least=1, identity=False)
+    workers: int | None = key(
+        "processes that decode images; null: from the cores", at_least=0, identity=False
+    )
+    channels_last: bool = key("channels-last memory format, the faster one", identity=False)
+    checkpoint_minutes: float = key("minutes between checkpoints", at_least=0, identity=False)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """All that one run depends on: frozen at submission, stored beside its results."""
+
+    objective: str = key(
+        "contrastive, or none for the random encoder", choices=("contrastive", "none")
+    )
+    seed: int = key("seed of weights, order and views", at_least=0)
+    precision: str = key("of the encoder's arithmetic", choices=("float32", "bfloat16"))
+    data: Data = key("the images")
+    views: Views = key("how views are made")
+    encoder: Encoder = key("f")
+    head: Head = key("g")
+    loss: Loss = key("the loss")
+    optimizer: Optimizer = key("how it is trained")
+    evaluation: Evaluation = key("what is measured")
+    compute: Compute = key("how the machine works")
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """The checked experiment in `config` (nested mappings). Raises ConfigError."""
+        experiment = build(cls, config)
+        check_experiment(experiment)
+        return experiment
+
+    def to_config(self) -> dict[str, Any]:
+        """Nested dictionaries that `from_config` takes back."""
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True)
+class Launcher:
+    """Where the runs of a sweep are carried out."""
+
+    name: str = key("launcher", choices=("local",))
+    parallel: int | None = key(
+        "runs side by side; null: as many as fit cores and memory", at_least=1
+    )
+    memory_gb: float = key("memory that one run is taken to need, GiB", above=0)
+    runs_per_gpu: int = key("runs that share one GPU", at_least=1)
+
+
+def build(cls: type[T], config: Mapping[str, Any], path: str = "") -> T:
+    """`config` as an instance of the dataclass `cls`; every key must be there and none may be unknown."""
+    if not isinstance(config, Mapping):
+        raise ConfigError(f"{path or 'config'} must be a mapping of keys, got {config!r}")
+    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    for name in config:
+        if name not in fields:
+            raise ConfigError(unknown_key(_join(path, name), [_join(path, f) for f in fields]))
+    hints = typing.get_type_hints(cls)
+    values = {}
+    for name, field in fields.items():
+        full = _join(path, name)
+        if name not in config:
+            raise ConfigError(f"{full} is missing: {field.metadata['doc']}")
+        if dataclasses.is_dataclass(hints[name]):
+            values[name] = build(hints[name], config[name], full)
+        else:
+            values[name] = _check_value(full, config[name], hints[name], field.metadata)
+    return cls(**values)
+
+
+def check_experiment(experiment: Experiment) -> None:
+    """Raises ConfigError where keys that are right one by one do not go together."""
+    _check_views(experiment.views)
+    data, optimizer = experiment.data, experiment.optimizer
+    if data.name in ("image_folder", "imagenet") and data.root is None:
+        raise ConfigError(f"data.root must be a folder of images for data={data.name}, got null")
+    if optimizer.warmup_epochs > optimizer.epochs:
+        raise ConfigError(
+            f"optimizer.warmup_epochs must be <= optimizer.epochs ({optimizer.epochs}), "
+            f"got {optimizer.warmup_epochs}"
+        )
+    if experiment.evaluation.l2_max < experiment.evaluation.l2_min:
+        raise ConfigError(
+            f"evaluation.l2_max must be >= evaluation.l2_min ({experiment.evaluation.l2_min}), "
+            f"got {experiment.evaluation.l2_max}"
+        )
+    device = experiment.compute.device
+    if device not in ("auto", "cpu", "cuda") and not (
+        device.startswith("cuda:") and device[5:].isdigit()
+    ):
+        raise ConfigError(f"compute.device must be auto, cpu, cuda or cuda:N, got {device!r}")
+
+
+def _check_views(views: Views) -> None:
+    named = {"views.first": views.first, "views.second": views.second}
+    for name, operation in named.items():
+        if views.policy == "pair" and operation is None:
+            raise ConfigError(f"{name} must be one of {', '.join(OPERATION_NAMES)}, got null")
+        if views.policy != "pair" and operation is not None:
+            raise ConfigError(f"{name} needs views.policy=pair, got views.policy={views.policy}")
+        if operation is not None and operation not in OPERATION_NAMES:
+            raise ConfigError(
+                f"{name} must be one of {', '.join(OPERATION_NAMES)}, got {operation!r}"
+                f"{nearest(operation, OPERATION_NAMES)}"
+            )
+
+
+@dataclass(frozen=True)
+class KeyInfo:
+    """One line of the help: a key, its type, meaning and accepted values."""
+
+    name: str
+    type: str
+    doc: str
+    accepted: str
+    identity: bool
+
+
+def keys(cls: type = Experiment, path: str = "") -> Iterator[KeyInfo]:
+    """Every key of `cls`, depth first."""
+    hints = typing.get_type_hints(cls)
+    for field in dataclasses.fields(cls):
+        full = _join(path, field.name)
+        if dataclasses.is_dataclass(hints[field.name]):
+            yield from keys(hints[field.name], full)
+            continue
+        meta = field.metadata
+        yield KeyInfo(
+            full, type_name(hints[field.name]), meta["doc"], _accepted(meta), meta["identity"]
+        )
+
+
+def unknown_key(name: str, known: list[str]) -> str:
+    """The message for a key that does not exist, with the nearest one that does."""
+    return f"unknown key {name}{nearest(name, known)}"
+
+
+def nearest(name: str, known: typing.Iterable[str]) -> str:
+    """`; did you mean X?`, or nothing where none is near."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def type_name(hint: Any) -> str:
+    """A type as a user would write it: `int`, `float or null`."""
+    if isinstance(hint, types.UnionType):
+        return " or ".join(type_name(arg) for arg in typing.get_args(hint))
+    return "null" if hint is type(None) else hint.__name__
+
+
+def _check_value(name: str, value: Any, hint: Any, meta: Mapping[str, Any]) -> Any:
+    allowed = typing.get_args(hint) or (hint,)
+    if value is None and type(None) in allowed:
+        return None
+    if float in allowed and type(value) is int:
+        value = float(value)
+    if type(value) not in allowed:
+        raise ConfigError(f"{name} must be {type_name(hint)}, got {value!r}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{name} must be finite, got {value}")
+    if meta["choices"] and value not in meta["choices"]:
+        close = nearest(str(value), [str(choice) for choice in meta["choices"]])
+        raise ConfigError(f"{name} must be {_accepted(meta)}, got {value!r}{close}")
+    _check_bounds(name, value, meta)
+    return value
+
+
+def _check_bounds(name: str, value: Any, meta: Mapping[str, Any]) -> None:
+    bounds = meta["bounds"]
+    too_low = (bounds["above"] is not None and value <= bounds["above"]) or (
+        bounds["at_least"] is not None and value < bounds["at_least"]
+    )
+    too_high = (bounds["below"] is not None and value >= bounds["below"]) or (
+        bounds["at_most"] is not None and value > bounds["at_most"]
+    )
+    if too_low or too_high:
+        raise ConfigError(f"{name} must be {_accepted(meta)}, got {value}")
+
+
+def _accepted(meta: Mapping[str, Any]) -> str:
+    if meta["choices"]:
+        return "one of " + ", ".join(map(str, meta["choices"]))
+    signs = {"above": ">", "at_least": ">=", "at_most": "<=", "below": "<"}
+    return " and ".join(
+        f"{signs[name]} {bound:g}" for name, bound in meta["bounds"].items() if bound is not None
+    )
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else str(name)

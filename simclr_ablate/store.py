@@ -1,0 +1,179 @@
+"""The run store: one folder a run, whose files are the truth about it.
+
+    runs/<run id>/
+      experiment.json      the frozen config
+      claim.N              who works on it now
+      progress.json        where it is: epoch, step, loss, ... (what the live view and `status` show)
+      history.csv          one row per epoch of training
+      checkpoint.pt        to go on from; checkpoint.previous.pt the one before
+      encoder.pt           pretraining is complete: weights of encoder and head
+      pretraining.json     what pretraining came to: last metrics, seconds
+      evaluations/KEY.json one evaluation of that encoder: its config and metrics
+      failure.json         how the last attempt failed
+      log.txt              what the run's processes printed
+    runs/.sweeps/NAME-HASH.json  which runs a sweep that was launched consists of
+
+Nothing here is ever rewritten by a second process without a claim, and nothing needs torch.
+"""
+
+import hashlib
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from simclr_ablate import claim as claims
+from simclr_ablate.files import read_json, write_json
+from simclr_ablate.schema import SCHEMA_VERSION
+
+STATES = ("planned", "running", "interrupted", "failed", "pretrained", "complete")
+
+
+class Run:
+    """One run's folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.run_id = path.name
+
+    def create(self, config: Mapping[str, Any]) -> None:
+        """Makes the folder and writes the frozen config, unless they are there."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        if not self._file("experiment.json").exists():
+            content = {"schema_version": SCHEMA_VERSION, "config": dict(config)}
+            write_json(self._file("experiment.json"), content)
+
+    def exists(self) -> bool:
+        return self._file("experiment.json").exists()
+
+    def config(self) -> dict[str, Any]:
+        """The frozen config, as nested dictionaries."""
+        content = read_json(self._file("experiment.json"))
+        if content is None:
+            raise FileNotFoundError(f"{self.path} holds no experiment.json")
+        return content["config"]
+
+    def claim(self) -> claims.Claim | None:
+        """The right to work on the run, or None where a living process has it."""
+        return claims.acquire(self.path)
+
+    def holder(self) -> dict[str, Any] | None:
+        """The process that works on the run now (host, pid), or None."""
+        return claims.holder(self.path)
+
+    def is_pretrained(self) -> bool:
+        return self.encoder_path.exists()
+
+    @property
+    def encoder_path(self) -> Path:
+        return self._file("encoder.pt")
+
+    @property
+    def history_path(self) -> Path:
+        return self._file("history.csv")
+
+    @property
+    def log_path(self) -> Path:
+        return self._file("log.txt")
+
+    def write_pretraining(self, metrics: Mapping[str, Any]) -> None:
+        write_json(self._file("pretraining.json"), dict(metrics))
+
+    def pretraining(self) -> dict[str, Any]:
+        """Last metrics of pretraining; empty until it is complete."""
+        return read_json(self._file("pretraining.json")) or {}
+
+    def write_evaluation(
+        self, key: str, config: Mapping[str, Any], metrics: Mapping[str, Any]
+    ) -> None:
+        """Adds one evaluation result under its own key. Accuracies are in percent."""
+        folder = self._file("evaluations")
+        folder.mkdir(exist_ok=True)
+        write_json(folder / f"{key}.json", {"config": dict(config), "metrics": dict(metrics)})
+
+    def evaluation(self, key: str) -> dict[str, Any] | None:
+        """`{"config": ..., "metrics": ...}` of one evaluation, or None."""
+        return read_json(self._file("evaluations") / f"{key}.json")
+
+    def evaluations(self) -> dict[str, dict[str, Any]]:
+        """Every evaluation by its key."""
+        paths = sorted(self._file("evaluations").glob("[!.]*.json"))
+        return {path.stem: found for path in paths if (found := read_json(path))}
+
+    def write_progress(self, progress: Mapping[str, Any]) -> None:
+        write_json(self._file("progress.json"), {**progress, "time": time.time()})
+
+    def progress(self) -> dict[str, Any]:
+        """Where the run is, as last written; empty before it starts."""
+        return read_json(self._file("progress.json")) or {}
+
+    def write_failure(self, failure: Mapping[str, Any]) -> None:
+        """Records why an attempt ended: `reason` (one line), `traceback`, and what is known of where."""
+        write_json(self._file("failure.json"), {**failure, "time": time.time()})
+
+    def clear_failure(self) -> None:
+        self._file("failure.json").unlink(missing_ok=True)
+
+    def failure(self) -> dict[str, Any] | None:
+        return read_json(self._file("failure.json"))
+
+    def state(self, evaluation_key: str | None = None) -> str:
+        """One of STATES. `complete` means that the evaluation asked for (or any, for None) is there."""
+        if self.is_evaluated(evaluation_key):
+            return "complete"
+        if self.holder() is not None:
+            return "running"
+        if self.failure() is not None:
+            return "failed"
+        if self.is_pretrained():
+            return "pretrained"
+        return "interrupted" if self._file("progress.json").exists() else "planned"
+
+    def is_evaluated(self, key: str | None = None) -> bool:
+        folder = self._file("evaluations")
+        if key is None:
+            return any(folder.glob("[!.]*.json"))
+        return (folder / f"{key}.json").exists()
+
+    def _file(self, name: str) -> Path:
+        return self.path / name
+
+
+@dataclass(frozen=True)
+class SweepRecord:
+    """A sweep that was launched: its name and the runs it consists of."""
+
+    name: str
+    run_ids: tuple[str, ...]
+    time: float
+
+
+class Store:
+    """A folder of runs."""
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+
+    def run(self, run_id: str) -> Run:
+        return Run(self.root / run_id)
+
+    def runs(self) -> Iterator[Run]:
+        """Every run in the store, by id."""
+        for path in sorted(self.root.glob("[!.]*/experiment.json")):
+            yield Run(path.parent)
+
+    def record_sweep(self, name: str, run_ids: Iterable[str]) -> None:
+        """Remembers which runs a sweep consists of, for `status`."""
+        members = sorted(run_ids)
+        digest = hashlib.sha256("\n".join(members).encode()).hexdigest()[:8]
+        folder = self.root / ".sweeps"
+        folder.mkdir(parents=True, exist_ok=True)
+        content = {"name": name, "run_ids": members, "time": time.time()}
+        write_json(folder / f"{name}-{digest}.json", content)
+
+    def sweeps(self) -> list[SweepRecord]:
+        """Sweeps launched on this store, oldest first."""
+        records = [read_json(path) for path in (self.root / ".sweeps").glob("[!.]*.json")]
+        known = [SweepRecord(r["name"], tuple(r["run_ids"]), r["time"]) for r in records if r]
+        return sorted(known, key=lambda record: record.time)

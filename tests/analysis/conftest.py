@@ -1,0 +1,112 @@
+"""Runs as a sweep would leave them in a store, with accuracies of the tests' choosing."""
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from simclr_ablate.identity import evaluation_key, run_id
+from simclr_ablate.schema import Experiment
+from simclr_ablate.store import Run, Store
+
+CONFIG: dict[str, Any] = {
+    "objective": "contrastive",
+    "seed": 0,
+    "precision": "float32",
+    "data": {
+        "name": "shapes",
+        "root": None,
+        "size": 32,
+        "limit": None,
+        "validation": 1000,
+        "on_error": "raise",
+        "seed": 0,
+        "label": None,
+        "fingerprint": None,
+    },
+    "views": {
+        "policy": "simclr",
+        "first": None,
+        "second": None,
+        "strength": 0.5,
+        "blur": False,
+        "brightness": "additive",
+        "crop_area": 0.08,
+        "interpolation": "bicubic",
+    },
+    "encoder": {"architecture": "resnet8", "width": 1, "stem": "strided"},
+    "head": {"kind": "nonlinear", "dim": 128},
+    "loss": {"name": "nt_xent", "temperature": 0.2, "normalize": True, "negatives": "both"},
+    "optimizer": {
+        "name": "adamw",
+        "lr": 0.003,
+        "lr_rule": "constant",
+        "momentum": 0.9,
+        "weight_decay": 1e-4,
+        "warmup_epochs": 1,
+        "epochs": 6,
+        "batch_size": 256,
+    },
+    "evaluation": {"features": "h", "l2_count": 9, "l2_min": 1e-6, "l2_max": 1e2, "knn": 50},
+    "compute": {
+        "device": "cpu",
+        "threads": None,
+        "workers": None,
+        "channels_last": True,
+        "checkpoint_minutes": 5,
+    },
+}
+
+
+def experiment(**changes: Any) -> Experiment:
+    """The checked experiment of CONFIG with dotted keys changed."""
+    config = copy.deepcopy(CONFIG)
+    for name, value in changes.items():
+        *groups, last = name.split(".")
+        node = config
+        for group in groups:
+            node = node[group]
+        assert last in node, name
+        node[last] = value
+    return Experiment.from_config(config)
+
+
+def pair(first: str, second: str, **changes: Any) -> Experiment:
+    chosen = {"views.policy": "pair", "views.first": first, "views.second": second}
+    return experiment(**chosen, **changes)
+
+
+def random_encoder(**changes: Any) -> Experiment:
+    return experiment(**{"objective": "none", "views.policy": "none"}, **changes)
+
+
+def put(store: Path, of: Experiment, top1: float, test_images: int = 50_000) -> Run:
+    """Writes a finished run of the experiment `of` into `store`."""
+    run = Store(store).run(run_id(of))
+    config = of.to_config()
+    run.create(config)
+    run.write_pretraining({"loss": 4.2, "accuracy": 61.5, "entropy": 3.1, "seconds": 31.4})
+    metrics = {
+        "top1": top1,
+        "top5": min(100.0, top1 + 30),
+        "validation_top1": top1 - 0.5,
+        "knn_top1": top1 - 3,
+        "test_images": test_images,
+    }
+    run.write_evaluation(evaluation_key(of), config["evaluation"], metrics)
+    return run
+
+
+@pytest.fixture(scope="session")
+def make() -> Any:
+    """The functions above, for tests."""
+
+    class Make:
+        experiment: Callable[..., Experiment] = staticmethod(experiment)
+        pair: Callable[..., Experiment] = staticmethod(pair)
+        random_encoder: Callable[..., Experiment] = staticmethod(random_encoder)
+        put: Callable[..., Run] = staticmethod(put)
+
+    return Make

@@ -1,0 +1,87 @@
+"""Runs are grouped by everything that is not varied on purpose."""
+
+import itertools
+
+import pytest
+
+import analysis
+from analysis.settings import accuracies, fixed_keys, matching, seed_range, settings
+from simclr_ablate.schema import keys
+
+FREE = ("views.first", "views.second", "seed")
+
+
+def test_runs_that_differ_in_what_is_free_are_one_setting(tmp_path, make):
+    pairs = [("crop", "color"), ("blur", "blur"), ("noise", "crop")]
+    for (first, second), seed in itertools.product(pairs, [0, 1]):
+        make.put(tmp_path, make.pair(first, second, seed=seed), 40.0)
+    (found,) = settings(analysis.load(tmp_path), "figure5", FREE)
+    assert found.name == "figure5-shapes"
+    assert len(found.runs) == 6
+    assert found.special == {}
+    assert set(found.config) == {key.name for key in keys() if key.identity} - set(FREE)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("optimizer.epochs", 12), ("data.limit", 500), ("evaluation.features", "z")],
+)
+def test_any_other_key_parts_settings_and_is_named(tmp_path, make, key, value):
+    make.put(tmp_path, make.pair("crop", "color"), 40.0)
+    make.put(tmp_path, make.pair("crop", "color", **{key: value}), 45.0)
+    found = settings(analysis.load(tmp_path), "figure5", FREE)
+    assert len({setting.name for setting in found}) == 2
+    for setting in found:
+        assert setting.name.startswith("figure5-shapes-")
+        assert list(setting.special) == [key]
+    assert len({setting.description for setting in found}) == 2
+    assert all(setting.description.count("epoch") == 1 for setting in found)
+    assert {setting.special[key]: setting.runs["top1"].item() for setting in found}[value] == 45.0
+
+
+def test_keys_that_cannot_change_a_result_part_nothing(tmp_path, make):
+    make.put(tmp_path, make.pair("crop", "color", seed=0), 40.0)
+    make.put(tmp_path, make.pair("crop", "color", seed=1, **{"compute.device": "cuda"}), 40.0)
+    assert len(settings(analysis.load(tmp_path), "figure5", FREE)) == 1
+
+
+def test_settings_on_different_data_keep_plain_names(tmp_path, make):
+    make.put(tmp_path, make.pair("crop", "color"), 40.0)
+    make.put(tmp_path, make.pair("crop", "color", **{"data.label": "My Images (v2)"}), 40.0)
+    names = [setting.name for setting in settings(analysis.load(tmp_path), "figure5", FREE)]
+    assert names == ["figure5-my-images-v2", "figure5-shapes"]
+
+
+def test_description_reads_as_a_caption(tmp_path, make):
+    changes = {"encoder.architecture": "resnet50", "encoder.width": 2, "data.limit": 5000}
+    make.put(tmp_path, make.pair("crop", "color", **changes, **{"optimizer.epochs": 1}), 40.0)
+    (found,) = settings(analysis.load(tmp_path), "figure5", FREE)
+    expected = "shapes (5,000 training images), ResNet-50 (2x), 1 epoch, batch size 256"
+    assert found.description == expected
+
+
+def test_matching_ignores_free_groups_only(tmp_path, make):
+    make.put(tmp_path, make.pair("crop", "color"), 40.0)
+    make.put(tmp_path, make.random_encoder(**{"optimizer.epochs": 50}), 30.0)
+    make.put(tmp_path, make.random_encoder(**{"data.limit": 500}), 20.0)
+    runs = analysis.load(tmp_path)
+    (setting,) = settings(runs[runs["objective"] == "contrastive"], "figure5", FREE)
+    untrained = runs[runs["objective"] == "none"]
+    free = ("objective", "views", "loss", "head", "optimizer", "seed")
+    assert matching(untrained, setting.config, free)["top1"].tolist() == [30.0]
+    assert not any(key.startswith("optimizer") for key in fixed_keys(free))
+
+
+def test_runs_of_one_seed_count_once(tmp_path, make):
+    for epochs, top1 in [(6, 30.0), (12, 32.0)]:
+        make.put(tmp_path, make.random_encoder(**{"optimizer.epochs": epochs}), top1)
+    make.put(tmp_path, make.random_encoder(seed=1), 33.0)
+    found = accuracies(analysis.load(tmp_path))
+    assert found is not None
+    assert found.by_seed == {0: 31.0, 1: 33.0}
+
+
+def test_seed_range():
+    assert seed_range([1, 1]) == "1 seed"
+    assert seed_range([3]) == "3 seeds"
+    assert seed_range([3, 2, 3]) == "2 to 3 seeds a cell"

@@ -1,0 +1,83 @@
+"""Tables come back out of Markdown and LaTeX as they went in."""
+
+import math
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from analysis.typesetting import (
+    Table,
+    escape_latex,
+    escape_markdown,
+    latex_tables,
+    markdown_table,
+    number,
+)
+
+NASTY = r"50% of $x_1$ & #2 ~ {a}^b \ <c> | *d* `e` [f] ρ ± ○ – ’"
+TABLE = Table(
+    title="100% & more",
+    header=["1st / 2nd", "a|b", "c_d", "Average"],
+    rows=[["x*y", "52.1 ± 0.4 ○", "–", "30.0"], [r"\z", "7.5 ○", "8.0", "–"]],
+    apart=1,
+)
+
+
+def cells_of(markdown_line):
+    inner = markdown_line.strip().removeprefix("|").removesuffix("|")
+    cells = re.split(r"(?<!\\)\|", inner)
+    return [re.sub(r"\\([\\`*_\[\]<>|#~$])", r"\1", cell.strip()) for cell in cells]
+
+
+def test_number():
+    assert number(52.14) == "52.1"
+    assert number(52.14, 0.36) == "52.1 ± 0.4"
+    assert number(52.14, marked=True) == "52.1 ○"
+    assert number(math.nan) == "–"
+    assert number(0.0) == "0.0"
+
+
+def test_markdown_table_holds_the_cells():
+    header, rule, *rows = markdown_table(TABLE).splitlines()
+    assert [cells_of(line) for line in (header, *rows)] == [TABLE.header, *TABLE.rows]
+    assert re.fullmatch(r"\| -+ (\| -+: )+\|", rule)
+    assert len({len(line) for line in (header, rule, *rows)}) == 1
+
+
+def test_markdown_escapes_its_own_signs():
+    assert cells_of(f"| {escape_markdown(NASTY)} |") == [NASTY]
+
+
+def test_latex_escapes_its_own_signs():
+    escaped = escape_latex(NASTY)
+    assert not re.search(r"(?<!\\)[%#&_]", escaped)
+    assert re.sub(r"\\text[a-z]+\{\}|\\[{}]|\$\^\{\\circ\}\$", "", escaped).count("{") == 0
+    assert escaped.isascii()
+
+
+def test_latex_table_has_booktabs_rules_and_every_cell():
+    text = latex_tables([TABLE, TABLE], "A caption & more", "tab-1")
+    assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 2
+    for rule in ("toprule", "midrule", "bottomrule"):
+        assert text.count(f"\\{rule}") == 2
+    rows = [line for line in text.splitlines() if " & " in line and line.endswith(r"\\")]
+    assert len(rows) == 6
+    assert all(len(re.findall(r"(?<!\\)&", row)) == 3 for row in rows)
+    assert r"52.1\,{\tiny$\pm$0.4}\rlap{$^{\circ}$} & -- & 30.0" in rows[1]
+    assert r"\caption{A caption \& more}" in text
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex")
+def test_latex_compiles(tmp_path):
+    body = latex_tables([TABLE, TABLE], NASTY, "tab-1")
+    page = (
+        "\\documentclass{article}\n\\usepackage{booktabs}\n"
+        f"\\begin{{document}}\n{body}\n\\end{{document}}\n"
+    )
+    (tmp_path / "page.tex").write_text(page)
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "page.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert "Overfull" not in done.stdout

@@ -1,0 +1,241 @@
+"""What operations draw, and that they treat every image by itself."""
+
+import math
+
+import pytest
+import torch
+import torchvision.transforms.v2.functional as tv
+from torch import Generator, Tensor
+from torchvision.transforms import RandomResizedCrop as TorchvisionCrop
+
+from simclr_ablate.augment.batching import change_kinds, take
+from simclr_ablate.augment.color import to_grayscale
+from simclr_ablate.augment.operations import (
+    ColorJitter,
+    Cutout,
+    Equalize,
+    GaussianBlur,
+    GaussianNoise,
+    Grayscale,
+    Operation,
+    RandomApply,
+    RandomResizedCrop,
+    Resize,
+    Rotate,
+    Sobel,
+    Solarize,
+)
+
+ALL: list[Operation] = [
+    RandomResizedCrop(12),
+    RandomResizedCrop(20, interpolation="bilinear"),
+    Resize(12),
+    Cutout(),
+    ColorJitter(),
+    ColorJitter(0.5, "multiplicative"),
+    Grayscale(),
+    Sobel(),
+    GaussianNoise(),
+    GaussianBlur(),
+    Rotate(),
+    Solarize(),
+    Equalize(),
+    RandomApply(ColorJitter(), 0.8),
+    RandomApply(GaussianBlur(), 0.5),
+]
+
+
+def rng(seed: int) -> Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def kolmogorov(values: Tensor, low: float, high: float) -> float:
+    """The greatest distance of the values' distribution from the uniform one on [low, high]."""
+    place = (values.double().sort().values - low) / (high - low)
+    return (place - (torch.arange(len(place)) + 0.5) / len(place)).abs().max().item()
+
+
+@pytest.mark.parametrize("operation", ALL, ids=repr)
+def test_each_image_is_treated_by_itself(operation: Operation) -> None:
+    n, side = 40, 16
+    images = torch.rand(n, 3, side, side, generator=rng(0))
+    before = images.clone()
+    params = operation.draw(n, side, side, rng(1))
+    assert all(len(values) == n and values.device.type == "cpu" for values in params.values())
+    together = operation.apply(images, params)
+    assert together.shape == (n, 3, *operation.size_after(side, side))
+    shuffled = torch.randperm(n, generator=rng(2))
+    alone = torch.cat(
+        [operation.apply(images[i : i + 1], take(params, slice(i, i + 1))) for i in range(n)]
+    )
+    torch.testing.assert_close(together, alone, atol=1e-6, rtol=0)
+    rearranged = operation.apply(images[shuffled], take(params, shuffled))
+    torch.testing.assert_close(together[shuffled], rearranged, atol=1e-6, rtol=0)
+    assert torch.equal(images, before)
+    assert together.min() >= 0
+    assert together.max() <= 1
+
+
+def test_crop_windows_are_distributed_as_in_the_paper() -> None:
+    n, height, width = 20_000, 4000, 4000
+    params = RandomResizedCrop(32, min_area=0.08).draw(n, height, width, rng(3))
+    rows, columns = params["height"].double(), params["width"].double()
+    area, ratio = rows * columns / (height * width), columns / rows
+    assert 0.0799 < area.min() < 0.081
+    assert area.max() <= 1
+    assert 0.749 < ratio.min() < 0.755
+    assert 1.325 < ratio.max() < 1.335
+    # Windows under 3/4 of the image fit whatever their ratio, so there the draw is as it was.
+    small = area < 0.7
+    assert kolmogorov(area[small], 0.08, 0.7) < 0.015
+    assert kolmogorov(ratio[small].log(), math.log(3 / 4), math.log(4 / 3)) < 0.015
+    for start, length, extent in (("top", rows, height), ("left", columns, width)):
+        room = extent - length
+        assert (params[start] >= 0).all()
+        assert (params[start] <= room).all()
+        assert kolmogorov((params[start] / room)[room > 100], 0, 1) < 0.02
+
+
+def test_crop_windows_agree_with_torchvisions_sampler() -> None:
+    n, height, width = 4000, 30, 44
+    params = RandomResizedCrop(32).draw(n, height, width, rng(4))
+    with torch.random.fork_rng(devices=[]):
+        torch.random.default_generator.manual_seed(0)
+        image = torch.rand(3, height, width)
+        theirs = torch.tensor(
+            [
+                TorchvisionCrop.get_params(image, scale=[0.08, 1.0], ratio=[3 / 4, 4 / 3])
+                for _ in range(n)
+            ]
+        ).double()
+    ours = torch.stack([params[key] for key in ("top", "left", "height", "width")], 1).double()
+    error = (ours.var(0) / n + theirs.var(0) / n).sqrt()
+    assert ((ours.mean(0) - theirs.mean(0)).abs() < 4 * error).all()
+    assert ((ours.std(0) / theirs.std(0) - 1).abs() < 0.06).all()
+
+
+def test_crop_flips_half_of_the_images() -> None:
+    flip = RandomResizedCrop(32).draw(10_000, 32, 32, rng(5))["flip"]
+    assert abs(flip.double().mean() - 0.5) < 0.02
+
+
+@pytest.mark.parametrize(("height", "width"), [(10, 400), (400, 10)])
+def test_crop_of_a_strip_has_an_allowed_ratio_and_fits(height: int, width: int) -> None:
+    params = RandomResizedCrop(32, min_area=0.9).draw(500, height, width, rng(6))
+    assert (params["top"] + params["height"] <= height).all()
+    assert (params["left"] + params["width"] <= width).all()
+    assert set(params["height"].tolist()) == {min(height, 13)}
+    assert set(params["width"].tolist()) == {min(width, 13)}
+
+
+def test_random_apply_changes_the_chosen_images_alone() -> None:
+    n = 4000
+    images = torch.rand(n, 3, 4, 4, generator=rng(7))
+    operation = RandomApply(Grayscale(), 0.2)
+    params = operation.draw(n, 4, 4, rng(8))
+    result = operation.apply(images, params)
+    chosen = params["applied"]
+    assert abs(chosen.double().mean() - 0.2) < 0.02
+    assert torch.equal(result[~chosen], images[~chosen])
+    assert torch.equal(result[chosen], to_grayscale(images[chosen]))
+
+
+@pytest.mark.parametrize(("probability", "expected"), [(0.0, 0), (1.0, 50)])
+def test_random_apply_at_the_ends(probability: float, expected: int) -> None:
+    params = RandomApply(Sobel(), probability).draw(50, 4, 4, rng(9))
+    assert params["applied"].sum() == expected
+
+
+@pytest.mark.parametrize("strength", [0.25, 1.0])
+@pytest.mark.parametrize("brightness", ["additive", "multiplicative"])
+def test_jitter_draws_the_ranges_of_the_paper(strength: float, brightness: str) -> None:
+    """The coefficients drawn hold each amount: as a scale for contrast and saturation."""
+    n = 20_000
+    params = ColorJitter(strength, brightness).draw(n, 32, 32, rng(10))
+    scale, grey, mean, offset = params["tones"].flatten(0, 1).unbind(1)
+    low, high = 1 - 0.8 * strength, 1 + 0.8 * strength
+    contrast, saturation = scale[mean != 0], scale[grey != 0]
+    plain = (mean == 0) & (grey == 0)
+    assert kolmogorov(contrast, low, high) < 0.02
+    assert kolmogorov(saturation, low, high) < 0.02
+    assert kolmogorov(params["hue"], -0.2 * strength, 0.2 * strength) < 0.02
+    if brightness == "additive":
+        assert kolmogorov(offset[plain], -0.8 * strength, 0.8 * strength) < 0.02
+        assert (scale[plain] == 1).all()
+    else:
+        assert kolmogorov(scale[plain], low, high) < 0.02
+        assert (offset == 0).all()
+    assert len(contrast) == len(saturation) == int(plain.sum()) == n
+    places = torch.bincount(params["place"], minlength=4) / n
+    assert ((places - 0.25).abs() < 0.02).all()
+
+
+def test_jitter_of_strength_zero_changes_nothing() -> None:
+    images = torch.rand(30, 3, 8, 8, generator=rng(11))
+    operation = ColorJitter(0.0)
+    result = operation.apply(images, operation.draw(30, 8, 8, rng(12)))
+    torch.testing.assert_close(result, images, atol=2e-6, rtol=0)
+
+
+def test_blur_and_noise_draw_their_ranges() -> None:
+    n = 5000
+    assert kolmogorov(GaussianBlur().draw(n, 8, 8, rng(13))["sigma"], 0.1, 2) < 0.03
+    params = GaussianNoise().draw(n, 2, 2, rng(14))
+    assert kolmogorov(params["std"], 0.05, 0.15) < 0.03
+    assert abs(params["noise"].mean()) < 0.02
+    assert abs(params["noise"].std() - 1) < 0.02
+
+
+def test_cutout_centres_anywhere_and_is_half_the_shorter_side() -> None:
+    params = Cutout().draw(20_000, 16, 24, rng(15))
+    assert set(params["side"].tolist()) == {8}
+    for start, extent in (("top", 16), ("left", 24)):
+        counts = torch.bincount(params[start] + 4, minlength=extent) / 20_000
+        assert len(counts) == extent
+        assert ((counts - 1 / extent).abs() < 0.01).all()
+
+
+def test_rotation_is_one_of_three_turns() -> None:
+    counts = torch.bincount(Rotate().draw(9000, 8, 8, rng(16))["quarters"], minlength=4) / 9000
+    assert counts[0] == 0
+    assert ((counts[1:] - 1 / 3).abs() < 0.03).all()
+
+
+def test_resize_equals_torchvision_and_spares_images_of_the_size() -> None:
+    images = torch.rand(3, 3, 20, 31, generator=rng(17))
+    operation = Resize(12, "bilinear")
+    resized = operation.apply(images, operation.draw(3, 20, 31, rng(18)))
+    expected = tv.resize(images, [12, 12], antialias=True)
+    torch.testing.assert_close(resized, expected, atol=1e-5, rtol=0)
+    assert torch.equal(operation.apply(resized, operation.draw(3, 12, 12, rng(19))), resized)
+
+
+@pytest.mark.parametrize("kinds", [[3], [0, 0, 1, 1], [2, 0, 2, 1, 0, 1, 2, 0, 0, 1] * 5])
+def test_change_kinds_keeps_the_order(kinds: list[int]) -> None:
+    n = len(kinds)
+    images = torch.arange(float(n)).view(n, 1, 1, 1)
+    seen = []
+
+    def tag(kind: int, part: Tensor, rows: Tensor | slice) -> Tensor:
+        assert torch.equal(part, images[rows])
+        seen.extend(part.flatten().tolist())
+        return part * 10 + kind
+
+    result = change_kinds(images, torch.tensor(kinds, dtype=torch.long), tag)
+    assert result.flatten().tolist() == [i * 10 + kind for i, kind in enumerate(kinds)]
+    assert sorted(seen) == list(range(n))
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: ColorJitter(-0.1), r"strength must be in \[0, 2.5\], got -0.1"),
+        (lambda: ColorJitter(2.6), r"strength must be in \[0, 2.5\], got 2.6"),
+        (lambda: ColorJitter(1, "twice"), "additive or multiplicative, got 'twice'"),
+        (lambda: RandomApply(Sobel(), 1.5), r"probability must be in \[0, 1\], got 1.5"),
+        (lambda: RandomResizedCrop(32, 0), "crop_area must be > 0 and <= 1, got 0"),
+    ],
+)
+def test_bad_arguments_are_named(build: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build()  # type: ignore[operator]

@@ -1,0 +1,234 @@
+"""The command itself, as a user runs it: in processes of its own, on the embedded data."""
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from simclr_ablate.store import Run, Store
+
+TINY = [
+    "data.limit=640",
+    "data.validation=100",
+    "optimizer.batch_size=64",
+    "optimizer.epochs=3",
+    "evaluation.l2_count=2",
+    "evaluation.knn=5",
+    "compute.threads=1",
+    "compute.checkpoint_minutes=0",
+]
+
+
+@pytest.fixture(scope="session")
+def environment(tmp_path_factory):
+    """The process environment of a user whose cache is empty at first."""
+    cache = tmp_path_factory.mktemp("cache")
+    return {**os.environ, "SIMCLR_ABLATE_CACHE": str(cache), "COLUMNS": "200"}
+
+
+def start(environment, store: Path, *arguments: str) -> subprocess.Popen:
+    # Flags come first: Python's argument parser takes no options between the overrides.
+    flags = list(itertools.takewhile(lambda argument: "=" not in argument, arguments))
+    overrides = [f"store={store}", *TINY, *arguments[len(flags) :]]
+    command = [sys.executable, "-m", "simclr_ablate", *flags, *overrides]
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def run(environment, store: Path, *arguments: str) -> tuple[int, str]:
+    process = start(environment, store, *arguments)
+    output, _ = process.communicate(timeout=300)
+    return process.returncode, output
+
+
+def only_run(store: Path) -> Run:
+    (found,) = Store(store).runs()
+    return found
+
+
+def wait_for_step(store: Path, step: int) -> Run:
+    """The run, once its checkpoint holds at least one epoch's history and it has come to `step`."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        for found in Store(store).runs():
+            if found.progress().get("step", 0) >= step:
+                return found
+        time.sleep(0.02)
+    raise AssertionError("the run never got there")
+
+
+def results(found: Run) -> tuple[dict, str, list]:
+    """All that must not depend on interruptions."""
+    weights = torch.load(found.encoder_path, weights_only=True)
+    metrics = [evaluation["metrics"] for evaluation in found.evaluations().values()]
+    return weights, found.history_path.read_text(), metrics
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(environment, tmp_path_factory):
+    """The results of a longer run that nobody disturbed."""
+    store = tmp_path_factory.mktemp("uninterrupted")
+    status, output = run(environment, store, "optimizer.epochs=12")
+    assert status == 0, output
+    found = only_run(store)
+    for line in (found.run_id, "top-1", "kNN"):
+        assert line in output
+    return results(found)
+
+
+def assert_same(found: Run, expected: tuple[dict, str, list]) -> None:
+    weights, history, metrics = results(found)
+    for part, tensors in expected[0].items():
+        for name, tensor in tensors.items():
+            assert torch.equal(weights[part][name], tensor), name
+    assert history == expected[1]
+    assert metrics == expected[2]
+
+
+def test_killed_runs_resume_bit_for_bit(environment, tmp_path, uninterrupted):
+    for step in (25, 60):
+        process = start(environment, tmp_path, "optimizer.epochs=12")
+        found = wait_for_step(tmp_path, step)
+        os.kill(found.holder()["pid"], signal.SIGKILL)
+        output, _ = process.communicate(timeout=120)
+        assert process.returncode == 1
+        assert "killed by SIGKILL" in output
+        assert found.run_id in output
+    status, output = run(environment, tmp_path, "optimizer.epochs=12")
+    assert status == 0, output
+    assert_same(only_run(tmp_path), uninterrupted)
+
+
+def test_a_killed_command_takes_its_runs_with_it_and_resumes(environment, tmp_path, uninterrupted):
+    process = start(environment, tmp_path, "optimizer.epochs=12")
+    found = wait_for_step(tmp_path, 25)
+    process.kill()
+    process.communicate(timeout=60)
+    deadline = time.monotonic() + 60
+    while found.holder() is not None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert found.holder() is None
+    assert not found.is_pretrained()
+    status, output = run(environment, tmp_path, "optimizer.epochs=12")
+    assert status == 0, output
+    assert_same(only_run(tmp_path), uninterrupted)
+
+
+def test_ctrl_c_checkpoints_and_the_same_command_goes_on(environment, tmp_path, uninterrupted):
+    process = start(environment, tmp_path, "optimizer.epochs=12", "compute.checkpoint_minutes=60")
+    found = wait_for_step(tmp_path, 25)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 130, output
+    assert "go on with the same command" in output
+    assert (found.path / "checkpoint.pt").exists()
+    assert found.state() == "interrupted"
+    status, output = run(environment, tmp_path, "optimizer.epochs=12")
+    assert status == 0, output
+    assert_same(only_run(tmp_path), uninterrupted)
+
+
+def test_a_failed_run_stops_no_other_and_is_named(environment, tmp_path):
+    status, output = run(
+        environment, tmp_path, "-m", "optimizer.name=sgd", "optimizer.lr=1e30,0.1", "seed=0,1"
+    )
+    assert status == 1
+    states = {found.config()["optimizer"]["lr"]: found for found in Store(tmp_path).runs()}
+    assert states[0.1].state() == "complete"
+    failed = states[1e30]
+    assert failed.state() == "failed"
+    reason = failed.failure()["reason"]
+    assert "NonFiniteLossError: the loss became nan at step" in reason
+    assert "the last finite one was" in reason
+    assert "NonFiniteLossError" in failed.log_path.read_text()
+    for text in (failed.run_id, reason, str(failed.log_path), "retry what failed", "2 done, 2 not"):
+        assert text in output
+
+
+def test_two_commands_at_once_train_each_experiment_once(environment, tmp_path):
+    arguments = ["-m", "seed=0,1,2,3", "launcher.parallel=2"]
+    commands = [start(environment, tmp_path, *arguments) for _ in range(2)]
+    outputs = [command.communicate(timeout=300)[0] for command in commands]
+    assert [command.returncode for command in commands] == [0, 0], outputs
+    runs = list(Store(tmp_path).runs())
+    assert len(runs) == 4
+    for found in runs:
+        assert found.state() == "complete"
+        lines = found.log_path.read_text()
+        assert lines.count("pretraining from step") == 1, "somebody trained it twice"
+        assert lines.count("evaluating as") == 1, "somebody evaluated it twice"
+
+
+def test_what_is_finished_is_not_done_again(environment, tmp_path):
+    arguments = ["-m", "objective=none,contrastive", "optimizer.epochs=1"]
+    status, output = run(environment, tmp_path, *arguments)
+    assert status == 0, output
+    stamps = {f.run_id: f.encoder_path.stat().st_mtime_ns for f in Store(tmp_path).runs()}
+    assert len(stamps) == 2
+    begin = time.monotonic()
+    status, output = run(environment, tmp_path, *arguments)
+    assert time.monotonic() - begin < 30
+    assert status == 0
+    assert "2 already finished, 0 to run" in output
+    assert {f.run_id: f.encoder_path.stat().st_mtime_ns for f in Store(tmp_path).runs()} == stamps
+    # Another evaluation of the same encoders trains nothing, and keeps the first.
+    status, output = run(environment, tmp_path, *arguments, "evaluation.features=z")
+    assert status == 0, output
+    for found in Store(tmp_path).runs():
+        assert found.encoder_path.stat().st_mtime_ns == stamps[found.run_id]
+        assert {e["config"]["features"] for e in found.evaluations().values()} == {"h", "z"}
+
+    command = [sys.executable, "-m", "simclr_ablate.status", f"store={tmp_path}", "--json"]
+    listed = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    assert {row["run_id"]: row["state"] for row in listed} == dict.fromkeys(stamps, "complete")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["los.temperature=1"], "unknown key los.temperature; did you mean loss.temperature?"),
+        (["loss.temperature=-1"], "loss.temperature must be > 0, got -1.0"),
+        (["-m", "loss.temperature=0.1,-1"], "loss.temperature must be > 0, got -1"),
+        (["optimizer.batch_size=100000"], "optimizer.batch_size must be <= 640"),
+        (["sweep=augmentation_grid"], "sweep=augmentation_grid holds many experiments: add -m"),
+        (["data=image_folder", "data.root=/nowhere"], "data.root must be a folder that holds"),
+        (["launcher.parallel=0"], "launcher.parallel must be >= 1, got 0"),
+    ],
+)
+def test_wrong_input_is_refused_before_anything_starts(environment, tmp_path, arguments, message):
+    status, output = run(environment, tmp_path, *arguments)
+    assert status == 2
+    assert f"error: {message}" in output
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_sweep_of_ones_own(environment, tmp_path):
+    (tmp_path / "config/sweep").mkdir(parents=True)
+    (tmp_path / "config/sweep/mine.yaml").write_text(
+        "name: mine\ngrids:\n  - loss.temperature: [0.1, 0.2]\n    head: [none, linear]\n"
+    )
+    status, output = run(
+        environment,
+        tmp_path / "store",
+        *("-m", "--config-dir", str(tmp_path / "config"), "sweep=mine", "dry_run=true"),
+    )
+    assert status == 0, output
+    assert "mine: 4 experiments, 0 already finished, 4 to run" in output
+    assert output.count("planned") == 4
+    assert not (tmp_path / "store").exists()
+
+
+def test_help_names_every_group_and_key(environment):
+    command = [sys.executable, "-X", "importtime", "-m", "simclr_ablate", "--help"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    for text in ("sweep: augmentation_grid", "loss.temperature", "launcher.parallel", "dry_run"):
+        assert text in done.stdout
+    assert " torch\n" not in done.stderr, "torch is imported only where tensors are needed"

@@ -1,0 +1,116 @@
+"""Wrong input is refused by name; what makes a run itself is in its id, and nothing else."""
+
+import copy
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+
+from simclr_ablate.identity import evaluation_key, run_id
+from simclr_ablate.paths import config_folder
+from simclr_ablate.schema import ConfigError, Experiment, KeyInfo, keys
+
+ALL_KEYS = list(keys())
+
+
+def changed(config: dict, name: str, value: object) -> dict:
+    """`config` with one dotted key set."""
+    config = copy.deepcopy(config)
+    *parents, last = name.split(".")
+    node = config
+    for parent in parents:
+        node = node[parent]
+    node[last] = value
+    return config
+
+
+def another_value(info: KeyInfo, old: object) -> object:
+    """A value of the key's type that differs from `old`; whether it is sensible does not matter for an id."""
+    if info.type.startswith("bool"):
+        return not old
+    if info.type.startswith("int"):
+        return 7 if old is None else int(old) + 1
+    if info.type.startswith("float"):
+        return float(old) * 1.5 + 0.1
+    return "something else"
+
+
+def unchecked(config: dict) -> Experiment:
+    """The experiment without validation: ids must tell apart what is not accepted today, too."""
+    kinds = {f.name: f.type for f in dataclasses.fields(Experiment)}
+    return Experiment(
+        **{
+            name: kinds[name](**value) if isinstance(value, dict) else value
+            for name, value in config.items()
+        }
+    )
+
+
+@pytest.mark.parametrize("info", ALL_KEYS, ids=lambda info: info.name)
+def test_identity_holds_exactly_the_marked_keys(info, make_experiment):
+    config = make_experiment().to_config()
+    section, _, last = info.name.rpartition(".")
+    old = config[section][last] if section else config[last]
+    before = unchecked(config)
+    after = unchecked(changed(config, info.name, another_value(info, old)))
+    ids = [(run_id(e), evaluation_key(e)) for e in (before, after)]
+    if section == "evaluation":
+        assert ids[0][0] == ids[1][0], "an evaluation must not change the pretraining it belongs to"
+    assert (ids[0] != ids[1]) == info.identity
+
+
+def test_config_survives_the_round_trip(make_experiment):
+    experiment = make_experiment("views=pair", "seed=3")
+    assert Experiment.from_config(experiment.to_config()) == experiment
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("loss.temperature", -0.1, "loss.temperature must be > 0, got -0.1"),
+        ("loss.temperature", float("nan"), "loss.temperature must be finite, got nan"),
+        ("loss.temperature", "hot", "loss.temperature must be float, got 'hot'"),
+        ("encoder.width", 0, "encoder.width must be >= 1, got 0"),
+        ("encoder.width", True, "encoder.width must be int, got True"),
+        ("optimizer.epochs", 2.5, "optimizer.epochs must be int, got 2.5"),
+        ("encoder.architecture", "resnet51", "did you mean resnet"),
+        ("views.first", "crop", "views.first needs views.policy=pair"),
+        ("optimizer.warmup_epochs", 1000, "optimizer.warmup_epochs must be <= optimizer.epochs"),
+        ("compute.device", "gpu", "compute.device must be auto, cpu, cuda or cuda:N, got 'gpu'"),
+        ("evaluation.l2_max", 1e-9, "evaluation.l2_max must be >= evaluation.l2_min"),
+        ("data", 3, "data must be a mapping of keys, got 3"),
+    ],
+)
+def test_wrong_values_are_named(name, value, message, make_experiment):
+    config = changed(make_experiment().to_config(), name, value)
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        Experiment.from_config(config)
+
+
+def test_unknown_operation_names_the_nearest(make_experiment):
+    config = make_experiment("views=pair").to_config()
+    with pytest.raises(ConfigError, match=r"got 'colour'; did you mean color\?"):
+        Experiment.from_config(changed(config, "views.first", "colour"))
+
+
+def test_unknown_and_missing_keys_are_named(make_experiment):
+    config = make_experiment().to_config()
+    with pytest.raises(ConfigError, match=r"unknown key loss\.temprature; did you mean loss\.temp"):
+        Experiment.from_config(changed(config, "loss.temprature", 0.1))
+    del config["data"]["limit"]
+    with pytest.raises(ConfigError, match=r"data\.limit is missing"):
+        Experiment.from_config(config)
+
+
+GROUPS = ("data", "views", "encoder", "head", "loss", "optimizer", "evaluation", "scale")
+CHOICES = [
+    f"{group}={path.stem}"
+    for group in GROUPS
+    for path in sorted((Path(config_folder("conf")) / group).glob("*.yaml"))
+]
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_every_group_option_composes_to_a_valid_experiment(choice, make_experiment):
+    make_experiment(choice, "data.root=somewhere")
