@@ -54,6 +54,8 @@ def misspelled_key(arguments: Sequence[str]) -> str | None:
     known += [f"launcher.{info.name}" for info in keys(Launcher)]
     sections = {name.split(".")[0] for name in known if "." in name}
     elsewhere = {"store", "cache", "dry_run", "scale", "sweep", "hydra"}
+    if {"-sc", "--shell-completion"}.intersection(arguments):
+        return None  # what follows is Hydra's own: install=bash
     for argument in arguments:
         name = argument.split("=")[0]
         if "=" not in argument or argument.startswith(("-", "+", "~")) or "@" in name:

@@ -1,7 +1,7 @@
 """Policies: how two views are made of each image of a batch.
 
-Parameters are drawn for the whole batch at first; then the views pass through all operations a
-cache-sized chunk at a time.
+Parameters are drawn for the whole batch at first; then the views pass through all operations, in
+place, a chunk at a time, those that go through the same steps side by side.
 """
 
 import math
@@ -24,7 +24,8 @@ from simclr_ablate.augment.registry import OPERATIONS, Magnitudes, make_operatio
 __all__ = ["OPERATIONS", "Policy", "no_policy", "pair_policy", "simclr_policy"]
 
 CHUNK_BYTES = {"cpu": 2**23, "cuda": 2**28}
-"""Views worked on at a time, bytes of float32: for a CPU's caches, or to bound a GPU's memory."""
+"""Views worked on at a time, bytes of float32. On a CPU those of a kind, a part of a chunk, should fit
+its second cache, and be many enough that calls cost little; on a GPU they should fit its memory."""
 
 
 class Policy:

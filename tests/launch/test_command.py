@@ -232,3 +232,22 @@ def test_help_names_every_group_and_key(environment):
     for text in ("sweep: augmentation_grid", "loss.temperature", "launcher.parallel", "dry_run"):
         assert text in done.stdout
     assert " torch\n" not in done.stderr, "torch is imported only where tensors are needed"
+
+
+def test_hydras_own_flags_work(environment, tmp_path):
+    def output(*arguments: str, **more: str) -> str:
+        command = [sys.executable, "-m", "simclr_ablate", *arguments]
+        done = subprocess.run(
+            command, env={**environment, **more}, cwd=tmp_path, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert "temperature: 0.3" in output("--cfg", "job", "loss.temperature=0.3")
+    assert "hydra_bash_completion" in output("-sc", "install=bash")
+    line = "simclr-ablate loss.temp"  # Hydra completes installed commands, not `python -m`
+    completed = output("-sc", "query=bash", COMP_LINE=line, COMP_POINT=str(len(line)))
+    assert "loss.temperature=" in completed
+    assert "provider" in output("--info", "searchpath").lower()
+    assert "planned" in output("hydra.verbose=true", "dry_run=true")
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,61 @@
+"""How the local launcher shares a machine out."""
+
+import os
+
+import pytest
+
+from simclr_ablate.launch import local
+from simclr_ablate.launch.local import fit, gpu_count
+from simclr_ablate.schema import Launcher
+
+
+def launcher(**changes: object) -> Launcher:
+    settings = {"name": "local", "parallel": None, "memory_gb": 1.0, "runs_per_gpu": 1}
+    return Launcher(**{**settings, **changes})  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """`machine(cores, gigabytes, gpus)`: as if this machine had them."""
+
+    def build(cores: int, gigabytes: float, gpus: str = "") -> None:
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
+        monkeypatch.setattr(local, "available_memory", lambda: gigabytes * 2**30)
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
+
+    return build
+
+
+@pytest.mark.parametrize(
+    ("cores", "gigabytes", "runs", "settings", "parallel", "threads"),
+    [
+        (2, 16, 50, {}, 2, 1),
+        (8, 4.5, 50, {}, 4, 2),  # memory for four
+        (8, 0.2, 50, {}, 1, 8),  # never none
+        (8, 64, 3, {}, 3, 2),  # no more than there are runs
+        (8, 64, 50, {"parallel": 2}, 2, 4),
+        (8, 64, 50, {"memory_gb": 20.0}, 3, 2),
+    ],
+)
+def test_cores_and_memory_are_shared(
+    machine, make_runs, cores, gigabytes, runs, settings, parallel, threads
+) -> None:
+    machine(cores, gigabytes)
+    shares = fit(launcher(**settings), list(make_runs(runs).runs))
+    assert (shares.parallel, shares.threads, shares.devices) == (parallel, threads, ["cpu"])
+
+
+def test_gpus_take_one_run_each_or_as_many_as_asked(machine, make_runs) -> None:
+    machine(16, 128, "0,3")
+    runs = list(make_runs(9).runs)
+    assert fit(launcher(), runs).parallel == 2
+    assert fit(launcher(), runs).devices == ["cuda:0", "cuda:1"]
+    assert fit(launcher(runs_per_gpu=3), runs).parallel == 6
+    on_cpu = fit(launcher(), list(make_runs(9, "compute.device=cpu").runs))
+    assert (on_cpu.parallel, on_cpu.devices) == (9, ["cpu"])
+
+
+@pytest.mark.parametrize(("visible", "count"), [("", 0), ("-1", 0), ("2", 1), ("0, 1,5", 3)])
+def test_gpus_are_those_that_are_visible(monkeypatch, visible: str, count: int) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert gpu_count() == count

@@ -1,0 +1,45 @@
+"""The package as a wheel: configs, sweeps and the analysis travel with it, and it runs from any folder."""
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory) -> Path:
+    """A folder with the wheel's content."""
+    target = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(target)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    (wheel,) = target.glob("*.whl")
+    zipfile.ZipFile(wheel).extractall(target / "site")
+    return target / "site"
+
+
+def run(installed: Path, folder: Path, *arguments: str) -> str:
+    environment = {**os.environ, "PYTHONPATH": str(installed), "COLUMNS": "200"}
+    # -P: not the current folder first, so that nothing of the checkout is taken by chance.
+    command = [sys.executable, "-P", *arguments]
+    done = subprocess.run(
+        command, cwd=folder, env=environment, check=True, capture_output=True, text=True
+    )
+    return done.stdout
+
+
+def test_a_sweep_is_planned_from_any_folder(installed: Path, tmp_path: Path) -> None:
+    where = "import simclr_ablate; print(simclr_ablate.__file__)"
+    assert run(installed, tmp_path, "-c", where).startswith(str(installed))
+    shown = run(
+        installed,
+        tmp_path,
+        *("-m", "simclr_ablate", "-m", "sweep=augmentation_grid", "dry_run=true"),
+    )
+    assert "augmentation_grid: 50 experiments, 0 already finished, 50 to run" in shown
+    assert "figure5" in run(installed, tmp_path, "-m", "analysis", "--help")
+    assert not list(tmp_path.iterdir()), "planning leaves nothing behind"

@@ -1,0 +1,72 @@
+"""The status command: a table for people, JSON for scripts."""
+
+import json
+
+import pytest
+
+from simclr_ablate.launch.plan import make_plan
+from simclr_ablate.status import main
+from simclr_ablate.store import Store
+
+
+@pytest.fixture
+def store(make_experiment, tmp_path, monkeypatch) -> Store:
+    """Three runs: one complete, one failed, one interrupted; the first two are the sweep `two`."""
+    monkeypatch.setenv("COLUMNS", "220")
+    store = Store(tmp_path / "store")
+    experiments = [make_experiment(f"seed={seed}") for seed in range(3)]
+    complete, failed, interrupted = make_plan(experiments, store, None).runs
+    for planned in (complete, failed, interrupted):
+        planned.run.create(planned.experiment.to_config())
+    metrics = {"top1": 47.13, "knn_top1": 39.0}
+    complete.run.write_evaluation(complete.evaluation_key, {"features": "h"}, metrics)
+    failed.run.write_failure({"reason": "the disk is full"})
+    interrupted.run.write_progress(
+        {
+            "phase": "pretraining",
+            "epoch": 3,
+            "epochs": 7,
+            "step": 90,
+            "steps": 200,
+            "fraction": 0.45,
+            "loss": 2.0,
+            "lr": 0.1,
+            "pairs_per_second": 10.0,
+            "seconds_left": None,
+        }
+    )
+    store.record_sweep("two", [complete.run_id, failed.run_id])
+    return store
+
+
+def test_the_table(store: Store, capsys) -> None:
+    assert main([f"store={store.root}"]) == 0
+    shown = capsys.readouterr().out
+    for text in ("47.1", "39.0", "the disk is full", "log.txt", "epoch 3/7", "step 90/200"):
+        assert text in shown
+    assert shown.splitlines()[-1] == "1 complete, 1 failed, 1 interrupted"
+
+
+def test_json_of_one_sweep(store: Store, capsys) -> None:
+    assert main([f"store={store.root}", "sweep=two", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["state"] for row in rows] == ["complete", "failed"]
+    assert list(rows[0]["evaluations"].values()) == [{"top1": 47.13, "knn_top1": 39.0}]
+    assert rows[1]["failure"] == "the disk is full"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["sweep=tow"], "sweep tow was not launched"),
+        (["stor=x"], "unknown filter stor; did you mean store?"),
+    ],
+)
+def test_what_it_does_not_know_is_named(store: Store, capsys, arguments, message) -> None:
+    assert main([*arguments, *([] if "stor=x" in arguments else [f"store={store.root}"])]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_an_empty_store_says_so(tmp_path, capsys) -> None:
+    assert main([f"store={tmp_path}"]) == 0
+    assert "holds no runs" in capsys.readouterr().out
