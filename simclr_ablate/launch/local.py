@@ -138,6 +138,10 @@ class LocalLauncher:
                 planned.run.write_failure({"reason": reason})
             elif status < 0:
                 planned.run.write_failure({"reason": _killed(-status)})
+            elif planned.run.failure() is None:
+                # It came to its end before, or beside, what records failures.
+                reason = f"its process ended with status {status} and left no reason"
+                planned.run.write_failure({"reason": reason})
             outcome.failed.append(planned)
             view.failed(planned)
 

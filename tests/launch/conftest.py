@@ -1,5 +1,6 @@
 """Plans of runs that exist in a store but train nothing."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +15,8 @@ def make_runs(make_experiment, tmp_path: Path) -> Callable[..., Plan]:
     """`make_runs(3, ...)`: a plan of as many seeds, created in the store, with more overrides."""
 
     def build(count: int, *overrides: str) -> Plan:
-        experiments = [make_experiment(f"seed={seed}", *overrides) for seed in range(count)]
+        one = make_experiment(*overrides)
+        experiments = [dataclasses.replace(one, seed=seed) for seed in range(count)]
         plan = make_plan(experiments, Store(tmp_path / "store"), "seeds")
         for planned in plan.runs:
             planned.run.create(planned.experiment.to_config())

@@ -1,11 +1,14 @@
 """How the local launcher shares a machine out."""
 
+import io
 import os
 
 import pytest
+from rich.console import Console
 
-from simclr_ablate.launch import local
-from simclr_ablate.launch.local import fit, gpu_count
+from simclr_ablate.launch import local, worker
+from simclr_ablate.launch.local import LocalLauncher, Outcome, fit, gpu_count
+from simclr_ablate.launch.progress import ProgressView
 from simclr_ablate.schema import Launcher
 
 
@@ -59,3 +62,26 @@ def test_gpus_take_one_run_each_or_as_many_as_asked(machine, make_runs) -> None:
 def test_gpus_are_those_that_are_visible(monkeypatch, visible: str, count: int) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert gpu_count() == count
+
+
+@pytest.mark.parametrize(
+    ("status", "recorded", "reason"),
+    [
+        (worker.FAILED, "the loss became nan", "the loss became nan"),
+        (worker.FAILED, None, "its process ended with status 1 and left no reason"),
+        (255, None, "its process ended with status 255 and left no reason"),
+        (worker.INTERRUPTED, None, "stopped by SIGTERM; its checkpoint is kept"),
+        (-9, "of an earlier attempt", "killed by SIGKILL (out of memory?)"),
+        (-11, None, "killed by SIGSEGV"),
+    ],
+)
+def test_no_run_fails_without_a_reason(make_runs, status, recorded, reason) -> None:
+    (planned,) = make_runs(1).runs
+    if recorded is not None:
+        planned.run.write_failure({"reason": recorded})
+    outcome = Outcome()
+    view = ProgressView(Console(file=io.StringIO(), width=200), total=1, done=0)
+    LocalLauncher(launcher(), "cache")._ended(planned, status, {}, outcome, view)
+    assert outcome.failed == [planned]
+    assert planned.run.failure()["reason"] == reason
+    assert reason in view._console.file.getvalue()
