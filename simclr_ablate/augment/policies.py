@@ -51,7 +51,8 @@ class Policy:
         images: (N, 3, H, W), uint8 or float in [0, 1], on any device. The result depends on them
         and on `generator` alone. Raises ValueError for what is no batch of images.
         """
-        images = self._run(self.shared, images, 1, generator)
+        if self.shared:
+            images = self._run(self.shared, images, 1, generator)
         if self.first == self.second:
             return self._run(self.first, images, 2, generator)
         branches = (self.first, self.second)
