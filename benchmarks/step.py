@@ -21,7 +21,7 @@ def main() -> None:
     torch.set_num_threads(1)
     keep_freed_memory()
     experiment = default_experiment()
-    best = best_seconds({"bare": bare(experiment), "whole": whole(experiment)}, rounds=5)
+    best = best_seconds({"bare": bare(experiment), "whole": whole(experiment)}, rounds=9)
     pairs = experiment.optimizer.batch_size * STEPS
     rows = [
         ["encoder and head, forward and backward", f"{pairs / best['bare']:,.0f}", "100 %"],

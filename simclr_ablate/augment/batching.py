@@ -45,12 +45,3 @@ def change_kinds(
             part.copy_(changed)
         start = rows.stop
     return images
-
-
-def put_rows(target: Tensor, rows: Tensor, values: Tensor) -> None:
-    """`target[rows] = values`, for contiguous float32 tensors with several dimensions."""
-    target, values = target.flatten(1), values.flatten(1)
-    if target.shape[1] % 4 == 0:
-        # index_copy_ moves element by element, so on CPUs 16-byte elements are 3 times as quick.
-        target, values = target.view(torch.complex128), values.view(torch.complex128)
-    target.index_copy_(0, rows, values)

@@ -76,7 +76,7 @@ def to_grayscale(images: Tensor, out: Tensor | None = None) -> Tensor:
 
 def adjust_hue(images: Tensor, turns: Tensor) -> Tensor:
     """The hue turned by `turns` in [-0.5, 0.5] of the colour circle; value and saturation stay."""
-    return _turn_hue(images, turns, out=torch.empty_like(images))
+    return _turn_hue(images, turns, out=torch.empty_like(images)).clamp_(0, 1)  # of rounding only
 
 
 def color_jitter(
@@ -140,6 +140,8 @@ def _jitter_(place: int, images: Tensor, tones: Tensor, turns: Tensor) -> None:
     _turn_hue(images, turns, out=images)
     for step in steps[place:]:
         _tone_(images, step)
+    if place == len(steps):
+        images.clamp_(0, 1)  # of rounding only, and after a tone done already
 
 
 def solarize(images: Tensor, threshold: Tensor) -> Tensor:
@@ -187,7 +189,7 @@ def _tone_(images: Tensor, coefficients: Tensor) -> None:
 
 
 def _turn_hue(images: Tensor, turns: Tensor, out: Tensor) -> Tensor:
-    """`adjust_hue` in `out` (which may be the images).
+    """`adjust_hue` in `out` (which may be the images), before it is clipped.
 
     HSV's value is a pixel's greatest channel, and its saturation follows from that and the
     channels' spread (chroma). Both stay, so the new channels lie between the old minimum and
@@ -211,4 +213,4 @@ def _turn_hue(images: Tensor, turns: Tensor, out: Tensor) -> Tensor:
     high.add_(chroma)
     for channel in (green, blue):
         torch.addcmul(high, chroma, channel, value=-6, out=channel)
-    return out.clamp_(0, 1)  # of rounding only
+    return out

@@ -19,17 +19,18 @@ def resized_crop(
     flip: Tensor,
     size: int,
     interpolation: str = "bicubic",
+    out: Tensor | None = None,
 ) -> Tensor:
     """Each image's own window, resized to (size, size), mirrored where `flip` is set.
 
     Equals torchvision's antialiased `resized_crop`, then `horizontal_flip`. As there, bicubic
     weights can take float images out of [0, 1] by a little; nothing is clipped.
-    top, left, height, width: whole pixels; flip: bool.
+    top, left, height, width: whole pixels; flip: bool. out: for the result; may be the images.
     """
     to = (size, interpolation, images.device)
     rows = interpolation_matrix(top, height, torch.zeros_like(flip), images.shape[2], *to)
     columns = interpolation_matrix(left, width, flip, images.shape[3], *to)
-    return resample(images, rows, columns)
+    return resample(images, rows, columns, out)
 
 
 def cutout(images: Tensor, top: Tensor, left: Tensor, side: Tensor, fill: float = 0.5) -> Tensor:

@@ -121,7 +121,16 @@ class RandomResizedCrop(Operation):
         }
 
     def apply(self, images: Tensor, params: Params) -> Tensor:
-        crops = resized_crop(images, **params, size=self.size, interpolation=self.interpolation)
+        return self._crop(images, params, None)
+
+    def apply_(self, images: Tensor, params: Params) -> Tensor:
+        fits = images.shape[-2:] == (self.size, self.size) and images.is_contiguous()
+        return self._crop(images, params, images if fits else None)
+
+    def _crop(self, images: Tensor, params: Params, out: Tensor | None) -> Tensor:
+        crops = resized_crop(
+            images, **params, size=self.size, interpolation=self.interpolation, out=out
+        )
         return crops.clamp_(0, 1)
 
     def size_after(self, height: int, width: int) -> tuple[int, int]:

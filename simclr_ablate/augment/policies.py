@@ -6,11 +6,12 @@ place, a chunk at a time, those that go through the same steps side by side.
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Generator, Tensor
 
-from simclr_ablate.augment.batching import put_rows, take
+from simclr_ablate.augment.batching import take
 from simclr_ablate.augment.operations import (
     GaussianBlur,
     Operation,
@@ -21,11 +22,24 @@ from simclr_ablate.augment.operations import (
 )
 from simclr_ablate.augment.registry import OPERATIONS, Magnitudes, make_operations
 
-__all__ = ["OPERATIONS", "Policy", "no_policy", "pair_policy", "simclr_policy"]
+__all__ = ["OPERATIONS", "Policy", "Views", "no_policy", "pair_policy", "simclr_policy"]
 
 CHUNK_BYTES = {"cpu": 2**23, "cuda": 2**28}
 """Views worked on at a time, bytes of float32. On a CPU those of a kind, a part of a chunk, should fit
 its second cache, and be many enough that calls cost little; on a GPU they should fit its memory."""
+
+
+class Views(NamedTuple):
+    """Views in the order in which they were made."""
+
+    images: Tensor
+    """(M, 3, S, S) float32 in [0, 1]."""
+    places: Tensor
+    """(M,): `images[places]` is in the order of the images that the views are of."""
+
+    def in_order(self) -> Tensor:
+        """The views in the order of their images, contiguous."""
+        return self.images.contiguous().index_select(0, self.places)
 
 
 class Policy:
@@ -51,49 +65,77 @@ class Policy:
         images: (N, 3, H, W), uint8 or float in [0, 1], on any device. The result depends on them
         and on `generator` alone. Raises ValueError for what is no batch of images.
         """
-        if self.shared:
-            images = self._run(self.shared, images, 1, generator)
-        if self.first == self.second:
-            return self._run(self.first, images, 2, generator)
-        branches = (self.first, self.second)
-        return torch.cat([self._run(branch, images, 1, generator) for branch in branches])
+        return self.two_views_as_made(images, generator).in_order()
 
     def one_view(self, images: Tensor, generator: Generator) -> Tensor:
         """(N, 3, S, S) float32 in [0, 1]: the first branch's view alone."""
-        return self._run(self.shared + self.first, images, 1, generator)
+        return self.one_view_as_made(images, generator).in_order()
+
+    def two_views_as_made(
+        self,
+        images: Tensor,
+        generator: Generator,
+        layout: torch.memory_format = torch.contiguous_format,
+    ) -> Views:
+        """The views of `two_views` in the order in which they are made, which spares a copy."""
+        check_images(images)
+        if self.shared:
+            images = self._run(self.shared, images, 1, generator).in_order()
+        if self.first == self.second:
+            return self._run(self.first, images, 2, generator, layout)
+        branches = (self.first, self.second)
+        first, second = (self._run(branch, images, 1, generator, layout) for branch in branches)
+        places = torch.cat([first.places, second.places + len(images)])
+        return Views(torch.cat([first.images, second.images]), places)
+
+    def one_view_as_made(
+        self,
+        images: Tensor,
+        generator: Generator,
+        layout: torch.memory_format = torch.contiguous_format,
+    ) -> Views:
+        """The views of `one_view` in the order in which they are made."""
+        check_images(images)
+        return self._run(self.shared + self.first, images, 1, generator, layout)
 
     def _run(
-        self, operations: Sequence[Operation], images: Tensor, copies: int, generator: Generator
-    ) -> Tensor:
+        self,
+        operations: Sequence[Operation],
+        images: Tensor,
+        copies: int,
+        generator: Generator,
+        layout: torch.memory_format = torch.contiguous_format,
+    ) -> Views:
         """The operations on `copies` of the batch: (copies * N, 3, S, S) float32."""
-        check_images(images)
-        if not operations:
-            return to_float(images).repeat(copies, 1, 1, 1)
+        n = copies * len(images)
         size = _size_after(operations, *images.shape[-2:])
-        views = torch.empty(copies * len(images), 3, *size, device=images.device)
-        self._fill(views, operations, images, copies, generator)
+        views = Views(
+            torch.empty(n, 3, *size, device=images.device, memory_format=layout),
+            torch.empty(n, dtype=torch.long, device=images.device),
+        )
+        self._fill(views, operations, images, generator)
         return views
 
     # Without autograd's bookkeeping, operations on few images are up to a fifth quicker.
     @torch.inference_mode()
     def _fill(
         self,
-        views: Tensor,
+        views: Views,
         operations: Sequence[Operation],
         images: Tensor,
-        copies: int,
         generator: Generator,
     ) -> None:
-        rows = torch.arange(len(images)).repeat(copies)
+        rows = torch.arange(len(images)).repeat(len(views.places) // max(1, len(images)))
         drawn = _draw(operations, len(rows), images, generator)
         order = _alike_together(operations, drawn, len(rows))
         drawn = [take(params, order) for params in drawn]
-        rows, order = rows[order].to(images.device), order.to(images.device)
-        for part in self._chunks(views):
+        views.places.copy_(order.argsort())
+        rows = rows[order].to(images.device)
+        for part in self._chunks(views.images):
             chunk = to_float(images.index_select(0, rows[part]))
             for operation, params in zip(operations, drawn, strict=True):
                 chunk = operation.apply_(chunk, take(params, part))
-            put_rows(views, order[part], chunk.contiguous())
+            views.images[part] = chunk
 
     def _chunks(self, views: Tensor) -> Iterator[slice]:
         per_view = math.prod(views.shape[1:]) * views.element_size()

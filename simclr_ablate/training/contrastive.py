@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from simclr_ablate.augment.policies import Policy
+from simclr_ablate.augment.policies import Policy, Views
 from simclr_ablate.data.in_memory import ImageSet
 from simclr_ablate.data.streamed import StreamedSet
 from simclr_ablate.losses.nt_xent import ContrastiveLoss
@@ -136,25 +136,28 @@ class ContrastivePretraining:
         batch_size = self.training.experiment.optimizer.batch_size
         return order[: self.steps_per_epoch * batch_size].view(self.steps_per_epoch, batch_size)
 
-    def _views(self, epoch: int, first: int) -> Iterator[Tensor]:
-        """Views (2N, 3, S, S) of the epoch's batches, from the one numbered `first` on."""
-        experiment, images, policy, *_, device = self.training
+    def _views(self, epoch: int, first: int) -> Iterator[Views]:
+        """The two views of every image of the epoch's batches, from the one numbered `first` on."""
+        experiment, images, policy, *_, layout, device = self.training
         order = self._order(epoch)
         if isinstance(images, StreamedSet):
-            yield from images.view_batches(policy, order, experiment.seed, epoch, first, device)
+            yield from images.view_batches(
+                policy, order, experiment.seed, epoch, first, device, layout
+            )
             return
         for index in range(first, self.steps_per_epoch):
             batch, _ = images.batch(order[index])
             draw = generator(experiment.seed, "views", epoch, index)
-            yield policy.two_views(batch.to(device, non_blocking=True), draw)
+            batch = batch.to(device, non_blocking=True)
+            yield policy.two_views_as_made(batch, draw, layout)
 
-    def _train_step(self, views: Tensor) -> Tensor:
+    def _train_step(self, views: Views) -> Tensor:
         """Algorithm 1 for one batch; returns loss, accuracy and entropy, on the device."""
         device, precision = self.training.device, self.training.experiment.precision
-        views = views.contiguous(memory_format=self.training.layout)
         with torch.autocast(device.type, torch.bfloat16, precision == "bfloat16"):
-            z = self.training.head(self.training.encoder(views))
-        result = self.training.loss(z)
+            z = self.training.head(self.training.encoder(views.images))
+        # The network takes views in any order; the loss tells from their order which are a pair.
+        result = self.training.loss(z.index_select(0, views.places))
         set_learning_rate(self.optimizer, self.lr)
         self.optimizer.zero_grad(set_to_none=True)
         result.loss.backward()
