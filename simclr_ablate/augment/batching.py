@@ -3,7 +3,6 @@
 import itertools
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
 _SHORTEST_RUN = 8
