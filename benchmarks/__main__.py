@@ -1,10 +1,10 @@
-"""`python -m benchmarks [views loss step run side_by_side]`: each in a process of its own, one after the other."""
+"""`python -m benchmarks [PART ...]`: the parts named, or all, each in a process of its own, one after the other."""
 
 import os
 import subprocess
 import sys
 
-BENCHMARKS = ("views", "loss", "step", "run", "side_by_side")
+BENCHMARKS = ("views", "loss", "step", "micro_batch", "run", "side_by_side")
 
 
 def main() -> int:

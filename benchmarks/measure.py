@@ -1,9 +1,11 @@
 """What the benchmarks share: interleaved timing, and peak memory of this process."""
 
+import contextlib
 import resource
 import sys
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 TURN_SECONDS = 0.5
 
@@ -37,6 +39,26 @@ def peak_megabytes() -> float:
     """The most memory that this process has had, MB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+
+
+def forget_peak() -> float:
+    """Sets the peak back to the memory held now, where the system can (Linux); returns it, MB."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+    return _resident("VmHWM") or peak_megabytes()
+
+
+def peak_since() -> float:
+    """The most memory since `forget_peak`, MB."""
+    return _resident("VmHWM") or peak_megabytes()
+
+
+def _resident(field: str) -> float | None:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith(f"{field}:"):
+                return float(line.split()[1]) / 2**10
+    return None
 
 
 def print_table(header: list[str], rows: list[list[str]]) -> None:

@@ -127,6 +127,11 @@ class Optimizer:
     warmup_epochs: float = key("epochs of linear warm-up from 0", at_least=0)
     epochs: int = key("epochs of pretraining; the schedule ends with them", at_least=1)
     batch_size: int = key("images in a batch, N; a step sees 2N views", at_least=2)
+    micro_batch: int | None = key(
+        "images whose views are in memory at a time; gradients stay the whole batch's, batch norm "
+        "sees micro-batches; null: all",
+        at_least=2,
+    )
 
 
 @dataclass(frozen=True)
@@ -226,6 +231,12 @@ def check_experiment(experiment: Experiment) -> None:
         raise ConfigError(
             f"optimizer.warmup_epochs must be <= optimizer.epochs ({optimizer.epochs}), "
             f"got {optimizer.warmup_epochs}"
+        )
+    micro_batch = optimizer.micro_batch
+    if micro_batch is not None and optimizer.batch_size % micro_batch:
+        raise ConfigError(
+            f"optimizer.micro_batch must divide optimizer.batch_size ({optimizer.batch_size}), "
+            f"got {micro_batch}"
         )
     if experiment.evaluation.l2_max < experiment.evaluation.l2_min:
         raise ConfigError(

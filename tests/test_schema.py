@@ -77,6 +77,12 @@ def test_config_survives_the_round_trip(make_experiment):
         ("encoder.architecture", "resnet51", "did you mean resnet"),
         ("views.first", "crop", "views.first needs views.policy=pair"),
         ("optimizer.warmup_epochs", 1000, "optimizer.warmup_epochs must be <= optimizer.epochs"),
+        ("optimizer.micro_batch", 1, "optimizer.micro_batch must be >= 2, got 1"),
+        (
+            "optimizer.micro_batch",
+            100,
+            "micro_batch must divide optimizer.batch_size (256), got 100",
+        ),
         ("compute.device", "gpu", "compute.device must be auto, cpu, cuda or cuda:N, got 'gpu'"),
         ("evaluation.l2_max", 1e-9, "evaluation.l2_max must be >= evaluation.l2_min"),
         ("data", 3, "data must be a mapping of keys, got 3"),

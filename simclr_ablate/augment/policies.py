@@ -6,7 +6,7 @@ place, a chunk at a time, those that go through the same steps side by side.
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 from torch import Generator, Tensor
@@ -22,7 +22,15 @@ from simclr_ablate.augment.operations import (
 )
 from simclr_ablate.augment.registry import OPERATIONS, Magnitudes, make_operations
 
-__all__ = ["OPERATIONS", "Policy", "Views", "no_policy", "pair_policy", "simclr_policy"]
+__all__ = [
+    "OPERATIONS",
+    "DrawnViews",
+    "Policy",
+    "Views",
+    "no_policy",
+    "pair_policy",
+    "simclr_policy",
+]
 
 CHUNK_BYTES = {"cpu": 2**23, "cuda": 2**28}
 """Views worked on at a time, bytes of float32. On a CPU those of a kind, a part of a chunk, should fit
@@ -40,6 +48,121 @@ class Views(NamedTuple):
     def in_order(self) -> Tensor:
         """The views in the order of their images, contiguous."""
         return self.images.contiguous().index_select(0, self.places)
+
+
+class Drawn(NamedTuple):
+    """Operations with the parameters drawn for some views."""
+
+    operations: Sequence[Operation]
+    params: list[Params]
+    n: int
+    """How many views."""
+
+    @classmethod
+    def draw(
+        cls, operations: Sequence[Operation], n: int, size: Sequence[int], generator: Generator
+    ) -> Self:
+        """Draws for `n` images of `size` (H, W)."""
+        sizes = [_size_after(operations[:k], *size) for k in range(len(operations))]
+        params = [o.draw(n, *at, generator) for o, at in zip(operations, sizes, strict=True)]
+        return cls(operations, params, n)
+
+    def of(self, rows: Tensor) -> Self:
+        """Those of some views."""
+        params = [take(drawn, rows) for drawn in self.params]
+        return type(self)(self.operations, params, len(rows))
+
+    def alike_together(self) -> Tensor:
+        """An order of the views in which those that go through the same steps are neighbours."""
+        key = torch.zeros(self.n, dtype=torch.long)
+        for operation, params in zip(self.operations, self.params, strict=True):
+            kinds = operation.kinds(params)
+            if kinds is not None and self.n:
+                last = int(kinds.max())
+                # To and fro, as in a Gray code, so that runs of a kind meet at the borders of others.
+                key = key * (last + 1) + torch.where(key % 2 == 1, last - kinds, kinds)
+        return key.argsort(stable=True)
+
+
+class DrawnViews:
+    """The views of a batch, drawn and yet to be made: all at once, or those of some images at a time.
+
+    How they are made, together or in parts, changes no view.
+    """
+
+    def __init__(
+        self,
+        images: Tensor,
+        rows: Tensor,
+        shared: Drawn,
+        branches: list[Drawn],
+        n: int,
+        chunk_bytes: int | None,
+    ) -> None:
+        self.images, self.rows = images, rows
+        """The image of each of the n pairs of views, or of each of the 2n views, is in these rows."""
+        self.shared, self.branches, self.n = shared, branches, n
+        self.chunk_bytes = chunk_bytes
+
+    def of(self, images: slice) -> "DrawnViews":
+        """The views of some of the batch's images."""
+        rows = torch.arange(self.n)[images]
+        both = torch.cat([rows, rows + self.n])
+
+        def few(count: int) -> Tensor:
+            return rows if count == self.n else both
+
+        return DrawnViews(
+            self.images,
+            self.rows[few(len(self.rows)).to(self.rows.device)],
+            self.shared.of(few(self.shared.n)),
+            [branch.of(few(branch.n)) for branch in self.branches],
+            len(rows),
+            self.chunk_bytes,
+        )
+
+    def make(self, layout: torch.memory_format = torch.contiguous_format) -> Views:
+        """The views, in the order in which they are made: `two_views` spends a copy on its own."""
+        images, rows = self.images, self.rows
+        if self.shared.operations:
+            shared = self._run(self.shared, images, rows, torch.contiguous_format)
+            images, rows = shared.images, shared.places
+        made = [self._run(branch, images, rows, layout) for branch in self.branches]
+        if len(made) == 1:
+            return made[0]
+        places = torch.cat([views.places + k * self.n for k, views in enumerate(made)])
+        return Views(torch.cat([views.images for views in made]), places)
+
+    def _run(
+        self, drawn: Drawn, images: Tensor, rows: Tensor, layout: torch.memory_format
+    ) -> Views:
+        """The operations on the images in `rows`, once or, where they were drawn for twice as many, twice."""
+        size = _size_after(drawn.operations, *images.shape[-2:])
+        views = Views(
+            torch.empty(drawn.n, 3, *size, device=images.device, memory_format=layout),
+            torch.empty(drawn.n, dtype=torch.long, device=images.device),
+        )
+        self._fill(views, drawn, images, rows.to(images.device))
+        return views
+
+    # Without autograd's bookkeeping, operations on few images are up to a fifth quicker.
+    @torch.inference_mode()
+    def _fill(self, views: Views, drawn: Drawn, images: Tensor, rows: Tensor) -> None:
+        order = drawn.alike_together()
+        drawn = drawn.of(order)
+        views.places.copy_(order.argsort())
+        rows = rows[(order % max(1, len(rows))).to(rows.device)]
+        for part in self._chunks(views.images):
+            chunk = to_float(images.index_select(0, rows[part]))
+            for operation, params in zip(drawn.operations, drawn.params, strict=True):
+                chunk = operation.apply_(chunk, take(params, part))
+            views.images[part] = chunk
+
+    def _chunks(self, views: Tensor) -> Iterator[slice]:
+        per_view = math.prod(views.shape[1:]) * views.element_size()
+        length = max(1, (self.chunk_bytes or CHUNK_BYTES[views.device.type]) // per_view)
+        for start in range(0, len(views), length):
+            yield slice(start, start + length)
 
 
 class Policy:
@@ -65,83 +188,43 @@ class Policy:
         images: (N, 3, H, W), uint8 or float in [0, 1], on any device. The result depends on them
         and on `generator` alone. Raises ValueError for what is no batch of images.
         """
-        return self.two_views_as_made(images, generator).in_order()
+        return self.draw_two(images, generator).make().in_order()
 
     def one_view(self, images: Tensor, generator: Generator) -> Tensor:
         """(N, 3, S, S) float32 in [0, 1]: the first branch's view alone."""
-        return self.one_view_as_made(images, generator).in_order()
+        return self.draw_one(images, generator).make().in_order()
 
-    def two_views_as_made(
-        self,
-        images: Tensor,
-        generator: Generator,
-        layout: torch.memory_format = torch.contiguous_format,
-    ) -> Views:
-        """The views of `two_views` in the order in which they are made, which spares a copy."""
+    def draw_two(
+        self, images: Tensor, generator: Generator, rows: Tensor | None = None
+    ) -> "DrawnViews":
+        """The views of `two_views`, drawn and yet to be made.
+
+        rows: (N,), which of the images are the batch; None for all of them.
+        """
         check_images(images)
-        if self.shared:
-            images = self._run(self.shared, images, 1, generator).in_order()
+        rows = torch.arange(len(images)) if rows is None else rows
+        n, size = len(rows), images.shape[-2:]
+        shared = Drawn.draw(self.shared, n, size, generator)
+        size_in = _size_after(self.shared, *size)
         if self.first == self.second:
-            return self._run(self.first, images, 2, generator, layout)
-        branches = (self.first, self.second)
-        first, second = (self._run(branch, images, 1, generator, layout) for branch in branches)
-        places = torch.cat([first.places, second.places + len(images)])
-        return Views(torch.cat([first.images, second.images]), places)
+            branches = [Drawn.draw(self.first, 2 * n, size_in, generator)]
+        else:
+            branches = [Drawn.draw(b, n, size_in, generator) for b in (self.first, self.second)]
+        return DrawnViews(images, rows, shared, branches, n, self.chunk_bytes)
 
-    def one_view_as_made(
-        self,
-        images: Tensor,
-        generator: Generator,
-        layout: torch.memory_format = torch.contiguous_format,
-    ) -> Views:
-        """The views of `one_view` in the order in which they are made."""
+    def draw_one(
+        self, images: Tensor, generator: Generator, in_pairs: bool = False
+    ) -> "DrawnViews":
+        """The views of `one_view`, drawn and yet to be made.
+
+        in_pairs: rows i and i + N of the images are two crops of one image, and their views a pair.
+        """
         check_images(images)
-        return self._run(self.shared + self.first, images, 1, generator, layout)
-
-    def _run(
-        self,
-        operations: Sequence[Operation],
-        images: Tensor,
-        copies: int,
-        generator: Generator,
-        layout: torch.memory_format = torch.contiguous_format,
-    ) -> Views:
-        """The operations on `copies` of the batch: (copies * N, 3, S, S) float32."""
-        n = copies * len(images)
-        size = _size_after(operations, *images.shape[-2:])
-        views = Views(
-            torch.empty(n, 3, *size, device=images.device, memory_format=layout),
-            torch.empty(n, dtype=torch.long, device=images.device),
-        )
-        self._fill(views, operations, images, generator)
-        return views
-
-    # Without autograd's bookkeeping, operations on few images are up to a fifth quicker.
-    @torch.inference_mode()
-    def _fill(
-        self,
-        views: Views,
-        operations: Sequence[Operation],
-        images: Tensor,
-        generator: Generator,
-    ) -> None:
-        rows = torch.arange(len(images)).repeat(len(views.places) // max(1, len(images)))
-        drawn = _draw(operations, len(rows), images, generator)
-        order = _alike_together(operations, drawn, len(rows))
-        drawn = [take(params, order) for params in drawn]
-        views.places.copy_(order.argsort())
-        rows = rows[order].to(images.device)
-        for part in self._chunks(views.images):
-            chunk = to_float(images.index_select(0, rows[part]))
-            for operation, params in zip(operations, drawn, strict=True):
-                chunk = operation.apply_(chunk, take(params, part))
-            views.images[part] = chunk
-
-    def _chunks(self, views: Tensor) -> Iterator[slice]:
-        per_view = math.prod(views.shape[1:]) * views.element_size()
-        length = max(1, (self.chunk_bytes or CHUNK_BYTES[views.device.type]) // per_view)
-        for start in range(0, len(views), length):
-            yield slice(start, start + length)
+        size, n = images.shape[-2:], len(images) // 2 if in_pairs else len(images)
+        nothing = Drawn.draw([], n, size, generator)
+        branch = Drawn.draw(self.shared + self.first, len(images), size, generator)
+        rows = torch.arange(len(images))
+        return DrawnViews(images, rows, nothing, [branch], n, self.chunk_bytes)
 
 
 def simclr_policy(
@@ -214,23 +297,3 @@ def _size_after(operations: Sequence[Operation], height: int, width: int) -> tup
     for operation in operations:
         height, width = operation.size_after(height, width)
     return height, width
-
-
-def _draw(
-    operations: Sequence[Operation], n: int, images: Tensor, generator: Generator
-) -> list[Params]:
-    """Parameters of every operation for `n` views."""
-    sizes = [_size_after(operations[:k], *images.shape[-2:]) for k in range(len(operations))]
-    return [o.draw(n, *size, generator) for o, size in zip(operations, sizes, strict=True)]
-
-
-def _alike_together(operations: Sequence[Operation], drawn: Sequence[Params], n: int) -> Tensor:
-    """An order of the `n` views in which those that go through the same steps are neighbours."""
-    key = torch.zeros(n, dtype=torch.long)
-    for operation, params in zip(operations, drawn, strict=True):
-        kinds = operation.kinds(params)
-        if kinds is not None and n:
-            last = int(kinds.max())
-            # To and fro, as in a Gray code, so that runs of a kind meet at the borders of others.
-            key = key * (last + 1) + torch.where(key % 2 == 1, last - kinds, kinds)
-    return key.argsort(stable=True)

@@ -42,9 +42,13 @@ class ImageSet:
 
     def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         """Images (B, 3, H, W) uint8 and labels (B,) at `indices` (B,), on the set's device."""
+        rows = self.rows_of(indices)
+        return self.stored.index_select(0, rows), self.labels[indices.to(self.labels.device)]
+
+    def rows_of(self, indices: Tensor) -> Tensor:
+        """Where in `stored` the images at `indices` are, on the set's device."""
         indices = indices.to(self.labels.device)
-        rows = indices if self.rows is None else self.rows[indices]
-        return self.stored.index_select(0, rows), self.labels[indices]
+        return indices if self.rows is None else self.rows[indices]
 
     def subset(self, indices: Tensor | Sequence[int]) -> "ImageSet":
         """The images at `indices`, in that order; no image is copied."""

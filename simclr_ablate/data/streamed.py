@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from simclr_ablate.augment.operations import RandomResizedCrop, Resize
-from simclr_ablate.augment.policies import Policy, Views
+from simclr_ablate.augment.policies import DrawnViews, Policy
 from simclr_ablate.data.decode import unreadable_error
 from simclr_ablate.data.listing import Files, list_images
 from simclr_ablate.data.processes import serve_parent
@@ -66,9 +66,8 @@ class StreamedSet:
         epoch: int,
         first: int = 0,
         device: torch.device | str = "cpu",
-        layout: torch.memory_format = torch.contiguous_format,
-    ) -> Iterator[Views]:
-        """The 2N views, as `policy.two_views_as_made` has them, of each batch from `first` on.
+    ) -> Iterator[DrawnViews]:
+        """The two views of all images of each batch from `first` on, drawn and yet to be made.
 
         order: (steps, N), the images of each step. Workers crop, all else is done on `device`.
         Crops depend on `seed`, `epoch` and the image, other parameters on `seed`, `epoch` and step.
@@ -79,9 +78,9 @@ class StreamedSet:
             draw = generator(seed, "views", epoch, step)
             images = images.to(device, non_blocking=True)
             if crops == 1:
-                yield rest.two_views_as_made(images[:, 0], draw, layout)
+                yield rest.draw_two(images[:, 0], draw)
             else:
-                yield rest.one_view_as_made(images.transpose(0, 1).flatten(0, 1), draw, layout)
+                yield rest.draw_one(images.transpose(0, 1).flatten(0, 1), draw, in_pairs=True)
 
     def epoch(
         self, order: Iterable[Tensor], crop: Crop, crops: int, seed: int, epoch: int

@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from simclr_ablate.augment.policies import Policy, Views
+from simclr_ablate.augment.policies import DrawnViews, Policy
 from simclr_ablate.data.in_memory import ImageSet
 from simclr_ablate.data.streamed import StreamedSet
 from simclr_ablate.losses.nt_xent import ContrastiveLoss
 from simclr_ablate.randomness import generator
 from simclr_ablate.schema import Experiment
+from simclr_ablate.training.micro_batches import backward_in_parts
 from simclr_ablate.training.optimizers import build_optimizer, set_learning_rate
 from simclr_ablate.training.schedules import lr_at, peak_lr
 
@@ -136,33 +137,42 @@ class ContrastivePretraining:
         batch_size = self.training.experiment.optimizer.batch_size
         return order[: self.steps_per_epoch * batch_size].view(self.steps_per_epoch, batch_size)
 
-    def _views(self, epoch: int, first: int) -> Iterator[Views]:
+    def _views(self, epoch: int, first: int) -> Iterator[DrawnViews]:
         """The two views of every image of the epoch's batches, from the one numbered `first` on."""
-        experiment, images, policy, *_, layout, device = self.training
+        experiment, images, policy, *_, device = self.training
         order = self._order(epoch)
         if isinstance(images, StreamedSet):
-            yield from images.view_batches(
-                policy, order, experiment.seed, epoch, first, device, layout
-            )
+            yield from images.view_batches(policy, order, experiment.seed, epoch, first, device)
             return
         for index in range(first, self.steps_per_epoch):
-            batch, _ = images.batch(order[index])
             draw = generator(experiment.seed, "views", epoch, index)
-            batch = batch.to(device, non_blocking=True)
-            yield policy.two_views_as_made(batch, draw, layout)
+            yield policy.draw_two(images.stored, draw, images.rows_of(order[index]))
 
-    def _train_step(self, views: Views) -> Tensor:
+    def _train_step(self, views: DrawnViews) -> Tensor:
         """Algorithm 1 for one batch; returns loss, accuracy and entropy, on the device."""
-        device, precision = self.training.device, self.training.experiment.precision
-        with torch.autocast(device.type, torch.bfloat16, precision == "bfloat16"):
-            z = self.training.head(self.training.encoder(views.images))
-        # The network takes views in any order; the loss tells from their order which are a pair.
-        result = self.training.loss(z.index_select(0, views.places))
         set_learning_rate(self.optimizer, self.lr)
         self.optimizer.zero_grad(set_to_none=True)
-        result.loss.backward()
+        micro_batch = self.training.experiment.optimizer.micro_batch
+        if micro_batch is None or micro_batch == views.n:
+            result = self.training.loss(self._embed(views))
+            result.loss.backward()
+        else:
+            parts = [slice(k, k + micro_batch) for k in range(0, views.n, micro_batch)]
+            networks = (self.training.encoder, self.training.head)
+            result = backward_in_parts(
+                lambda part: self._embed(views.of(part)), parts, self.training.loss, networks
+            )
         self.optimizer.step()
         return torch.stack([result.loss.detach(), result.accuracy, result.entropy])
+
+    def _embed(self, views: DrawnViews) -> Tensor:
+        """z, (2N, D), of the views in the order of `Policy.two_views`."""
+        device, precision = self.training.device, self.training.experiment.precision
+        made = views.make(self.training.layout)
+        with torch.autocast(device.type, torch.bfloat16, precision == "bfloat16"):
+            z = self.training.head(self.training.encoder(made.images))
+        # The network takes views in any order; the loss tells from their order which are a pair.
+        return z.index_select(0, made.places)
 
     def _end_epoch(self, epoch: int) -> None:
         self.look()

@@ -76,6 +76,26 @@ def test_views_do_not_depend_on_the_chunks(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", POLICIES)
+def test_views_of_some_images_are_those_of_the_whole_batch(name: str) -> None:
+    images = random_bytes(12, 20, 24)
+    whole = POLICIES[name].two_views(images, rng(6)).unflatten(0, (2, 12))
+    drawn = POLICIES[name].draw_two(images, rng(6))
+    for part in (slice(0, 5), slice(5, 6), slice(6, 12)):
+        made = drawn.of(part).make().in_order().unflatten(0, (2, -1))
+        torch.testing.assert_close(made, whole[:, part], atol=1e-6, rtol=0)
+
+
+def test_pairs_of_crops_keep_together_in_parts() -> None:
+    images = random_bytes(12, 16, 16)
+    policy = simclr_policy(16)
+    whole = policy.one_view(images, rng(6)).unflatten(0, (2, 6))
+    drawn = policy.draw_one(images, rng(6), in_pairs=True)
+    assert drawn.n == 6
+    made = drawn.of(slice(2, 5)).make().in_order().unflatten(0, (2, -1))
+    torch.testing.assert_close(made, whole[:, 2:5], atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("name", POLICIES)
 def test_bytes_and_floats_give_the_same_views(name: str) -> None:
     images = random_bytes(20, 16, 16)
     policy = POLICIES[name]

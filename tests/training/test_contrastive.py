@@ -114,6 +114,47 @@ def test_the_loop_is_algorithm_1(make_experiment, images: ImageSet) -> None:
     assert (encoder.conv1.weight - start).abs().max() > 0.005
 
 
+@pytest.mark.parametrize("policy", ["simclr", "pair"])
+def test_micro_batches_are_one_graph_over_all_parts(
+    make_experiment, images: ImageSet, policy: str
+) -> None:
+    """A step in micro-batches against a graph that holds them all, batch norm apart for each."""
+    views = ["views=pair", "views.first=color", "views.second=noise"] if policy == "pair" else []
+    # Rate 1 and no momentum: the step is the gradient.
+    plain = (
+        "optimizer=sgd",
+        "optimizer.lr=1",
+        "optimizer.lr_rule=constant",
+        "optimizer.momentum=0",
+    )
+    still = ("optimizer.warmup_epochs=0", "optimizer.weight_decay=0", "optimizer.micro_batch=4")
+    experiment = make_experiment(*TINY, *plain, *still, *views)
+    loop = make_loop(experiment, images)
+    run_to(loop, 1)
+
+    encoder, head = build_models(experiment, torch.device("cpu"))
+    order = torch.randperm(IMAGES, generator=generator(experiment.seed, "order", 0))[:BATCH]
+    made = build_policy(experiment.views, experiment.data).two_views(
+        images.images[order], generator(experiment.seed, "views", 0, 0)
+    )
+    halves = [
+        head(encoder(part.flatten(0, 1))).unflatten(0, (2, -1))
+        for part in made.unflatten(0, (2, BATCH)).split(4, dim=1)
+    ]
+    algorithm_1(torch.cat(halves, dim=1).flatten(0, 1)).backward()
+    for ours, theirs in zip(weights(loop), weights_after_step([encoder, head]), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)
+
+
+def weights_after_step(modules: list[nn.Module]) -> list[Tensor]:
+    """What `weights` gives after one plain gradient step of rate 1."""
+    with torch.no_grad():
+        for module in modules:
+            for p in module.parameters():
+                p -= p.grad
+    return [value for module in modules for value in module.state_dict().values()]
+
+
 @pytest.mark.parametrize("optimizer", ["adamw", "lars", "sgd"])
 def test_a_state_restored_at_any_step_goes_on_bit_for_bit(
     make_experiment, images: ImageSet, optimizer: str

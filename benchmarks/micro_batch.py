@@ -1,0 +1,84 @@
+"""Peak memory and speed of a laptop-scale step of 8,192 images, whole and in micro-batches.
+
+Each is measured in a process of its own.
+"""
+
+import contextlib
+import functools
+import subprocess
+import sys
+import time
+
+import torch
+
+from benchmarks.laptop import default_experiment, ready_images
+from benchmarks.measure import forget_peak, peak_since, print_table
+from simclr_ablate.experiment import build_models, build_policy, memory_format
+from simclr_ablate.losses.nt_xent import nt_xent
+from simclr_ablate.training.contrastive import ContrastivePretraining, Training
+
+SMALL, LARGE, STEPS = 256, 8192, 2
+SETTINGS = {
+    f"{SMALL} images": [f"optimizer.batch_size={SMALL}"],
+    f"{LARGE:,} images, {SMALL} at a time": [
+        f"optimizer.batch_size={LARGE}",
+        f"optimizer.micro_batch={SMALL}",
+    ],
+    f"{LARGE:,} images at once": [f"optimizer.batch_size={LARGE}"],
+}
+
+
+class EnoughError(Exception):
+    pass
+
+
+def main() -> None:
+    if len(sys.argv) > 1:
+        print(*measure(sys.argv[1:]))
+        return
+    found = {}
+    for name, overrides in SETTINGS.items():
+        command = [sys.executable, "-m", "benchmarks.micro_batch", *overrides]
+        output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        found[name] = [float(word) for word in output.split()]
+    reference = found[f"{SMALL} images"][0]
+    rows = [
+        [name, f"{memory:,.0f}", f"{memory / reference:.2f}x", f"{rate:,.0f}"]
+        for name, (memory, rate) in found.items()
+    ]
+    print_table(["a step of the laptop scale", "MB over the start", "memory", "pairs/s"], rows)
+
+
+def measure(overrides: list[str]) -> tuple[float, float]:
+    """Peak memory over that of a loop that has not begun, MB, and pairs per second of the last step."""
+    torch.set_num_threads(1)
+    experiment = default_experiment(*overrides, "optimizer.epochs=7")
+    device = torch.device("cpu")
+    encoder, head = build_models(experiment, device)
+    parts = Training(
+        experiment,
+        ready_images(),
+        build_policy(experiment.views, experiment.data),
+        encoder,
+        head,
+        functools.partial(nt_xent, temperature=experiment.loss.temperature),
+        memory_format(experiment),
+        device,
+    )
+    loop = ContrastivePretraining(parts)
+    times = [time.perf_counter()]
+    before = forget_peak()
+
+    def stop(loop: ContrastivePretraining) -> None:
+        times.append(time.perf_counter())
+        if loop.step == STEPS:
+            raise EnoughError
+
+    with contextlib.suppress(EnoughError):
+        loop.run(stop)
+    rate = experiment.optimizer.batch_size / (times[-1] - times[-2])
+    return peak_since() - before, rate
+
+
+if __name__ == "__main__":
+    main()
