@@ -48,6 +48,7 @@ CONFIG: dict[str, Any] = {
         "warmup_epochs": 1,
         "epochs": 6,
         "batch_size": 256,
+        "micro_batch": None,
     },
     "evaluation": {"features": "h", "l2_count": 9, "l2_min": 1e-6, "l2_max": 1e2, "knn": 50},
     "compute": {
