@@ -1,14 +1,20 @@
-"""The default experiment and its images, for the benchmarks."""
+"""The default experiment, its images and its training loop, for the benchmarks."""
 
-from functools import cache
+import contextlib
+import functools
+from collections.abc import Callable
 
+import torch
 from hydra import compose, initialize_config_dir
 
 from simclr_ablate.__main__ import CONFIG_FOLDER, register
 from simclr_ablate.data.in_memory import ImageSet
 from simclr_ablate.data.shapes import SHAPE_CLASSES, make_shapes
+from simclr_ablate.experiment import build_models, build_policy, memory_format
 from simclr_ablate.launch.grid import experiment_sections
+from simclr_ablate.losses.nt_xent import nt_xent
 from simclr_ablate.schema import Experiment
+from simclr_ablate.training.contrastive import ContrastivePretraining, Training
 
 
 def default_experiment(*overrides: str) -> Experiment:
@@ -19,7 +25,40 @@ def default_experiment(*overrides: str) -> Experiment:
     return Experiment.from_config(experiment_sections(config))
 
 
-@cache
+@functools.cache
 def ready_images() -> ImageSet:
     """As many training images as a default run has."""
     return ImageSet(*make_shapes(11_000, seed=0), list(SHAPE_CLASSES))
+
+
+def training_parts(experiment: Experiment) -> Training:
+    """What a run's loop works with, on the CPU."""
+    device = torch.device("cpu")
+    encoder, head = build_models(experiment, device)
+    return Training(
+        experiment,
+        ready_images(),
+        build_policy(experiment.views, experiment.data),
+        encoder,
+        head,
+        functools.partial(nt_xent, temperature=experiment.loss.temperature),
+        memory_format(experiment),
+        device,
+    )
+
+
+def take_steps(
+    loop: ContrastivePretraining, steps: int, after_step: Callable[[], object] = lambda: None
+) -> None:
+    """The first steps of a run, as its own loop takes them."""
+
+    class EnoughError(Exception):
+        pass
+
+    def stop(loop: ContrastivePretraining) -> None:
+        after_step()
+        if loop.step == steps:
+            raise EnoughError
+
+    with contextlib.suppress(EnoughError):
+        loop.run(stop)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from benchmarks.measure import peak_megabytes, print_table
+from benchmarks.measure import forget_peak, peak_megabytes, print_table
 
 PAIRS, DIM, TEMPERATURE, ROUNDS = 8192, 128, 0.1, 3
 
@@ -37,7 +37,7 @@ def measure(name: str) -> tuple[float, float]:
     small = torch.randn(16, DIM, requires_grad=True)
     loss(small).backward()  # loads what is loaded at the first call
     z = torch.randn(2 * PAIRS, DIM, requires_grad=True)
-    before = peak_megabytes()
+    before = forget_peak()
     best = float("inf")
     for _ in range(ROUNDS):
         z.grad = None

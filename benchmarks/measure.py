@@ -1,6 +1,7 @@
 """What the benchmarks share: interleaved timing, and peak memory of this process."""
 
 import contextlib
+import ctypes
 import resource
 import sys
 import time
@@ -35,30 +36,26 @@ def _seconds(candidate: Callable[[], object], calls: int) -> float:
     return time.perf_counter() - begin
 
 
-def peak_megabytes() -> float:
-    """The most memory that this process has had, MB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
-
-
 def forget_peak() -> float:
-    """Sets the peak back to the memory held now, where the system can (Linux); returns it, MB."""
+    """Sets the peak back to the memory held now, where the system can (Linux); returns it, MB.
+
+    What was freed goes back to the system first: used again, it would hide as much of what comes.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # AttributeError: not glibc
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
-    return _resident("VmHWM") or peak_megabytes()
+    return peak_megabytes()
 
 
-def peak_since() -> float:
-    """The most memory since `forget_peak`, MB."""
-    return _resident("VmHWM") or peak_megabytes()
-
-
-def _resident(field: str) -> float | None:
+def peak_megabytes() -> float:
+    """The most memory that this process has had since `forget_peak`, MB."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith(f"{field}:"):
+            if line.startswith("VmHWM:"):
                 return float(line.split()[1]) / 2**10
-    return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
 
 
 def print_table(header: list[str], rows: list[list[str]]) -> None:

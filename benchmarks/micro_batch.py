@@ -3,19 +3,15 @@
 Each is measured in a process of its own.
 """
 
-import contextlib
-import functools
 import subprocess
 import sys
 import time
 
 import torch
 
-from benchmarks.laptop import default_experiment, ready_images
-from benchmarks.measure import forget_peak, peak_since, print_table
-from simclr_ablate.experiment import build_models, build_policy, memory_format
-from simclr_ablate.losses.nt_xent import nt_xent
-from simclr_ablate.training.contrastive import ContrastivePretraining, Training
+from benchmarks.laptop import default_experiment, take_steps, training_parts
+from benchmarks.measure import forget_peak, peak_megabytes, print_table
+from simclr_ablate.training.contrastive import ContrastivePretraining
 
 SMALL, LARGE, STEPS = 256, 8192, 2
 SETTINGS = {
@@ -26,10 +22,6 @@ SETTINGS = {
     ],
     f"{LARGE:,} images at once": [f"optimizer.batch_size={LARGE}"],
 }
-
-
-class EnoughError(Exception):
-    pass
 
 
 def main() -> None:
@@ -52,32 +44,13 @@ def main() -> None:
 def measure(overrides: list[str]) -> tuple[float, float]:
     """Peak memory over that of a loop that has not begun, MB, and pairs per second of the last step."""
     torch.set_num_threads(1)
-    experiment = default_experiment(*overrides, "optimizer.epochs=7")
-    device = torch.device("cpu")
-    encoder, head = build_models(experiment, device)
-    parts = Training(
-        experiment,
-        ready_images(),
-        build_policy(experiment.views, experiment.data),
-        encoder,
-        head,
-        functools.partial(nt_xent, temperature=experiment.loss.temperature),
-        memory_format(experiment),
-        device,
-    )
-    loop = ContrastivePretraining(parts)
-    times = [time.perf_counter()]
+    experiment = default_experiment(*overrides)
+    loop = ContrastivePretraining(training_parts(experiment))
+    times: list[float] = []
     before = forget_peak()
-
-    def stop(loop: ContrastivePretraining) -> None:
-        times.append(time.perf_counter())
-        if loop.step == STEPS:
-            raise EnoughError
-
-    with contextlib.suppress(EnoughError):
-        loop.run(stop)
+    take_steps(loop, STEPS, lambda: times.append(time.perf_counter()))
     rate = experiment.optimizer.batch_size / (times[-1] - times[-2])
-    return peak_since() - before, rate
+    return peak_megabytes() - before, rate
 
 
 if __name__ == "__main__":

@@ -1,18 +1,15 @@
 """A training step of the laptop scale, everything included, beside its bare encoder and head, one core."""
 
-import contextlib
-import functools
 from collections.abc import Callable
 
 import torch
 
-from benchmarks.laptop import default_experiment, ready_images
+from benchmarks.laptop import default_experiment, take_steps, training_parts
 from benchmarks.measure import best_seconds, print_table
-from simclr_ablate.experiment import build_models, build_policy, memory_format
+from simclr_ablate.experiment import build_models, memory_format
 from simclr_ablate.launch.worker import keep_freed_memory
-from simclr_ablate.losses.nt_xent import nt_xent
 from simclr_ablate.schema import Experiment
-from simclr_ablate.training.contrastive import ContrastivePretraining, Training
+from simclr_ablate.training.contrastive import ContrastivePretraining
 
 STEPS = 85
 
@@ -50,30 +47,8 @@ def bare(experiment: Experiment) -> Callable[[], None]:
 
 def whole(experiment: Experiment) -> Callable[[], None]:
     """The steps of a run, as its own loop takes them."""
-
-    class EnoughError(Exception):
-        pass
-
-    device = torch.device("cpu")
-    encoder, head = build_models(experiment, device)
-    loss = functools.partial(nt_xent, temperature=experiment.loss.temperature)
-    policy = build_policy(experiment.views, experiment.data)
-    images = ready_images()
-    parts = Training(
-        experiment, images, policy, encoder, head, loss, memory_format(experiment), device
-    )
-
-    def steps() -> None:
-        loop = ContrastivePretraining(parts)
-
-        def stop(loop: ContrastivePretraining) -> None:
-            if loop.step == STEPS:
-                raise EnoughError
-
-        with contextlib.suppress(EnoughError):
-            loop.run(stop)
-
-    return steps
+    parts = training_parts(experiment)
+    return lambda: take_steps(ContrastivePretraining(parts), STEPS)
 
 
 if __name__ == "__main__":

@@ -33,8 +33,8 @@ __all__ = [
 ]
 
 CHUNK_BYTES = {"cpu": 2**23, "cuda": 2**28}
-"""Views worked on at a time, bytes of float32. On a CPU those of a kind, a part of a chunk, should fit
-its second cache, and be many enough that calls cost little; on a GPU they should fit its memory."""
+"""Views worked on at a time, bytes of float32. On a CPU those of a kind, a part of a chunk, should be
+many enough that calls cost little; on a GPU they should fit its memory."""
 
 
 class Views(NamedTuple):
@@ -85,9 +85,11 @@ class Drawn(NamedTuple):
 
 
 class DrawnViews:
-    """The views of a batch, drawn and yet to be made: all at once, or those of some images at a time.
+    """The n pairs of views of a batch, drawn and yet to be made: at once, or those of some images at a time.
 
     How they are made, together or in parts, changes no view.
+    images, rows: the image of each pair, or of each of the 2n views, is `images[rows]`.
+    shared, branches: drawn for each pair; or one branch drawn for each view.
     """
 
     def __init__(
@@ -100,7 +102,6 @@ class DrawnViews:
         chunk_bytes: int | None,
     ) -> None:
         self.images, self.rows = images, rows
-        """The image of each of the n pairs of views, or of each of the 2n views, is in these rows."""
         self.shared, self.branches, self.n = shared, branches, n
         self.chunk_bytes = chunk_bytes
 
@@ -122,7 +123,7 @@ class DrawnViews:
         )
 
     def make(self, layout: torch.memory_format = torch.contiguous_format) -> Views:
-        """The views, in the order in which they are made: `two_views` spends a copy on its own."""
+        """The views in the order in which they are made; another one costs a copy."""
         images, rows = self.images, self.rows
         if self.shared.operations:
             shared = self._run(self.shared, images, rows, torch.contiguous_format)
@@ -221,10 +222,9 @@ class Policy:
         """
         check_images(images)
         size, n = images.shape[-2:], len(images) // 2 if in_pairs else len(images)
-        nothing = Drawn.draw([], n, size, generator)
         branch = Drawn.draw(self.shared + self.first, len(images), size, generator)
         rows = torch.arange(len(images))
-        return DrawnViews(images, rows, nothing, [branch], n, self.chunk_bytes)
+        return DrawnViews(images, rows, Drawn([], [], n), [branch], n, self.chunk_bytes)
 
 
 def simclr_policy(

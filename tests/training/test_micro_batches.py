@@ -12,9 +12,10 @@ from simclr_ablate.training.micro_batches import backward_in_parts
 N, DIM = 24, 6
 
 
-def network(normalised: bool) -> nn.Sequential:
-    norms: list[nn.Module] = [nn.BatchNorm1d(16)] if normalised else []
-    return nn.Sequential(nn.Linear(10, 16), *norms, nn.Tanh(), nn.Linear(16, DIM)).double()
+def network() -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(10, 16), nn.BatchNorm1d(16), nn.Tanh(), nn.Linear(16, DIM)
+    ).double()
 
 
 def parts_of(size: int) -> list[slice]:
@@ -33,7 +34,7 @@ def test_gradients_are_those_of_the_whole_batch(
     inputs: Tensor, size: int, negatives: str, normalize: bool
 ) -> None:
     loss = functools.partial(nt_xent, temperature=0.4, normalize=normalize, negatives=negatives)
-    model = network(normalised=True)
+    model = network()
     model(inputs.flatten(0, 1))  # statistics that are not those of the start
     model.eval()
     whole = loss(model(inputs.flatten(0, 1)))
@@ -51,7 +52,7 @@ def test_gradients_are_those_of_the_whole_batch(
 
 def test_batch_norm_in_training_sees_each_part_once(inputs: Tensor) -> None:
     loss = functools.partial(nt_xent, temperature=0.4)
-    ours, theirs = network(normalised=True), network(normalised=True)
+    ours, theirs = network(), network()
     theirs.load_state_dict(ours.state_dict())
     parts = parts_of(8)
     embedded = [theirs(inputs[:, part].flatten(0, 1)).chunk(2) for part in parts]
@@ -65,7 +66,7 @@ def test_batch_norm_in_training_sees_each_part_once(inputs: Tensor) -> None:
 
 
 def test_statistics_are_tracked_again_after_an_error(inputs: Tensor) -> None:
-    model = network(normalised=True)
+    model = network()
 
     def fails(part: slice) -> Tensor:
         raise RuntimeError("no")
