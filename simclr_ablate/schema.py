@@ -154,6 +154,11 @@ class Compute:
     workers: int | None = key(
         "processes that decode images; null: from the cores", at_least=0, identity=False
     )
+    ranks: int | None = key(
+        "processes that share one run, one per GPU; null: one per GPU that the launcher gives, else one",
+        at_least=1,
+        identity=False,
+    )
     channels_last: bool = key("channels-last memory format, the faster one", identity=False)
     checkpoint_minutes: float = key("minutes between checkpoints", at_least=0, identity=False)
 
@@ -248,6 +253,24 @@ def check_experiment(experiment: Experiment) -> None:
         device.startswith("cuda:") and device[5:].isdigit()
     ):
         raise ConfigError(f"compute.device must be auto, cpu, cuda or cuda:N, got {device!r}")
+    if experiment.compute.ranks is not None:
+        check_ranks(experiment, experiment.compute.ranks)
+
+
+def check_ranks(experiment: Experiment, ranks: int) -> None:
+    """Raises ConfigError where `ranks` processes cannot share the experiment's run evenly."""
+    optimizer, device = experiment.optimizer, experiment.compute.device
+    named = {
+        "optimizer.batch_size": optimizer.batch_size,
+        "optimizer.micro_batch": optimizer.micro_batch,
+    }
+    for name, images in named.items():
+        if images is not None and images % ranks:
+            raise ConfigError(f"{name} must be a multiple of compute.ranks ({ranks}), got {images}")
+    if ranks > 1 and device.startswith("cuda:"):
+        raise ConfigError(
+            f"compute.device must be auto, cpu or cuda with compute.ranks={ranks}, got {device!r}"
+        )
 
 
 def _check_views(views: Views) -> None:

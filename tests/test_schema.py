@@ -83,6 +83,12 @@ def test_config_survives_the_round_trip(make_experiment):
             100,
             "micro_batch must divide optimizer.batch_size (256), got 100",
         ),
+        ("compute.ranks", 0, "compute.ranks must be >= 1, got 0"),
+        (
+            "compute.ranks",
+            3,
+            "optimizer.batch_size must be a multiple of compute.ranks (3), got 256",
+        ),
         ("compute.device", "gpu", "compute.device must be auto, cpu, cuda or cuda:N, got 'gpu'"),
         ("evaluation.l2_max", 1e-9, "evaluation.l2_max must be >= evaluation.l2_min"),
         ("data", 3, "data must be a mapping of keys, got 3"),
@@ -92,6 +98,24 @@ def test_wrong_values_are_named(name, value, message, make_experiment):
     config = changed(make_experiment().to_config(), name, value)
     with pytest.raises(ConfigError, match=re.escape(message)):
         Experiment.from_config(config)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["optimizer.micro_batch=2", "compute.ranks=4"],
+            "optimizer.micro_batch must be a multiple of compute.ranks (4), got 2",
+        ),
+        (
+            ["compute.device=cuda:1", "compute.ranks=2"],
+            "compute.device must be auto, cpu or cuda with compute.ranks=2, got 'cuda:1'",
+        ),
+    ],
+)
+def test_ranks_share_evenly_and_each_has_its_device(overrides, message, make_experiment):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        make_experiment(*overrides)
 
 
 def test_unknown_operation_names_the_nearest(make_experiment):

@@ -55,6 +55,7 @@ CONFIG: dict[str, Any] = {
         "device": "cpu",
         "threads": None,
         "workers": None,
+        "ranks": None,
         "channels_last": True,
         "checkpoint_minutes": 5,
     },
