@@ -214,16 +214,21 @@ class Policy:
         return DrawnViews(images, rows, shared, branches, n, self.chunk_bytes)
 
     def draw_one(
-        self, images: Tensor, generator: Generator, in_pairs: bool = False
+        self,
+        images: Tensor,
+        generator: Generator,
+        in_pairs: bool = False,
+        rows: Tensor | None = None,
     ) -> "DrawnViews":
         """The views of `one_view`, drawn and yet to be made.
 
-        in_pairs: rows i and i + N of the images are two crops of one image, and their views a pair.
+        in_pairs: rows i and i + N of the batch are two crops of one image, and their views a pair.
+        rows: which of the images are the batch; None for all of them.
         """
         check_images(images)
-        size, n = images.shape[-2:], len(images) // 2 if in_pairs else len(images)
-        branch = Drawn.draw(self.shared + self.first, len(images), size, generator)
-        rows = torch.arange(len(images))
+        rows = torch.arange(len(images)) if rows is None else rows
+        size, n = images.shape[-2:], len(rows) // 2 if in_pairs else len(rows)
+        branch = Drawn.draw(self.shared + self.first, len(rows), size, generator)
         return DrawnViews(images, rows, Drawn([], [], n), [branch], n, self.chunk_bytes)
 
 

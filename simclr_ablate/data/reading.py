@@ -72,6 +72,8 @@ class Part(NamedTuple):
     names: list[str]
     numbers: list[int]
     indices: list[int]
+    places: list[int]
+    """Which of them are read; the others may stand in for one that can't be."""
 
 
 class PartReader(Dataset):
@@ -84,11 +86,11 @@ class PartReader(Dataset):
         images: list[np.ndarray] = []
         used: list[int] = []
         problems: list[str] = []
-        for place, number in enumerate(part.numbers):
+        for place in part.places:
             tries = len(part.names) if part.read.replace else 1
             for other in (*range(place, len(part.names)), *range(place))[:tries]:
                 try:
-                    image = part.read(self.root / part.names[other], number)
+                    image = part.read(self.root / part.names[other], part.numbers[place])
                 except UnreadableImageError as error:
                     if other == place:
                         problems.append(str(error))

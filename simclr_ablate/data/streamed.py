@@ -19,6 +19,7 @@ from simclr_ablate.data.listing import Files, list_images
 from simclr_ablate.data.processes import serve_parent
 from simclr_ablate.data.reading import CentreRead, CropRead, Part, PartReader, Read
 from simclr_ablate.randomness import generator
+from simclr_ablate.training.distributed import SOLO, Ranks
 
 log = logging.getLogger(__name__)
 
@@ -66,47 +67,67 @@ class StreamedSet:
         epoch: int,
         first: int = 0,
         device: torch.device | str = "cpu",
+        places: Tensor | None = None,
     ) -> Iterator[DrawnViews]:
         """The two views of all images of each batch from `first` on, drawn and yet to be made.
 
         order: (steps, N), the images of each step. Workers crop, all else is done on `device`.
         Crops depend on `seed`, `epoch` and the image, other parameters on `seed`, `epoch` and step.
+        places: which images of a batch are read, rising; of the others no views can be made.
         """
         crop, crops, rest = split_crop(policy)
-        batches = self.epoch(order[first:], crop, crops, seed, epoch)
+        batches = self.epoch(order[first:], crop, crops, seed, epoch, places)
+        n = order.shape[1]
+        places = torch.arange(n) if places is None else places
+        # Parameters are drawn for the whole batch; an image that isn't there has any row.
+        rows = torch.zeros(n, dtype=torch.long)
+        rows[places] = torch.arange(len(places))
         for step, (images, _) in enumerate(batches, first):
             draw = generator(seed, "views", epoch, step)
             images = images.to(device, non_blocking=True)
             if crops == 1:
-                yield rest.draw_two(images[:, 0], draw)
+                yield rest.draw_two(images[:, 0], draw, rows)
             else:
-                yield rest.draw_one(images.transpose(0, 1).flatten(0, 1), draw, in_pairs=True)
+                crops_of_all = images.transpose(0, 1).flatten(0, 1)
+                pairs = torch.cat([rows, rows + len(places)])
+                yield rest.draw_one(crops_of_all, draw, in_pairs=True, rows=pairs)
 
     def epoch(
-        self, order: Iterable[Tensor], crop: Crop, crops: int, seed: int, epoch: int
+        self,
+        order: Iterable[Tensor],
+        crop: Crop,
+        crops: int,
+        seed: int,
+        epoch: int,
+        places: Tensor | None = None,
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """For each of `order`, indices (B,): uint8 (B, crops, 3, S, S) and labels (B,).
 
         Windows are drawn by `crop` per (seed, epoch, image). An unreadable file raises ConfigError;
-        with on_error=skip, a neighbour in the batch takes its place.
+        with on_error=skip, a neighbour in the batch takes its place. places: those of a batch to
+        read, rising; None for all.
         """
         read = CropRead(crop, crops, seed, epoch, replace=self.on_error == "skip")
-        return self._read(read, order)
+        return self._read(read, order, places)
 
-    def batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, batch_size: int, ranks: Ranks = SOLO) -> Iterator[tuple[Tensor, Tensor]]:
         """All images in their order, for evaluation: uint8 (B, 3, S, S) and labels (B,).
 
+        ranks: each reads every `count`-th batch.
         The short side is resized to 8/7 of the size (256 for 224) and the centre cropped. An
         unreadable file raises ConfigError, or is left out with on_error=skip.
         """
         read = CentreRead(round(self.size * 256 / 224), self.size)
-        return self._read(read, torch.arange(len(self)).split(batch_size))
+        batches = torch.arange(len(self)).split(batch_size)
+        return self._read(read, batches[ranks.index :: ranks.count])
 
-    def _read(self, read: Read, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches read in the background, in their order."""
+    def _read(
+        self, read: Read, batches: Iterable[Tensor], places: Tensor | None = None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches, or those images of each at `places`, read in the background, in their order."""
         sizes: list[int] = []
         failed = 0
-        loader = iter(self._loader(self._parts(read, batches, sizes)))
+        loader = iter(self._loader(self._parts(read, batches, places, sizes)))
         # Parts are drawn ahead of reading, so the size of a batch is known once its first is read.
         for number in itertools.count():
             collected: list[tuple[Tensor, Tensor, list[str]]] = []
@@ -126,14 +147,22 @@ class StreamedSet:
         if failed:
             log.warning("left out %d unreadable images of %d", failed, len(self))
 
-    def _parts(self, read: Read, batches: Iterable[Tensor], sizes: list[int]) -> Iterator[Part]:
-        """Each batch in parts; notes in `sizes` how many each has."""
+    def _parts(
+        self, read: Read, batches: Iterable[Tensor], places: Tensor | None, sizes: list[int]
+    ) -> Iterator[Part]:
+        """Each batch in parts, less those of which nothing is read; notes in `sizes` how many each has."""
         for batch in batches:
-            pieces = batch.split(_PART)
+            wanted = torch.arange(len(batch)) if places is None else places
+            pieces = [
+                (indices, wanted[wanted // _PART == number] % _PART)
+                for number, indices in enumerate(batch.split(_PART))
+            ]
+            pieces = [(indices, read_here) for indices, read_here in pieces if len(read_here)]
             sizes.append(len(pieces))
-            for indices in pieces:
+            for indices, read_here in pieces:
                 names = [name.decode("utf-8", "surrogateescape") for name in self.names[indices]]
-                yield Part(read, names, self.numbers[indices].tolist(), indices.tolist())
+                numbers = self.numbers[indices].tolist()
+                yield Part(read, names, numbers, indices.tolist(), read_here.tolist())
 
     def _loader(self, parts: Iterable[Part]) -> DataLoader:
         reader = PartReader(self.root)

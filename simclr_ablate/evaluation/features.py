@@ -1,12 +1,15 @@
 """Features of a frozen network: h = f(x), or z = g(h)."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import zip_longest
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from simclr_ablate.training.distributed import SOLO, Ranks
 
 
 class Features(NamedTuple):
@@ -32,9 +35,14 @@ Batches = Iterable[tuple[Tensor, Tensor]]
 """Batches of images (B, 3, H, W), uint8 or float in [0, 1], with their labels (B,)."""
 
 
-def in_batches(images: Images, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """All images in their order, `batch_size` at a time; the last batch may be smaller."""
-    for indices in torch.arange(len(images)).split(batch_size):
+def in_batches(
+    images: Images, batch_size: int, ranks: Ranks = SOLO
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """All images in their order, `batch_size` at a time; the last batch may be smaller.
+
+    ranks: each reads every `count`-th batch.
+    """
+    for indices in torch.arange(len(images)).split(batch_size)[ranks.index :: ranks.count]:
         yield images.batch(indices)
 
 
@@ -43,10 +51,12 @@ def extract(
     batches: Batches,
     device: torch.device | str = "cpu",
     head: nn.Module | None = None,
+    ranks: Ranks = SOLO,
 ) -> Features:
     """Features of all images, in eval mode: batch norm uses its running statistics (App. B.6).
 
     encoder and head are on `device` and are left as they were, modes included.
+    batches: of several ranks each has every `count`-th; the first gets all features, others none.
     head: None for the encoder's h, else z = head(h).
 
     Raises ValueError where there are no images.
@@ -57,19 +67,26 @@ def extract(
         for images, targets in batches:
             features.append(network(_as_floats(images, device)).float().cpu())
             labels.append(targets.cpu())
+    features, labels = _in_turn(ranks.collect(features)), _in_turn(ranks.collect(labels))
+    if not ranks.is_first:
+        return Features(torch.empty(0, 0), torch.empty(0, dtype=torch.long))
     if not features:
         raise ValueError("features need at least one image, got none")
     return Features(torch.cat(features), torch.cat(labels))
 
 
 def reset_batchnorm(
-    network: nn.Module, batches: Batches, device: torch.device | str = "cpu"
+    network: nn.Module,
+    batches: Batches,
+    device: torch.device | str = "cpu",
+    ranks: Ranks = SOLO,
 ) -> None:
     """Sets the running statistics of batch norm to their averages over one pass of the images.
 
     An untrained network needs this to be a fair reference: its running statistics are otherwise
     those it was created with. The averages are plain ones, in which every batch counts alike, so
-    batches should be of one size. Weights and modes are left as they were.
+    batches should be of one size. Weights and modes are left as they were. Of several ranks each
+    has every `count`-th batch, and each batch is normalised by itself.
 
     Raises ValueError where there are no images.
     """
@@ -78,17 +95,37 @@ def reset_batchnorm(
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # torch's name for the cumulative average
-    seen = False
     try:
         with torch.no_grad(), _mode(network, training=True):
             for images, _ in batches:
                 network(_as_floats(images, device))
-                seen = True
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
-    if not seen:
-        raise ValueError("batch norm needs at least one image, got none")
+    _average_statistics(norms, ranks)
+
+
+def _average_statistics(norms: Sequence[_BatchNorm], ranks: Ranks) -> None:
+    """Each rank's running statistics are averages over its own batches; joined, those over all of them."""
+    for norm in norms:
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        assert norm.num_batches_tracked is not None
+        # In float64 a process that is alone gets back the very numbers that it has.
+        sums = torch.cat([norm.running_mean, norm.running_var, torch.ones_like(norm.running_var)])
+        sums = sums.double() * norm.num_batches_tracked
+        ranks.sum_([sums])
+        mean, variance, batches = sums.chunk(3)
+        if not batches.all():
+            raise ValueError("batch norm needs at least one image, got none")
+        norm.running_mean.copy_(mean / batches)
+        norm.running_var.copy_(variance / batches)
+        norm.num_batches_tracked.copy_(batches[0])
+
+
+def _in_turn(everyones: list[list[Tensor]]) -> list[Tensor]:
+    """The batches in their order, which went to the ranks in turn."""
+    return [batch for turn in zip_longest(*everyones) for batch in turn if batch is not None]
 
 
 def _as_floats(images: Tensor, device: torch.device | str) -> Tensor:

@@ -8,6 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from simclr_ablate.training.distributed import SOLO, Ranks
+
 _KEPT_ELEMENTS = 2**23
 
 
@@ -30,16 +32,19 @@ class SimilarityBlocks:
     v: (2N, D), rows i and i+N are the two views of image i.
     within: also pairs within one view. Else only pairs of one view with the other.
     block_size: largest side of a block.
+    ranks: processes that have the same v and share the blocks; one block alone is done by each.
 
-    Each iteration is a pass over all blocks. After the first, `positive`, (N,), holds the
-    similarities of the positive pairs. Memory is two blocks; where all of them together are small,
-    they are kept for the next pass, so that only the last pass may overwrite them.
+    Each iteration is a pass over this rank's blocks. After the first, `positive`, (N,), holds the
+    similarities of the positive pairs, and 0 for those in other ranks' blocks. Memory is two
+    blocks; where all of them together are small, they are kept for the next pass, so that only the
+    last pass may overwrite them.
     """
 
-    def __init__(self, v: Tensor, within: bool, block_size: int) -> None:
+    def __init__(self, v: Tensor, within: bool, block_size: int, ranks: Ranks = SOLO) -> None:
         self.v = v
         self.n = len(v) // 2
-        self.positive = v.new_empty(self.n)
+        self.positive = v.new_zeros(self.n)
+        self.ranks = ranks
         if within and len(v) <= block_size:
             whole = slice(0, len(v))
             self._lay_out([(whole, whole)], len(v) ** 2)
@@ -58,7 +63,9 @@ class SimilarityBlocks:
 
     def _lay_out(self, places: list[tuple[slice, slice]], area: int) -> None:
         """Rows and columns of every block, and the most elements that one has."""
-        self.places = places
+        if len(places) == 1:
+            self.ranks = SOLO
+        self.places = places = places[self.ranks.index :: self.ranks.count]
         self._keep = area * len(places) <= _KEPT_ELEMENTS
         self._kept: list[Block] = []
         self._memory = self.v.new_empty(1 if self._keep else 2, area)

@@ -1,5 +1,6 @@
 """NT-Xent, the normalised temperature-scaled cross entropy loss (Eq. 1), block by block."""
 
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -9,6 +10,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from simclr_ablate.losses.blockwise import SimilarityBlocks
+from simclr_ablate.training.distributed import SOLO, Ranks
 
 _SMALLEST_NORM = 1e-12
 
@@ -30,6 +32,7 @@ def nt_xent(
     normalize: bool = True,
     negatives: str = "both",
     block_size: int | None = None,
+    ranks: Ranks = SOLO,
 ) -> ContrastiveLoss:
     """NT-Xent, Eq. 1 and Algorithm 1 of SimCLR: the mean over the 2N anchors of `-log p(positive)`.
 
@@ -47,6 +50,8 @@ def nt_xent(
         anchor has one candidate for each image; both views take their turn as anchors.
     block_size: side of the blocks of similarities held at a time; None: what suits the device. It
         changes memory, time and rounding only.
+    ranks: processes that share the work. All have the same z, that of the whole batch, and get the
+        same loss and the gradient of all of z.
 
     Memory grows with N, not with its square: the similarities are computed twice, first for the
     softmax's denominators, then for the exact gradient, which is done when the forward pass ends.
@@ -61,14 +66,24 @@ def nt_xent(
     if z.ndim != 2 or len(z) % 2 or len(z) < 4:
         raise ValueError(f"z must have shape (2N, D) with N >= 2, got {tuple(z.shape)}")
     if block_size is None:
-        block_size = 512 if z.device.type == "cpu" else 4096
+        block_size = _suitable_block_size(len(z) // 2, z.device, ranks)
     if block_size < 1:
         raise ValueError(f"block_size must be >= 1, got {block_size}")
     with torch.autocast(z.device.type, enabled=False):
         z = z if z.dtype == torch.float64 else z.float()
         return ContrastiveLoss(
-            *_NTXent.apply(z, temperature, normalize, negatives == "both", block_size)
+            *_NTXent.apply(z, temperature, normalize, negatives == "both", block_size, ranks)
         )
+
+
+def _suitable_block_size(n: int, device: torch.device, ranks: Ranks) -> int:
+    """Small enough for several ranks to have about equal work, large enough to be worth a call."""
+    smallest, largest = (128, 512) if device.type == "cpu" else (512, 4096)
+    if ranks.count == 1:
+        return largest
+    # k blocks along each view are k * k at least, here 4 a rank: of so many, one more is little.
+    along_a_view = math.ceil(math.sqrt(4 * ranks.count))
+    return min(largest, max(smallest, -(-n // along_a_view)))
 
 
 class _NTXent(torch.autograd.Function):
@@ -76,15 +91,22 @@ class _NTXent(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, z: Tensor, temperature: float, normalize: bool, within: bool, block_size: int
+        ctx: Any,
+        z: Tensor,
+        temperature: float,
+        normalize: bool,
+        within: bool,
+        block_size: int,
+        ranks: Ranks,
     ) -> tuple[Tensor, Tensor, Tensor]:
         # Logits are v . v', in base 2: exp2 takes half the time of exp on CPUs.
         scale = math.sqrt(math.log2(math.e) / temperature)
         norm = torch.linalg.vector_norm(z, dim=1, keepdim=True).clamp_(min=_SMALLEST_NORM)
         unit = z / norm if normalize else z
         v = unit * scale
-        blocks = SimilarityBlocks(v, within, block_size)
+        blocks = SimilarityBlocks(v, within, block_size, ranks)
         hardest, negative = _log_sums_of_negatives(blocks)
+        blocks.ranks.sum_([blocks.positive])
         positive = blocks.positive.repeat(2)
         log_sum = torch.logaddexp2(negative, positive)
         gradient = _gradient_of_negatives(blocks, log_sum)
@@ -112,7 +134,7 @@ class _NTXent(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, loss: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = ctx.saved_tensors
-        return gradient * loss, None, None, None, None
+        return gradient * loss, None, None, None, None, None
 
 
 def _log_sums_of_negatives(blocks: SimilarityBlocks) -> tuple[Tensor, Tensor]:
@@ -130,7 +152,9 @@ def _log_sums_of_negatives(blocks: SimilarityBlocks) -> tuple[Tensor, Tensor]:
             terms = torch.sub(logits, larger.unsqueeze(dim), out=spare).exp2_()
             total[anchors].mul_(seen.sub_(larger).exp2_()).add_(terms.sum(dim))
             seen.copy_(larger)
-    return largest, largest + total.log2_()
+    everyones = blocks.ranks.gather(torch.stack([largest, largest + total.log2_()]))
+    largest = functools.reduce(torch.maximum, [each[0] for each in everyones])
+    return largest, functools.reduce(torch.logaddexp2, [each[1] for each in everyones])
 
 
 def _gradient_of_negatives(blocks: SimilarityBlocks, log_sum: Tensor) -> Tensor:
@@ -145,4 +169,5 @@ def _gradient_of_negatives(blocks: SimilarityBlocks, log_sum: Tensor) -> Tensor:
             p += logits.sub_(log_sum[columns]).exp2_()
             gradient[rows].addmm_(p, v[columns])
             gradient[columns].addmm_(p.T, v[rows])
+    blocks.ranks.sum_([gradient])
     return gradient

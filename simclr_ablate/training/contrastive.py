@@ -14,6 +14,7 @@ from simclr_ablate.data.streamed import StreamedSet
 from simclr_ablate.losses.nt_xent import ContrastiveLoss
 from simclr_ablate.randomness import generator
 from simclr_ablate.schema import Experiment
+from simclr_ablate.training.distributed import SOLO, Ranks
 from simclr_ablate.training.micro_batches import backward_in_parts
 from simclr_ablate.training.optimizers import build_optimizer, set_learning_rate
 from simclr_ablate.training.schedules import lr_at, peak_lr
@@ -37,6 +38,7 @@ class Training(NamedTuple):
     loss: Callable[[Tensor], ContrastiveLoss]
     layout: torch.memory_format
     device: torch.device
+    ranks: Ranks = SOLO
 
 
 class ContrastivePretraining:
@@ -139,10 +141,14 @@ class ContrastivePretraining:
 
     def _views(self, epoch: int, first: int) -> Iterator[DrawnViews]:
         """The two views of every image of the epoch's batches, from the one numbered `first` on."""
-        experiment, images, policy, *_, device = self.training
+        experiment, images, policy, *_, device, ranks = self.training
         order = self._order(epoch)
         if isinstance(images, StreamedSet):
-            yield from images.view_batches(policy, order, experiment.seed, epoch, first, device)
+            batch = torch.arange(experiment.optimizer.batch_size)
+            places = torch.cat([batch[ranks.share(part)] for part in self._parts()])
+            yield from images.view_batches(
+                policy, order, experiment.seed, epoch, first, device, places
+            )
             return
         for index in range(first, self.steps_per_epoch):
             draw = generator(experiment.seed, "views", epoch, index)
@@ -152,18 +158,23 @@ class ContrastivePretraining:
         """Algorithm 1 for one batch; returns loss, accuracy and entropy, on the device."""
         set_learning_rate(self.optimizer, self.lr)
         self.optimizer.zero_grad(set_to_none=True)
-        micro_batch = self.training.experiment.optimizer.micro_batch
-        if micro_batch is None or micro_batch == views.n:
+        parts, ranks = self._parts(), self.training.ranks
+        if len(parts) == ranks.count == 1:
             result = self.training.loss(self._embed(views))
             result.loss.backward()
         else:
-            parts = [slice(k, k + micro_batch) for k in range(0, views.n, micro_batch)]
             networks = (self.training.encoder, self.training.head)
             result = backward_in_parts(
-                lambda part: self._embed(views.of(part)), parts, self.training.loss, networks
+                lambda part: self._embed(views.of(part)), parts, self.training.loss, networks, ranks
             )
         self.optimizer.step()
         return torch.stack([result.loss.detach(), result.accuracy, result.entropy])
+
+    def _parts(self) -> list[slice]:
+        """The micro-batches of a batch, over all ranks: ranks share each of them, as they share batch norm."""
+        optimizer = self.training.experiment.optimizer
+        size = optimizer.micro_batch or optimizer.batch_size
+        return [slice(k, k + size) for k in range(0, optimizer.batch_size, size)]
 
     def _embed(self, views: DrawnViews) -> Tensor:
         """z, (2N, D), of the views in the order of `Policy.two_views`."""

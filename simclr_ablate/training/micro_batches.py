@@ -3,6 +3,8 @@
 The loss needs all embeddings at once, but of each only z, a few numbers; what fills the memory is the graph that leads
 to it. So the embeddings of all parts are computed without a graph, then the loss's gradient with respect to them, then
 each part once more with a graph, which that gradient enters. This costs a second forward pass.
+
+The same holds for a batch that several processes share: z is small enough for all of them to have all of it.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from simclr_ablate.losses.nt_xent import ContrastiveLoss
+from simclr_ablate.training.distributed import SOLO, Ranks
 
 
 def backward_in_parts(
@@ -20,27 +23,52 @@ def backward_in_parts(
     parts: Sequence[slice],
     loss: Callable[[Tensor], ContrastiveLoss],
     networks: Iterable[nn.Module],
+    ranks: Ranks = SOLO,
 ) -> ContrastiveLoss:
     """`loss(z).loss.backward()` with the graph of one part at a time; returns the loss, detached.
 
     embed: z, (2n, D), of the n images of a part, its first views before its second. It is called twice for each part,
-        and must give the same z both times.
+        and must give the same z both times. Of a single part, there is the graph, and one call.
     networks: what `embed` trains. In training mode their batch norm normalises each part by itself, and running
         statistics move once for each part; in eval mode, or without batch norm, the gradients are those of the whole
         batch.
+    ranks: processes that share every part evenly. Each embeds its own images, all have all of z for the loss, and
+        the gradients of their own z are summed to those of the whole batch.
     """
-    with torch.no_grad(), _unmoved_statistics(networks):
-        views = zip(*(embed(part).chunk(2) for part in parts), strict=True)
-        z = torch.cat([half for view in views for half in view]).requires_grad_()
+    networks = list(networks)
+    own = [ranks.share(part) for part in parts]
+    if len(parts) == 1:
+        embedded = [embed(own[0])]
+    else:
+        with torch.no_grad(), _unmoved_statistics(networks):
+            embedded = [embed(part) for part in own]
+    z = _whole_batch(embedded, parts, ranks).requires_grad_()
     result = loss(z)
     result.loss.backward()
     assert z.grad is not None
     first, second = z.grad.chunk(2)
     result = ContrastiveLoss(result.loss.detach(), result.accuracy, result.entropy)
     del z  # with the loss's graph it would stay through the second pass
-    for part in parts:
-        embed(part).backward(torch.cat([first[part], second[part]]))
+    for part, known in zip(own, embedded, strict=True):
+        again = known if known.requires_grad else embed(part)
+        again.backward(torch.cat([first[part], second[part]]))
+    ranks.sum_([p.grad for net in networks for p in net.parameters() if p.grad is not None])
     return result
+
+
+def _whole_batch(embedded: Sequence[Tensor], parts: Sequence[slice], ranks: Ranks) -> Tensor:
+    """z, (2N, D), in the order of the images; embedded: this rank's share of each part, (2n, D)."""
+    views = zip(*(z.detach().chunk(2) for z in embedded), strict=True)
+    own = torch.stack([torch.cat(view) for view in views])
+    everyones = torch.cat(ranks.gather(own), dim=1)
+    z = torch.empty_like(everyones)
+    start = 0
+    for shares in zip(*map(ranks.shares, parts), strict=True):
+        for share in shares:  # of one rank after the other, as they were gathered
+            stop = start + share.stop - share.start
+            z[:, share] = everyones[:, start:stop]
+            start = stop
+    return z.flatten(0, 1)
 
 
 @contextmanager

@@ -1,0 +1,211 @@
+"""Several processes that share one run, one per GPU: what they tell each other.
+
+Each rank has a share of every batch; all else is the same in all of them. `SOLO` stands for a process that is alone:
+its collectives give back what they are given, so that nobody needs to ask how many there are.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+TIMEOUT = timedelta(minutes=10)
+"""How long ranks wait for each other within a step. One that died is noticed at once, by its closed connections;
+this is for one that hangs."""
+PATIENCE = timedelta(days=2)
+"""How long they wait for what may take long, such as the first one's reading of the data."""
+_BUCKET_BYTES = 2**26
+
+T = TypeVar("T")
+
+
+class RankLostError(RuntimeError):
+    """Another rank of the run is gone, or has not answered for TIMEOUT."""
+
+
+class Ranks:
+    """The processes that share a run, seen from the one numbered `index` of `count`.
+
+    Every collective must be called by all ranks, in the same order; each raises RankLostError where another rank is
+    gone. Tensors may be on any device that the ranks were joined for.
+    """
+
+    def __init__(self, index: int = 0, count: int = 1) -> None:
+        self.index, self.count = index, count
+        # Apart from the default group, so that a word between CPUs never waits for a GPU.
+        self._control = _attempt(_control_group) if count > 1 else None
+        self._joined = count > 1
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the rank that writes."""
+        return self.index == 0
+
+    def share(self, whole: slice) -> slice:
+        """This rank's part of `whole`, whose length is a multiple of the number of ranks."""
+        return self.shares(whole)[self.index]
+
+    def shares(self, whole: slice) -> list[slice]:
+        """Every rank's part of `whole`, in the order of ranks."""
+        length, left = divmod(whole.stop - whole.start, self.count)
+        if left:
+            raise ValueError(
+                f"{whole.stop - whole.start} images cannot be shared evenly by {self.count} ranks"
+            )
+        edges = [whole.start + length * k for k in range(self.count + 1)]
+        return [slice(edges[k], edges[k + 1]) for k in range(self.count)]
+
+    def gather(self, tensor: Tensor) -> list[Tensor]:
+        """Every rank's `tensor`, all of one shape, in the order of ranks."""
+        if self.count == 1:
+            return [tensor]
+        # As bytes: gloo knows few types of numbers.
+        sent = tensor.detach().contiguous().reshape(-1).view(torch.uint8)
+        received = [torch.empty_like(sent) for _ in range(self.count)]
+        _attempt(lambda: dist.all_gather(received, sent))
+        return [part.view(tensor.dtype).view(tensor.shape) for part in received]
+
+    def sum_(self, tensors: Sequence[Tensor]) -> None:
+        """Overwrites each of `tensors`, all of one type, by its sum over ranks: the same bits on each."""
+        if self.count == 1:
+            return
+        for bucket in _buckets(tensors):
+            flat = torch.cat([tensor.reshape(-1) for tensor in bucket])
+            _attempt(lambda flat=flat: dist.all_reduce(flat))  # type: ignore[misc]
+            parts = flat.split([tensor.numel() for tensor in bucket])
+            for tensor, part in zip(bucket, parts, strict=True):
+                tensor.copy_(part.view(tensor.shape))
+
+    def any(self, flag: bool) -> bool:
+        """Whether `flag` is true on any rank. No GPU waits for it, nor it for a GPU."""
+        if self.count == 1:
+            return flag
+        word = torch.tensor([flag], dtype=torch.int32)
+        work = dist.all_reduce(word, dist.ReduceOp.MAX, group=self._control, async_op=True)
+        _attempt(lambda: work.wait(TIMEOUT))
+        return bool(word)
+
+    def from_first(self, value: T) -> T:
+        """The first rank's `value`, of plain Python, on all ranks; waits for long."""
+        if self.count == 1:
+            return value
+        box = [value]
+        _attempt(lambda: dist.broadcast_object_list(box, src=0, group=self._control))
+        return box[0]
+
+    def wait(self) -> None:
+        """Returns once all ranks have come here, however long that takes."""
+        if self.count > 1:
+            _attempt(lambda: dist.barrier(group=self._control))
+
+    @contextmanager
+    def first_alone(self) -> Iterator[None]:
+        """The first rank goes through the block before all others do."""
+        if not self.is_first:
+            self.wait()
+        yield
+        if self.is_first:
+            self.wait()
+
+    def collect(self, tensors: Sequence[Tensor]) -> list[list[Tensor]]:
+        """The first rank gets every rank's tensors, which may differ in number and shape; others get none.
+
+        The tensors are on the CPU.
+        """
+        if self.count == 1:
+            return [list(tensors)]
+        forms = [(tuple(tensor.shape), tensor.dtype) for tensor in tensors]
+        everyones: list = [None] * self.count
+        target = everyones if self.is_first else None
+        _attempt(lambda: dist.gather_object(forms, target, dst=0, group=self._control))
+        if not self.is_first:
+            for tensor in tensors:
+                _attempt(lambda tensor=tensor: self._send(tensor))  # type: ignore[misc]
+            return []
+        collected = [list(tensors)]
+        for rank in range(1, self.count):
+            received = [torch.empty(shape, dtype=dtype) for shape, dtype in everyones[rank]]
+            for tensor in received:
+                _attempt(lambda tensor=tensor, rank=rank: self._receive(tensor, rank))  # type: ignore[misc]
+            collected.append(received)
+        return collected
+
+    def leave(self) -> None:
+        """Ends what the ranks have in common; each goes on for itself. Called by all of them, or at a failure."""
+        if self._joined:
+            self._joined = False
+            dist.destroy_process_group()
+
+    def _send(self, tensor: Tensor) -> None:
+        dist.send(tensor.contiguous(), dst=0, group=self._control)
+
+    def _receive(self, tensor: Tensor, rank: int) -> None:
+        dist.recv(tensor, src=rank, group=self._control)
+
+
+SOLO = Ranks()
+"""A process that has its run for itself."""
+
+
+@contextmanager
+def join(index: int, count: int, init_method: str, device: torch.device) -> Iterator[Ranks]:
+    """This process as rank `index` of `count`, which all call this with the same `init_method`, until the block ends.
+
+    init_method: where the ranks meet: `file:///shared/new/file`, `tcp://host:port`, or `env://` under torchrun.
+    device: where this rank computes; each has a GPU of its own (NCCL), or all have the CPU (gloo).
+
+    Raises RankLostError where not all of them come within TIMEOUT.
+    """
+    if count == 1:
+        yield SOLO
+        return
+    on_gpu = device.type == "cuda"
+    if on_gpu:
+        torch.cuda.set_device(device)
+    _attempt(
+        lambda: dist.init_process_group(
+            "nccl" if on_gpu else "gloo",
+            init_method=init_method,
+            rank=index,
+            world_size=count,
+            timeout=TIMEOUT,
+            device_id=device if on_gpu else None,
+        )
+    )
+    ranks = Ranks(index, count)
+    yield ranks
+    # Not after an error: NCCL would wait for ranks that are gone. The process ends then anyway.
+    ranks.leave()
+
+
+def _control_group() -> dist.ProcessGroup:
+    group = dist.new_group(backend="gloo", timeout=PATIENCE)
+    assert group is not None  # every rank is a member
+    return group
+
+
+def _attempt(collective: Callable[[], T]) -> T:
+    """What `collective` returns. Backends have one error for whatever goes wrong between processes."""
+    try:
+        return collective()
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise RankLostError(f"another rank of this run is gone: {reason}") from error
+
+
+def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    """Neighbours together, up to _BUCKET_BYTES: few messages, and little memory for the copies."""
+    bucket: list[Tensor] = []
+    size = 0
+    for tensor in tensors:
+        if bucket and size + tensor.nbytes > _BUCKET_BYTES:
+            yield bucket
+            bucket, size = [], 0
+        bucket.append(tensor)
+        size += tensor.nbytes
+    if bucket:
+        yield bucket
