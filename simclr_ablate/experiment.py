@@ -24,6 +24,7 @@ from simclr_ablate.evaluation.linear import evaluate_linear, log_spaced
 from simclr_ablate.files import write_atomically
 from simclr_ablate.identity import evaluation_key
 from simclr_ablate.losses.nt_xent import nt_xent
+from simclr_ablate.models.batch_norm import share_statistics
 from simclr_ablate.models.encoder import build_encoder
 from simclr_ablate.models.head import build_head
 from simclr_ablate.randomness import seeded_init
@@ -35,6 +36,7 @@ from simclr_ablate.training.checkpoint import (
     save_checkpoint,
 )
 from simclr_ablate.training.contrastive import LOOK_SECONDS, ContrastivePretraining, Training
+from simclr_ablate.training.distributed import SOLO, Ranks
 
 log = logging.getLogger(__name__)
 
@@ -57,44 +59,63 @@ class Share(Protocol):
 
 
 def carry_out(
-    experiment: Experiment, run: Run, claim: Claim, share: Share, stop: Callable[[], bool]
+    experiment: Experiment,
+    run: Run,
+    claim: Claim | None,
+    share: Share,
+    stop: Callable[[], bool],
+    ranks: Ranks = SOLO,
 ) -> None:
     """Does what of the run is not done yet: pretraining, then its evaluation.
 
-    Raises Interrupted once `stop()` is true, NonFiniteLossError, ClaimLostError, and what the data may raise.
+    ranks: processes that carry it out together, each by this function with its own share. The first has the claim
+        and writes; the others are done once the features are extracted.
+
+    Raises Interrupted once `stop()` is true on any rank, NonFiniteLossError, ClaimLostError, RankLostError, and what
+    the data may raise.
     """
     torch.set_num_threads(share.threads)
     device = torch.device(share.device)
-    data = read_data(experiment, run, Path(share.cache))
+    with ranks.first_alone():  # others find in the cache what it has decoded
+        data = read_data(experiment, run, share, ranks)
     encoder, head = build_models(experiment, device)
-    if run.is_pretrained():
+    if ranks.any(run.is_pretrained()):
         load_models(run, encoder, head)
     elif experiment.objective == "none":
-        calibrate(data, encoder)
+        calibrate(data, encoder, ranks)
         finish_pretraining(run, claim, encoder, head, {})
     else:
-        pretrain(experiment, data, encoder, head, run, claim, stop)
-    run.write_progress({"phase": "evaluating"})
-    log.info("evaluating as %s", evaluation_key(experiment))
-    metrics = evaluate(experiment.evaluation, data, encoder, head, device)
+        pretrain(experiment, data, encoder, head, run, claim, stop, ranks)
+    if ranks.is_first:
+        run.write_progress({"phase": "evaluating"})
+        log.info("evaluating as %s", evaluation_key(experiment))
+    metrics = evaluate(experiment.evaluation, data, encoder, head, device, ranks)
+    if claim is None:
+        return
     claim.check()
     config = experiment.to_config()["evaluation"]
     run.write_evaluation(evaluation_key(experiment), config, metrics)
 
 
-def read_data(experiment: Experiment, run: Run, cache: Path) -> Splits | StreamedSplits:
+def read_data(
+    experiment: Experiment, run: Run, share: Share, ranks: Ranks = SOLO
+) -> Splits | StreamedSplits:
     """The experiment's images; what takes long of it (decoding, once) shows as the run's progress."""
-    run.write_progress({"phase": "reading the data"})
-    workers = loader_workers(experiment)
+
+    def write(progress: dict[str, object]) -> None:
+        if ranks.is_first:
+            run.write_progress(progress)
+
+    write({"phase": "reading the data"})
+    workers = loader_workers(experiment, share, ranks)
     if experiment.data.name == "imagenet":
         return stream_data(experiment.data, workers)
 
     def report(what: str, done: int, total: int) -> None:
-        fraction = done / max(total, 1)
-        run.write_progress({"phase": f"{what}: {done:,} of {total:,}", "fraction": fraction})
+        write({"phase": f"{what}: {done:,} of {total:,}", "fraction": done / max(total, 1)})
 
     with reporting(report):
-        return open_data(experiment.data, cache, workers)
+        return open_data(experiment.data, Path(share.cache), workers)
 
 
 def build_models(experiment: Experiment, device: torch.device) -> tuple[nn.Module, nn.Module]:
@@ -134,40 +155,69 @@ def pretrain(
     encoder: nn.Module,
     head: nn.Module,
     run: Run,
-    claim: Claim,
+    claim: Claim | None,
     stop: Callable[[], bool],
+    ranks: Ranks = SOLO,
 ) -> None:
     """Contrastive pretraining from the last checkpoint, if there is one, to the final weights."""
     device = next(encoder.parameters()).device
+    for network in (encoder, head):
+        share_statistics(network, ranks, device)
     loss = functools.partial(
         nt_xent,
         temperature=experiment.loss.temperature,
         normalize=experiment.loss.normalize,
         negatives=experiment.loss.negatives,
+        ranks=ranks,
     )
     images = training_images(data, device)
     policy = build_policy(experiment.views, experiment.data)
+    layout = memory_format(experiment)
     loop = ContrastivePretraining(
-        Training(experiment, images, policy, encoder, head, loss, memory_format(experiment), device)
+        Training(experiment, images, policy, encoder, head, loss, layout, device, ranks)
     )
-    state = load_checkpoint(run.path)
-    if state is not None:
-        # Sums come out in another order with another number of threads.
-        torch.set_num_threads(state["threads"])
-        loop.load_state_dict(state["loop"])
-    log.info("pretraining from step %d of %d", loop.step, loop.total_steps)
-    loop.run(Watch(run, claim, stop, experiment.compute.checkpoint_minutes * 60))
-    write_history(run, loop)
+    resume(loop, run, ranks)
+    if ranks.is_first:
+        log.info("pretraining from step %d of %d", loop.step, loop.total_steps)
+    loop.run(Watch(run, claim, stop, experiment.compute.checkpoint_minutes * 60, ranks))
+    if claim is not None:
+        write_history(run, loop)
     finish_pretraining(run, claim, encoder, head, {**loop.history[-1], "seconds": loop.seconds})
 
 
+def resume(loop: ContrastivePretraining, run: Run, ranks: Ranks) -> None:
+    """Goes on from the run's last checkpoint, whatever the number of ranks that wrote it."""
+    state = load_checkpoint(run.path)
+    if state is not None:
+        # Sums come out in another order with another number of threads.
+        if state.get("ranks", 1) == ranks.count:
+            torch.set_num_threads(state["threads"])
+        loop.load_state_dict(state["loop"])
+    steps = [
+        int(step) for step in ranks.gather(torch.tensor(loop.step, device=loop.training.device))
+    ]
+    if len(set(steps)) > 1:
+        raise RuntimeError(
+            f"ranks read checkpoints of different steps in {run.path}: {steps}; "
+            "does each see the same files?"
+        )
+
+
 class Watch:
-    """Looks after a pretraining loop between its steps: progress, checkpoints, requests to stop."""
+    """Looks after a pretraining loop between its steps: progress, checkpoints, requests to stop.
+
+    Of several ranks, the one with the claim writes, and all of them stop after the same step.
+    """
 
     def __init__(
-        self, run: Run, claim: Claim, stop: Callable[[], bool], checkpoint_seconds: float
+        self,
+        run: Run,
+        claim: Claim | None,
+        stop: Callable[[], bool],
+        checkpoint_seconds: float,
+        ranks: Ranks = SOLO,
     ) -> None:
-        self.run, self.claim, self.stop = run, claim, stop
+        self.run, self.claim, self.stop, self.ranks = run, claim, stop, ranks
         self.checkpoint_seconds = checkpoint_seconds
         self.looked = self.saved = self.start = time.monotonic()
         self.first_step: int | None = None
@@ -176,20 +226,29 @@ class Watch:
         now = time.monotonic()
         if self.first_step is None:
             self.first_step, self.start = loop.step, now
-        stopping = self.stop()
-        if stopping or now - self.saved >= self.checkpoint_seconds:
-            self.save(loop)
-            self.saved = now
+        stopping = self.ranks.any(self.stop())
+        if self.claim is not None:
+            self.tend(loop, self.claim, now, stopping)
         if stopping:
+            self.ranks.wait()  # for the checkpoint
             raise Interrupted
+
+    def tend(self, loop: ContrastivePretraining, claim: Claim, now: float, stopping: bool) -> None:
+        if stopping or now - self.saved >= self.checkpoint_seconds:
+            self.save(loop, claim)
+            self.saved = now
         if now - self.looked >= LOOK_SECONDS:
             loop.look()
             self.run.write_progress(self.progress(loop, now))
             self.looked = now
 
-    def save(self, loop: ContrastivePretraining) -> None:
-        self.claim.check()
-        state = {"loop": loop.state_dict(), "threads": torch.get_num_threads()}
+    def save(self, loop: ContrastivePretraining, claim: Claim) -> None:
+        claim.check()
+        state = {
+            "loop": loop.state_dict(),
+            "threads": torch.get_num_threads(),
+            "ranks": self.ranks.count,
+        }
         save_checkpoint(self.run.path, state)
         write_history(self.run, loop)
 
@@ -212,16 +271,18 @@ class Watch:
         }
 
 
-def calibrate(data: Splits | StreamedSplits, encoder: nn.Module) -> None:
+def calibrate(data: Splits | StreamedSplits, encoder: nn.Module, ranks: Ranks = SOLO) -> None:
     """The random encoder: untrained weights, batch norm's statistics from one pass over the training images."""
     device = next(encoder.parameters()).device
-    reset_batchnorm(encoder, plain_batches(data.train), device)
+    reset_batchnorm(encoder, plain_batches(data.train, ranks), device, ranks)
 
 
 def finish_pretraining(
-    run: Run, claim: Claim, encoder: nn.Module, head: nn.Module, metrics: dict[str, float]
+    run: Run, claim: Claim | None, encoder: nn.Module, head: nn.Module, metrics: dict[str, float]
 ) -> None:
     """Writes the product of pretraining. After this, checkpoints are of no more use."""
+    if claim is None:
+        return
     claim.check()
     run.write_pretraining(metrics)
     weights = {"encoder": encoder.state_dict(), "head": head.state_dict()}
@@ -242,13 +303,20 @@ def evaluate(
     encoder: nn.Module,
     head: nn.Module,
     device: torch.device,
+    ranks: Ranks = SOLO,
 ) -> dict[str, float]:
-    """Linear and kNN evaluation of the frozen encoder; accuracies in percent."""
+    """Linear and kNN evaluation of the frozen encoder; accuracies in percent.
+
+    Ranks share the features, and then part: the first fits the classifiers, for which no other should wait.
+    """
     head_used = head if evaluation.features == "z" else None
     train, validation, test = (
-        extract(encoder, plain_batches(split), device, head_used)
+        extract(encoder, plain_batches(split, ranks), device, head_used, ranks)
         for split in (data.train, data.validation, data.test)
     )
+    ranks.leave()
+    if not ranks.is_first:
+        return {}
     strengths = log_spaced(evaluation.l2_count, evaluation.l2_min, evaluation.l2_max)
     linear = evaluate_linear(train, validation, test, strengths)
     return {
@@ -268,11 +336,13 @@ def training_images(data: Splits | StreamedSplits, device: torch.device) -> Imag
     return (data.unlabelled or data.train).to(device)
 
 
-def plain_batches(images: ImageSet | StreamedSet) -> Iterator[tuple[Tensor, Tensor]]:
-    """All images as they are, for evaluation."""
+def plain_batches(
+    images: ImageSet | StreamedSet, ranks: Ranks = SOLO
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """All images as they are, for evaluation; of several ranks, this one's batches."""
     if isinstance(images, StreamedSet):
-        return images.batches(FEATURE_BATCH)
-    return in_batches(images, FEATURE_BATCH)
+        return images.batches(FEATURE_BATCH, ranks)
+    return in_batches(images, FEATURE_BATCH, ranks)
 
 
 def write_history(run: Run, loop: ContrastivePretraining) -> None:
@@ -282,8 +352,10 @@ def write_history(run: Run, loop: ContrastivePretraining) -> None:
     write_atomically(run.history_path, lambda file: file.write(text.encode()))
 
 
-def loader_workers(experiment: Experiment) -> int:
+def loader_workers(experiment: Experiment, share: Share, ranks: Ranks) -> int:
     """Processes that decode images."""
     if experiment.compute.workers is not None:
         return experiment.compute.workers
-    return min(os.cpu_count() or 1, 16)
+    # Other ranks have workers too: this one's are for its own share of the cores.
+    cores = os.cpu_count() or 1 if ranks.count == 1 else share.threads
+    return min(cores, 16)

@@ -152,7 +152,9 @@ class Compute:
     device: str = key("auto, cpu, cuda or cuda:N", identity=False)
     threads: int | None = key("CPU threads; null: the launcher's share", at_least=1, identity=False)
     workers: int | None = key(
-        "processes that decode images; null: from the cores", at_least=0, identity=False
+        "processes of each rank that decode images; null: from the cores",
+        at_least=0,
+        identity=False,
     )
     ranks: int | None = key(
         "processes that share one run, one per GPU; null: one per GPU that the launcher gives, else one",

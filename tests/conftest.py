@@ -1,15 +1,19 @@
-"""What tests share: the composed default config, and a way to change it."""
+"""What tests share: the composed default config, a way to change it, and processes that share a run."""
 
+import multiprocessing
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
 from simclr_ablate.__main__ import CONFIG_FOLDER, register
 from simclr_ablate.launch.grid import experiment_sections
 from simclr_ablate.schema import Experiment
+from simclr_ablate.training.distributed import join
 
 
 @pytest.fixture(scope="session")
@@ -33,3 +37,39 @@ def make_experiment(compose_config: Callable[[list[str]], Any]) -> Callable[...,
         return Experiment.from_config(experiment_sections(compose_config(list(overrides))))
 
     return build
+
+
+@pytest.fixture
+def on_ranks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
+    """`on_ranks(2, function, ...)`: what `function(ranks, ...)`, at a module's top, returns in each of 2 processes."""
+    monkeypatch.syspath_prepend(
+        str(Path(__file__).parents[1])
+    )  # for them to import the test's module
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["simclr_ablate.experiment"])
+
+    def run(count: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:
+        folder = tmp_path / f"ranks{len(list(tmp_path.glob('ranks*')))}"
+        folder.mkdir()
+        processes = [
+            context.Process(target=_be_rank, args=(index, count, folder, function, arguments))
+            for index in range(count)
+        ]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(120)
+            process.kill()
+        assert [process.exitcode for process in processes] == [0] * count
+        return [torch.load(folder / f"{k}.pt", weights_only=False) for k in range(count)]
+
+    return run
+
+
+def _be_rank(
+    index: int, count: int, folder: Path, function: Callable[..., Any], arguments: Any
+) -> None:
+    torch.set_num_threads(1)
+    with join(index, count, f"file://{folder}/meet", torch.device("cpu")) as ranks:
+        result = function(ranks, *arguments)
+    torch.save(result, folder / f"{index}.pt")

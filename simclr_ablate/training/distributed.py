@@ -184,7 +184,7 @@ def join(index: int, count: int, init_method: str, device: torch.device) -> Iter
 
 def _control_group() -> dist.ProcessGroup:
     group = dist.new_group(backend="gloo", timeout=PATIENCE)
-    assert group is not None  # every rank is a member
+    assert isinstance(group, dist.ProcessGroup)  # every rank is a member
     return group
 
 
