@@ -4,6 +4,7 @@ Importing torch takes seconds; forking a process that has imported it takes mill
 by side beat one run with all of them, because small tensors leave threads waiting for each other.
 """
 
+import itertools
 import multiprocessing
 import os
 import signal
@@ -18,7 +19,7 @@ from pathlib import Path
 from simclr_ablate.launch import worker
 from simclr_ablate.launch.plan import Plan, PlannedRun
 from simclr_ablate.launch.progress import ProgressView
-from simclr_ablate.schema import Launcher
+from simclr_ablate.schema import ConfigError, Launcher
 
 POLL_SECONDS = 0.1
 ELSEWHERE_SECONDS = 2.0
@@ -49,7 +50,7 @@ class LocalLauncher:
     def __init__(self, launcher: Launcher, cache: str) -> None:
         self.launcher = launcher
         self.cache = cache
-        self._device_of: dict[PlannedRun, str] = {}
+        self._devices_of: dict[PlannedRun, list[str]] = {}
         self._context = multiprocessing.get_context("forkserver")
         # The names are imported in the server before it forks, never in the command itself.
         self._context.set_forkserver_preload(["simclr_ablate.experiment"])
@@ -95,28 +96,36 @@ class LocalLauncher:
                 if process.exitcode is None:
                     continue
                 del active[planned]
-                self._device_of.pop(planned, None)
+                self._devices_of.pop(planned, None)
                 self._ended(planned, process.exitcode, elsewhere, outcome, view)
             view.update(list(active), len(waiting), len(elsewhere))
             time.sleep(POLL_SECONDS)
 
     def _start(self, plan: Plan, planned: PlannedRun, resources: Resources) -> ForkServerProcess:
         compute = planned.experiment.compute
-        device = compute.device
-        if device == "auto":
-            busy = list(self._device_of.values())
-            device = min(resources.devices, key=busy.count)
-            self._device_of[planned] = device
+        devices = self._choose_devices(planned, resources)
         job = worker.Job(
             config=planned.experiment.to_config(),
             store=str(plan.store.root.resolve()),
             cache=self.cache,
             threads=compute.threads or resources.threads,
-            device=device,
+            device=devices[0],
+            devices=tuple(devices),
         )
         process = self._context.Process(target=worker.work, args=(job,), daemon=False)
         process.start()
         return process
+
+    def _choose_devices(self, planned: PlannedRun, resources: Resources) -> list[str]:
+        """One for each of the run's ranks: the GPUs with the fewest of them."""
+        compute, count = planned.experiment.compute, ranks_of(planned)
+        managed = compute.device == "auto" or (count > 1 and compute.device == "cuda")
+        if not managed or resources.devices == ["cpu"]:
+            return ["cpu" if compute.device == "auto" else compute.device] * count
+        busy = list(itertools.chain(*self._devices_of.values()))
+        chosen = sorted(resources.devices, key=busy.count)[:count]
+        self._devices_of[planned] = chosen
+        return chosen
 
     def _ended(
         self,
@@ -137,7 +146,7 @@ class LocalLauncher:
                 reason = "stopped by SIGTERM; its checkpoint is kept"
                 planned.run.write_failure({"reason": reason})
             elif status < 0:
-                planned.run.write_failure({"reason": _killed(-status)})
+                planned.run.write_failure({"reason": worker.killed(-status)})
             elif planned.run.failure() is None:
                 # It came to its end before, or beside, what records failures.
                 reason = f"its process ended with status {status} and left no reason"
@@ -193,11 +202,19 @@ def fit(launcher: Launcher, runs: list[PlannedRun]) -> Resources:
     devices = [f"cuda:{index}" for index in range(gpu_count())]
     if any(planned.experiment.compute.device == "cpu" for planned in runs):
         devices = []
-    places = len(devices) * launcher.runs_per_gpu if devices else cores
+    ranks = max(ranks_of(planned) for planned in runs)
+    if devices and ranks > len(devices):
+        raise ConfigError(f"compute.ranks must be <= {len(devices)}, the GPUs here, got {ranks}")
+    places = (len(devices) * launcher.runs_per_gpu if devices else cores) // ranks
     fitting = max(1, int(available_memory() / (launcher.memory_gb * 2**30)))
     parallel = launcher.parallel or min(places, fitting)
     parallel = max(1, min(parallel, len(runs)))
     return Resources(parallel, max(1, cores // parallel), devices or ["cpu"])
+
+
+def ranks_of(planned: PlannedRun) -> int:
+    """The processes that share the run: one, unless it says otherwise."""
+    return planned.experiment.compute.ranks or 1
 
 
 def gpu_count() -> int:
@@ -217,12 +234,6 @@ def available_memory() -> float:
     except OSError:
         pass
     return 8.0 * 2**30
-
-
-def _killed(number: int) -> str:
-    name = signal.Signals(number).name
-    hint = " (out of memory?)" if name == "SIGKILL" else ""
-    return f"killed by {name}{hint}"
 
 
 @contextmanager

@@ -74,6 +74,9 @@ class Ranks:
         if self.count == 1:
             return
         for bucket in _buckets(tensors):
+            if len(bucket) == 1 and bucket[0].is_contiguous():
+                _attempt(lambda alone=bucket[0]: dist.all_reduce(alone))  # type: ignore[misc]
+                continue
             flat = torch.cat([tensor.reshape(-1) for tensor in bucket])
             _attempt(lambda flat=flat: dist.all_reduce(flat))  # type: ignore[misc]
             parts = flat.split([tensor.numel() for tensor in bucket])
@@ -135,10 +138,14 @@ class Ranks:
         return collected
 
     def leave(self) -> None:
-        """Ends what the ranks have in common; each goes on for itself. Called by all of them, or at a failure."""
+        """Ends what the ranks have in common; each goes on for itself. Called by all of them."""
         if self._joined:
             self._joined = False
             dist.destroy_process_group()
+
+    def abandon(self) -> None:
+        """After a failure: this process ends without taking leave, for which NCCL might wait in vain."""
+        self._joined = False
 
     def _send(self, tensor: Tensor) -> None:
         dist.send(tensor.contiguous(), dst=0, group=self._control)
@@ -178,7 +185,7 @@ def join(index: int, count: int, init_method: str, device: torch.device) -> Iter
     )
     ranks = Ranks(index, count)
     yield ranks
-    # Not after an error: NCCL would wait for ranks that are gone. The process ends then anyway.
+    # Not after an error: the process is about to end, see `abandon`.
     ranks.leave()
 
 

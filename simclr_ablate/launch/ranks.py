@@ -1,0 +1,112 @@
+"""A run that several processes share, one per GPU: what each of them does, and who looks after them on one machine."""
+
+import dataclasses
+import multiprocessing
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from multiprocessing.process import BaseProcess
+
+from simclr_ablate.launch import worker
+
+POLL_SECONDS = 0.05
+GRACE_SECONDS = 5.0
+"""For the others, once a rank ended otherwise than well: to notice by themselves, and to say so in the log."""
+
+_ENDINGS = (worker.COMPLETE, worker.INTERRUPTED, worker.HELD)
+"""Of a rank that agreed with the others on how to end."""
+
+
+def carry_out_rank(
+    job: worker.Job, stop: Callable[[], bool], index: int, count: int, init_method: str
+) -> int:
+    """Carries out rank `index` of the `count` that share `job`'s run; returns an exit status of `worker`.
+
+    job: its threads and device are this rank's own. init_method: where they meet (`training.distributed.join`).
+    """
+    import torch
+
+    from simclr_ablate.training.distributed import join
+
+    try:
+        with join(index, count, init_method, torch.device(job.device)) as ranks:
+            return worker.carry_out_job(job, stop, ranks)
+    except Exception as error:  # they have not met
+        run = worker.run_of(job)
+        run.create(job.config)
+        return worker.record_failure(run, error, index, count)
+
+
+def lead(job: worker.Job, stop: Callable[[], bool]) -> int:
+    """Carries `job` out by a process for each of its devices, and waits for them; returns an exit status of `worker`.
+
+    To be called in a process that has run no threads yet. A rank that dies takes the others with it, and its number
+    and its end are the run's failure. `stop` is passed on: they checkpoint and end.
+    """
+    with tempfile.TemporaryDirectory(prefix="simclr_ablate_") as folder:
+        processes = _start(job, f"file://{folder}/meet")
+        try:
+            culprit = _follow(processes, stop)
+        finally:
+            for process in processes:
+                process.kill()
+                process.join()
+    if culprit is None:
+        return processes[0].exitcode or worker.COMPLETE
+    status = processes[culprit].exitcode
+    if status not in (worker.FAILED, worker.LOST):  # those have left their reason
+        reason = f"rank {culprit} of {len(processes)} {_ending(status)}"
+        worker.run_of(job).write_failure({"reason": reason})
+    return worker.FAILED
+
+
+def _start(job: worker.Job, init_method: str) -> list[BaseProcess]:
+    context = multiprocessing.get_context("fork")
+    count = len(job.devices)
+    threads = max(1, job.threads // count)
+    processes: list[BaseProcess] = []
+    for index, device in enumerate(job.devices):
+        own = dataclasses.replace(job, threads=threads, device=device, devices=())
+        processes.append(context.Process(target=_be_rank, args=(own, index, count, init_method)))
+    for process in processes:
+        process.start()
+    return processes
+
+
+def _be_rank(job: worker.Job, index: int, count: int, init_method: str) -> None:
+    stop = worker.StopSignal()  # the leader's own is for another process
+    sys.exit(carry_out_rank(job, stop, index, count, init_method))
+
+
+def _follow(processes: Sequence[BaseProcess], stop: Callable[[], bool]) -> int | None:
+    """Waits for all ranks; returns which one failed first, not counting those that only missed another."""
+    asked = False
+    deadline: float | None = None
+    failed: list[int] = []
+    while any(process.exitcode is None for process in processes):
+        if stop() and not asked:
+            asked = True
+            for process in processes:
+                process.terminate()
+        _note_failed(processes, failed)
+        if failed and deadline is None:
+            deadline = time.monotonic() + GRACE_SECONDS
+        if deadline is not None and time.monotonic() > deadline:
+            break
+        time.sleep(POLL_SECONDS)
+    _note_failed(processes, failed)
+    own = [index for index in failed if processes[index].exitcode != worker.LOST]
+    return next(iter(own or failed), None)
+
+
+def _note_failed(processes: Sequence[BaseProcess], failed: list[int]) -> None:
+    for index, process in enumerate(processes):
+        if process.exitcode not in (None, *_ENDINGS) and index not in failed:
+            failed.append(index)
+
+
+def _ending(status: int | None) -> str:
+    if status is not None and status < 0:
+        return worker.killed(-status)
+    return f"ended with status {status} and left no reason"
