@@ -19,6 +19,7 @@ from simclr_ablate.experiment import build_models, carry_out, evaluate
 from simclr_ablate.identity import run_id
 from simclr_ablate.launch.worker import Job, keep_freed_memory
 from simclr_ablate.schema import Experiment
+from simclr_ablate.stopping import StopSignal
 from simclr_ablate.store import Store
 from simclr_ablate.training.optimizers import build_optimizer, set_learning_rate
 from simclr_ablate.training.schedules import lr_at
@@ -55,7 +56,7 @@ def ours() -> tuple[float, float]:
         assert claim is not None
         job = Job(experiment.to_config(), folder, folder, 1, "cpu")
         begin = time.perf_counter()
-        carry_out(experiment, run, claim, job, lambda: False)
+        carry_out(experiment, run, claim, job, StopSignal())
         seconds = time.perf_counter() - begin
         claim.release()
         (evaluation,) = run.evaluations().values()

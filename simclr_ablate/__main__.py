@@ -9,9 +9,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from simclr_ablate.launch.command import REFUSED, Command, execute, refusing
 from simclr_ablate.launch.grid import experiment_sections, resolve
+from simclr_ablate.launch.settings import LAUNCHERS
 from simclr_ablate.launch.sweeper import register_sweeper
 from simclr_ablate.paths import config_folder
-from simclr_ablate.schema import ConfigError, Experiment, Launcher, keys, nearest
+from simclr_ablate.schema import ConfigError, Experiment, KeyInfo, keys, nearest
 
 CONFIG_FOLDER = str(config_folder("conf"))
 
@@ -51,7 +52,7 @@ def run_one(config: DictConfig) -> int:
 def misspelled_key(arguments: Sequence[str]) -> str | None:
     """A message for the first `key=value` whose key nobody could mean, before Hydra's own less helpful one."""
     known = [info.name for info in keys()]
-    known += [f"launcher.{info.name}" for info in keys(Launcher)]
+    known += [info.name for info in _launcher_keys()]
     sections = {name.split(".")[0] for name in known if "." in name}
     elsewhere = {"store", "cache", "dry_run", "scale", "sweep", "hydra"}
     if {"-sc", "--shell-completion"}.intersection(arguments):
@@ -67,8 +68,17 @@ def misspelled_key(arguments: Sequence[str]) -> str | None:
     return None
 
 
+def _launcher_keys() -> list[KeyInfo]:
+    """The keys of all launchers; one that two of them have is named once, with the launchers' names."""
+    found: dict[str, KeyInfo] = {}
+    for settings in LAUNCHERS.values():
+        for info in keys(settings, "launcher"):
+            found.setdefault(info.name, info)
+    return list(found.values())
+
+
 def _help_node() -> dict[str, str]:
-    rows = [*keys(), *keys(Launcher, "launcher")]
+    rows = [*keys(), *_launcher_keys()]
     lines = []
     for info in rows:
         accepted = f" ({info.accepted})" if info.accepted else ""

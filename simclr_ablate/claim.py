@@ -5,7 +5,8 @@ which NFS keeps atomic (O_EXCL and flock are not everywhere). The obvious take-o
 the file and creating it anew, lets two processes that both saw the dead claim remove each other's; here both
 try to create the same next number, and one of them fails.
 
-A holder on this host is alive while its process is. One on another host is alive while it touches its file.
+A holder on this host is alive while its process is. One on another host is alive while it touches its file. A job of a
+cluster that starts again takes over from itself, wherever it ran before: the cluster has ended it there.
 """
 
 import json
@@ -29,9 +30,10 @@ class ClaimLostError(RuntimeError):
 class Claim:
     """The right to write into a run's folder, held until `release`."""
 
-    def __init__(self, folder: Path, number: int) -> None:
+    def __init__(self, folder: Path, number: int, job: str | None = None) -> None:
         self.folder = folder
         self.number = number
+        self.job = job
         self._stop = threading.Event()
         self._heart = threading.Thread(target=self._beat, name="claim-heartbeat", daemon=True)
         self._heart.start()
@@ -50,7 +52,7 @@ class Claim:
         self._stop.set()
         self._heart.join()
         if _latest(self.folder) == self.number:
-            write_json(self.path, {"released": True})
+            write_json(self.path, {"released": True, "job": self.job})
 
     def _beat(self) -> None:
         while not self._stop.wait(HEARTBEAT_SECONDS):
@@ -60,13 +62,17 @@ class Claim:
                 return
 
 
-def acquire(folder: Path) -> Claim | None:
-    """Claims the run in `folder`, or returns None where a living process holds it."""
+def acquire(folder: Path, job: str | None = None) -> Claim | None:
+    """Claims the run in `folder`, or returns None where a living process holds it.
+
+    job: the cluster's job that this process is, which takes over from its own earlier start.
+    """
     number = _latest(folder)
-    if number and holder(folder) is not None:
+    owner = holder(folder) if number else None
+    if owner is not None and (job is None or owner["job"] != job):
         return None
     ours = folder / f"claim.{number + 1}"
-    if not _create(ours):
+    if not _create(ours, job):
         return None
     if _latest(folder) != number + 1:
         # Somebody went on from a later number while we looked at an old listing.
@@ -74,11 +80,25 @@ def acquire(folder: Path) -> Claim | None:
         return None
     for old in range(max(1, number - 2), number + 1):
         (folder / f"claim.{old}").unlink(missing_ok=True)
-    return Claim(folder, number + 1)
+    return Claim(folder, number + 1, job)
+
+
+def last(folder: Path) -> dict[str, Any]:
+    """The last claim as it was written, alive or not, with its `job`; empty where there was none."""
+    number = _latest(folder)
+    return (read_json(folder / f"claim.{number}") if number else None) or {}
+
+
+def end_claim_of(folder: Path, job: str, requeued: bool = False) -> None:
+    """Releases the claim of a job that has ended, or that the cluster is to start again, where it is the last one."""
+    number = _latest(folder)
+    if number and last(folder).get("job") == job:
+        owner = {"released": True, "job": job, "requeued": requeued}
+        write_json(folder / f"claim.{number}", owner)
 
 
 def holder(folder: Path) -> dict[str, Any] | None:
-    """Who works on the run now: `host`, `pid`, `start`; None where nobody does."""
+    """Who works on the run now: `host`, `pid`, `start`, `job` (None outside a cluster); None where nobody does."""
     number = _latest(folder)
     if not number:
         return None
@@ -114,9 +134,9 @@ def process_start(pid: int) -> str | None:
     return "running"
 
 
-def _create(path: Path) -> bool:
+def _create(path: Path, job: str | None) -> bool:
     pid = os.getpid()
-    owner = {"host": socket.gethostname(), "pid": pid, "start": process_start(pid)}
+    owner = {"host": socket.gethostname(), "pid": pid, "start": process_start(pid), "job": job}
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     temporary.write_text(json.dumps(owner))
     try:

@@ -4,7 +4,7 @@ import functools
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -29,6 +29,7 @@ from simclr_ablate.models.encoder import build_encoder
 from simclr_ablate.models.head import build_head
 from simclr_ablate.randomness import seeded_init
 from simclr_ablate.schema import Data, Evaluation, Experiment, Views
+from simclr_ablate.stopping import Interrupted, Stop
 from simclr_ablate.store import Run
 from simclr_ablate.training.checkpoint import (
     load_checkpoint,
@@ -41,10 +42,6 @@ from simclr_ablate.training.distributed import SOLO, Ranks
 log = logging.getLogger(__name__)
 
 FEATURE_BATCH = 512
-
-
-class Interrupted(Exception):  # noqa: N818 - not an error: the run was asked to stop
-    """The run stopped because it was asked to; its checkpoint is written."""
 
 
 class Share(Protocol):
@@ -63,7 +60,7 @@ def carry_out(
     run: Run,
     claim: Claim | None,
     share: Share,
-    stop: Callable[[], bool],
+    stop: Stop,
     ranks: Ranks = SOLO,
 ) -> None:
     """Does what of the run is not done yet: pretraining, then its evaluation.
@@ -71,7 +68,7 @@ def carry_out(
     ranks: processes that carry it out together, each by this function with its own share. The first has the claim
         and writes; the others are done once the features are extracted.
 
-    Raises Interrupted once `stop()` is true on any rank, NonFiniteLossError, ClaimLostError, RankLostError, and what
+    Raises Interrupted once `stop` says so on any rank, NonFiniteLossError, ClaimLostError, RankLostError, and what
     the data may raise.
     """
     torch.set_num_threads(share.threads)
@@ -156,7 +153,7 @@ def pretrain(
     head: nn.Module,
     run: Run,
     claim: Claim | None,
-    stop: Callable[[], bool],
+    stop: Stop,
     ranks: Ranks = SOLO,
 ) -> None:
     """Contrastive pretraining from the last checkpoint, if there is one, to the final weights."""
@@ -179,10 +176,12 @@ def pretrain(
     resume(loop, run, ranks)
     if ranks.is_first:
         log.info("pretraining from step %d of %d", loop.step, loop.total_steps)
-    loop.run(Watch(run, claim, stop, experiment.compute.checkpoint_minutes * 60, ranks))
-    if claim is not None:
-        write_history(run, loop)
-    finish_pretraining(run, claim, encoder, head, {**loop.history[-1], "seconds": loop.seconds})
+    with stop.deferred():
+        loop.run(Watch(run, claim, stop, experiment.compute.checkpoint_minutes * 60, ranks))
+        if claim is not None:
+            write_history(run, loop)
+        metrics = {**loop.history[-1], "seconds": loop.seconds}
+        finish_pretraining(run, claim, encoder, head, metrics)
 
 
 def resume(loop: ContrastivePretraining, run: Run, ranks: Ranks) -> None:
@@ -213,7 +212,7 @@ class Watch:
         self,
         run: Run,
         claim: Claim | None,
-        stop: Callable[[], bool],
+        stop: Stop,
         checkpoint_seconds: float,
         ranks: Ranks = SOLO,
     ) -> None:
@@ -234,10 +233,12 @@ class Watch:
             raise Interrupted
 
     def tend(self, loop: ContrastivePretraining, claim: Claim, now: float, stopping: bool) -> None:
-        if stopping or now - self.saved >= self.checkpoint_seconds:
+        due = now - self.saved >= self.checkpoint_seconds
+        saving = stopping or self.stop.take_save_request() or due
+        if saving:
             self.save(loop, claim)
             self.saved = now
-        if now - self.looked >= LOOK_SECONDS:
+        if saving or now - self.looked >= LOOK_SECONDS:
             loop.look()
             self.run.write_progress(self.progress(loop, now))
             self.looked = now

@@ -35,12 +35,12 @@ def key(
     at_most: float | None = None,
     below: float | None = None,
     identity: bool = True,
+    default: Any = dataclasses.MISSING,
 ) -> Any:
     """A documented dataclass field. `identity=False` marks what cannot change a run's result."""
     bounds = {"above": above, "at_least": at_least, "at_most": at_most, "below": below}
-    return dataclasses.field(
-        metadata={"doc": doc, "choices": choices, "bounds": bounds, "identity": identity}
-    )
+    metadata = {"doc": doc, "choices": choices, "bounds": bounds, "identity": identity}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True)
@@ -195,20 +195,8 @@ class Experiment:
         return dataclasses.asdict(self)
 
 
-@dataclass(frozen=True)
-class Launcher:
-    """Where the runs of a sweep are carried out."""
-
-    name: str = key("launcher", choices=("local",))
-    parallel: int | None = key(
-        "runs side by side; null: as many as fit cores and memory", at_least=1
-    )
-    memory_gb: float = key("memory that one run is taken to need, GiB", above=0)
-    runs_per_gpu: int = key("runs that share one GPU", at_least=1)
-
-
 def build(cls: type[T], config: Mapping[str, Any], path: str = "") -> T:
-    """`config` as an instance of the dataclass `cls`; every key must be there and none may be unknown."""
+    """`config` as an instance of the dataclass `cls`; keys without a default must be there, and none may be unknown."""
     if not isinstance(config, Mapping):
         raise ConfigError(f"{path or 'config'} must be a mapping of keys, got {config!r}")
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
@@ -220,6 +208,8 @@ def build(cls: type[T], config: Mapping[str, Any], path: str = "") -> T:
     for name, field in fields.items():
         full = _join(path, name)
         if name not in config:
+            if field.default is not dataclasses.MISSING:
+                continue
             raise ConfigError(f"{full} is missing: {field.metadata['doc']}")
         if dataclasses.is_dataclass(hints[name]):
             values[name] = build(hints[name], config[name], full)
@@ -329,10 +319,37 @@ def type_name(hint: Any) -> str:
     """A type as a user would write it: `int`, `float or null`."""
     if isinstance(hint, types.UnionType):
         return " or ".join(type_name(arg) for arg in typing.get_args(hint))
+    if typing.get_origin(hint) in _CONTAINERS:
+        return _CONTAINERS[typing.get_origin(hint)]
     return "null" if hint is type(None) else hint.__name__
 
 
+_CONTAINERS: dict[Any, str] = {tuple: "list", dict: "mapping"}
+
+
+def _check_container(name: str, value: Any, hint: Any) -> Any:
+    """A mapping, or a list of texts or of what a dataclass describes."""
+    if typing.get_origin(hint) is dict:
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{name} must be a mapping, got {value!r}")
+        return dict(value)
+    if not isinstance(value, list | tuple):
+        raise ConfigError(f"{name} must be a list, got {value!r}")
+    (item, _) = typing.get_args(hint)
+    if isinstance(item, type) and dataclasses.is_dataclass(item):
+        return tuple(build(item, each, f"{name}[{k}]") for k, each in enumerate(value))
+    return tuple(_check_value(f"{name}[{k}]", each, item, _FREE) for k, each in enumerate(value))
+
+
+_FREE: dict[str, Any] = {
+    "choices": (),
+    "bounds": dict.fromkeys(("above", "at_least", "at_most", "below")),
+}
+
+
 def _check_value(name: str, value: Any, hint: Any, meta: Mapping[str, Any]) -> Any:
+    if typing.get_origin(hint) in _CONTAINERS:
+        return _check_container(name, value, hint)
     allowed = typing.get_args(hint) or (hint,)
     if value is None and type(None) in allowed:
         return None

@@ -3,6 +3,8 @@
     runs/<run id>/
       experiment.json      the frozen config
       claim.N              who works on it now
+      submission.json      the cluster's job that it was last submitted as, and all that submitting it again takes
+      timeouts.json        how often in a row the time limit came without progress
       progress.json        where it is: epoch, step, loss, ... (what the live view and `status` show)
       history.csv          one row per epoch of training
       checkpoint.pt        to go on from; checkpoint.previous.pt the one before
@@ -12,6 +14,8 @@
       failure.json         how the last attempt failed
       log.txt              what the run's processes printed
     runs/.sweeps/NAME-HASH.json  which runs a sweep that was launched consists of
+    runs/.jobs/              what submitit writes: scripts, pickles, output of jobs before their run begins
+    runs/.submitting/        the claim of the command that submits now
 
 Nothing here is ever rewritten by a second process without a claim, and nothing needs torch.
 """
@@ -19,6 +23,7 @@ Nothing here is ever rewritten by a second process without a claim, and nothing 
 import hashlib
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +32,7 @@ from simclr_ablate import claim as claims
 from simclr_ablate.files import read_json, write_json
 from simclr_ablate.schema import SCHEMA_VERSION
 
-STATES = ("planned", "running", "interrupted", "failed", "pretrained", "complete")
+STATES = ("planned", "queued", "running", "interrupted", "failed", "pretrained", "complete")
 
 
 class Run:
@@ -54,13 +59,59 @@ class Run:
             raise FileNotFoundError(f"{self.path} holds no experiment.json")
         return content["config"]
 
-    def claim(self) -> claims.Claim | None:
-        """The right to work on the run, or None where a living process has it."""
-        return claims.acquire(self.path)
+    def claim(self, job: str | None = None) -> claims.Claim | None:
+        """The right to work on the run, or None where a living process has it. `job`: see `claim.acquire`."""
+        return claims.acquire(self.path, job)
 
     def holder(self) -> dict[str, Any] | None:
         """The process that works on the run now (host, pid), or None."""
         return claims.holder(self.path)
+
+    def write_submission(self, submission: Mapping[str, Any]) -> None:
+        """Records the job that will carry the run out: `job`, and what it takes to submit it again."""
+        write_json(self._file("submission.json"), {**submission, "time": time.time()})
+
+    def submission(self) -> dict[str, Any] | None:
+        """The last submission that nobody has withdrawn, or None."""
+        return read_json(self._file("submission.json"))
+
+    def withdraw_submission(self) -> None:
+        """Forgets the submission: its job has ended or was cancelled."""
+        self._file("submission.json").unlink(missing_ok=True)
+
+    def is_queued(self) -> bool:
+        """Whether a job was submitted that has not begun, or waits to begin again."""
+        submission = self.submission()
+        if submission is None:
+            return False
+        last = claims.last(self.path)
+        return last.get("job") != submission["job"] or bool(last.get("requeued"))
+
+    def requeue_job(self, job: str) -> None:
+        """The cluster is about to start `job` again, which this process is."""
+        claims.end_claim_of(self.path, job, requeued=True)
+
+    def end_job(self, job: str, reason: str) -> None:
+        """The cluster says that `job` has ended. A run that is neither done nor gone on with elsewhere has failed: for
+        `reason`, where it left no better one."""
+        submission = self.submission() or {}
+        claims.end_claim_of(self.path, job)
+        self.withdraw_submission()
+        done = self.is_evaluated(submission.get("evaluation"))
+        if not done and self.failure() is None and self.holder() is None:
+            self.write_failure({"reason": reason})
+
+    def count_timeout(self) -> int:
+        """Counts one more time-out; returns how many in a row, with this one, came without progress."""
+        place = [self.is_pretrained(), self.progress().get("step", 0)]
+        before = read_json(self._file("timeouts.json")) or {"place": [False, 0], "count": 0}
+        count = before["count"] + 1 if place <= before["place"] else 0
+        content = {"place": max(place, before["place"]), "count": count}
+        write_json(self._file("timeouts.json"), content)
+        return count
+
+    def forget_timeouts(self) -> None:
+        self._file("timeouts.json").unlink(missing_ok=True)
 
     def is_pretrained(self) -> bool:
         return self.encoder_path.exists()
@@ -124,6 +175,8 @@ class Run:
             return "complete"
         if self.holder() is not None:
             return "running"
+        if self.is_queued():
+            return "queued"
         if self.failure() is not None:
             return "failed"
         if self.is_pretrained():
@@ -162,6 +215,21 @@ class Store:
         """Every run in the store, by id."""
         for path in sorted(self.root.glob("[!.]*/experiment.json")):
             yield Run(path.parent)
+
+    @contextmanager
+    def submitting(self, wait_seconds: float = 600.0) -> Iterator[None]:
+        """Inside, no other command submits runs of this store. Raises TimeoutError where one goes on for too long."""
+        folder = self.root / ".submitting"
+        folder.mkdir(parents=True, exist_ok=True)
+        deadline = time.monotonic() + wait_seconds
+        while (claim := claims.acquire(folder)) is None:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"another command is submitting: {claims.holder(folder)}")
+            time.sleep(0.1)
+        try:
+            yield
+        finally:
+            claim.release()
 
     def record_sweep(self, name: str, run_ids: Iterable[str]) -> None:
         """Remembers which runs a sweep consists of, for `status`."""

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from simclr_ablate.launch.outcome import Outcome
 from simclr_ablate.launch.plan import Plan, flatten, make_plan, varying_keys
-from simclr_ablate.schema import ConfigError, Experiment, Launcher, build
+from simclr_ablate.launch.settings import Settings, SlurmSettings, read_settings
+from simclr_ablate.schema import ConfigError, Experiment
 from simclr_ablate.store import Store
 
 OK, SOME_FAILED, REFUSED, STOPPED = 0, 1, 2, 130
@@ -22,7 +24,7 @@ class Command:
     store: Store
     cache: str
     dry_run: bool
-    launcher: Launcher
+    launcher: Settings
     sweep: str | None
     artefact: str | None
 
@@ -40,7 +42,7 @@ class Command:
             store=Store(config["store"]),
             cache=str(Path(cache).expanduser().resolve()),
             dry_run=config["dry_run"],
-            launcher=build(Launcher, config["launcher"], "launcher"),
+            launcher=read_settings(config["launcher"]),
             sweep=sweep.get("name"),
             artefact=sweep.get("artefact"),
         )
@@ -77,19 +79,50 @@ def execute(command: Command, experiments: Iterable[Experiment]) -> int:
 
 
 def _launch(command: Command, plan: Plan, console: Any) -> int:
-    from simclr_ablate.launch.local import LocalLauncher, Outcome
     from simclr_ablate.launch.progress import ProgressView
-
-    done = plan.states().count("complete")
-    outcome = Outcome(complete=list(plan.runs))
-    if done < len(plan.runs):
-        view = ProgressView(console, len(plan.runs), done)
-        outcome = LocalLauncher(command.launcher, command.cache).run(plan, view)
-    again = shlex.join(["python", "-m", "simclr_ablate", *sys.argv[1:]])
 
     def say(text: str) -> None:
         console.print(text, highlight=False, markup=False, soft_wrap=True)
 
+    done = plan.states().count("complete")
+    if done == len(plan.runs):
+        return _report(command, plan, Outcome(complete=list(plan.runs)), say)
+    view = ProgressView(console, len(plan.runs), done)
+    if isinstance(command.launcher, SlurmSettings):
+        return _submit(command, command.launcher, plan, view, say)
+    from simclr_ablate.launch.local import LocalLauncher
+
+    outcome = LocalLauncher(command.launcher, command.cache).run(plan, view)
+    return _report(command, plan, outcome, say)
+
+
+def _submit(
+    command: Command, settings: SlurmSettings, plan: Plan, view: Any, say: Callable[[str], None]
+) -> int:
+    from simclr_ablate.launch.slurm import SlurmLauncher
+
+    launcher = SlurmLauncher(settings, command.cache)
+    if settings.cluster != "slurm":
+        return _report(command, plan, launcher.carry_out_here(plan, view), say)
+    submission = launcher.submit(plan)
+    say(submission.summary())
+    where = [f"sweep={command.sweep}"] if command.sweep else []
+    if str(command.store.root) != "runs":
+        where.append(f"store={command.store.root}")
+    watch = shlex.join(["python", "-m", "simclr_ablate.status", *where, "--follow"])
+    if not settings.follow:
+        say(f"watch them: {watch}")
+        return OK
+    outcome = launcher.follow(submission, view)
+    if outcome.interrupted:
+        say(f"\nthe jobs go on without this command; come back to them with\n  {watch}")
+        return STOPPED
+    return _report(command, plan, outcome, say)
+
+
+def _report(command: Command, plan: Plan, outcome: Outcome, say: Callable[[str], None]) -> int:
+    """How it came out, in the end."""
+    again = shlex.join(["python", "-m", "simclr_ablate", *sys.argv[1:]])
     for planned in outcome.failed:
         reason = (planned.run.failure() or {}).get("reason", "unknown reason")
         say(f"\nFAILED {planned.run_id}: {reason}\n  log: {planned.run.log_path}")

@@ -12,27 +12,20 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 from simclr_ablate.launch import worker
+from simclr_ablate.launch.outcome import Outcome
 from simclr_ablate.launch.plan import Plan, PlannedRun
 from simclr_ablate.launch.progress import ProgressView
-from simclr_ablate.schema import ConfigError, Launcher
+from simclr_ablate.launch.settings import LocalSettings
+from simclr_ablate.schema import ConfigError
 
 POLL_SECONDS = 0.1
 ELSEWHERE_SECONDS = 2.0
 STOP_SECONDS = 120.0
-
-
-@dataclass
-class Outcome:
-    """How the runs of a plan ended."""
-
-    complete: list[PlannedRun] = field(default_factory=list)
-    failed: list[PlannedRun] = field(default_factory=list)
-    interrupted: bool = False
 
 
 @dataclass
@@ -47,7 +40,7 @@ class Resources:
 class LocalLauncher:
     """Carries a plan out on this machine."""
 
-    def __init__(self, launcher: Launcher, cache: str) -> None:
+    def __init__(self, launcher: LocalSettings, cache: str) -> None:
         self.launcher = launcher
         self.cache = cache
         self._devices_of: dict[PlannedRun, list[str]] = {}
@@ -86,9 +79,14 @@ class LocalLauncher:
             self._take_back(elsewhere, waiting, outcome, view)
             while waiting and len(active) < resources.parallel:
                 planned = waiting.popleft()
-                if planned.state() == "complete":  # by another command, meanwhile
+                state = planned.state()
+                if state == "complete":  # by another command, meanwhile
                     outcome.complete.append(planned)
                     view.completed(planned)
+                    continue
+                if state == "queued":
+                    elsewhere[planned] = time.monotonic()
+                    view.held(planned)
                     continue
                 active[planned] = self._start(plan, planned, resources)
                 view.started(planned)
@@ -175,7 +173,7 @@ class LocalLauncher:
                 del elsewhere[planned]
                 outcome.failed.append(planned)
                 view.failed(planned)
-            elif state != "running":
+            elif state not in ("running", "queued"):
                 del elsewhere[planned]
                 waiting.append(planned)
 
@@ -195,7 +193,7 @@ class LocalLauncher:
                 process.kill()
 
 
-def fit(launcher: Launcher, runs: list[PlannedRun]) -> Resources:
+def fit(launcher: LocalSettings, runs: list[PlannedRun]) -> Resources:
     """As many runs side by side as the cores (or GPUs) and the memory allow, and each one's share."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     cores = cores or 1

@@ -83,7 +83,10 @@ class ProgressView:
 
     def held(self, planned: PlannedRun) -> None:
         self._starts.pop(planned, None)
-        owner = planned.run.holder()
+        owner, submission = planned.run.holder(), planned.run.submission()
+        if owner is None and submission is not None:
+            self.say(f"waiting   {planned.label}  it is queued as job {submission['job']}")
+            return
         where = f" (process {owner['pid']} on {owner['host']})" if owner else ""
         self.say(f"waiting   {planned.label}  another command runs it{where}")
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from multiprocessing.process import BaseProcess
 
 from simclr_ablate.launch import worker
+from simclr_ablate.stopping import StopSignal
 
 POLL_SECONDS = 0.05
 GRACE_SECONDS = 5.0
@@ -19,7 +20,7 @@ _ENDINGS = (worker.COMPLETE, worker.INTERRUPTED, worker.HELD)
 
 
 def carry_out_rank(
-    job: worker.Job, stop: Callable[[], bool], index: int, count: int, init_method: str
+    job: worker.Job, stop: StopSignal, index: int, count: int, init_method: str
 ) -> int:
     """Carries out rank `index` of the `count` that share `job`'s run; returns an exit status of `worker`.
 
@@ -35,7 +36,7 @@ def carry_out_rank(
     except Exception as error:  # they have not met
         run = worker.run_of(job)
         run.create(job.config)
-        return worker.record_failure(run, error, index, count)
+        return worker.record_failure(run, error, stop, index, count)
 
 
 def lead(job: worker.Job, stop: Callable[[], bool]) -> int:
@@ -75,8 +76,9 @@ def _start(job: worker.Job, init_method: str) -> list[BaseProcess]:
 
 
 def _be_rank(job: worker.Job, index: int, count: int, init_method: str) -> None:
-    stop = worker.StopSignal()  # the leader's own is for another process
-    sys.exit(carry_out_rank(job, stop, index, count, init_method))
+    with StopSignal() as stop:  # the leader's own is for another process
+        status = carry_out_rank(job, stop, index, count, init_method)
+    sys.exit(status)
 
 
 def _follow(processes: Sequence[BaseProcess], stop: Callable[[], bool]) -> int | None:

@@ -11,11 +11,13 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from multiprocessing import parent_process
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from simclr_ablate.stopping import Interrupted, StopSignal
 
 if TYPE_CHECKING:
     from simclr_ablate.claim import Claim
@@ -46,17 +48,23 @@ class Job:
     device: str
     devices: tuple[str, ...] = ()
     """Those of several ranks, where the run has them: one process each."""
+    job_id: str | None = None
+    """The cluster's job that carries it out, where one does."""
+    keeps_log: bool = True
+    """Whether what is printed goes to the run's log."""
 
 
 def work(job: Job) -> None:
     """Carries `job` out in this process and exits with one of the statuses above."""
     keep_freed_memory()
-    stop = StopSignal()
-    if len(job.devices) > 1:
-        from simclr_ablate.launch.ranks import lead
+    with StopSignal() as stop:
+        if len(job.devices) > 1:
+            from simclr_ablate.launch.ranks import lead
 
-        sys.exit(lead(job, stop))
-    sys.exit(carry_out_job(job, stop))
+            status = lead(job, stop)
+        else:
+            status = carry_out_job(job, stop)
+    sys.exit(status)
 
 
 def keep_freed_memory() -> None:
@@ -72,31 +80,7 @@ def keep_freed_memory() -> None:
     mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
-class StopSignal:
-    """True once somebody wants the run to stop: SIGTERM came, or the launcher is gone.
-
-    The handler only sets a flag, which the training loop looks at after each step.
-    """
-
-    def __init__(self) -> None:
-        self._asked = False
-        self._pid = os.getpid()
-        # Ctrl-C reaches the whole process group; the launcher decides what it means.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, self._ask)
-
-    def __call__(self) -> bool:
-        launcher = parent_process()
-        return self._asked or (launcher is not None and not launcher.is_alive())
-
-    def _ask(self, *_: object) -> None:
-        if os.getpid() != self._pid:
-            # A child that inherited the handler, such as a data loader's worker, just ends.
-            os._exit(1)
-        self._asked = True
-
-
-def carry_out_job(job: Job, stop: Callable[[], bool], ranks: "Ranks | None" = None) -> int:
+def carry_out_job(job: Job, stop: StopSignal, ranks: "Ranks | None" = None) -> int:
     """The run itself: claimed, logged, and its failure recorded. Of several ranks, by the first."""
     from simclr_ablate.schema import Experiment
     from simclr_ablate.training.distributed import SOLO
@@ -108,21 +92,31 @@ def carry_out_job(job: Job, stop: Callable[[], bool], ranks: "Ranks | None" = No
     status = ranks.from_first(status)
     if status is not None:
         return status
-    _log_to(run.log_path, ranks)
-    log.info("%s on %s, process %d", run.run_id, socket.gethostname(), os.getpid())
-    try:
-        from simclr_ablate.experiment import Interrupted, carry_out
+    with _logged_to(run.log_path, ranks) if job.keeps_log else nullcontext():
+        where = f", SLURM job {job.job_id}" if job.job_id else ""
+        log.info("%s on %s, process %d%s", run.run_id, socket.gethostname(), os.getpid(), where)
+        try:
+            from simclr_ablate.experiment import carry_out
 
-        carry_out(experiment, run, claim, job, stop, ranks)
-        return COMPLETE
-    except Interrupted:
-        return INTERRUPTED
-    except BaseException as error:
-        ranks.abandon()
-        return record_failure(run, error, ranks.index, ranks.count)
-    finally:
-        if claim is not None:
-            claim.release()
+            with stop.at_once():
+                carry_out(experiment, run, claim, job, stop, ranks)
+            return COMPLETE
+        except Interrupted:
+            return COMPLETE if is_done(job) else INTERRUPTED
+        except BaseException as error:
+            ranks.abandon()
+            return record_failure(run, error, stop, ranks.index, ranks.count)
+        finally:
+            if claim is not None:
+                claim.release()
+
+
+def is_done(job: Job) -> bool:
+    """Whether the evaluation that the job is for is in the store."""
+    from simclr_ablate.identity import evaluation_key
+    from simclr_ablate.schema import Experiment
+
+    return run_of(job).is_evaluated(evaluation_key(Experiment.from_config(job.config)))
 
 
 def run_of(job: Job) -> "Run":
@@ -139,7 +133,7 @@ def _claim(run: "Run", experiment: "Experiment", job: Job) -> "tuple[Claim | Non
     from simclr_ablate.identity import evaluation_key
 
     run.create(job.config)
-    claim = run.claim()
+    claim = run.claim(job.job_id)
     if claim is None:
         return None, HELD
     if run.is_evaluated(evaluation_key(experiment)):
@@ -150,7 +144,9 @@ def _claim(run: "Run", experiment: "Experiment", job: Job) -> "tuple[Claim | Non
     return claim, None
 
 
-def record_failure(run: "Run", error: BaseException, index: int = 0, count: int = 1) -> int:
+def record_failure(
+    run: "Run", error: BaseException, stop: StopSignal, index: int = 0, count: int = 1
+) -> int:
     """Keeps the reason for which rank `index` of `count` failed; returns the status to end with."""
     from simclr_ablate.training.distributed import RankLostError
 
@@ -162,6 +158,8 @@ def record_failure(run: "Run", error: BaseException, index: int = 0, count: int 
     if lost:
         # The lost one may be about to say why, which is the better reason.
         time.sleep(LOST_SECONDS)
+        if stop():
+            return INTERRUPTED  # all of them are asked to; the other was quicker
     if not lost or run.failure() is None:
         run.write_failure({"reason": reason, "traceback": traceback.format_exc()})
     return LOST if lost else FAILED
@@ -174,14 +172,16 @@ def killed(number: int) -> str:
     return f"killed by {name}{hint}"
 
 
-def _log_to(path: Path, ranks: "Ranks") -> None:
+@contextmanager
+def _logged_to(path: Path, ranks: "Ranks") -> Iterator[None]:
     """Sends what this process and its libraries print to the run's log: of ranks but the first, only warnings."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    os.close(log)
+    streams, kept = (sys.stdout, sys.stderr), (os.dup(1), os.dup(2))
+    for stream in streams:
+        stream.flush()
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    os.close(file)
     sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
     sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
     level, who = (
@@ -190,3 +190,13 @@ def _log_to(path: Path, ranks: "Ranks") -> None:
     logging.basicConfig(
         level=level, stream=sys.stderr, force=True, format=f"%(asctime)s {who}%(message)s"
     )
+    try:
+        yield
+    finally:
+        for stream in (sys.stdout, sys.stderr, *streams):
+            stream.flush()
+        for number, descriptor in enumerate(kept, 1):
+            os.dup2(descriptor, number)
+            os.close(descriptor)
+        sys.stdout, sys.stderr = streams
+        logging.basicConfig(stream=sys.stderr, force=True, format="%(asctime)s %(message)s")

@@ -7,14 +7,15 @@ import pytest
 from rich.console import Console
 
 from simclr_ablate.launch import local, worker
-from simclr_ablate.launch.local import LocalLauncher, Outcome, fit, gpu_count
+from simclr_ablate.launch.local import LocalLauncher, fit, gpu_count
+from simclr_ablate.launch.outcome import Outcome
 from simclr_ablate.launch.progress import ProgressView
-from simclr_ablate.schema import Launcher
+from simclr_ablate.launch.settings import LocalSettings
 
 
-def launcher(**changes: object) -> Launcher:
+def launcher(**changes: object) -> LocalSettings:
     settings = {"name": "local", "parallel": None, "memory_gb": 1.0, "runs_per_gpu": 1}
-    return Launcher(**{**settings, **changes})  # type: ignore[arg-type]
+    return LocalSettings(**{**settings, **changes})  # type: ignore[arg-type]
 
 
 @pytest.fixture

@@ -1,0 +1,14 @@
+"""How the runs of a plan ended."""
+
+from dataclasses import dataclass, field
+
+from simclr_ablate.launch.plan import PlannedRun
+
+
+@dataclass
+class Outcome:
+    """What a launcher made of a plan's runs. `interrupted`: it was told to stop before all had ended."""
+
+    complete: list[PlannedRun] = field(default_factory=list)
+    failed: list[PlannedRun] = field(default_factory=list)
+    interrupted: bool = False

@@ -1,0 +1,121 @@
+"""What SLURM says of jobs, and what follows from it for the runs of a store."""
+
+import subprocess
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from simclr_ablate.store import Run
+
+QUEUE_SECONDS = 30.0
+"""How long a query may take; a controller that is down or busy does not stop whoever asks."""
+UNSEEN_SECONDS = 60.0
+"""How long after its submission a job may be unknown to SLURM without being taken for lost."""
+
+_WAITING = {"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD"}
+_RUNNING = {
+    *("RUNNING", "CONFIGURING", "COMPLETING", "SIGNALING", "STAGE_OUT", "SUSPENDED"),
+    *("STOPPED", "RESIZING"),
+}
+
+
+@dataclass(frozen=True)
+class JobInfo:
+    """One job, or one element of an array."""
+
+    job: str
+    state: str
+    """SLURM's: PENDING, RUNNING, OUT_OF_MEMORY, ..."""
+    why: str
+    """Why it waits (Priority, Resources, ...), or its exit code once it has ended."""
+    node: str
+    elapsed: str
+
+    @property
+    def is_waiting(self) -> bool:
+        return self.state in _WAITING
+
+    @property
+    def has_ended(self) -> bool:
+        return self.state not in _WAITING and self.state not in _RUNNING
+
+    def ending(self) -> str:
+        """How it ended, for a person."""
+        node = f" on {self.node}" if self.node and not self.node.startswith("None") else ""
+        code = f", exit code {self.why}" if ":" in self.why else ""
+        hint = " (a killed process: out of memory?)" if self.why.endswith(":9") else ""
+        return f"SLURM job {self.job} ended as {self.state}{node} after {self.elapsed}{code}{hint}"
+
+
+def look_up(jobs: Iterable[str]) -> dict[str, JobInfo] | None:
+    """What SLURM knows of `jobs` (`17_3`); those that it does not know are missing. None: it does not answer."""
+    wanted = set(jobs)
+    if not wanted:
+        return {}
+    queued = _query(
+        ["squeue", "--noheader", "--array", "--states=all", "--format=%i|%T|%r|%N|%M"], wanted
+    )
+    if queued is None:
+        return None
+    missing = {job for job in wanted if job not in queued or queued[job].has_ended}
+    if missing:
+        columns = "--format=JobID,State,ExitCode,NodeList,Elapsed"
+        # Not everywhere is there an accounting database.
+        ended = _query(["sacct", "--noheader", "--parsable2", "--allocations", columns], missing)
+        queued.update({job: info for job, info in (ended or {}).items() if info.has_ended})
+    return {job: info for job, info in queued.items() if job in wanted}
+
+
+def settle(runs: Iterable[Run]) -> dict[str, JobInfo]:
+    """Brings the store up to date with SLURM: a run whose job has ended, and that is not done, has failed.
+
+    Returns what SLURM says of the jobs of `runs`, by run id.
+    """
+    submissions = {run: found for run in runs if (found := run.submission()) is not None}
+    submissions = {run: found for run, found in submissions.items() if found["cluster"] == "slurm"}
+    known = look_up(found["job"] for found in submissions.values())
+    if known is None:
+        return {}
+    infos = {}
+    for run, submission in submissions.items():
+        job = submission["job"]
+        info = known.get(job)
+        if info is not None:
+            infos[run.run_id] = info
+        if info is not None and info.has_ended:
+            run.end_job(job, info.ending())
+        elif info is None and time.time() - submission["time"] > UNSEEN_SECONDS:
+            run.end_job(job, f"SLURM does not know job {job} any more")
+    return infos
+
+
+def _query(command: list[str], jobs: set[str]) -> dict[str, JobInfo] | None:
+    """The answer's lines by job; empty where SLURM knows none of the jobs, None where it does not answer."""
+    arrays = sorted({job.partition("_")[0] for job in jobs})
+    try:
+        done = subprocess.run(
+            [*command, f"--jobs={','.join(arrays)}"],
+            capture_output=True,
+            text=True,
+            timeout=QUEUE_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    if done.returncode:
+        return {} if "Invalid job id" in done.stderr else None
+    infos = {}
+    for line in done.stdout.splitlines():
+        job, state, why, node, elapsed = line.split("|")[:5]
+        # "CANCELLED by 0" in sacct
+        infos[job] = JobInfo(job, state.partition(" ")[0], why, node, elapsed)
+    return infos
+
+
+def describe(info: JobInfo) -> str:
+    """One job for a table: `RUNNING on node7 for 3:05`, `PENDING (Priority)`."""
+    if info.is_waiting:
+        return f"job {info.job} {info.state} ({info.why})"
+    if info.has_ended:
+        return f"job {info.job} {info.state}"
+    return f"job {info.job} {info.state} on {info.node} for {info.elapsed}"

@@ -1,0 +1,86 @@
+"""What a launcher can be told: the keys under `launcher`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from simclr_ablate.schema import ConfigError, build, key, nearest
+
+
+@dataclass(frozen=True)
+class LocalSettings:
+    """launcher=local: this machine."""
+
+    name: str = key("launcher", choices=("local",))
+    parallel: int | None = key(
+        "runs side by side; null: as many as fit cores and memory", at_least=1
+    )
+    memory_gb: float = key("memory that one run is taken to need, GiB", above=0)
+    runs_per_gpu: int = key("runs that share one GPU", at_least=1)
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What one run is given. Where all five are equal, runs are submitted as one job array."""
+
+    nodes: int = key("nodes of one run", at_least=1)
+    gpus: int = key("GPUs of one run, over all its nodes; each has a rank", at_least=0)
+    cpus: int = key("CPUs of each rank", at_least=1)
+    memory_gb: float | None = key(
+        "memory on each node, GiB; null: the partition's default", above=0
+    )
+    time_minutes: int = key("time limit; a run that needs longer is requeued", at_least=1)
+
+
+@dataclass(frozen=True)
+class ResourceRule:
+    """Other resources for some runs: `{when: {KEY: CONDITION}, gpus: 8, ...}`."""
+
+    when: dict[str, Any] = key("config key -> value, list of values, or '>= 1024', '< 256'")
+    nodes: int | None = key("as launcher.nodes", at_least=1, default=None)
+    gpus: int | None = key("as launcher.gpus", at_least=0, default=None)
+    cpus: int | None = key("as launcher.cpus", at_least=1, default=None)
+    memory_gb: float | None = key("as launcher.memory_gb", above=0, default=None)
+    time_minutes: int | None = key("as launcher.time_minutes", at_least=1, default=None)
+
+
+@dataclass(frozen=True)
+class SlurmSettings(Resources):
+    """launcher=slurm: a cluster, through submitit."""
+
+    name: str = key("launcher", choices=("slurm",))
+    cluster: str = key(
+        "slurm; local: submitit's processes on this machine; debug: in this process",
+        choices=("slurm", "local", "debug"),
+    )
+    follow: bool = key("stay and show how the runs go, instead of returning at once")
+    max_parallel: int | None = key("runs of one array at a time; null: no limit", at_least=1)
+    resources: tuple[ResourceRule, ...] = key("other resources for some runs; later rules win")
+    partition: str | None = key("partition; null: the cluster's default")
+    account: str | None = key("account that is charged")
+    qos: str | None = key("quality of service")
+    constraint: str | None = key("features that a node must have")
+    signal_seconds: int = key("warning before the time limit, seconds", at_least=10)
+    setup: tuple[str, ...] = key("shell lines before the run, such as 'module load cuda'")
+    sbatch: dict[str, Any] = key("any other sbatch option: {mail-type: END}")
+
+
+Settings = LocalSettings | SlurmSettings
+LAUNCHERS: dict[str, type[Settings]] = {"local": LocalSettings, "slurm": SlurmSettings}
+
+
+def read_settings(config: Mapping[str, Any]) -> Settings:
+    """The settings of the launcher that `config` names. Raises ConfigError."""
+    name = config.get("name")
+    if name not in LAUNCHERS:
+        accepted = ", ".join(LAUNCHERS)
+        raise ConfigError(
+            f"launcher.name must be one of {accepted}, got {name!r}{nearest(str(name), LAUNCHERS)}"
+        )
+    settings = build(LAUNCHERS[name], config, "launcher")
+    if isinstance(settings, SlurmSettings) and settings.gpus % settings.nodes:
+        raise ConfigError(
+            f"launcher.gpus must be a multiple of launcher.nodes ({settings.nodes}), "
+            f"got {settings.gpus}"
+        )
+    return settings

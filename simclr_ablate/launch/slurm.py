@@ -1,0 +1,306 @@
+"""The SLURM launcher: runs as jobs of a cluster, through submitit. Submit and walk away.
+
+hydra-submitit-launcher composes each config again on the node, where an edit made meanwhile leaks in, and reports a
+failed run as completed. Here a job is the frozen config, and fails where its run does.
+"""
+
+import getpass
+import math
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import uuid
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import submitit
+
+from simclr_ablate.launch import worker
+from simclr_ablate.launch.outcome import Outcome
+from simclr_ablate.launch.plan import Plan, PlannedRun
+from simclr_ablate.launch.progress import ProgressView
+from simclr_ablate.launch.queue import settle
+from simclr_ablate.launch.resources import ranks_of, resources_of
+from simclr_ablate.launch.settings import Resources, SlurmSettings
+from simclr_ablate.launch.submitted import RunFailedError, Submitted
+from simclr_ablate.schema import ConfigError
+
+LOOK_SECONDS = 0.5
+"""How often the store is looked at while following."""
+SETTLE_SECONDS = 10.0
+"""How often SLURM is asked while following."""
+_ARRAY_SIZE = 1001
+"""SLURM's own MaxArraySize, where it does not say."""
+_ENDLESS = 10**6
+"""Time-outs that submitit lets pass: our own rule is in `submitted.py`."""
+
+Shape = tuple[Resources, int]
+"""What an array's runs are given, and their ranks."""
+
+
+@dataclass
+class Submission:
+    """What one command handed to the cluster."""
+
+    jobs: dict[PlannedRun, str] = field(default_factory=dict)
+    elsewhere: list[PlannedRun] = field(default_factory=list)
+    """Queued or running already: this command has nothing to do with them."""
+    complete: list[PlannedRun] = field(default_factory=list)
+    arrays: int = 0
+
+    def summary(self) -> str:
+        """One line for a person."""
+        ids = sorted({job.partition("_")[0] for job in self.jobs.values()}, key=int)
+        parts = [f"submitted {len(self.jobs)} experiments"]
+        if ids:
+            kind = "job" if len(ids) == 1 else "jobs"
+            parts[0] += f" as {kind} {', '.join(ids)}"
+        if self.elsewhere:
+            parts.append(f"{len(self.elsewhere)} are queued or running already")
+        return "; ".join(parts)
+
+
+class SlurmLauncher:
+    """Submits a plan's runs; follows them where it is asked to."""
+
+    def __init__(self, settings: SlurmSettings, cache: str) -> None:
+        self.settings = settings
+        self.cache = cache
+
+    def submit(self, plan: Plan) -> Submission:
+        """Submits every run that is neither done, queued nor running, as one array for each shape of resources.
+
+        Raises ConfigError where resources make no sense, and with the cluster's own words where it refuses. What was
+        submitted before a refusal stays so.
+        """
+        shapes = {run: self._shape(run) for run in plan.runs}
+        submission = Submission()
+        with plan.store.submitting():
+            settle([planned.run for planned in plan.runs])
+            waiting: dict[Shape, list[PlannedRun]] = {}
+            for planned in plan.runs:
+                state = planned.state()
+                if state == "complete":
+                    submission.complete.append(planned)
+                elif state in ("queued", "running"):
+                    submission.elsewhere.append(planned)
+                else:
+                    waiting.setdefault(shapes[planned], []).append(planned)
+            largest = self._array_size() - 1
+            for shape, runs in waiting.items():
+                for first in range(0, len(runs), largest):
+                    part = runs[first : first + largest]
+                    handles = self._submit(plan, shape, part)
+                    submission.arrays += 1
+                    submission.jobs.update(
+                        (run, handle.job_id) for run, handle in zip(part, handles, strict=True)
+                    )
+        return submission
+
+    def follow(self, submission: Submission, view: ProgressView) -> Outcome:
+        """Shows how the runs go until all have ended. Ctrl-C ends the showing, not the runs."""
+        outcome = Outcome(complete=list(submission.complete))
+        left = [*submission.jobs, *submission.elsewhere]
+        started: set[PlannedRun] = set()
+        asked = -math.inf
+        try:
+            with view:
+                while left:
+                    if time.monotonic() - asked > SETTLE_SECONDS:
+                        settle([planned.run for planned in left])
+                        asked = time.monotonic()
+                    left = self._sort(left, started, outcome, view)
+                    time.sleep(LOOK_SECONDS)
+        except KeyboardInterrupt:
+            outcome.interrupted = True
+        return outcome
+
+    def carry_out_here(self, plan: Plan, view: ProgressView) -> Outcome:
+        """submitit's clusters `local` and `debug`: the way of jobs, on this machine, some at a time."""
+        outcome = Outcome()
+        shapes = {planned: self._shape(planned) for planned in plan.runs}
+        waiting = deque(plan.runs)
+        active: dict[PlannedRun, Any] = {}
+        left: list[PlannedRun] = []
+        started: set[PlannedRun] = set()
+        try:
+            with view if self.settings.cluster == "local" else nullcontext():
+                while waiting or active or left:
+                    while waiting and len(active) < (self.settings.max_parallel or 1):
+                        planned = waiting.popleft()
+                        left.append(planned)
+                        handle = self._submit_here(plan, planned, shapes[planned])
+                        if handle is not None:
+                            active[planned] = handle
+                    self._end_here(active)
+                    left = self._sort(left, started, outcome, view, len(waiting))
+                    time.sleep(LOOK_SECONDS / 4)
+        except KeyboardInterrupt:
+            outcome.interrupted = True
+        return outcome
+
+    def _submit_here(self, plan: Plan, planned: PlannedRun, shape: Shape) -> Any:
+        """The job's handle, or None where the run is somebody else's, or done."""
+        with plan.store.submitting():
+            if planned.state() in ("complete", "queued", "running"):
+                return None
+            (handle,) = self._submit(plan, shape, [planned])
+        return handle
+
+    def _end_here(self, active: dict[PlannedRun, Any]) -> None:
+        """Lets go of what has ended; `debug` jobs are carried out in here."""
+        for planned, handle in list(active.items()):
+            if self.settings.cluster == "debug":
+                with suppress(RunFailedError):
+                    handle.results()
+            if handle.done():
+                del active[planned]
+                planned.run.end_job(handle.job_id, "its process ended and left no reason")
+
+    def _sort(
+        self,
+        runs: Sequence[PlannedRun],
+        started: set[PlannedRun],
+        outcome: Outcome,
+        view: ProgressView,
+        waiting: int = 0,
+    ) -> list[PlannedRun]:
+        """Notes and shows what has changed; returns the runs that have not ended."""
+        left, running = [], []
+        for planned in runs:
+            state = planned.state()
+            if state == "complete":
+                outcome.complete.append(planned)
+                view.completed(planned)
+            elif state == "failed":
+                outcome.failed.append(planned)
+                view.failed(planned)
+            else:
+                left.append(planned)
+                if state == "running":
+                    running.append(planned)
+                    if planned not in started:
+                        view.started(planned)
+                        started.add(planned)
+        view.update(running, waiting + len(left) - len(running), 0)
+        return left
+
+    def _shape(self, planned: PlannedRun) -> Shape:
+        resources = resources_of(planned.experiment, self.settings)
+        ranks = ranks_of(planned.experiment, resources)
+        if self.settings.cluster == "debug" and ranks > 1:
+            raise ConfigError(
+                "compute.ranks must be 1 for launcher.cluster=debug, which carries runs out in "
+                f"the command's own process, got {ranks}"
+            )
+        return resources, ranks
+
+    def _submit(self, plan: Plan, shape: Shape, runs: Sequence[PlannedRun]) -> list[Any]:
+        """Submits `runs` as one array, and records their jobs; returns submitit's handles. Raises ConfigError."""
+        resources, _ = shape
+        folder = plan.store.root.resolve() / ".jobs" / f"{plan.sweep or 'run'}-{uuid.uuid4().hex}"
+        executor = submitit.AutoExecutor(
+            folder, cluster=self.settings.cluster, slurm_max_num_timeout=_ENDLESS
+        )
+        executor.update_parameters(**self._parameters(plan, shape))
+        for planned in runs:
+            planned.run.create(planned.experiment.to_config())
+        try:
+            with _deaf_to_ctrl_c(), executor.batch():
+                handles = [executor.submit(self._job(plan, run, resources)) for run in runs]
+        except submitit.core.utils.FailedJobError as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise ConfigError(_refusal(error)) from error
+        for planned, handle in zip(runs, handles, strict=True):
+            self._record(planned, handle.job_id)
+        return handles
+
+    def _record(self, planned: PlannedRun, job: str) -> None:
+        planned.run.write_submission(
+            {
+                "job": job,
+                "cluster": self.settings.cluster,
+                "evaluation": planned.evaluation_key,
+                "by": f"{getpass.getuser()}@{socket.gethostname()}",
+                "config": planned.experiment.to_config(),
+                "launcher": asdict(self.settings),
+                "cache": self.cache,
+            }
+        )
+        planned.run.clear_failure()
+        planned.run.forget_timeouts()
+
+    def _job(self, plan: Plan, planned: PlannedRun, resources: Resources) -> Submitted:
+        compute = planned.experiment.compute
+        job = worker.Job(
+            config=planned.experiment.to_config(),
+            store=str(plan.store.root.resolve()),
+            cache=self.cache,
+            threads=compute.threads or resources.cpus,
+            device=compute.device,
+            keeps_log=self.settings.cluster != "debug",
+        )
+        settings = self.settings
+        return Submitted(job, settings.cluster, resources.time_minutes, settings.signal_seconds)
+
+    def _parameters(self, plan: Plan, shape: Shape) -> dict[str, Any]:
+        """submitit's names for what one array gets."""
+        resources, ranks = shape
+        settings = self.settings
+        options = {"requeue": True, **settings.sbatch}
+        options = {name: value for name, value in options.items() if value is not False}
+        parameters: dict[str, Any] = {
+            "name": plan.sweep or "simclr_ablate",
+            "timeout_min": resources.time_minutes,
+            "nodes": resources.nodes,
+            "tasks_per_node": ranks // resources.nodes,
+            "cpus_per_task": resources.cpus,
+            "gpus_per_node": resources.gpus // resources.nodes or None,
+            "mem_gb": resources.memory_gb,
+            "slurm_partition": settings.partition,
+            "slurm_account": settings.account,
+            "slurm_qos": settings.qos,
+            "slurm_constraint": settings.constraint,
+            "slurm_signal_delay_s": settings.signal_seconds,
+            "slurm_array_parallelism": settings.max_parallel or _ENDLESS,
+            "slurm_setup": list(settings.setup) or None,
+            # One task that dies takes the others with it.
+            "slurm_srun_args": ["--kill-on-bad-exit=1"],
+            "slurm_additional_parameters": options,
+        }
+        return {name: value for name, value in parameters.items() if value is not None}
+
+    def _array_size(self) -> int:
+        """The cluster's MaxArraySize, one more than the largest array."""
+        if self.settings.cluster != "slurm":
+            return _ARRAY_SIZE
+        command = ["scontrol", "show", "config"]
+        try:
+            shown = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        except (OSError, subprocess.TimeoutExpired):
+            return _ARRAY_SIZE
+        found = re.search(r"MaxArraySize\s*=\s*(\d+)", shown.stdout)
+        return max(2, int(found.group(1))) if found else _ARRAY_SIZE
+
+
+def _refusal(error: Exception) -> str:
+    """sbatch's own words."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    said = [line for line in lines if line.startswith("sbatch:")]
+    return "; ".join(said or lines) or "sbatch failed and said nothing"
+
+
+@contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """What is started inside does not hear Ctrl-C, which is for the command that shows it."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

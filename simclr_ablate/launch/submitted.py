@@ -1,0 +1,151 @@
+"""What submitit pickles and a cluster carries out: one run, and what becomes of it when its time is up.
+
+submitit requeues in its signal handler, in the middle of whatever the run does. Here the handler only notes the signal;
+the loop saves at the end of its step, and then submitit's own handler is called, which requeues the job.
+"""
+
+import dataclasses
+import itertools
+import logging
+import os
+import signal
+import subprocess
+import time
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import submitit
+
+from simclr_ablate.claim import STALE_SECONDS
+from simclr_ablate.launch import worker
+from simclr_ablate.launch.ranks import carry_out_rank
+from simclr_ablate.stopping import StopSignal
+from simclr_ablate.store import Run
+
+log = logging.getLogger(__name__)
+
+TIMEOUTS = 3
+"""A run that hits its time limit so often in a row without progress has failed."""
+_SLACK_SECONDS = 90.0
+"""SLURM looks at time limits now and then, and may send its signal a minute early."""
+_REQUEUE_TRIES = 6
+_HELD_SECONDS = STALE_SECONDS + 30
+
+
+class RunFailedError(RuntimeError):
+    """The run failed: what the cluster is told, so that its own tools show it too."""
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """One run as a job. Calling it carries the run out in each task of the job.
+
+    cluster: submitit's. time_minutes: the job's time limit; signal_seconds: the warning before it.
+    """
+
+    job: worker.Job
+    cluster: str
+    time_minutes: int
+    signal_seconds: int
+
+    def __call__(self) -> None:
+        """Returns when the run is done, or is somebody else's. Raises RunFailedError."""
+        begin = time.monotonic()
+        # submitit's, from before ours is in its place; the debug cluster has none.
+        requeue = signal.getsignal(requeue_signal())
+        environment = submitit.JobEnvironment()
+        job = self._on_this_node(environment)
+        with self._stop_signal() as stop:
+            status = self._carry_out(job, stop, environment)
+        run = worker.run_of(job)
+        if status in (worker.FAILED, worker.LOST):
+            raise RunFailedError((run.failure() or {}).get("reason", "unknown reason"))
+        if environment.global_rank != 0:
+            return
+        if stop.heard == signal.SIGINT:
+            raise KeyboardInterrupt
+        if status == worker.HELD:
+            log.warning("%s is held by %s: left to it", run.run_id, run.holder())
+            run.withdraw_submission()
+        elif status == worker.INTERRUPTED and stop.heard == requeue_signal() and callable(requeue):
+            self._requeue(run, environment.job_id, requeue, time.monotonic() - begin)
+
+    def checkpoint(self) -> submitit.helpers.DelayedSubmission:
+        """What to call after a requeue: the same; all state is in the run's folder."""
+        # submitit refuses to write where an attempt that was killed meanwhile left its file.
+        pickle = submitit.JobEnvironment().paths.submitted_pickle
+        pickle.with_name(pickle.name + ".save_tmp").unlink(missing_ok=True)
+        return submitit.helpers.DelayedSubmission(self)
+
+    def _on_this_node(self, environment: submitit.JobEnvironment) -> worker.Job:
+        device = self.job.device
+        if device in ("auto", "cuda"):
+            import torch
+
+            gpus = torch.cuda.device_count()
+            device = f"cuda:{environment.local_rank % gpus}" if gpus else "cpu"
+        return dataclasses.replace(self.job, device=device, job_id=environment.job_id)
+
+    def _stop_signal(self) -> StopSignal:
+        if self.cluster == "slurm":
+            # SLURM ends jobs with SIGTERM, and those that it preempts may get no other word.
+            return StopSignal(stop_on=(requeue_signal(),), save_on=(signal.SIGTERM,))
+        if self.cluster == "debug":
+            # In the command's own process, where Ctrl-C means the run.
+            return StopSignal(stop_on=(signal.SIGINT, signal.SIGTERM))
+        return StopSignal(stop_on=(requeue_signal(), signal.SIGTERM))
+
+    def _carry_out(
+        self, job: worker.Job, stop: StopSignal, environment: submitit.JobEnvironment
+    ) -> int:
+        """Waits for a holder that may only seem alive: a job killed on another host, say."""
+        worker.keep_freed_memory()
+        deadline = time.monotonic() + _HELD_SECONDS
+        for attempt in itertools.count():
+            if environment.num_tasks == 1:
+                status = worker.carry_out_job(job, stop)
+            else:
+                rank, count = environment.global_rank, environment.num_tasks
+                status = carry_out_rank(job, stop, rank, count, _meeting(environment, attempt))
+            if status != worker.HELD or time.monotonic() > deadline or stop():
+                break
+            time.sleep(2)
+        return status
+
+    def _requeue(self, run: Run, job: str, requeue: Callable[..., Any], elapsed: float) -> None:
+        if elapsed >= self.time_minutes * 60 - self.signal_seconds - _SLACK_SECONDS:
+            fruitless = run.count_timeout()
+            if fruitless >= TIMEOUTS:
+                self._fail(
+                    run,
+                    f"its time limit of {self.time_minutes} minutes came {fruitless} times in a row "
+                    "without progress: launcher.time_minutes gives it more",
+                )
+        run.requeue_job(job)
+        for _ in range(_REQUEUE_TRIES):
+            try:
+                requeue(requeue_signal(), None)
+                return
+            except (subprocess.SubprocessError, OSError) as error:
+                # The controller may be down for a moment.
+                problem = str(error)
+                log.warning("requeue: %s", problem)
+                time.sleep(5)
+        self._fail(run, f"interrupted, and could not be requeued: {problem}")
+
+    def _fail(self, run: Run, reason: str) -> None:
+        run.write_failure({"reason": reason})
+        raise RunFailedError(reason)
+
+
+def _meeting(environment: submitit.JobEnvironment, attempt: int) -> str:
+    """Where the job's tasks meet: on its first node, at a port that other jobs there don't use."""
+    name = f"{environment.job_id}/{os.environ.get('SLURM_RESTART_COUNT', 0)}/{attempt}"
+    return f"tcp://{environment.hostnames[0]}:{20_000 + zlib.crc32(name.encode()) % 12_000}"
+
+
+def requeue_signal() -> signal.Signals:
+    """The signal by which submitit has SLURM announce the end of a job."""
+    return signal.Signals[f"SIG{os.environ.get('SUBMITIT_PREEMPT_SIGNAL', 'USR2')}"]
