@@ -5,12 +5,13 @@ from collections.abc import Sequence
 
 import hydra
 from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from simclr_ablate.launch.command import REFUSED, Command, execute, refusing
+from simclr_ablate.launch.command import REFUSED, execute, refusing
 from simclr_ablate.launch.grid import experiment_sections, resolve
+from simclr_ablate.launch.plugins import read_command, register_plugins
 from simclr_ablate.launch.settings import LAUNCHERS
-from simclr_ablate.launch.sweeper import register_sweeper
 from simclr_ablate.paths import config_folder
 from simclr_ablate.schema import ConfigError, Experiment, KeyInfo, keys, nearest
 
@@ -28,8 +29,8 @@ def main() -> None:
 
 
 def register() -> None:
-    """Makes the sweeper, the sweeps and the help known to Hydra."""
-    register_sweeper()
+    """Makes the plugins, the sweeps and the help known to Hydra."""
+    register_plugins()
     store = ConfigStore.instance()
     for path in sorted(config_folder("sweeps").glob("*.yaml")):
         store.store(group="sweep", name=path.stem, node=OmegaConf.load(path))
@@ -46,7 +47,8 @@ def run_one(config: DictConfig) -> int:
     app = resolve(config)
     if app.get("sweep") is not None:
         raise ConfigError(f"sweep={app['sweep'].get('name')} holds many experiments: add -m")
-    return execute(Command.from_config(app), [Experiment.from_config(experiment_sections(config))])
+    command = read_command(app, HydraConfig.get())
+    return execute(command, [Experiment.from_config(experiment_sections(config))])
 
 
 def misspelled_key(arguments: Sequence[str]) -> str | None:

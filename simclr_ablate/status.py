@@ -1,102 +1,228 @@
-"""`python -m simclr_ablate.status [sweep=NAME] [store=DIR] [--json]`: what the store holds, and how it is going."""
+"""What the store holds and how it is going: `python -m simclr_ablate.status`, from the store and SLURM together.
+
+python -m simclr_ablate.status                      a table of all runs
+python -m simclr_ablate.status sweep=NAME --follow  kept up to date until nothing is queued or running
+python -m simclr_ablate.status cancel state=queued  calls runs off: by sweep, run id or state
+python -m simclr_ablate.status retry sweep=NAME     launches what failed or was interrupted again, as before
+"""
 
 import argparse
 import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
+from simclr_ablate.launch import queue
 from simclr_ablate.launch.progress import columns, duration, make_console
-from simclr_ablate.schema import nearest
-from simclr_ablate.store import Run, Store
+from simclr_ablate.launch.queue import JobInfo, settle
+from simclr_ablate.schema import ConfigError, nearest
+from simclr_ablate.store import BUSY, STATES, Run, Store
 
-COLORS = {"complete": "green", "running": "cyan", "failed": "red", "interrupted": "yellow"}
+COLORS = {
+    "complete": "green",
+    "running": "cyan",
+    "queued": "blue",
+    "failed": "red",
+    "interrupted": "yellow",
+}
+FILTERS = ("sweep", "run", "state", "store")
+ACTIONS = {"cancel": BUSY, "retry": ("failed", "interrupted", "pretrained")}
+"""What can be done with runs, and the states of those it is done with where no state is given."""
+REFRESH_SECONDS = 2.0
+SETTLE_SECONDS = 10.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prints the table, or JSON for scripts. Exit status 2 for input that makes no sense."""
-    parser = argparse.ArgumentParser(prog="python -m simclr_ablate.status", description=__doc__)
-    parser.add_argument("filters", nargs="*", metavar="sweep=NAME|store=DIR")
+    parser = argparse.ArgumentParser(
+        prog="python -m simclr_ablate.status",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "words", nargs="*", metavar="cancel|retry|sweep=NAME|run=ID|state=STATE|store=DIR"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON list of runs")
+    parser.add_argument("--follow", action="store_true", help="until nothing is queued or running")
     options = parser.parse_args(arguments)
-    given = dict(item.partition("=")[::2] for item in options.filters)
-    for name in given:
-        if name not in ("sweep", "store"):
-            print(
-                f"error: unknown filter {name}{nearest(name, ['sweep', 'store'])}", file=sys.stderr
-            )
-            return 2
-    store = Store(given.get("store", "runs"))
     try:
-        runs = select(store, given.get("sweep"))
-    except LookupError as error:
+        action, filters = read_words(options.words)
+        store = Store(filters.get("store", "runs"))
+        if action is not None:
+            return act(action, store, filters)
+        if options.follow:
+            return follow(store, filters)
+        runs = select(store, filters.get("sweep"), filters.get("run"))
+        rows = in_state(describe_all(runs), filters.get("state"))
+    except (ConfigError, LookupError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    rows = [describe(run) for run in runs]
     if options.json:
         print(json.dumps(rows, indent=1))
     else:
-        print_table(rows, store)
+        console = make_console()
+        for part in picture(rows, store):
+            console.print(part, highlight=False)
     return 0
 
 
-def select(store: Store, sweep: str | None) -> list[Run]:
-    """All runs, or those of the last launched sweep of that name. Raises LookupError."""
+def read_words(words: Sequence[str]) -> tuple[str | None, dict[str, str]]:
+    """An action, if there is one, and filters. Raises ConfigError."""
+    action = None
+    if words and "=" not in words[0]:
+        action, *words = words
+        if action not in ACTIONS:
+            accepted = ", ".join(ACTIONS)
+            raise ConfigError(
+                f"unknown action {action}{nearest(action, ACTIONS)} (there are {accepted})"
+            )
+    filters = {}
+    for word in words:
+        name, _, value = word.partition("=")
+        if name not in FILTERS:
+            raise ConfigError(f"unknown filter {name}{nearest(name, FILTERS)}")
+        filters[name] = value
+    state = filters.get("state")
+    if state is not None and state not in STATES:
+        raise ConfigError(f"state must be one of {', '.join(STATES)}, got {state!r}")
+    return action, filters
+
+
+def select(store: Store, sweep: str | None, run_id: str | None = None) -> list[Run]:
+    """All runs, those of the last launched sweep of that name, or one. Raises LookupError."""
     if sweep is None:
-        return list(store.runs())
-    records = {record.name: record for record in store.sweeps()}
-    if sweep not in records:
-        raise LookupError(
-            f"sweep {sweep} was not launched on the store {store.root}"
-            f"{nearest(sweep, records)} (launched: {', '.join(records) or 'none'})"
-        )
-    return [store.run(run_id) for run_id in records[sweep].run_ids]
+        runs = list(store.runs())
+    else:
+        records = {record.name: record for record in store.sweeps()}
+        if sweep not in records:
+            raise LookupError(
+                f"sweep {sweep} was not launched on the store {store.root}"
+                f"{nearest(sweep, records)} (launched: {', '.join(records) or 'none'})"
+            )
+        runs = [store.run(run_id) for run_id in records[sweep].run_ids]
+    if run_id is None:
+        return runs
+    found = [run for run in runs if run.run_id == run_id]
+    if not found:
+        raise LookupError(f"no run {run_id}{nearest(run_id, [run.run_id for run in runs])}")
+    return found
 
 
-def describe(run: Run) -> dict[str, Any]:
-    """One run as plain values: id, state, progress, metrics (percent) by evaluation, failure."""
+def act(action: str, store: Store, filters: Mapping[str, str]) -> int:
+    """`cancel` or `retry`, on the runs that the filters leave. Raises ConfigError, LookupError."""
+    from simclr_ablate.launch.tend import cancel, retry
+
+    console = make_console()
+    runs = select(store, filters.get("sweep"), filters.get("run"))
+    settle(runs)
+    states = (filters["state"],) if "state" in filters else ACTIONS[action]
+    chosen = [run for run in runs if run.state() in states]
+    if not chosen:
+        console.print(f"nothing to {action}: no run is {' or '.join(states)}", highlight=False)
+        return 0
+    if action == "retry":
+        return retry(store, chosen, console)
+    return cancel(chosen, lambda text: console.print(text, highlight=False, soft_wrap=True))
+
+
+def follow(store: Store, filters: Mapping[str, str]) -> int:
+    """The table, kept up to date until nothing in it is queued or running, or Ctrl-C."""
+    from rich.console import Group
+    from rich.live import Live
+
+    console = make_console()
+    runs = select(store, filters.get("sweep"), filters.get("run"))
+    asked, infos, said = 0.0, {}, ""
+    try:
+        with Live(console=console, auto_refresh=False) as live:
+            while True:
+                if time.monotonic() - asked > SETTLE_SECONDS:
+                    infos, asked = settle(runs), time.monotonic()
+                rows = in_state(
+                    [describe(run, infos.get(run.run_id)) for run in runs], filters.get("state")
+                )
+                if console.is_terminal:
+                    live.update(Group(*picture(rows, store)), refresh=True)
+                elif counts(rows) != said:
+                    said = counts(rows)
+                    console.print(said, highlight=False)
+                if not any(row["state"] in BUSY for row in rows):
+                    return 0
+                time.sleep(REFRESH_SECONDS)
+    except KeyboardInterrupt:
+        return 0
+
+
+def describe_all(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """Every run, after SLURM was asked about their jobs."""
+    infos = settle(runs)
+    return [describe(run, infos.get(run.run_id)) for run in runs]
+
+
+def describe(run: Run, info: JobInfo | None = None) -> dict[str, Any]:
+    """One run as plain values: id, state, progress, metrics (percent) by evaluation, failure, job."""
     return {
         "run_id": run.run_id,
         "state": run.state(),
         "folder": str(run.path),
         "progress": run.progress(),
         "holder": run.holder(),
+        "job": asdict(info) if info is not None else None,
         "evaluations": {key: found["metrics"] for key, found in run.evaluations().items()},
         "failure": (run.failure() or {}).get("reason"),
-        "log": str(run.log_path),
+        "log": _log(run),
     }
 
 
-def print_table(rows: list[dict[str, Any]], store: Store) -> None:
-    """A line a run, and counts by state."""
+def _log(run: Run) -> str:
+    """The run's log, or what its job printed before there was one."""
+    last = run.last_submission()
+    if last is not None and not run.log_path.exists():
+        return last["output"]
+    return str(run.log_path)
+
+
+def in_state(rows: list[dict[str, Any]], state: str | None) -> list[dict[str, Any]]:
+    """Those in `state`; all for None."""
+    return [row for row in rows if state in (None, row["state"])]
+
+
+def picture(rows: list[dict[str, Any]], store: Store) -> list[Any]:
+    """A line a run, and counts by state, to be printed one after the other."""
     from rich.table import Column, Table
     from rich.text import Text
 
-    console = make_console()
     if not rows:
-        console.print(f"the store {store.root}/ holds no runs", highlight=False)
-        return
+        return [f"the store {store.root}/ holds no such runs"]
     table = Table(Column("run", no_wrap=True), "state", "top-1", "kNN", "details")
     for row in rows:
         metrics: dict[str, float] = next(iter(row["evaluations"].values()), {})
         cells = [f"{metrics[name]:.1f}" if metrics else "-" for name in ("top1", "knn_top1")]
         state = Text(row["state"], style=COLORS.get(row["state"], ""))
         table.add_row(row["run_id"], state, *cells, Text(_details(row)))
-    console.print(table)
-    counts = Counter(row["state"] for row in rows)
-    console.print(", ".join(f"{n} {state}" for state, n in counts.items()), highlight=False)
+    return [table, counts(rows)]
+
+
+def counts(rows: list[dict[str, Any]]) -> str:
+    """`48 complete, 1 failed`."""
+    found = Counter(row["state"] for row in rows)
+    return ", ".join(f"{n} {state}" for state, n in found.items())
 
 
 def _details(row: dict[str, Any]) -> str:
     if row["state"] == "failed":
         return f"{row['failure']} (log: {row['log']})"
+    parts = []
     progress = row["progress"]
     if row["state"] in ("running", "interrupted") and progress:
         since = duration(max(0.0, time.time() - progress["time"]))
-        return "  ".join(columns(progress)) + f"  ({since} ago)"
-    return ""
+        parts.append("  ".join(columns(progress)) + f"  ({since} ago)")
+    if row["state"] in BUSY and row["job"] is not None:
+        parts.append(queue.describe(JobInfo(**row["job"])))
+    return "  ".join(parts)
 
 
 if __name__ == "__main__":

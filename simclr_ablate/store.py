@@ -33,6 +33,8 @@ from simclr_ablate.files import read_json, write_json
 from simclr_ablate.schema import SCHEMA_VERSION
 
 STATES = ("planned", "queued", "running", "interrupted", "failed", "pretrained", "complete")
+BUSY = ("queued", "running")
+"""States in which somebody is seeing to the run."""
 
 
 class Run:
@@ -72,12 +74,19 @@ class Run:
         write_json(self._file("submission.json"), {**submission, "time": time.time()})
 
     def submission(self) -> dict[str, Any] | None:
-        """The last submission that nobody has withdrawn, or None."""
+        """The last submission, or None where its job has ended or was cancelled."""
+        last = self.last_submission()
+        return None if last is None or last.get("withdrawn") else last
+
+    def last_submission(self) -> dict[str, Any] | None:
+        """The last submission, whatever became of it, or None."""
         return read_json(self._file("submission.json"))
 
     def withdraw_submission(self) -> None:
-        """Forgets the submission: its job has ended or was cancelled."""
-        self._file("submission.json").unlink(missing_ok=True)
+        """Notes that the submitted job has ended or was cancelled."""
+        last = self.last_submission()
+        if last is not None:
+            write_json(self._file("submission.json"), {**last, "withdrawn": True})
 
     def is_queued(self) -> bool:
         """Whether a job was submitted that has not begun, or waits to begin again."""

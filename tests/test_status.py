@@ -69,4 +69,4 @@ def test_what_it_does_not_know_is_named(store: Store, capsys, arguments, message
 
 def test_an_empty_store_says_so(tmp_path, capsys) -> None:
     assert main([f"store={tmp_path}"]) == 0
-    assert "holds no runs" in capsys.readouterr().out
+    assert "holds no such runs" in capsys.readouterr().out

@@ -75,10 +75,11 @@ def execute(command: Command, experiments: Iterable[Experiment]) -> int:
         return OK
     if command.sweep:
         command.store.record_sweep(command.sweep, [planned.run_id for planned in plan.runs])
-    return _launch(command, plan, console)
+    return launch(command, plan, console)
 
 
-def _launch(command: Command, plan: Plan, console: Any) -> int:
+def launch(command: Command, plan: Plan, console: Any) -> int:
+    """Carries the plan out by the command's launcher; returns the command's exit status. Raises ConfigError."""
     from simclr_ablate.launch.progress import ProgressView
 
     def say(text: str) -> None:

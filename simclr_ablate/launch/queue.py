@@ -4,6 +4,7 @@ import subprocess
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from simclr_ablate.store import Run
 
@@ -43,8 +44,7 @@ class JobInfo:
         """How it ended, for a person."""
         node = f" on {self.node}" if self.node and not self.node.startswith("None") else ""
         code = f", exit code {self.why}" if ":" in self.why else ""
-        hint = " (a killed process: out of memory?)" if self.why.endswith(":9") else ""
-        return f"SLURM job {self.job} ended as {self.state}{node} after {self.elapsed}{code}{hint}"
+        return f"SLURM job {self.job} ended as {self.state}{node} after {self.elapsed}{code}"
 
 
 def look_up(jobs: Iterable[str]) -> dict[str, JobInfo] | None:
@@ -83,7 +83,7 @@ def settle(runs: Iterable[Run]) -> dict[str, JobInfo]:
         if info is not None:
             infos[run.run_id] = info
         if info is not None and info.has_ended:
-            run.end_job(job, info.ending())
+            run.end_job(job, info.ending() + _last_words(Path(submission["output"])))
         elif info is None and time.time() - submission["time"] > UNSEEN_SECONDS:
             run.end_job(job, f"SLURM does not know job {job} any more")
     return infos
@@ -110,6 +110,16 @@ def _query(command: list[str], jobs: set[str]) -> dict[str, JobInfo] | None:
         # "CANCELLED by 0" in sacct
         infos[job] = JobInfo(job, state.partition(" ")[0], why, node, elapsed)
     return infos
+
+
+def _last_words(output: Path) -> str:
+    """What SLURM itself said last in the job's output, such as that it was over its memory limit."""
+    try:
+        lines = output.read_text(errors="replace").splitlines()
+    except OSError:
+        return ""
+    said = [line for line in lines if line.startswith("slurmstepd") and "error:" in line]
+    return f": {said[-1].partition('error:')[2].strip()}" if said else ""
 
 
 def describe(info: JobInfo) -> str:

@@ -30,6 +30,7 @@ from simclr_ablate.launch.resources import ranks_of, resources_of
 from simclr_ablate.launch.settings import Resources, SlurmSettings
 from simclr_ablate.launch.submitted import RunFailedError, Submitted
 from simclr_ablate.schema import ConfigError
+from simclr_ablate.store import BUSY
 
 LOOK_SECONDS = 0.5
 """How often the store is looked at while following."""
@@ -88,7 +89,7 @@ class SlurmLauncher:
                 state = planned.state()
                 if state == "complete":
                     submission.complete.append(planned)
-                elif state in ("queued", "running"):
+                elif state in BUSY:
                     submission.elsewhere.append(planned)
                 else:
                     waiting.setdefault(shapes[planned], []).append(planned)
@@ -148,7 +149,7 @@ class SlurmLauncher:
     def _submit_here(self, plan: Plan, planned: PlannedRun, shape: Shape) -> Any:
         """The job's handle, or None where the run is somebody else's, or done."""
         with plan.store.submitting():
-            if planned.state() in ("complete", "queued", "running"):
+            if planned.state() in ("complete", *BUSY):
                 return None
             (handle,) = self._submit(plan, shape, [planned])
         return handle
@@ -178,7 +179,8 @@ class SlurmLauncher:
             if state == "complete":
                 outcome.complete.append(planned)
                 view.completed(planned)
-            elif state == "failed":
+            elif state == "failed" or not (state in BUSY or planned.run.submission()):
+                # The latter: somebody else's, who has given it up.
                 outcome.failed.append(planned)
                 view.failed(planned)
             else:
@@ -209,8 +211,6 @@ class SlurmLauncher:
             folder, cluster=self.settings.cluster, slurm_max_num_timeout=_ENDLESS
         )
         executor.update_parameters(**self._parameters(plan, shape))
-        for planned in runs:
-            planned.run.create(planned.experiment.to_config())
         try:
             with _deaf_to_ctrl_c(), executor.batch():
                 handles = [executor.submit(self._job(plan, run, resources)) for run in runs]
@@ -218,13 +218,15 @@ class SlurmLauncher:
             shutil.rmtree(folder, ignore_errors=True)
             raise ConfigError(_refusal(error)) from error
         for planned, handle in zip(runs, handles, strict=True):
-            self._record(planned, handle.job_id)
+            self._record(planned, handle)
         return handles
 
-    def _record(self, planned: PlannedRun, job: str) -> None:
+    def _record(self, planned: PlannedRun, handle: Any) -> None:
+        planned.run.create(planned.experiment.to_config())
         planned.run.write_submission(
             {
-                "job": job,
+                "job": handle.job_id,
+                "output": str(handle.paths.stderr),
                 "cluster": self.settings.cluster,
                 "evaluation": planned.evaluation_key,
                 "by": f"{getpass.getuser()}@{socket.gethostname()}",
