@@ -1,9 +1,10 @@
 """The pretraining loop on several ranks against one process: the same steps up to rounding."""
 
 import contextlib
+import copy
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import pytest
 import torch
@@ -94,9 +95,8 @@ def make_loop(
     device = torch.device("cpu")
     encoder, head = (network.to(dtype) for network in build_models(experiment, device))
     encoder.register_forward_pre_hook(lambda _, inputs: inputs[0].to(dtype))
-    if dtype == torch.float32:
-        remove_edges(encoder)
-        remove_edges(head)
+    remove_edges(encoder)
+    remove_edges(head)
     for network in (encoder, head):
         share_statistics(network, ranks, device)
     settings = experiment.loss
@@ -133,7 +133,8 @@ def train(
     """`steps` more steps from `state`, or from the start."""
     loop = make_loop(ranks, experiment, images, dtype)
     if state is not None:
-        loop.load_state_dict(state)
+        # An optimiser keeps the tensors that it is given, and processes share the memory of what they are sent.
+        loop.load_state_dict(copy.deepcopy(state))
     last = loop.step + steps
     losses = []
 
@@ -152,16 +153,33 @@ def train_all(ranks: Ranks, work: list[tuple]) -> list[Trained]:
     return [train(ranks, *arguments) for arguments in work]
 
 
-def deviation(ours: Trained, theirs: Trained) -> float:
-    """The largest of the losses, weights and buffers, of each relative to its largest entry or to 1."""
-    pairs = list(zip(ours.losses, theirs.losses, strict=True))
-    for part in ("encoder", "head"):
-        names = theirs.state[part]
-        assert list(ours.state[part]) == list(names)
-        pairs += [(ours.state[part][name], names[name]) for name in names]
-    return max(
-        float((one - other).abs().max() / other.abs().max().clamp(min=1)) for one, other in pairs
-    )
+class Deviation(NamedTuple):
+    """The largest differences, relative to the largest entry or to 1."""
+
+    seen: float
+    """Of losses and of batch norm's buffers."""
+    weights: float
+
+    @classmethod
+    def between(cls, ours: Trained, theirs: Trained) -> Self:
+        seen = [largest_difference(ours.losses, theirs.losses)]
+        weights = []
+        for network in ("encoder", "head"):
+            one, other = ours.state[network], theirs.state[network]
+            assert list(one) == list(other)
+            buffers = [name for name in one if "running" in name or "tracked" in name]
+            seen += [largest_difference([one[name]], [other[name]]) for name in buffers]
+            names = [name for name in one if name not in buffers]
+            weights.append(largest_difference([one[n] for n in names], [other[n] for n in names]))
+        return cls(max(seen), max(weights))
+
+
+def largest_difference(ours: list[Tensor], theirs: list[Tensor]) -> float:
+    """Relative to the largest entry of all, or to 1."""
+    if not theirs:
+        return 0.0
+    one, other = (torch.cat([tensor.double().flatten() for tensor in t]) for t in (ours, theirs))
+    return float((one - other).abs().max() / other.abs().max().clamp(min=1))
 
 
 @pytest.mark.parametrize("count", [2, 4])
@@ -172,20 +190,31 @@ def test_ranks_do_the_steps_of_one_process(
     streamed: StreamedSet,
     count: int,
 ) -> None:
-    work = {
-        (name, type(source).__name__, dtype): (experiment, source, steps, dtype)
-        for name, (overrides, steps) in CASES.items()
-        for experiment in [make_experiment(*TINY, *overrides)]
-        for source in ([images, streamed] if name in STREAMED else [images])
+    float32, float64 = (
+        [
+            (experiment, source, steps, dtype)
+            for name, (overrides, steps) in CASES.items()
+            for experiment in [make_experiment(*TINY, *overrides)]
+            for source in ([images, streamed] if name in STREAMED else [images])
+        ]
         for dtype in (torch.float32, torch.float64)
-    }
-    expected = train_all(SOLO, list(work.values()))
-    everyones = on_ranks(count, train_all, list(work.values()))
-    for name, alone, *shared in zip(work, expected, *everyones, strict=True):
+    )
+    rounded, exact = train_all(SOLO, float32), train_all(SOLO, float64)
+    everyones = on_ranks(count, train_all, float32 + float64)
+    each = zip(float64, exact, *(one[len(float32) :] for one in everyones), strict=True)
+    for case, alone, *shared in each:
         for one in shared:
-            assert deviation(one, alone) < (1e-5 if name[-1] == torch.float32 else 1e-11), name
-        for one in shared[1:]:
-            assert deviation(one, shared[0]) == 0, f"ranks drift apart: {name}"
+            assert max(Deviation.between(one, alone)) < 1e-11, case
+    each = zip(float32, rounded, exact, *(one[: len(float32)] for one in everyones), strict=True)
+    for case, alone, truth, *shared in each:
+        for one in shared:
+            assert Deviation.between(one, shared[0]) == (0, 0), f"ranks drift apart: {case}"
+        ours, theirs = (Deviation.between(one, truth) for one in (shared[0], alone))
+        between = Deviation.between(shared[0], alone)
+        print(case[0].optimizer, between, ours, theirs)
+        assert between.seen < 1e-5, case
+        # A gradient of float32 has this error in one process too.
+        assert ours.weights < max(1e-5, 3 * theirs.weights), case
 
 
 def test_a_state_goes_on_with_another_number_of_ranks(
@@ -198,8 +227,8 @@ def test_a_state_goes_on_with_another_number_of_ranks(
     third = on_ranks(4, train, experiment, images, 1, torch.float64, second)[3].state
     last = train(SOLO, experiment, images, 1, torch.float64, third)
     assert last.state["step"] == 6
-    assert last.losses[-1] == pytest.approx(whole.losses[-1], rel=1e-6)
-    assert deviation(Trained([], last.state), Trained([], whole.state)) < 1e-11
+    assert float(last.losses[-1]) == pytest.approx(float(whole.losses[-1]), rel=1e-6)
+    assert max(Deviation.between(last._replace(losses=[]), whole._replace(losses=[]))) < 1e-11
     assert last.state["history"][0] == pytest.approx(whole.state["history"][0])
 
 
@@ -219,9 +248,9 @@ def look_at(
     results = []
     for images in sets:
         encoder, head = build_models(experiment, torch.device("cpu"))
+        reset_batchnorm(encoder, batches_of(images, ranks), "cpu", ranks)
         for network in (encoder, head):
             share_statistics(network, ranks, torch.device("cpu"))
-        reset_batchnorm(encoder, batches_of(images, ranks), "cpu", ranks)
         features = extract(encoder, batches_of(images, ranks), "cpu", head, ranks)
         results.append((features, {n: b.clone() for n, b in encoder.named_buffers()}))
     return results
@@ -244,7 +273,6 @@ def test_features_are_those_of_one_process_in_its_order(
     """Of 70 images in batches of 16, which ranks share unevenly, and of fewer batches than ranks."""
     experiment = make_experiment(*TINY)
     sets = [images, streamed, images.subset(range(10))]
-    # The random encoder's statistics are those of batches, in no rank's share of them.
     alone, shared = look_at(SOLO, experiment, sets), on_ranks(count, look_at, experiment, sets)
     for place, (features, buffers) in enumerate(alone):
         first, *others = [one[place] for one in shared]
