@@ -140,6 +140,7 @@ class Ranks:
     def leave(self) -> None:
         """Ends what the ranks have in common; each goes on for itself. Called by all of them."""
         if self._joined:
+            self.wait()  # a connection that closes early would look like a death
             self._joined = False
             dist.destroy_process_group()
 
@@ -163,7 +164,7 @@ def join(index: int, count: int, init_method: str, device: torch.device) -> Iter
     """This process as rank `index` of `count`, which all call this with the same `init_method`, until the block ends.
 
     init_method: where the ranks meet: `file:///shared/new/file`, `tcp://host:port`, or `env://` under torchrun.
-    device: where this rank computes; each has a GPU of its own (NCCL), or all have the CPU (gloo).
+    device: where this rank computes: `cuda:N`, a GPU of its own (NCCL), or all of them on the CPU (gloo).
 
     Raises RankLostError where not all of them come within TIMEOUT.
     """

@@ -211,7 +211,6 @@ def test_ranks_do_the_steps_of_one_process(
             assert Deviation.between(one, shared[0]) == (0, 0), f"ranks drift apart: {case}"
         ours, theirs = (Deviation.between(one, truth) for one in (shared[0], alone))
         between = Deviation.between(shared[0], alone)
-        print(case[0].optimizer, between, ours, theirs)
         assert between.seen < 1e-5, case
         # A gradient of float32 has this error in one process too.
         assert ours.weights < max(1e-5, 3 * theirs.weights), case
