@@ -32,6 +32,7 @@ COMPLETE, FAILED, INTERRUPTED, HELD, LOST = 0, 1, 75, 76, 77
 another rank of the same run is gone."""
 
 LOST_SECONDS = 1.0
+"""How long a rank that lost another leaves it to say why: that is the better reason."""
 
 # From glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -156,7 +157,6 @@ def record_failure(
         reason = f"rank {index} of {count}: {reason}"
     lost = isinstance(error, RankLostError)
     if lost:
-        # The lost one may be about to say why, which is the better reason.
         time.sleep(LOST_SECONDS)
         if stop():
             return INTERRUPTED  # all of them are asked to; the other was quicker

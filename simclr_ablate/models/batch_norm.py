@@ -119,7 +119,10 @@ def _statistics(x: Tensor, ranks: Ranks) -> tuple[Tensor, Tensor, int]:
 
     Joined in the order of ranks from each one's mean and variance (Chan et al. 1979): sums of squares would cancel.
     """
-    local_mean, local_variance = torch.batch_norm_update_stats(x, None, None, 0.0)
+    # Given these to leave as they are, torch has statistics of half precision's values in float32.
+    precise = torch.promote_types(x.dtype, torch.float32)
+    unused = torch.zeros(2, x.shape[1], dtype=precise, device=x.device)
+    local_mean, local_variance = torch.batch_norm_update_stats(x, unused[0], unused[1], 0.0)
     local_count = torch.full_like(local_mean[:1], x.numel() // x.shape[1], dtype=torch.float64)
     local = torch.cat([local_count, local_mean.double(), local_variance.double()])
     everyones = torch.stack(ranks.gather(local))

@@ -7,7 +7,7 @@ its collectives give back what they are given, so that nobody needs to ask how m
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -66,7 +66,7 @@ class Ranks:
         # As bytes: gloo knows few types of numbers.
         sent = tensor.detach().contiguous().reshape(-1).view(torch.uint8)
         received = [torch.empty_like(sent) for _ in range(self.count)]
-        _attempt(lambda: dist.all_gather(received, sent))
+        _attempt(dist.all_gather, received, sent)
         return [part.view(tensor.dtype).view(tensor.shape) for part in received]
 
     def sum_(self, tensors: Sequence[Tensor]) -> None:
@@ -75,10 +75,10 @@ class Ranks:
             return
         for bucket in _buckets(tensors):
             if len(bucket) == 1 and bucket[0].is_contiguous():
-                _attempt(lambda alone=bucket[0]: dist.all_reduce(alone))  # type: ignore[misc]
+                _attempt(dist.all_reduce, bucket[0])
                 continue
             flat = torch.cat([tensor.reshape(-1) for tensor in bucket])
-            _attempt(lambda flat=flat: dist.all_reduce(flat))  # type: ignore[misc]
+            _attempt(dist.all_reduce, flat)
             parts = flat.split([tensor.numel() for tensor in bucket])
             for tensor, part in zip(bucket, parts, strict=True):
                 tensor.copy_(part.view(tensor.shape))
@@ -88,8 +88,9 @@ class Ranks:
         if self.count == 1:
             return flag
         word = torch.tensor([flag], dtype=torch.int32)
-        work = dist.all_reduce(word, dist.ReduceOp.MAX, group=self._control, async_op=True)
-        _attempt(lambda: work.wait(TIMEOUT))
+        maximum, group = dist.ReduceOp.MAX, self._control
+        work = _attempt(dist.all_reduce, word, maximum, group=group, async_op=True)
+        _attempt(work.wait, TIMEOUT)
         return bool(word)
 
     def from_first(self, value: T) -> T:
@@ -97,13 +98,13 @@ class Ranks:
         if self.count == 1:
             return value
         box = [value]
-        _attempt(lambda: dist.broadcast_object_list(box, src=0, group=self._control))
+        _attempt(dist.broadcast_object_list, box, src=0, group=self._control)
         return box[0]
 
     def wait(self) -> None:
         """Returns once all ranks have come here, however long that takes."""
         if self.count > 1:
-            _attempt(lambda: dist.barrier(group=self._control))
+            _attempt(dist.barrier, group=self._control)
 
     @contextmanager
     def first_alone(self) -> Iterator[None]:
@@ -124,34 +125,29 @@ class Ranks:
         forms = [(tuple(tensor.shape), tensor.dtype) for tensor in tensors]
         everyones: list = [None] * self.count
         target = everyones if self.is_first else None
-        _attempt(lambda: dist.gather_object(forms, target, dst=0, group=self._control))
+        _attempt(dist.gather_object, forms, target, dst=0, group=self._control)
         if not self.is_first:
             for tensor in tensors:
-                _attempt(lambda tensor=tensor: self._send(tensor))  # type: ignore[misc]
+                _attempt(dist.send, tensor.contiguous(), dst=0, group=self._control)
             return []
         collected = [list(tensors)]
         for rank in range(1, self.count):
             received = [torch.empty(shape, dtype=dtype) for shape, dtype in everyones[rank]]
             for tensor in received:
-                _attempt(lambda tensor=tensor, rank=rank: self._receive(tensor, rank))  # type: ignore[misc]
+                _attempt(dist.recv, tensor, src=rank, group=self._control)
             collected.append(received)
         return collected
 
     def leave(self) -> None:
         """Ends what the ranks have in common; each goes on for itself. Called by all of them."""
         if self._joined:
+            self.wait()  # a connection that closes early would look like a death
             self._joined = False
             dist.destroy_process_group()
 
     def abandon(self) -> None:
         """After a failure: this process ends without taking leave, for which NCCL might wait in vain."""
         self._joined = False
-
-    def _send(self, tensor: Tensor) -> None:
-        dist.send(tensor.contiguous(), dst=0, group=self._control)
-
-    def _receive(self, tensor: Tensor, rank: int) -> None:
-        dist.recv(tensor, src=rank, group=self._control)
 
 
 SOLO = Ranks()
@@ -163,7 +159,7 @@ def join(index: int, count: int, init_method: str, device: torch.device) -> Iter
     """This process as rank `index` of `count`, which all call this with the same `init_method`, until the block ends.
 
     init_method: where the ranks meet: `file:///shared/new/file`, `tcp://host:port`, or `env://` under torchrun.
-    device: where this rank computes; each has a GPU of its own (NCCL), or all have the CPU (gloo).
+    device: where this rank computes: `cuda:N`, a GPU of its own (NCCL), or all of them on the CPU (gloo).
 
     Raises RankLostError where not all of them come within TIMEOUT.
     """
@@ -174,14 +170,13 @@ def join(index: int, count: int, init_method: str, device: torch.device) -> Iter
     if on_gpu:
         torch.cuda.set_device(device)
     _attempt(
-        lambda: dist.init_process_group(
-            "nccl" if on_gpu else "gloo",
-            init_method=init_method,
-            rank=index,
-            world_size=count,
-            timeout=TIMEOUT,
-            device_id=device if on_gpu else None,
-        )
+        dist.init_process_group,
+        "nccl" if on_gpu else "gloo",
+        init_method=init_method,
+        rank=index,
+        world_size=count,
+        timeout=TIMEOUT,
+        device_id=device if on_gpu else None,
     )
     ranks = Ranks(index, count)
     yield ranks
@@ -195,10 +190,12 @@ def _control_group() -> dist.ProcessGroup:
     return group
 
 
-def _attempt(collective: Callable[[], T]) -> T:
-    """What `collective` returns. Backends have one error for whatever goes wrong between processes."""
+def _attempt(collective: Callable[..., Any], *arguments: Any, **settings: Any) -> Any:
+    """Calls `collective`. Backends have one kind of error for all that goes wrong between processes."""
     try:
-        return collective()
+        return collective(*arguments, **settings)
+    except torch.OutOfMemoryError:
+        raise
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[0]
         raise RankLostError(f"another rank of this run is gone: {reason}") from error

@@ -180,6 +180,22 @@ def test_an_unreadable_file_is_skipped_and_counted(root: Path, spoilt: Path, cap
         assert [len(drawn.make().images) for drawn in batches] == [20] * 9
 
 
+@pytest.mark.parametrize("policy", [simclr_policy(SIZE), pair_policy(SIZE, "color")])
+def test_views_of_some_places_are_those_of_the_whole_batch(
+    root: Path, spoilt: Path, policy: Policy
+) -> None:
+    """Also of the image that can't be read: the same neighbour takes its place."""
+    order = _order(90, 1)
+    (whole,) = _open(root, on_error="skip")[0].view_batches(policy, order, 2, 1)
+    for workers, share in ((0, slice(0, 30)), (2, slice(30, 60)), (0, slice(60, 90))):
+        train, _ = _open(root, workers, "skip")
+        places = torch.arange(90)[share]
+        (some,) = train.view_batches(policy, order, 2, 1, places=places)
+        assert len(some.images) < len(whole.images)
+        ours, theirs = (drawn.of(share).make().in_order() for drawn in (some, whole))
+        assert torch.equal(ours, theirs)
+
+
 def test_workers_end_with_a_killed_parent(tmp_path: Path, kill_session) -> None:
     for split in ("train", "val"):
         (tmp_path / split / "a").mkdir(parents=True)

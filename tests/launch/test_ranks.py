@@ -1,0 +1,190 @@
+"""A run that processes share: one command, the results of one process, and no rank left behind by another's death."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from simclr_ablate.launch import worker
+from simclr_ablate.launch.local import LocalLauncher, Resources, fit
+from simclr_ablate.schema import ConfigError, Launcher
+from simclr_ablate.store import Run, Store
+from simclr_ablate.training.distributed import RankLostError
+
+# With small steps, differences in rounding stay small too.
+TINY = [
+    "data.limit=640",
+    "data.validation=100",
+    "optimizer=sgd",
+    "optimizer.lr=0.00002",
+    "optimizer.batch_size=64",
+    "evaluation.l2_count=2",
+    "evaluation.knn=5",
+    "compute.threads=1",
+    "compute.checkpoint_minutes=0",
+]
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    cache = tmp_path_factory.mktemp("cache")
+    return {**os.environ, "SIMCLR_ABLATE_CACHE": str(cache), "COLUMNS": "200"}
+
+
+def start(environment: dict[str, str], store: Path, *overrides: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", "simclr_ablate", f"store={store}", *TINY, *overrides]
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def run(environment: dict[str, str], store: Path, *overrides: str) -> Run:
+    process = start(environment, store, *overrides)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    (found,) = Store(store).runs()
+    return found
+
+
+def wait_for_step(store: Path, step: int) -> Run:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        for found in Store(store).runs():
+            if found.progress().get("step", 0) >= step:
+                return found
+        time.sleep(0.02)
+    raise AssertionError("the run never got there")
+
+
+def parent_of(pid: int) -> int:
+    """0 for a process that is gone."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
+
+
+def ranks_of(found: Run) -> list[int]:
+    """Process ids of the run's ranks, the first one's first."""
+    holder = found.holder()
+    assert holder is not None
+    first = int(holder["pid"])
+    everyone = (int(path.name) for path in Path("/proc").glob("[0-9]*"))
+    siblings = [pid for pid in everyone if parent_of(pid) == parent_of(first) and pid != first]
+    return [first, *siblings]
+
+
+def compare(shared: Run, alone: Run) -> None:
+    """Loss and entropy closely; what is counted, and changes with one image, loosely."""
+    ours, theirs = (pd.read_csv(found.history_path) for found in (shared, alone))
+    assert list(ours["epoch"]) == list(theirs["epoch"])
+    for column in ("loss", "entropy"):
+        np.testing.assert_allclose(ours[column], theirs[column], rtol=1e-3)
+    (one,), (other,) = shared.evaluations().values(), alone.evaluations().values()
+    assert one["metrics"]["test_images"] == other["metrics"]["test_images"]
+    for metric in ("top1", "top5", "knn_top1"):
+        assert one["metrics"][metric] == pytest.approx(other["metrics"][metric], abs=3)
+
+
+@pytest.fixture(scope="module")
+def alone(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The run of one process."""
+    return run(environment, tmp_path_factory.mktemp("alone"), "optimizer.epochs=12")
+
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs /proc")
+
+
+@needs_proc
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_killed_rank_ends_all_and_the_same_command_goes_on(
+    environment: dict[str, str], tmp_path: Path, alone: Run, victim: int
+) -> None:
+    arguments = ("optimizer.epochs=12", "compute.ranks=2")
+    process = start(environment, tmp_path, *arguments)
+    found = wait_for_step(tmp_path, 25)
+    pids = ranks_of(found)
+    assert len(pids) == 2
+    os.kill(pids[victim], signal.SIGKILL)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    reason = f"rank {victim} of 2 killed by SIGKILL (out of memory?)"
+    assert found.failure()["reason"] == reason
+    assert reason in output
+    assert found.state() == "failed"
+    assert not any(map(parent_of, pids)), "a rank is left"
+    compare(run(environment, tmp_path, *arguments), alone)
+    assert "pretraining from step 0" in found.log_path.read_text()
+    assert found.log_path.read_text().count("pretraining from step 0") == 1
+
+
+def test_what_two_ranks_leave_one_process_goes_on_with(
+    environment: dict[str, str], tmp_path: Path, alone: Run
+) -> None:
+    process = start(environment, tmp_path, "optimizer.epochs=12", "compute.ranks=2")
+    found = wait_for_step(tmp_path, 25)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, output
+    assert found.state() == "interrupted"
+    compare(run(environment, tmp_path, "optimizer.epochs=12"), alone)
+    assert found.log_path.read_text().count("pretraining from step 0") == 1
+
+
+def test_the_random_encoder_is_that_of_one_process(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    one, two = (
+        run(environment, tmp_path / count, "objective=none", f"compute.ranks={count}")
+        for count in ("1", "2")
+    )
+    (ours,), (theirs,) = two.evaluations().values(), one.evaluations().values()
+    assert ours["metrics"] == pytest.approx(theirs["metrics"], abs=0.5)
+
+
+def test_two_commands_with_ranks_train_once(environment: dict[str, str], tmp_path: Path) -> None:
+    arguments = ("optimizer.epochs=3", "compute.ranks=2")
+    commands = [start(environment, tmp_path, *arguments) for _ in range(2)]
+    outputs = [command.communicate(timeout=120)[0] for command in commands]
+    assert [command.returncode for command in commands] == [0, 0], outputs
+    (found,) = Store(tmp_path).runs()
+    assert found.log_path.read_text().count("pretraining from step") == 1
+
+
+def test_the_failure_names_the_rank_and_the_first_cause_stays(make_runs) -> None:
+    (planned,) = make_runs(1).runs
+    cause, consequence = ValueError("no such file"), RankLostError("another rank is gone")
+    assert worker.record_failure(planned.run, consequence, 0, 4) == worker.LOST
+    assert planned.run.failure()["reason"] == "RankLostError: another rank is gone"
+    assert worker.record_failure(planned.run, cause, 3, 4) == worker.FAILED
+    assert worker.record_failure(planned.run, consequence, 0, 4) == worker.LOST
+    assert planned.run.failure()["reason"] == "rank 3 of 4: ValueError: no such file"
+
+
+def launcher(**changes: object) -> Launcher:
+    settings = {"name": "local", "parallel": None, "memory_gb": 1.0, "runs_per_gpu": 1}
+    return Launcher(**{**settings, **changes})  # type: ignore[arg-type]
+
+
+def test_a_run_takes_a_gpu_for_each_rank(make_runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)), raising=False)
+    monkeypatch.setattr("simclr_ablate.launch.local.available_memory", lambda: 2.0**40)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3,4")
+    runs = list(make_runs(9, "compute.ranks=2").runs)
+    shares = fit(launcher(), runs)
+    assert (shares.parallel, shares.threads) == (2, 8)
+    assert fit(launcher(runs_per_gpu=2), runs).parallel == 5
+    local = LocalLauncher(launcher(), "cache")
+    chosen = [local._choose_devices(planned, shares) for planned in runs[:2]]
+    assert chosen == [["cuda:0", "cuda:1"], ["cuda:2", "cuda:3"]]
+    on_cpus = Resources(2, 8, ["cpu"])
+    assert local._choose_devices(runs[2], on_cpus) == ["cpu", "cpu"]
+    too_many = list(make_runs(1, "compute.ranks=8").runs)
+    with pytest.raises(ConfigError, match="ranks must be <= 5, the GPUs here, got 8"):
+        fit(launcher(), too_many)
