@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: reproduce test lint bench clean
+.PHONY: reproduce test test-slurm lint bench clean
 
 # The embedded data, 49 runs and the random encoder, then Figure 5 into reports/.
 reproduce: $(VENV)/.installed
@@ -13,6 +13,14 @@ reproduce: $(VENV)/.installed
 test: $(VENV)/.installed-test lint
 	$(BIN)/python -m coverage erase
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --cov --cov-report=term
+
+# A real one-node SLURM of its own (Debian, root), stopped again afterwards.
+SLURM := /tmp/simclr-ablate-slurm
+test-slurm: $(VENV)/.installed-test
+	bash tests/slurm/start-slurm.sh $(SLURM)
+	SLURM_CONF=$(SLURM)/slurm.conf SIMCLR_ABLATE_TEST_SLURM=$(SLURM) OMP_NUM_THREADS=1 \
+		$(BIN)/python -m pytest tests/slurm; \
+		status=$$?; bash tests/slurm/stop-slurm.sh --purge $(SLURM); exit $$status
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 
-BENCHMARKS = ("views", "loss", "step", "micro_batch", "run", "side_by_side")
+BENCHMARKS = ("views", "loss", "step", "micro_batch", "run", "side_by_side", "estimate")
 
 
 def main() -> int:

@@ -11,6 +11,7 @@ from typing import Any, Self
 from simclr_ablate.launch.outcome import Outcome
 from simclr_ablate.launch.plan import Plan, flatten, make_plan, varying_keys
 from simclr_ablate.launch.settings import Settings, SlurmSettings, read_settings
+from simclr_ablate.launch.torchrun import Place, carry_out_here
 from simclr_ablate.schema import ConfigError, Experiment
 from simclr_ablate.store import Store
 
@@ -67,7 +68,8 @@ def execute(command: Command, experiments: Iterable[Experiment]) -> int:
     """Plans and carries out the experiments; returns the command's exit status. Raises ConfigError."""
     from simclr_ablate.launch.progress import make_console
 
-    console = make_console()
+    place = Place.from_environment()
+    console = make_console(quiet=place is not None and place.rank > 0)
     plan = make_plan(experiments, command.store, command.sweep)
     console.print(f"{command.sweep or 'run'}: {plan.summary()}", highlight=False)
     if command.dry_run:
@@ -75,16 +77,30 @@ def execute(command: Command, experiments: Iterable[Experiment]) -> int:
         return OK
     if command.sweep:
         command.store.record_sweep(command.sweep, [planned.run_id for planned in plan.runs])
+    if place is not None:
+        return _be_rank(command, plan, place, console)
     return launch(command, plan, console)
+
+
+def _be_rank(command: Command, plan: Plan, place: Place, console: Any) -> int:
+    from simclr_ablate.launch import worker
+
+    status = carry_out_here(plan, command.cache, place)
+    outcome = Outcome(interrupted=status == worker.INTERRUPTED)
+    if status == worker.HELD:
+        console.print(f"{plan.runs[0].run_id} is run by another command", highlight=False)
+    elif not outcome.interrupted:
+        (outcome.complete if status == worker.COMPLETE else outcome.failed).extend(plan.runs)
+    if place.rank > 0:
+        return status  # the first rank speaks for all
+    return SOME_FAILED if status == worker.HELD else _report(command, plan, outcome, _say(console))
 
 
 def launch(command: Command, plan: Plan, console: Any) -> int:
     """Carries the plan out by the command's launcher; returns the command's exit status. Raises ConfigError."""
     from simclr_ablate.launch.progress import ProgressView
 
-    def say(text: str) -> None:
-        console.print(text, highlight=False, markup=False, soft_wrap=True)
-
+    say = _say(console)
     done = plan.states().count("complete")
     if done == len(plan.runs):
         return _report(command, plan, Outcome(complete=list(plan.runs)), say)
@@ -119,6 +135,10 @@ def _submit(
         say(f"\nthe jobs go on without this command; come back to them with\n  {watch}")
         return STOPPED
     return _report(command, plan, outcome, say)
+
+
+def _say(console: Any) -> Callable[[str], None]:
+    return lambda text: console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def _report(command: Command, plan: Plan, outcome: Outcome, say: Callable[[str], None]) -> int:

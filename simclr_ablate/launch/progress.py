@@ -20,10 +20,12 @@ LIVE_SECONDS = 0.5
 PLAIN_SECONDS = 30.0
 
 
-def make_console() -> Console:
+def make_console(quiet: bool = False) -> Console:
     """The terminal; for a file or a pipe, lines wide enough that run ids stay whole."""
-    console = Console()
-    return console if console.is_terminal or "COLUMNS" in os.environ else Console(width=200)
+    console = Console(quiet=quiet)
+    if console.is_terminal or "COLUMNS" in os.environ:
+        return console
+    return Console(width=200, quiet=quiet)
 
 
 class ProgressView:

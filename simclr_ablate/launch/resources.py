@@ -8,7 +8,7 @@ from typing import Any
 
 from simclr_ablate.launch.plan import flatten
 from simclr_ablate.launch.settings import ResourceRule, Resources, SlurmSettings
-from simclr_ablate.schema import ConfigError, Experiment, unknown_key
+from simclr_ablate.schema import ConfigError, Experiment, check_ranks, unknown_key
 
 _COMPARISON = re.compile(r"\s*(>=|<=|>|<)\s*([-+.\deE]+)\s*")
 _OPERATORS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
@@ -47,11 +47,7 @@ def _check(experiment: Experiment, resources: Resources) -> None:
         raise ConfigError(
             f"launcher.nodes must divide the ranks of a run ({ranks}), got {resources.nodes}"
         )
-    if experiment.optimizer.batch_size % ranks:
-        raise ConfigError(
-            f"optimizer.batch_size must be a multiple of the ranks of the run ({ranks}), "
-            f"got {experiment.optimizer.batch_size}"
-        )
+    check_ranks(experiment, ranks)
 
 
 def _applies(rule: ResourceRule, config: Mapping[str, Any], path: str) -> bool:

@@ -158,9 +158,10 @@ class SlurmLauncher:
         """Lets go of what has ended; `debug` jobs are carried out in here."""
         for planned, handle in list(active.items()):
             if self.settings.cluster == "debug":
+                # Its handle would carry a failed run out again, asked whether it is done.
                 with suppress(RunFailedError):
                     handle.results()
-            if handle.done():
+            if self.settings.cluster == "debug" or handle.done():
                 del active[planned]
                 planned.run.end_job(handle.job_id, "its process ended and left no reason")
 

@@ -1,75 +1,29 @@
 """The command itself, as a user runs it: in processes of its own, on the embedded data."""
 
-import itertools
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
-import torch
 
-from simclr_ablate.store import Run, Store
-
-TINY = [
-    "data.limit=640",
-    "data.validation=100",
-    "optimizer.batch_size=64",
-    "optimizer.epochs=3",
-    "evaluation.l2_count=2",
-    "evaluation.knn=5",
-    "compute.threads=1",
-    "compute.checkpoint_minutes=0",
-]
+from simclr_ablate.store import Store
+from tests.commands import (
+    assert_same,
+    only_run,
+    results,
+    run,
+    start,
+    user_environment,
+    wait_for_step,
+)
 
 
 @pytest.fixture(scope="session")
 def environment(tmp_path_factory):
-    """The process environment of a user whose cache is empty at first."""
-    cache = tmp_path_factory.mktemp("cache")
-    return {**os.environ, "SIMCLR_ABLATE_CACHE": str(cache), "COLUMNS": "200"}
-
-
-def start(environment, store: Path, *arguments: str) -> subprocess.Popen:
-    # Flags come first: Python's argument parser takes no options between the overrides.
-    flags = list(itertools.takewhile(lambda argument: "=" not in argument, arguments))
-    overrides = [f"store={store}", *TINY, *arguments[len(flags) :]]
-    command = [sys.executable, "-m", "simclr_ablate", *flags, *overrides]
-    return subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-
-
-def run(environment, store: Path, *arguments: str) -> tuple[int, str]:
-    process = start(environment, store, *arguments)
-    output, _ = process.communicate(timeout=300)
-    return process.returncode, output
-
-
-def only_run(store: Path) -> Run:
-    (found,) = Store(store).runs()
-    return found
-
-
-def wait_for_step(store: Path, step: int) -> Run:
-    """The run, once its checkpoint holds at least one epoch's history and it has come to `step`."""
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        for found in Store(store).runs():
-            if found.progress().get("step", 0) >= step:
-                return found
-        time.sleep(0.02)
-    raise AssertionError("the run never got there")
-
-
-def results(found: Run) -> tuple[dict, str, list]:
-    """All that must not depend on interruptions."""
-    weights = torch.load(found.encoder_path, weights_only=True)
-    metrics = [evaluation["metrics"] for evaluation in found.evaluations().values()]
-    return weights, found.history_path.read_text(), metrics
+    return user_environment(tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(scope="session")
@@ -82,15 +36,6 @@ def uninterrupted(environment, tmp_path_factory):
     for line in (found.run_id, "top-1", "kNN"):
         assert line in output
     return results(found)
-
-
-def assert_same(found: Run, expected: tuple[dict, str, list]) -> None:
-    weights, history, metrics = results(found)
-    for part, tensors in expected[0].items():
-        for name, tensor in tensors.items():
-            assert torch.equal(weights[part][name], tensor), name
-    assert history == expected[1]
-    assert metrics == expected[2]
 
 
 def test_killed_runs_resume_bit_for_bit(environment, tmp_path, uninterrupted):

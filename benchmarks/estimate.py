@@ -1,0 +1,115 @@
+"""What a run of `scale=paper` takes: memory of a batch and GPU hours, calculated, not measured.
+
+Counted on torch's meta device, which computes nothing: the floating-point operations of a step's forward and backward
+pass (torch.utils.flop_counter), and the bytes that autograd keeps for the backward pass in bfloat16. How fast a GPU is,
+is an assumption, printed with the table.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.measure import print_table
+from simclr_ablate.models.encoder import build_encoder
+from simclr_ablate.models.head import build_head
+
+IMAGES_PER_SECOND = 2500
+"""Assumed: images of 224 x 224 on which a GPU of the A100's class trains a ResNet-50 in mixed precision, as its maker
+publishes. Other encoders are taken to reach the same rate of operations."""
+GPU_BYTES = 80e9 * 0.9
+IMAGES = 1_281_167
+VIEWS, BATCH, EPOCHS = 2, 4096, 100
+_FEW = 4
+
+ENCODERS = [
+    ("resnet18", 1),
+    ("resnet34", 1),
+    ("resnet50", 1),
+    ("resnet101", 1),
+    ("resnet152", 1),
+    ("resnet50", 2),
+    ("resnet50", 4),
+]
+
+
+class Cost(NamedTuple):
+    """Of one encoder with the nonlinear head."""
+
+    parameters: float
+    view_flops: float
+    """Forward and backward pass of one view of 224 x 224."""
+    view_bytes: float
+    """Kept of one view for the backward pass, bfloat16."""
+
+
+def cost(architecture: str, width: int) -> Cost:
+    """Counts on the meta device."""
+    with torch.device("meta"):
+        encoder = build_encoder(architecture, width, "imagenet")
+        network = torch.nn.Sequential(encoder, build_head("nonlinear", encoder.dim))
+        views = torch.empty(_FEW, 3, 224, 224)
+    parameters = list(network.parameters())
+    kept: dict[int, torch.Tensor] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        if not any(tensor is parameter for parameter in parameters):
+            kept[id(tensor.untyped_storage())] = tensor
+        return tensor
+
+    with FlopCounterMode(display=False) as counter, saved_tensors_hooks(keep, lambda t: t):
+        network(views).sum().backward()
+    elements = sum(tensor.numel() for tensor in kept.values())
+    return Cost(
+        sum(parameter.numel() for parameter in parameters),
+        counter.get_total_flops() / _FEW,
+        2 * elements / _FEW,
+    )
+
+
+def rows() -> Iterator[list[str]]:
+    """One for each encoder of the paper's runs."""
+    rate = IMAGES_PER_SECOND * cost("resnet50", 1).view_flops
+    for architecture, width in ENCODERS:
+        found = cost(architecture, width)
+        batch_bytes = found.view_bytes * VIEWS * BATCH
+        # Weights, gradient and LARS' velocity in float32.
+        state_bytes = 3 * 4 * found.parameters
+        gpus = next(
+            n for n in (2**k for k in range(12)) if batch_bytes / n + state_bytes < GPU_BYTES
+        )
+        hours = found.view_flops * VIEWS * IMAGES * EPOCHS / rate / 3600
+        yield [
+            f"{architecture} {width}x",
+            f"{found.parameters / 1e6:.0f} M",
+            f"{found.view_flops / 1e9:.1f}",
+            f"{found.view_bytes / 1e6:.0f}",
+            f"{batch_bytes / 1e9:,.0f}",
+            str(gpus),
+            f"{hours:.0f}",
+        ]
+
+
+def main() -> None:
+    print(
+        f"scale=paper, {BATCH} images a batch, {EPOCHS} epochs; GPUs of 80 GB that train a "
+        f"ResNet-50 on {IMAGES_PER_SECOND:,} images a second\n"
+    )
+    print_table(
+        [
+            "encoder",
+            "parameters",
+            "GFLOP a view",
+            "MB a view",
+            "GB a batch",
+            "GPUs that hold it",
+            "GPU hours",
+        ],
+        list(rows()),
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""One run by the processes that torchrun has started: `torchrun --nproc-per-node 8 -m simclr_ablate key=value ...`."""
+
+import os
+import signal
+from dataclasses import dataclass
+from typing import Self
+
+from simclr_ablate.launch import worker
+from simclr_ablate.launch.plan import Plan
+from simclr_ablate.launch.ranks import carry_out_rank
+from simclr_ablate.schema import ConfigError, check_ranks
+from simclr_ablate.stopping import StopSignal
+
+
+@dataclass(frozen=True)
+class Place:
+    """Which of torchrun's processes this is."""
+
+    rank: int
+    count: int
+    local_rank: int
+    local_count: int
+
+    @classmethod
+    def from_environment(cls) -> Self | None:
+        """None for a process that torchrun has not started."""
+        if "TORCHELASTIC_RUN_ID" not in os.environ:
+            return None
+        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+        return cls(*(int(os.environ[name]) for name in names))
+
+
+def carry_out_here(plan: Plan, cache: str, place: Place) -> int:
+    """This process's part of the plan's one run; returns an exit status of `worker`. Raises ConfigError."""
+    if len(plan.runs) > 1:
+        raise ConfigError(
+            f"torchrun carries out one run, got {len(plan.runs)}: leave it out, and give compute.ranks"
+        )
+    (planned,) = plan.runs
+    compute = planned.experiment.compute
+    if compute.ranks not in (None, place.count):
+        raise ConfigError(
+            f"compute.ranks must be null or torchrun's number of processes ({place.count}), "
+            f"got {compute.ranks}"
+        )
+    check_ranks(planned.experiment, place.count)
+    if planned.state() == "complete":
+        return worker.COMPLETE
+    job = worker.Job(
+        config=planned.experiment.to_config(),
+        store=str(plan.store.root.resolve()),
+        cache=cache,
+        threads=compute.threads or max(1, (os.cpu_count() or 1) // place.local_count),
+        device=_device(compute.device, place),
+    )
+    worker.keep_freed_memory()
+    # torchrun passes Ctrl-C on.
+    with StopSignal(stop_on=(signal.SIGTERM, signal.SIGINT)) as stop:
+        return carry_out_rank(job, stop, place.rank, place.count, "env://")
+
+
+def _device(asked: str, place: Place) -> str:
+    import torch
+
+    gpus = torch.cuda.device_count()
+    if asked not in ("auto", "cuda") or not gpus:
+        return "cpu" if asked == "auto" else asked
+    return f"cuda:{place.local_rank % gpus}"

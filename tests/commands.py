@@ -1,0 +1,84 @@
+"""The command in processes of its own, on runs of seconds, and what must not depend on how a run got to its end."""
+
+import itertools
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from simclr_ablate.store import Run, Store
+
+TINY = [
+    "data.limit=640",
+    "data.validation=100",
+    "optimizer.batch_size=64",
+    "optimizer.epochs=3",
+    "evaluation.l2_count=2",
+    "evaluation.knn=5",
+    "compute.threads=1",
+    "compute.checkpoint_minutes=0",
+]
+
+Results = tuple[dict[str, Any], str, list[Any]]
+
+
+def user_environment(cache: Path) -> dict[str, str]:
+    """The process environment of a user whose decoded images lie in `cache`."""
+    return {**os.environ, "SIMCLR_ABLATE_CACHE": str(cache), "COLUMNS": "200"}
+
+
+def start(environment: Mapping[str, str], store: Path, *arguments: str) -> subprocess.Popen[str]:
+    """Starts `python -m simclr_ablate` on TINY, changed by `arguments`."""
+    # Flags come first: Python's argument parser takes no options between the overrides.
+    flags = list(itertools.takewhile(lambda argument: "=" not in argument, arguments))
+    overrides = [f"store={store}", *TINY, *arguments[len(flags) :]]
+    command = [sys.executable, "-m", "simclr_ablate", *flags, *overrides]
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def run(environment: Mapping[str, str], store: Path, *arguments: str) -> tuple[int, str]:
+    """Exit status and output of the same, once it has ended."""
+    process = start(environment, store, *arguments)
+    output, _ = process.communicate(timeout=300)
+    return process.returncode, output
+
+
+def only_run(store: Path) -> Run:
+    """The one run in the store."""
+    (found,) = Store(store).runs()
+    return found
+
+
+def wait_for_step(store: Path, step: int) -> Run:
+    """The first run that has come to `step`."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        for found in Store(store).runs():
+            if found.progress().get("step", 0) >= step:
+                return found
+        time.sleep(0.02)
+    raise AssertionError("the run never got there")
+
+
+def results(found: Run) -> Results:
+    """All that must not depend on interruptions: weights, history, metrics."""
+    weights = torch.load(found.encoder_path, weights_only=True)
+    metrics = [evaluation["metrics"] for evaluation in found.evaluations().values()]
+    return weights, found.history_path.read_text(), metrics
+
+
+def assert_same(found: Run, expected: Results) -> None:
+    """The run's results are `expected`, bit for bit."""
+    weights, history, metrics = results(found)
+    for part, tensors in expected[0].items():
+        for name, tensor in tensors.items():
+            assert torch.equal(weights[part][name], tensor), name
+    assert history == expected[1]
+    assert metrics == expected[2]

@@ -1,0 +1,100 @@
+"""Rules on the experiment decide what its run is given."""
+
+import pytest
+
+from simclr_ablate.launch.resources import ranks_of, resources_of
+from simclr_ablate.launch.settings import Resources, SlurmSettings, read_settings
+from simclr_ablate.schema import ConfigError
+
+
+@pytest.fixture
+def settings(compose_config):
+    """`settings("launcher.gpus=1", ...)`: the SLURM launcher's, with those overrides."""
+
+    def build(*overrides: str) -> SlurmSettings:
+        config = compose_config(["launcher=slurm", *overrides])
+        found = read_settings(_plain(config)["launcher"])
+        assert isinstance(found, SlurmSettings)
+        return found
+
+    return build
+
+
+def _plain(config) -> dict:
+    from omegaconf import OmegaConf
+
+    return {"launcher": OmegaConf.to_container(config.launcher, resolve=True)}
+
+
+RULES = (
+    "launcher.resources=["
+    "{when: {encoder.architecture: [resnet101, resnet152]}, gpus: 16, nodes: 2},"
+    "{when: {optimizer.batch_size: '>= 2048'}, memory_gb: 200, time_minutes: 600},"
+    "{when: {objective: none}, gpus: 0, time_minutes: 30},"
+    "{when: {encoder.width: '>1', head.kind: linear}, cpus: 7}]"
+)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        ([], Resources(1, 4, 2, 8.0, 240)),
+        (["encoder=resnet101"], Resources(2, 16, 2, 8.0, 240)),
+        (["optimizer.batch_size=2048"], Resources(1, 4, 2, 200.0, 600)),
+        (
+            ["encoder=resnet152", "optimizer.batch_size=4096", "objective=none", "compute.ranks=2"],
+            Resources(2, 0, 2, 200.0, 30),
+        ),
+        (["encoder.width=2"], Resources(1, 4, 2, 8.0, 240)),
+        (["encoder.width=2", "head=linear"], Resources(1, 4, 7, 8.0, 240)),
+    ],
+)
+def test_all_rules_that_apply_count_in_their_order(
+    settings, make_experiment, overrides, expected
+) -> None:
+    assert resources_of(make_experiment(*overrides), settings("launcher.gpus=4", RULES)) == expected
+
+
+def test_a_rank_for_each_gpu_unless_said_otherwise(settings, make_experiment) -> None:
+    for gpus, ranks, expected in ((0, "null", 1), (4, "null", 4), (0, "2", 2), (4, "4", 4)):
+        experiment = make_experiment(f"compute.ranks={ranks}")
+        assert ranks_of(
+            experiment, resources_of(experiment, settings(f"launcher.gpus={gpus}"))
+        ) == (expected)
+
+
+@pytest.mark.parametrize(
+    ("launcher", "experiment", "message"),
+    [
+        (
+            ["launcher.resources=[{when: {encoder.widht: 2}}]"],
+            [],
+            r"launcher.resources\[0\].when: unknown key encoder.widht; did you mean encoder.width",
+        ),
+        (
+            ["launcher.resources=[{when: {encoder.width: 2}, gpu: 2}]"],
+            [],
+            r"unknown key launcher.resources\[0\].gpu; did you mean launcher.resources\[0\].gpus",
+        ),
+        (
+            ["launcher.resources=[{when: {head.kind: '>= 3'}}]"],
+            [],
+            "compares a number, got '>= 3' for 'nonlinear'",
+        ),
+        (["launcher.resources=3"], [], "launcher.resources must be a list, got 3"),
+        (["launcher.setup=[1]"], [], r"launcher.setup\[0\] must be str, got 1"),
+        (["launcher.sbatch=1"], [], "launcher.sbatch must be a mapping, got 1"),
+        (["launcher.gpus=3", "launcher.nodes=2"], [], "launcher.gpus must be a multiple of"),
+        (["launcher.gpus=4"], ["compute.ranks=2"], "compute.ranks must be null or the number of"),
+        (["launcher.gpus=3"], [], "optimizer.batch_size must be a multiple of compute.ranks"),
+        (["launcher.nodes=2"], [], "launcher.nodes must divide the ranks of a run"),
+        (["launcher.name=slrum"], [], "launcher.name must be one of local, slurm, got 'slrum'"),
+        (["launcher.cluster=pbs"], [], "launcher.cluster must be one of slurm, local, debug"),
+        (["launcher.time_minutes=0"], [], "launcher.time_minutes must be >= 1"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(
+    settings, make_experiment, launcher, experiment, message
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        resources_of(make_experiment(*experiment), settings(*launcher))

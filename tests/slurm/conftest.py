@@ -1,0 +1,66 @@
+"""A real SLURM for the tests: `make test-slurm` starts one; elsewhere they are skipped."""
+
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.commands import TINY, run, user_environment
+
+STEPS = "optimizer.epochs=20"
+"""Runs of about ten seconds: long enough to be disturbed."""
+ON_SLURM = ["launcher=slurm", "launcher.cpus=1", "launcher.memory_gb=2", "launcher.time_minutes=30"]
+
+
+def slurm(*command: str) -> str:
+    """What a command of SLURM's prints. None of them may wait for ever."""
+    done = subprocess.run(
+        [*command], capture_output=True, text=True, timeout=60, check=True, stdin=subprocess.DEVNULL
+    )
+    return done.stdout
+
+
+def eventually(condition: Callable[[], object], what: str, seconds: float = 120) -> None:
+    """Waits for `condition()` to be true; SLURM's own waits have no bound."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited in vain for {what}\n{slurm('squeue')}"
+        time.sleep(0.2)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cluster() -> str:
+    """The folder of the cluster that the tests may disturb; it has two CPUs."""
+    folder = os.environ.get("SIMCLR_ABLATE_TEST_SLURM")
+    if not folder:
+        pytest.skip("no cluster: SIMCLR_ABLATE_TEST_SLURM is not set, which `make test-slurm` does")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _empty_queue(cluster: str) -> None:
+    """Each test begins with the queue empty."""
+    jobs = slurm("squeue", "--noheader", "--format=%A").split()
+    if jobs:
+        slurm("scancel", *set(jobs))
+        eventually(lambda: not slurm("squeue", "--noheader"), "an empty queue")
+
+
+@pytest.fixture(scope="session")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    return user_environment(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session")
+def undisturbed(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The store of the sweep that the tests disturb, as one machine carries it out without a cluster."""
+    store = tmp_path_factory.mktemp("undisturbed")
+    status, output = run(environment, store, "-m", "seed=0,1,2,3,4,5", STEPS)
+    assert status == 0, output
+    return store
+
+
+__all__ = ["ON_SLURM", "STEPS", "TINY", "eventually", "slurm"]

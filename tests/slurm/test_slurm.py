@@ -1,0 +1,339 @@
+"""The SLURM launcher on a real SLURM: whatever happens to jobs, the results are those of one undisturbed machine."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from simclr_ablate.status import main as status_main
+from simclr_ablate.store import Run, Store
+from tests.commands import assert_same, only_run, results, run, start, wait_for_step
+from tests.slurm.conftest import ON_SLURM, STEPS, eventually, slurm
+
+START = Path(__file__).parent / "start-slurm.sh"
+
+
+def seeds(store: Path) -> dict[int, Run]:
+    return {found.config()["seed"]: found for found in Store(store).runs()}
+
+
+def assert_as_undisturbed(store: Path, undisturbed: Path) -> None:
+    expected = seeds(undisturbed)
+    for seed, found in seeds(store).items():
+        assert_same(found, results(expected[seed]))
+
+
+def submit(environment, store: Path, *arguments: str) -> str:
+    """Submits and walks away; returns what the command says."""
+    status, output = run(environment, store, "-m", *ON_SLURM, STEPS, *arguments)
+    assert status == 0, output
+    return output
+
+
+def job_of(found: Run) -> str:
+    submission = found.last_submission()
+    assert submission is not None
+    return submission["job"]
+
+
+def ended(store: Path) -> bool:
+    """Whether nothing in the store is queued or running, SLURM being asked."""
+    assert status_main([f"store={store}", "--json"]) == 0
+    return all(found.state() not in ("queued", "running") for found in Store(store).runs())
+
+
+def wait_until_done(store: Path, seconds: float = 180) -> None:
+    eventually(lambda: ended(store), "the runs to end", seconds)
+    states = {found.run_id: (found.state(), found.failure()) for found in Store(store).runs()}
+    assert {state for state, _ in states.values()} == {"complete"}, states
+
+
+def at_step(found: Run, step: int) -> None:
+    eventually(lambda: found.progress().get("step", 0) >= step, f"{found.run_id} at step {step}")
+
+
+def disturb(runs: dict[int, Run], how: dict[int, Callable[[Run], object]]) -> None:
+    """Does `how[seed]` to each run as soon as it has made some steps."""
+    left = dict(how)
+
+    def look() -> bool:
+        for seed in list(left):
+            if runs[seed].progress().get("step", 0) >= 30:
+                left.pop(seed)(runs[seed])
+        return not left
+
+    eventually(look, "runs to disturb")
+
+
+def is_python(pid: int) -> bool:
+    return "submitit" in Path(f"/proc/{pid}/cmdline").read_text()
+
+
+def block(*options: str, seconds: int) -> None:
+    """A job that keeps CPUs busy with nothing."""
+    slurm("sbatch", *options, "--mem=100M", "--output=/dev/null", f"--wrap=sleep {seconds}")
+
+
+def kill(number: signal.Signals) -> Callable[[Run], object]:
+    return lambda found: os.kill(found.holder()["pid"], number)
+
+
+def warn_without_controller(found: Run) -> None:
+    """The warning of a time limit while no controller answers."""
+    folder = Path(os.environ["SIMCLR_ABLATE_TEST_SLURM"])
+    os.kill(int((folder / "run/slurmctld.pid").read_text()), signal.SIGTERM)
+    ping = ["scontrol", "ping"]
+    eventually(lambda: subprocess.run(ping, capture_output=True, timeout=60).returncode, "silence")
+    kill(signal.SIGUSR2)(found)
+    time.sleep(2)
+    subprocess.run(["bash", START, folder], check=True, capture_output=True, timeout=120)
+
+
+def accounted(jobs: list[str]) -> dict[str, str]:
+    """SLURM's states of jobs in its accounting."""
+    arrays = ",".join({job.partition("_")[0] for job in jobs})
+    shown = slurm("sacct", "-n", "-P", "-X", "-o", "JobID,State", "-j", arrays)
+    return dict(line.split("|") for line in shown.splitlines())
+
+
+def test_a_sweep_of_six_of_which_one_fails(environment, tmp_path, undisturbed) -> None:
+    """One array; the failure is FAILED for SLURM too, stops no other, and everything else is as on one machine."""
+    folder = tmp_path / "config/sweep"
+    folder.mkdir(parents=True)
+    (folder / "six.yaml").write_text(
+        "name: six\ngrids:\n  - seed: [0, 1, 2, 3, 4]\n"
+        "  - seed: [0]\n    optimizer.name: [sgd]\n    optimizer.lr: [1.0e30]\n"
+    )
+    store = tmp_path / "store"
+    status, output = run(
+        environment,
+        store,
+        *("-m", "--config-dir", str(tmp_path / "config"), "sweep=six"),
+        *(*ON_SLURM, STEPS, "launcher.follow=true", "launcher.max_parallel=2"),
+    )
+    assert status == 1, output
+    runs = list(Store(store).runs())
+    jobs = [job_of(found) for found in runs]
+    assert len({job.partition("_")[0] for job in jobs}) == 1, "more than one sbatch"
+    (failed,) = [found for found in runs if found.state() == "failed"]
+    assert "NonFiniteLossError" in failed.failure()["traceback"]
+    for text in (failed.run_id, "NonFiniteLossError", "5 done, 1 not"):
+        assert text in output
+    wanted = {job_of(found): "FAILED" if found is failed else "COMPLETED" for found in runs}
+    eventually(lambda: accounted(jobs) == wanted, "SLURM's account")
+    expected = seeds(undisturbed)
+    for found in runs:
+        if found is not failed:
+            assert_same(found, results(expected[found.config()["seed"]]))
+
+
+def test_interruptions_change_nothing(environment, tmp_path, undisturbed) -> None:
+    """A time limit's warning, a requeue from outside, SIGKILL and retry, a controller that restarts meanwhile."""
+    submit(environment, tmp_path, "seed=0,1,2,3")
+    runs = seeds(tmp_path)
+    disturb(
+        runs,
+        {
+            # Saved at the end of the step, requeued by the job itself.
+            0: lambda found: slurm("scancel", "--signal=USR2", job_of(found)),
+            # Without a word, from the last checkpoint.
+            1: lambda found: slurm("scontrol", "requeue", job_of(found)),
+            # SLURM does not start it again.
+            2: kill(signal.SIGKILL),
+            3: warn_without_controller,
+        },
+    )
+    eventually(lambda: ended(tmp_path), "the runs to end", 180)
+    assert {seed: found.state() for seed, found in runs.items()} == {
+        **dict.fromkeys((0, 1, 3), "complete"),
+        2: "failed",
+    }
+    assert f"SLURM job {job_of(runs[2])} ended as" in runs[2].failure()["reason"]
+    for seed in (0, 1, 3):
+        assert runs[seed].log_path.read_text().count("pretraining from step") == 2, seed
+
+    assert status_main(["retry", f"store={tmp_path}", "state=failed"]) == 0
+    wait_until_done(tmp_path)
+    assert "pretraining from step 0" not in runs[2].log_path.read_text().rpartition("SLURM job")[2]
+    assert_as_undisturbed(tmp_path, undisturbed)
+
+
+def test_preemption(environment, tmp_path, undisturbed) -> None:
+    """A job of a higher partition takes the place of both runs, and they come back."""
+    submit(environment, tmp_path, "seed=4,5", "launcher.partition=preemptible")
+    for found in seeds(tmp_path).values():
+        at_step(found, 30)
+    block("--partition=debug", "--ntasks=2", seconds=3)
+    wait_until_done(tmp_path)
+    for found in seeds(tmp_path).values():
+        assert found.log_path.read_text().count("pretraining from step") == 2
+    assert_as_undisturbed(tmp_path, undisturbed)
+
+
+def test_a_real_time_limit(environment, tmp_path) -> None:
+    """Longer than its minute: requeued when the minute is over, as often as it takes."""
+    length = "optimizer.epochs=120"
+    alone = start(environment, tmp_path / "local", length)
+    status, output = run(
+        environment,
+        tmp_path / "slurm",
+        *("-m", *ON_SLURM, length, "launcher.time_minutes=1", "launcher.signal_seconds=10"),
+        *("compute.checkpoint_minutes=60", "launcher.follow=true"),
+    )
+    assert status == 0, output
+    found = only_run(tmp_path / "slurm")
+    assert found.log_path.read_text().count("pretraining from step") >= 2
+    assert alone.wait(120) == 0
+    assert_same(found, results(only_run(tmp_path / "local")))
+
+
+def test_two_submissions_at_once(environment, tmp_path) -> None:
+    arguments = ["-m", *ON_SLURM, "seed=range(8)", "optimizer.epochs=1", "launcher.follow=true"]
+    commands = [start(environment, tmp_path, *arguments) for _ in range(2)]
+    outputs = [command.communicate(timeout=300)[0] for command in commands]
+    assert [command.returncode for command in commands] == [0, 0], outputs
+    runs = list(Store(tmp_path).runs())
+    assert len(runs) == 8
+    assert len({job_of(found).partition("_")[0] for found in runs}) == 1
+    for found in runs:
+        lines = found.log_path.read_text()
+        assert lines.count("pretraining from step") == 1, "somebody trained it twice"
+        assert lines.count("evaluating as") == 1, "somebody evaluated it twice"
+
+
+def test_cancel_and_retry(environment, tmp_path, undisturbed, capsys) -> None:
+    block("--ntasks=1", seconds=60)  # so that one of two waits
+    submit(environment, tmp_path, "seed=0,1")
+    running = wait_for_step(tmp_path, 30)
+    (queued,) = [found for found in Store(tmp_path).runs() if found.run_id != running.run_id]
+    assert queued.state() == "queued"
+    assert "2 are queued or running already" in submit(environment, tmp_path, "seed=0,1")
+    assert status_main(["cancel", f"store={tmp_path}", f"run={queued.run_id}"]) == 0
+    assert (queued.state(), running.state()) == ("failed", "running")
+    assert "cancelled by" in queued.failure()["reason"]
+    assert status_main(["cancel", f"store={tmp_path}", "state=running"]) == 0
+    eventually(lambda: running.state() == "failed" and running.holder() is None, "its end")
+    _assert_queue(tmp_path, [])
+    slurm("scancel", "--user=root")
+    assert status_main(["retry", f"store={tmp_path}"]) == 0
+    wait_until_done(tmp_path)
+    assert_as_undisturbed(tmp_path, undisturbed)
+
+
+def _assert_queue(store: Path, expected: list[str]) -> None:
+    jobs = {job_of(found).partition("_")[0] for found in Store(store).runs()}
+    shown = slurm("squeue", "--noheader", "--states=PENDING", "--format=%A").split()
+    assert [job for job in shown if job in jobs] == expected
+
+
+def test_refusals_are_the_clusters_own_words(environment, tmp_path) -> None:
+    status, output = run(
+        environment, tmp_path, "-m", *ON_SLURM, "launcher.partition=nowhere", "seed=0,1"
+    )
+    assert status == 2
+    assert "sbatch: error: invalid partition specified: nowhere" in output
+    assert not list(Store(tmp_path).runs()), "something was recorded"
+    assert not slurm("squeue", "--noheader")
+
+
+def test_out_of_memory_is_told(environment, tmp_path) -> None:
+    status, output = run(
+        environment, tmp_path, *ON_SLURM, "launcher.memory_gb=0.3", "launcher.follow=true"
+    )
+    assert status == 1, output
+    assert "memory limit" in only_run(tmp_path).failure()["reason"]
+    assert "memory limit" in output
+
+
+def test_rules_give_runs_what_they_need(environment, tmp_path) -> None:
+    """One array for each shape of resources, and each job gets its shape."""
+    rule = "{when: {optimizer.batch_size: '>= 100'}, cpus: 2, time_minutes: 7}"
+    arguments = [f"launcher.resources=[{rule}]", "+launcher.sbatch.comment=mine", "seed=0,1"]
+    submit(environment, tmp_path, *arguments, "optimizer.batch_size=64,128", "optimizer.epochs=1")
+    shapes = {}
+    for found in Store(tmp_path).runs():
+        shown = slurm("scontrol", "show", "job", job_of(found))
+        assert "Comment=mine" in shown
+        words = dict(word.split("=", 1) for word in shown.split() if "=" in word)
+        shapes[found.config()["optimizer"]["batch_size"]] = (
+            job_of(found).partition("_")[0],
+            words["NumCPUs"],
+            words["TimeLimit"],
+        )
+    assert shapes[64][1:] == ("1", "00:30:00")
+    assert shapes[128][1:] == ("2", "00:07:00")
+    assert shapes[64][0] != shapes[128][0]
+    wait_until_done(tmp_path)
+
+
+def test_ctrl_c_while_following_leaves_the_jobs_alone(environment, tmp_path, undisturbed) -> None:
+    command = start(environment, tmp_path, *ON_SLURM, STEPS, "seed=3", "launcher.follow=true")
+    wait_for_step(tmp_path, 30)
+    command.send_signal(signal.SIGINT)
+    output, _ = command.communicate(timeout=60)
+    assert command.returncode == 130
+    assert "the jobs go on without this command" in output
+    follow = [sys.executable, "-m", "simclr_ablate.status", f"store={tmp_path}", "--follow"]
+    done = subprocess.run(follow, env=environment, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "1 complete")
+    assert_as_undisturbed(tmp_path, undisturbed)
+
+
+def test_hydras_own_launcher_option(environment, tmp_path) -> None:
+    options = ["hydra.launcher.cpus=1", "hydra.launcher.memory_gb=2"]
+    for sweeper in ("plan", "basic"):
+        status, output = run(
+            environment,
+            tmp_path,
+            *("-m", "hydra/launcher=slurm", f"hydra/sweeper={sweeper}", *options),
+            # Where Hydra's sweeper leaves its own notes.
+            f"hydra.sweep.dir={tmp_path}",
+            *("seed=0,1" if sweeper == "plan" else "seed=1,2", "optimizer.epochs=1"),
+        )
+        assert status == 0, output
+    assert "submitted 1 experiments" in output
+    wait_until_done(tmp_path)
+    assert len(list(Store(tmp_path).runs())) == 3
+
+
+@pytest.mark.parametrize("disturbed", [False, True])
+def test_two_ranks_in_one_job(environment, tmp_path, disturbed) -> None:
+    """Two tasks share a run, are requeued together, and come to what one process comes to, but for rounding."""
+    options = ["optimizer.name=sgd", "optimizer.lr=1e-4", "optimizer.lr_rule=constant"]
+    submit(environment, tmp_path / "two", "compute.ranks=2", *options)
+    found = only_run(tmp_path / "two")
+    if disturbed:
+        at_step(found, 30)
+        slurm("scancel", "--signal=USR2", job_of(found))
+    wait_until_done(tmp_path / "two")
+    log = found.log_path.read_text()
+    assert log.count("pretraining from step") == 1 + disturbed
+    status, output = run(environment, tmp_path / "one", STEPS, *options)
+    assert status == 0, output
+    ours, theirs = (
+        pd.read_csv(only_run(tmp_path / name).history_path)["loss"] for name in ("two", "one")
+    )
+    assert ours.to_numpy() == pytest.approx(theirs.to_numpy(), rel=1e-4)
+
+
+def test_a_rank_that_dies_ends_its_job(environment, tmp_path) -> None:
+    submit(environment, tmp_path, "compute.ranks=2", "optimizer.epochs=100")
+    found = only_run(tmp_path)
+    at_step(found, 10)
+    leader = found.holder()["pid"]
+    ranks = [
+        int(pid) for pid in slurm("scontrol", "listpids", job_of(found)).split() if pid.isdigit()
+    ]
+    other = next(pid for pid in ranks if pid != leader and is_python(pid))
+    os.kill(other, signal.SIGKILL)
+    eventually(lambda: ended(tmp_path), "the job to end", 60)
+    assert found.state() == "failed"
+    assert status_main(["retry", f"store={tmp_path}"]) == 0
+    at_step(found, 20)
+    assert status_main(["cancel", f"store={tmp_path}"]) == 0
