@@ -30,7 +30,7 @@ from typing import Any
 
 from simclr_ablate import claim as claims
 from simclr_ablate.files import read_json, write_json
-from simclr_ablate.schema import SCHEMA_VERSION
+from simclr_ablate.schema import SCHEMA_VERSION, ConfigError
 
 STATES = ("planned", "queued", "running", "interrupted", "failed", "pretrained", "complete")
 BUSY = ("queued", "running")
@@ -227,13 +227,15 @@ class Store:
 
     @contextmanager
     def submitting(self, wait_seconds: float = 600.0) -> Iterator[None]:
-        """Inside, no other command submits runs of this store. Raises TimeoutError where one goes on for too long."""
+        """Inside, no other command submits runs of this store. Raises ConfigError where one goes on for too long."""
         folder = self.root / ".submitting"
         folder.mkdir(parents=True, exist_ok=True)
         deadline = time.monotonic() + wait_seconds
         while (claim := claims.acquire(folder)) is None:
             if time.monotonic() > deadline:
-                raise TimeoutError(f"another command is submitting: {claims.holder(folder)}")
+                raise ConfigError(
+                    f"another command submits to the store {self.root}: {claims.holder(folder)}"
+                )
             time.sleep(0.1)
         try:
             yield

@@ -12,6 +12,7 @@ import pytest
 
 from simclr_ablate import claim as claims
 from simclr_ablate.files import read_json, write_atomically, write_json
+from simclr_ablate.schema import ConfigError
 from simclr_ablate.store import Store
 
 context = multiprocessing.get_context("spawn")
@@ -141,3 +142,113 @@ def test_sweeps_are_remembered(tmp_path):
     store.record_sweep("grid", ["a", "b"])
     (record,) = store.sweeps()
     assert (record.name, record.run_ids) == ("grid", ("a", "b"))
+
+
+def submitted(run, job: str = "7_0") -> None:
+    run.create({})
+    run.write_submission({"job": job, "cluster": "slurm", "evaluation": "h-1"})
+
+
+def test_a_submitted_run_is_queued_until_its_job_begins(tmp_path):
+    run = Store(tmp_path).run("a")
+    submitted(run)
+    assert run.state() == "queued"
+    claim = run.claim("7_0")
+    assert run.state() == "running"
+    claim.release()
+    assert run.state() == "planned", "its job has ended, and nobody has said why"
+    run.requeue_job("7_0")
+    assert run.state() == "queued"
+    submitted(run, "9")
+    assert run.state() == "queued"
+    run.withdraw_submission()
+    assert (run.state(), run.submission()) == ("planned", None)
+    assert run.last_submission()["job"] == "9"
+
+
+def test_a_job_that_has_ended_leaves_a_failure_unless_the_run_is_done(tmp_path):
+    store = Store(tmp_path)
+    dead, told, done, taken = (store.run(name) for name in "abcd")
+    for run in (dead, told, done, taken):
+        submitted(run)
+    told.write_failure({"reason": "its own words"})
+    done.write_evaluation("h-1", {}, {})
+    holder = taken.claim()  # another command's, meanwhile
+    for run in (dead, told, done, taken):
+        run.end_job("7_0", "SLURM's words")
+        assert run.submission() is None
+    assert [run.state() for run in (dead, told, done, taken)] == [
+        "failed",
+        "failed",
+        "complete",
+        "running",
+    ]
+    assert dead.failure()["reason"] == "SLURM's words"
+    assert told.failure()["reason"] == "its own words"
+    holder.release()
+
+
+def test_a_job_takes_over_from_its_own_earlier_start_only(tmp_path):
+    first = claims.acquire(tmp_path, "7_0")
+    assert claims.acquire(tmp_path) is None
+    assert claims.acquire(tmp_path, "7_1") is None
+    again = claims.acquire(tmp_path, "7_0")
+    assert again is not None
+    again.check()
+    with pytest.raises(claims.ClaimLostError):
+        first.check()
+    first.release()
+    assert claims.holder(tmp_path)["job"] == "7_0", "the late one must not release another's claim"
+    again.release()
+
+
+def test_time_outs_count_as_long_as_nothing_moves(tmp_path):
+    run = Store(tmp_path).run("a")
+    run.create({})
+    counts = []
+    for step in (0, 0, 5, 5, 5, 6):
+        run.write_progress({"phase": "pretraining", "step": step})
+        counts.append(run.count_timeout())
+    assert counts == [1, 2, 0, 1, 2, 0]
+    run.write_progress({"phase": "reading the data"})
+    assert run.count_timeout() == 1
+    run.encoder_path.write_bytes(b"")
+    assert run.count_timeout() == 0, "pretraining is complete: that is progress"
+    assert run.count_timeout() == 1
+    run.forget_timeouts()
+    assert run.count_timeout() == 0
+
+
+def _submit_once(root: str, name: str, barrier, log) -> None:
+    store = Store(root)
+    barrier.wait()
+    with store.submitting():
+        if store.run("a").state() == "planned":
+            time.sleep(0.3)
+            submitted(store.run("a"), name)
+            log.put(name)
+
+
+def test_commands_submit_one_after_the_other(tmp_path):
+    barrier, log = context.Barrier(3), context.Queue()
+    commands = [
+        context.Process(target=_submit_once, args=(str(tmp_path), str(k), barrier, log))
+        for k in range(3)
+    ]
+    for command in commands:
+        command.start()
+    for command in commands:
+        command.join()
+    winner = log.get(timeout=5)
+    assert log.empty(), "two commands submitted the same run"
+    assert Store(tmp_path).run("a").submission()["job"] == winner
+
+
+def test_a_command_that_submits_for_ever_is_named(tmp_path):
+    store = Store(tmp_path)
+    with (
+        store.submitting(),
+        pytest.raises(ConfigError, match="another command submits to the store"),
+        store.submitting(wait_seconds=0.3),
+    ):
+        pass
