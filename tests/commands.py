@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import torch
 
 from simclr_ablate.store import Run, Store
@@ -23,6 +25,9 @@ TINY = [
     "compute.threads=1",
     "compute.checkpoint_minutes=0",
 ]
+
+SMALL_STEPS = ["optimizer=sgd", "optimizer.lr=0.00002"]
+"""With small steps, differences in rounding stay small too."""
 
 Results = tuple[dict[str, Any], str, list[Any]]
 
@@ -82,3 +87,15 @@ def assert_same(found: Run, expected: Results) -> None:
             assert torch.equal(weights[part][name], tensor), name
     assert history == expected[1]
     assert metrics == expected[2]
+
+
+def assert_close(shared: Run, alone: Run) -> None:
+    """Loss and entropy closely; what is counted, and changes with one image, loosely."""
+    ours, theirs = (pd.read_csv(found.history_path) for found in (shared, alone))
+    assert list(ours["epoch"]) == list(theirs["epoch"])
+    for column in ("loss", "entropy"):
+        np.testing.assert_allclose(ours[column], theirs[column], rtol=1e-3)
+    (one,), (other,) = shared.evaluations().values(), alone.evaluations().values()
+    assert one["metrics"]["test_images"] == other["metrics"]["test_images"]
+    for metric in ("top1", "top5", "knn_top1"):
+        assert abs(one["metrics"][metric] - other["metrics"][metric]) < 3

@@ -3,63 +3,34 @@
 import os
 import signal
 import subprocess
-import sys
-import time
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import pytest
 
 from simclr_ablate.launch import worker
 from simclr_ablate.launch.local import LocalLauncher, Resources, fit
-from simclr_ablate.schema import ConfigError, Launcher
+from simclr_ablate.launch.settings import LocalSettings
+from simclr_ablate.schema import ConfigError
+from simclr_ablate.stopping import StopSignal
 from simclr_ablate.store import Run, Store
 from simclr_ablate.training.distributed import RankLostError
-
-# With small steps, differences in rounding stay small too.
-TINY = [
-    "data.limit=640",
-    "data.validation=100",
-    "optimizer=sgd",
-    "optimizer.lr=0.00002",
-    "optimizer.batch_size=64",
-    "evaluation.l2_count=2",
-    "evaluation.knn=5",
-    "compute.threads=1",
-    "compute.checkpoint_minutes=0",
-]
+from tests import commands
+from tests.commands import SMALL_STEPS, assert_close, only_run, user_environment, wait_for_step
 
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    cache = tmp_path_factory.mktemp("cache")
-    return {**os.environ, "SIMCLR_ABLATE_CACHE": str(cache), "COLUMNS": "200"}
+    return user_environment(tmp_path_factory.mktemp("cache"))
 
 
-def start(environment: dict[str, str], store: Path, *overrides: str) -> subprocess.Popen:
-    command = [sys.executable, "-m", "simclr_ablate", f"store={store}", *TINY, *overrides]
-    return subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+def start(environment: dict[str, str], store: Path, *overrides: str) -> subprocess.Popen[str]:
+    return commands.start(environment, store, *SMALL_STEPS, *overrides)
 
 
 def run(environment: dict[str, str], store: Path, *overrides: str) -> Run:
-    process = start(environment, store, *overrides)
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, output
-    (found,) = Store(store).runs()
-    return found
-
-
-def wait_for_step(store: Path, step: int) -> Run:
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        for found in Store(store).runs():
-            if found.progress().get("step", 0) >= step:
-                return found
-        time.sleep(0.02)
-    raise AssertionError("the run never got there")
+    status, output = commands.run(environment, store, *SMALL_STEPS, *overrides)
+    assert status == 0, output
+    return only_run(store)
 
 
 def parent_of(pid: int) -> int:
@@ -78,18 +49,6 @@ def ranks_of(found: Run) -> list[int]:
     everyone = (int(path.name) for path in Path("/proc").glob("[0-9]*"))
     siblings = [pid for pid in everyone if parent_of(pid) == parent_of(first) and pid != first]
     return [first, *siblings]
-
-
-def compare(shared: Run, alone: Run) -> None:
-    """Loss and entropy closely; what is counted, and changes with one image, loosely."""
-    ours, theirs = (pd.read_csv(found.history_path) for found in (shared, alone))
-    assert list(ours["epoch"]) == list(theirs["epoch"])
-    for column in ("loss", "entropy"):
-        np.testing.assert_allclose(ours[column], theirs[column], rtol=1e-3)
-    (one,), (other,) = shared.evaluations().values(), alone.evaluations().values()
-    assert one["metrics"]["test_images"] == other["metrics"]["test_images"]
-    for metric in ("top1", "top5", "knn_top1"):
-        assert one["metrics"][metric] == pytest.approx(other["metrics"][metric], abs=3)
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +78,7 @@ def test_a_killed_rank_ends_all_and_the_same_command_goes_on(
     assert reason in output
     assert found.state() == "failed"
     assert not any(map(parent_of, pids)), "a rank is left"
-    compare(run(environment, tmp_path, *arguments), alone)
+    assert_close(run(environment, tmp_path, *arguments), alone)
     assert "pretraining from step 0" in found.log_path.read_text()
     assert found.log_path.read_text().count("pretraining from step 0") == 1
 
@@ -133,7 +92,7 @@ def test_what_two_ranks_leave_one_process_goes_on_with(
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 130, output
     assert found.state() == "interrupted"
-    compare(run(environment, tmp_path, "optimizer.epochs=12"), alone)
+    assert_close(run(environment, tmp_path, "optimizer.epochs=12"), alone)
     assert found.log_path.read_text().count("pretraining from step 0") == 1
 
 
@@ -150,26 +109,27 @@ def test_the_random_encoder_is_that_of_one_process(
 
 def test_two_commands_with_ranks_train_once(environment: dict[str, str], tmp_path: Path) -> None:
     arguments = ("optimizer.epochs=3", "compute.ranks=2")
-    commands = [start(environment, tmp_path, *arguments) for _ in range(2)]
-    outputs = [command.communicate(timeout=120)[0] for command in commands]
-    assert [command.returncode for command in commands] == [0, 0], outputs
+    both = [start(environment, tmp_path, *arguments) for _ in range(2)]
+    outputs = [command.communicate(timeout=120)[0] for command in both]
+    assert [command.returncode for command in both] == [0, 0], outputs
     (found,) = Store(tmp_path).runs()
     assert found.log_path.read_text().count("pretraining from step") == 1
 
 
 def test_the_failure_names_the_rank_and_the_first_cause_stays(make_runs) -> None:
     (planned,) = make_runs(1).runs
+    stop = StopSignal()
     cause, consequence = ValueError("no such file"), RankLostError("another rank is gone")
-    assert worker.record_failure(planned.run, consequence, 0, 4) == worker.LOST
+    assert worker.record_failure(planned.run, consequence, stop, 0, 4) == worker.LOST
     assert planned.run.failure()["reason"] == "RankLostError: another rank is gone"
-    assert worker.record_failure(planned.run, cause, 3, 4) == worker.FAILED
-    assert worker.record_failure(planned.run, consequence, 0, 4) == worker.LOST
+    assert worker.record_failure(planned.run, cause, stop, 3, 4) == worker.FAILED
+    assert worker.record_failure(planned.run, consequence, stop, 0, 4) == worker.LOST
     assert planned.run.failure()["reason"] == "rank 3 of 4: ValueError: no such file"
 
 
-def launcher(**changes: object) -> Launcher:
+def launcher(**changes: object) -> LocalSettings:
     settings = {"name": "local", "parallel": None, "memory_gb": 1.0, "runs_per_gpu": 1}
-    return Launcher(**{**settings, **changes})  # type: ignore[arg-type]
+    return LocalSettings(**{**settings, **changes})  # type: ignore[arg-type]
 
 
 def test_a_run_takes_a_gpu_for_each_rank(make_runs, monkeypatch: pytest.MonkeyPatch) -> None:
