@@ -71,16 +71,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def read_words(words: Sequence[str]) -> tuple[str | None, dict[str, str]]:
     """An action, if there is one, and filters. Raises ConfigError."""
-    action = None
-    if words and "=" not in words[0]:
-        action, *words = words
-        if action not in ACTIONS:
-            accepted = ", ".join(ACTIONS)
-            raise ConfigError(
-                f"unknown action {action}{nearest(action, ACTIONS)} (there are {accepted})"
-            )
+    actions = [word for word in words if "=" not in word]
+    action = actions[0] if actions else None
+    for unknown in [word for word in actions if word not in ACTIONS] or actions[1:]:
+        accepted = ", ".join(ACTIONS)
+        raise ConfigError(
+            f"unknown action {unknown}{nearest(unknown, ACTIONS)} (one of {accepted})"
+        )
     filters = {}
-    for word in words:
+    for word in (word for word in words if "=" in word):
         name, _, value = word.partition("=")
         if name not in FILTERS:
             raise ConfigError(f"unknown filter {name}{nearest(name, FILTERS)}")
