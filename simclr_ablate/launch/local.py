@@ -5,6 +5,7 @@ by side beat one run with all of them, because small tensors leave threads waiti
 """
 
 import itertools
+import math
 import multiprocessing
 import os
 import signal
@@ -20,11 +21,14 @@ from simclr_ablate.launch import worker
 from simclr_ablate.launch.outcome import Outcome
 from simclr_ablate.launch.plan import Plan, PlannedRun
 from simclr_ablate.launch.progress import ProgressView
+from simclr_ablate.launch.queue import settle
 from simclr_ablate.launch.settings import LocalSettings
 from simclr_ablate.schema import ConfigError
 
 POLL_SECONDS = 0.1
 ELSEWHERE_SECONDS = 2.0
+SETTLE_SECONDS = 10.0
+"""How often SLURM is asked about runs that are queued there."""
 STOP_SECONDS = 120.0
 
 
@@ -43,6 +47,7 @@ class LocalLauncher:
     def __init__(self, launcher: LocalSettings, cache: str) -> None:
         self.launcher = launcher
         self.cache = cache
+        self._settled = -math.inf
         self._devices_of: dict[PlannedRun, list[str]] = {}
         self._context = multiprocessing.get_context("forkserver")
         # The names are imported in the server before it forks, never in the command itself.
@@ -159,7 +164,10 @@ class LocalLauncher:
         outcome: Outcome,
         view: ProgressView,
     ) -> None:
-        """Looks after runs that another command works on: they end, or are to be taken over."""
+        """Looks after runs that another command works on, or a cluster: they end, or are to be taken over."""
+        if elsewhere and time.monotonic() - self._settled > SETTLE_SECONDS:
+            settle([planned.run for planned in elsewhere])
+            self._settled = time.monotonic()
         for planned, looked in list(elsewhere.items()):
             if time.monotonic() - looked < ELSEWHERE_SECONDS:
                 continue

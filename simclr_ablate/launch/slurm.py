@@ -33,7 +33,8 @@ from simclr_ablate.schema import ConfigError
 from simclr_ablate.store import BUSY
 
 LOOK_SECONDS = 0.5
-"""How often the store is looked at while following."""
+"""How often the store is looked at while following, at most."""
+LOOK_SECONDS_EACH = 0.005
 SETTLE_SECONDS = 10.0
 """How often SLURM is asked while following."""
 _ARRAY_SIZE = 1001
@@ -97,7 +98,14 @@ class SlurmLauncher:
             for shape, runs in waiting.items():
                 for first in range(0, len(runs), largest):
                     part = runs[first : first + largest]
-                    handles = self._submit(plan, shape, part)
+                    try:
+                        handles = self._submit(plan, shape, part)
+                    except ConfigError as error:
+                        if submission.jobs:
+                            raise ConfigError(
+                                f"{error} (before: {submission.summary()})"
+                            ) from error
+                        raise
                     submission.arrays += 1
                     submission.jobs.update(
                         (run, handle.job_id) for run, handle in zip(part, handles, strict=True)
@@ -117,7 +125,8 @@ class SlurmLauncher:
                         settle([planned.run for planned in left])
                         asked = time.monotonic()
                     left = self._sort(left, started, outcome, view)
-                    time.sleep(LOOK_SECONDS)
+                    # A thousand runs are some thousand files to look at.
+                    time.sleep(max(LOOK_SECONDS, len(left) * LOOK_SECONDS_EACH))
         except KeyboardInterrupt:
             outcome.interrupted = True
         return outcome
@@ -212,14 +221,15 @@ class SlurmLauncher:
             folder, cluster=self.settings.cluster, slurm_max_num_timeout=_ENDLESS
         )
         executor.update_parameters(**self._parameters(plan, shape))
-        try:
-            with _deaf_to_ctrl_c(), executor.batch():
-                handles = [executor.submit(self._job(plan, run, resources)) for run in runs]
-        except submitit.core.utils.FailedJobError as error:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise ConfigError(_refusal(error)) from error
-        for planned, handle in zip(runs, handles, strict=True):
-            self._record(planned, handle)
+        with _deaf_to_ctrl_c():  # lest jobs are submitted that no record tells of
+            try:
+                with executor.batch():
+                    handles = [executor.submit(self._job(plan, run, resources)) for run in runs]
+            except submitit.core.utils.FailedJobError as error:
+                shutil.rmtree(folder, ignore_errors=True)
+                raise ConfigError(_refusal(error)) from error
+            for planned, handle in zip(runs, handles, strict=True):
+                self._record(planned, handle)
         return handles
 
     def _record(self, planned: PlannedRun, handle: Any) -> None:
