@@ -1,0 +1,127 @@
+"""What follows for runs from what SLURM says, with programs that print what SLURM's would."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from simclr_ablate.launch import queue
+from simclr_ablate.launch.queue import look_up, settle
+from simclr_ablate.store import Run, Store
+
+
+@pytest.fixture
+def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """`slurm(squeue="...", sacct=None)`: what the two programs print; None for one that is not installed."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
+
+    def build(squeue: str | None = None, sacct: str | None = None, status: int = 0) -> None:
+        for name, output in (("squeue", squeue), ("sacct", sacct)):
+            path = programs / name
+            path.unlink(missing_ok=True)
+            if output is not None:
+                path.write_text(f"#!/bin/sh\ncat <<'END'\n{output}END\nexit {status}\n")
+                path.chmod(0o755)
+
+    if any(Path(folder, "squeue").exists() for folder in ("/usr/bin", "/bin")):
+        monkeypatch.setenv("PATH", f"{programs}:{_without_slurm(tmp_path)}")
+    return build
+
+
+def _without_slurm(tmp_path: Path) -> Path:
+    """A folder of the shell's programs alone, on a machine that has a real SLURM among them."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name in ("sh", "cat"):
+        os.symlink(f"/bin/{name}", folder / name)
+    return folder
+
+
+def submitted(store: Store, name: str, job: str, ago: float = 0.0) -> Run:
+    run = store.run(name)
+    run.create({})
+    output = store.root / f"{job}.err"
+    record = {"job": job, "cluster": "slurm", "evaluation": "h-1", "output": str(output)}
+    run.write_submission(record)
+    if ago:
+        content = (run.path / "submission.json").read_text()
+        now = run.last_submission()["time"]
+        (run.path / "submission.json").write_text(content.replace(str(now), str(now - ago)))
+    return run
+
+
+SQUEUE = """\
+7_0|RUNNING|None|node3|1:05
+7_1|PENDING|Priority||0:00
+7_2|COMPLETING|None|node3|9:99
+7_3|FAILED|NonZeroExitCode|node4|0:12
+"""
+SACCT = """\
+7_0|RUNNING|0:0|node3|00:01:05
+7_3|FAILED|1:0|node4|00:00:12
+7_4|OUT_OF_MEMORY|0:125|node5|00:10:00
+7_5|CANCELLED by 0|0:0|None assigned|00:00:00
+"""
+
+
+def test_the_queue_first_then_the_accounts(slurm) -> None:
+    slurm(SQUEUE, SACCT)
+    found = look_up({f"7_{k}" for k in range(7)})
+    assert {job: info.state for job, info in found.items()} == {
+        "7_0": "RUNNING",
+        "7_1": "PENDING",
+        "7_2": "COMPLETING",
+        "7_3": "FAILED",
+        "7_4": "OUT_OF_MEMORY",
+        "7_5": "CANCELLED",
+    }
+    assert [job for job, info in sorted(found.items()) if info.has_ended] == ["7_3", "7_4", "7_5"]
+    assert queue.describe(found["7_1"]) == "job 7_1 PENDING (Priority)"
+    assert queue.describe(found["7_0"]) == "job 7_0 RUNNING on node3 for 1:05"
+    assert found["7_3"].ending() == (
+        "SLURM job 7_3 ended as FAILED on node4 after 00:00:12, exit code 1:0"
+    )
+
+
+def test_runs_whose_jobs_have_ended_have_failed(slurm, tmp_path) -> None:
+    slurm(SQUEUE, SACCT)
+    store = Store(tmp_path / "store")
+    runs = [submitted(store, f"r{k}", f"7_{k}", 120 if k == 6 else 0) for k in range(8)]
+    (store.root / "7_4.err").write_text("hello\nslurmstepd: error: Exceeded job memory limit\n")
+    infos = settle(runs)
+    assert [run.state() for run in runs] == [
+        *("queued", "queued", "queued", "failed", "failed", "failed", "failed", "queued"),
+    ]
+    assert runs[4].failure()["reason"] == (
+        "SLURM job 7_4 ended as OUT_OF_MEMORY on node5 after 00:10:00, exit code 0:125: "
+        "Exceeded job memory limit"
+    )
+    assert "CANCELLED after" in runs[5].failure()["reason"]
+    assert "does not know job 7_6" in runs[6].failure()["reason"]
+    assert set(infos) == {f"r{k}" for k in range(6)}
+
+
+def test_without_an_answer_nothing_changes(slurm, tmp_path, monkeypatch) -> None:
+    store = Store(tmp_path / "store")
+    runs = [submitted(store, "a", "7_0", ago=1000)]
+    slurm(None, None)
+    assert settle(runs) == {}
+    slurm("slurm_load_jobs error: Unable to contact slurm controller\n", "", status=1)
+    assert settle(runs) == {}
+    slurm("x", "")
+    (tmp_path / "programs/squeue").write_text("#!/bin/sh\nwhile :; do :; done\n")
+    monkeypatch.setattr(queue, "QUEUE_SECONDS", 0.3)
+    begin = time.monotonic()
+    assert settle(runs) == {}
+    assert time.monotonic() - begin < 10
+    assert runs[0].state() == "queued"
+
+
+def test_without_accounting_the_queue_has_to_do(slurm, tmp_path) -> None:
+    slurm(SQUEUE, None)
+    runs = [submitted(Store(tmp_path / "store"), f"r{k}", f"7_{k}") for k in range(5)]
+    settle(runs)
+    assert [run.state() for run in runs] == ["queued", "queued", "queued", "failed", "queued"]
