@@ -3,9 +3,11 @@
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 from simclr_ablate.launch.outcome import Outcome
@@ -64,22 +66,41 @@ def refusing(command: Callable[[], int]) -> int:
         return REFUSED
 
 
-def execute(command: Command, experiments: Iterable[Experiment]) -> int:
-    """Plans and carries out the experiments; returns the command's exit status. Raises ConfigError."""
+def execute(
+    command: Command,
+    experiments: Iterable[Experiment],
+    sweeps: Mapping[Experiment, Sequence[str]] = MappingProxyType({}),
+) -> int:
+    """Plans and carries out the experiments; returns the command's exit status. Raises ConfigError.
+
+    sweeps: of which sweeps each experiment is.
+    """
     from simclr_ablate.launch.progress import make_console
 
     place = Place.from_environment()
     console = make_console(quiet=place is not None and place.rank > 0)
-    plan = make_plan(experiments, command.store, command.sweep)
+    plan = make_plan(experiments, command.store, command.sweep, sweeps)
     console.print(f"{command.sweep or 'run'}: {plan.summary()}", highlight=False)
     if command.dry_run:
         _print_table(plan, console)
         return OK
-    if command.sweep:
-        command.store.record_sweep(command.sweep, [planned.run_id for planned in plan.runs])
+    for name, run_ids in _members(command.sweep, plan).items():
+        command.store.record_sweep(name, run_ids)
     if place is not None:
         return _be_rank(command, plan, place, console)
     return launch(command, plan, console)
+
+
+def _members(sweep: str | None, plan: Plan) -> dict[str, list[str]]:
+    """The runs of the sweep, and of each that it unites."""
+    if sweep is None:
+        return {}
+    members = {sweep: [planned.run_id for planned in plan.runs]}
+    for planned in plan.runs:
+        for name in planned.sweeps:
+            if name != sweep:
+                members.setdefault(name, []).append(planned.run_id)
+    return members
 
 
 def _be_rank(command: Command, plan: Plan, place: Place, console: Any) -> int:
@@ -175,10 +196,27 @@ def _print_result(plan: Plan, say: Callable[[str], None]) -> None:
 def _print_table(plan: Plan, console: Any) -> None:
     from rich.table import Column, Table
 
+    flat = [flatten(planned.experiment.to_config()) for planned in plan.runs]
     columns = varying_keys([planned.experiment for planned in plan.runs])
+    if len({name for planned in plan.runs for name in planned.sweeps}) > 1:
+        _print_union(plan, flat, columns, console)
+        return
     table = Table(Column("run", no_wrap=True), *columns, "state")
-    for planned in plan.runs:
-        flat = flatten(planned.experiment.to_config())
-        cells = ["-" if flat[name] is None else str(flat[name]) for name in columns]
+    for planned, values in zip(plan.runs, flat, strict=True):
+        cells = ["-" if values[name] is None else str(values[name]) for name in columns]
         table.add_row(planned.run_id, *cells, planned.state())
+    console.print(table)
+
+
+def _print_union(plan: Plan, flat: list[dict[str, Any]], columns: list[str], console: Any) -> None:
+    """The sweeps that share each run, and what sets it apart: too many keys vary for a column each."""
+    from rich.table import Column, Table
+
+    usual = {
+        name: Counter(repr(row[name]) for row in flat).most_common(1)[0][0] for name in columns
+    }
+    table = Table(Column("run", no_wrap=True), "sweeps", "what is unusual", "state")
+    for planned, row in zip(plan.runs, flat, strict=True):
+        unusual = [f"{name}={row[name]}" for name in columns if repr(row[name]) != usual[name]]
+        table.add_row(planned.run_id, ", ".join(planned.sweeps), " ".join(unusual), planned.state())
     console.print(table)

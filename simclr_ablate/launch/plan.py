@@ -2,9 +2,10 @@
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from simclr_ablate.identity import evaluation_key, run_id
 from simclr_ablate.schema import ConfigError, Data, Experiment
@@ -18,6 +19,8 @@ class PlannedRun:
     experiment: Experiment
     run: Run
     evaluation_key: str
+    sweeps: tuple[str, ...] = ()
+    """The sweeps of a union that share it."""
 
     @property
     def run_id(self) -> str:
@@ -57,17 +60,26 @@ class Plan:
         return ", ".join(parts) + (f" ({', '.join(notable)})" if notable else "")
 
 
-def make_plan(experiments: Iterable[Experiment], store: Store, sweep: str | None) -> Plan:
-    """Completes every experiment, checks it against its data, and looks up its run. Raises ConfigError."""
+def make_plan(
+    experiments: Iterable[Experiment],
+    store: Store,
+    sweep: str | None,
+    sweeps: Mapping[Experiment, Sequence[str]] = MappingProxyType({}),
+) -> Plan:
+    """Completes every experiment, checks it against its data, and looks up its run. Raises ConfigError.
+
+    sweeps: of which sweeps an experiment is, where several are united.
+    """
     completed: dict[Data, Data] = {}
     runs: dict[tuple[str, str], PlannedRun] = {}
     for experiment in experiments:
-        given = experiment.data
+        given, names = experiment.data, tuple(sweeps.get(experiment, ()))
         if given not in completed:
             completed[given] = complete_data(given)
         experiment = dataclasses.replace(experiment, data=completed[given])
         _check_batch(experiment)
-        planned = PlannedRun(experiment, store.run(run_id(experiment)), evaluation_key(experiment))
+        run, key = store.run(run_id(experiment)), evaluation_key(experiment)
+        planned = PlannedRun(experiment, run, key, names)
         runs.setdefault((planned.run_id, planned.evaluation_key), planned)
     return Plan(sweep, tuple(runs.values()), store)
 

@@ -7,12 +7,13 @@ sweeper (`hydra/sweeper=basic`), `hydra/launcher=slurm` gets its jobs as Hydra h
 
 import sys
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
@@ -30,7 +31,7 @@ from simclr_ablate.launch.grid import (
     split_overrides,
 )
 from simclr_ablate.paths import config_folder
-from simclr_ablate.schema import Experiment
+from simclr_ablate.schema import ConfigError, Experiment
 
 PLUGIN_MODULE = "hydra_plugins.simclr_ablate"
 """The name that the plugins' module has for Hydra, which takes plugins from `hydra_plugins` alone."""
@@ -119,11 +120,30 @@ class PlanSweeper(Sweeper):
         parser = OverridesParser.create(config_loader=loader)
         swept, plain = split_overrides(parser.parse_overrides(arguments))
         lines = [override.input_line for override in plain if override.input_line]
+        app = resolve(self._loader.load_sweep_config(self._config, lines))
         composer = Composer(self._compose(lines), self._is_group)
-        app = resolve(loader.load_sweep_config(self._config, lines))
-        grids = Grids.from_config(app.get("sweep"))
         fixed = [override.get_key_element().lstrip("+~") for override in plain]
-        return execute(read_command(app, self._config.hydra), expand(composer, grids, swept, fixed))
+        sweeps: dict[Experiment, list[str]] = {}
+        for name, grids in self._grids(app.get("sweep"), plain):
+            for experiment in expand(composer, grids, swept, fixed):
+                sweeps.setdefault(experiment, []).append(name)
+        return execute(read_command(app, self._config.hydra), sweeps, sweeps)
+
+    def _grids(
+        self, sweep: Mapping[str, Any] | None, plain: Sequence[Override]
+    ) -> Iterator[tuple[str, Grids]]:
+        """The sweep's own name and grids; those of each of its parts, where it is a union of sweeps."""
+        if sweep is None or "sweeps" not in sweep:
+            yield (sweep or {}).get("name", "run"), Grids.from_config(sweep)
+            return
+        if "grids" in sweep:
+            raise ConfigError(
+                "a sweep has either grids of its own or sweeps that it unites, got both"
+            )
+        others = [o.input_line for o in plain if o.get_key_element() != "sweep" and o.input_line]
+        for name in sweep["sweeps"]:
+            config = self._loader.load_sweep_config(self._config, [*others, f"sweep={name}"])
+            yield name, Grids.from_config(resolve(config)["sweep"])
 
     def _compose(self, lines: list[str]) -> Callable[[list[str]], DictConfig]:
         return lambda more: self._loader.load_sweep_config(self._config, [*lines, *more])

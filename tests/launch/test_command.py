@@ -171,6 +171,32 @@ def test_a_sweep_of_ones_own(environment, tmp_path):
     assert not (tmp_path / "store").exists()
 
 
+def test_a_union_of_sweeps_names_each_experiment_once(environment, tmp_path):
+    folder = tmp_path / "config/sweep"
+    folder.mkdir(parents=True)
+    (folder / "alpha.yaml").write_text("name: alpha\ngrids:\n  - loss.temperature: [0.1, 0.2]\n")
+    (folder / "beta.yaml").write_text(
+        "name: beta\ngrids:\n  - loss.temperature: [0.2, 0.3]\n  - head: none\n"
+    )
+    (folder / "both.yaml").write_text("name: both\nsweeps: [alpha, beta]\n")
+    options = ["-m", "--config-dir", str(tmp_path / "config"), "sweep=both"]
+    status, output = run(environment, tmp_path / "store", *options, "dry_run=true")
+    assert status == 0, output
+    assert "both: 4 experiments, 0 already finished, 4 to run" in output
+    lines = [line for line in output.splitlines() if "planned" in line]
+    assert len(lines) == 4
+    assert [("alpha" in line, "beta" in line) for line in lines] == [
+        (True, False),
+        (True, True),  # the default temperature is 0.2
+        (False, True),
+        (False, True),
+    ]
+    status, output = run(environment, tmp_path / "store", *options, "optimizer.epochs=1")
+    assert status == 0, output
+    members = {record.name: len(record.run_ids) for record in Store(tmp_path / "store").sweeps()}
+    assert members == {"both": 4, "alpha": 2, "beta": 3}
+
+
 def test_help_names_every_group_and_key(environment):
     command = [sys.executable, "-X", "importtime", "-m", "simclr_ablate", "--help"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
