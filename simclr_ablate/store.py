@@ -106,7 +106,7 @@ class Run:
         submission = self.submission() or {}
         claims.end_claim_of(self.path, job)
         self.withdraw_submission()
-        done = self.is_evaluated(submission.get("evaluation"))
+        done = all(map(self.is_evaluated, submission.get("evaluations", [None])))
         if not done and self.failure() is None and self.holder() is None:
             self.write_failure({"reason": reason})
 

@@ -146,7 +146,7 @@ def test_sweeps_are_remembered(tmp_path):
 
 def submitted(run, job: str = "7_0") -> None:
     run.create({})
-    run.write_submission({"job": job, "cluster": "slurm", "evaluation": "h-1"})
+    run.write_submission({"job": job, "cluster": "slurm", "evaluations": ["h-1"]})
 
 
 def test_a_submitted_run_is_queued_until_its_job_begins(tmp_path):

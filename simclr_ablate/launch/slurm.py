@@ -44,6 +44,8 @@ _ENDLESS = 10**6
 
 Shape = tuple[Resources, int]
 """What an array's runs are given, and their ranks."""
+Group = list[PlannedRun]
+"""What one job carries out: a run, and all ways in which it is to be evaluated."""
 
 
 @dataclass
@@ -54,7 +56,6 @@ class Submission:
     elsewhere: list[PlannedRun] = field(default_factory=list)
     """Queued or running already: this command has nothing to do with them."""
     complete: list[PlannedRun] = field(default_factory=list)
-    arrays: int = 0
 
     def summary(self) -> str:
         """One line for a person."""
@@ -81,36 +82,43 @@ class SlurmLauncher:
         Raises ConfigError where resources make no sense, and with the cluster's own words where it refuses. What was
         submitted before a refusal stays so.
         """
-        shapes = {run: self._shape(run) for run in plan.runs}
+        shapes = {planned: self._shape(planned) for planned in plan.runs}
         submission = Submission()
         with plan.store.submitting():
-            settle([planned.run for planned in plan.runs])
-            waiting: dict[Shape, list[PlannedRun]] = {}
-            for planned in plan.runs:
-                state = planned.state()
-                if state == "complete":
-                    submission.complete.append(planned)
-                elif state in BUSY:
-                    submission.elsewhere.append(planned)
-                else:
-                    waiting.setdefault(shapes[planned], []).append(planned)
+            arrays: dict[Shape, list[Group]] = {}
+            for group in self._to_submit(plan, submission):
+                arrays.setdefault(shapes[group[0]], []).append(group)
             largest = self._array_size() - 1
-            for shape, runs in waiting.items():
-                for first in range(0, len(runs), largest):
-                    part = runs[first : first + largest]
-                    try:
-                        handles = self._submit(plan, shape, part)
-                    except ConfigError as error:
-                        if submission.jobs:
-                            raise ConfigError(
-                                f"{error} (before: {submission.summary()})"
-                            ) from error
-                        raise
-                    submission.arrays += 1
-                    submission.jobs.update(
-                        (run, handle.job_id) for run, handle in zip(part, handles, strict=True)
-                    )
+            for shape, groups in arrays.items():
+                for first in range(0, len(groups), largest):
+                    self._submit_part(plan, shape, groups[first : first + largest], submission)
         return submission
+
+    def _to_submit(self, plan: Plan, submission: Submission) -> list[Group]:
+        """What nobody sees to yet, a group for each run; notes the rest in `submission`."""
+        settle([planned.run for planned in plan.runs])
+        groups: dict[str, Group] = {}
+        for planned in plan.runs:
+            state = planned.state()
+            if state == "complete":
+                submission.complete.append(planned)
+            elif state in BUSY or (state != "failed" and _is_with_slurm(planned)):
+                submission.elsewhere.append(planned)
+            else:
+                groups.setdefault(planned.run_id, []).append(planned)
+        return list(groups.values())
+
+    def _submit_part(
+        self, plan: Plan, shape: Shape, groups: Sequence[Group], submission: Submission
+    ) -> None:
+        try:
+            handles = self._submit(plan, shape, groups)
+        except ConfigError as error:
+            if submission.jobs:
+                raise ConfigError(f"{error} (before: {submission.summary()})") from error
+            raise
+        for group, handle in zip(groups, handles, strict=True):
+            submission.jobs.update(dict.fromkeys(group, handle.job_id))
 
     def follow(self, submission: Submission, view: ProgressView) -> Outcome:
         """Shows how the runs go until all have ended. Ctrl-C ends the showing, not the runs."""
@@ -160,7 +168,7 @@ class SlurmLauncher:
         with plan.store.submitting():
             if planned.state() in ("complete", *BUSY):
                 return None
-            (handle,) = self._submit(plan, shape, [planned])
+            (handle,) = self._submit(plan, shape, [[planned]])
         return handle
 
     def _end_here(self, active: dict[PlannedRun, Any]) -> None:
@@ -213,8 +221,8 @@ class SlurmLauncher:
             )
         return resources, ranks
 
-    def _submit(self, plan: Plan, shape: Shape, runs: Sequence[PlannedRun]) -> list[Any]:
-        """Submits `runs` as one array, and records their jobs; returns submitit's handles. Raises ConfigError."""
+    def _submit(self, plan: Plan, shape: Shape, groups: Sequence[Group]) -> list[Any]:
+        """Submits one array, a job for each group, and records them; returns submitit's handles. Raises ConfigError."""
         resources, _ = shape
         folder = plan.store.root.resolve() / ".jobs" / f"{plan.sweep or 'run'}-{uuid.uuid4().hex}"
         executor = submitit.AutoExecutor(
@@ -224,43 +232,48 @@ class SlurmLauncher:
         with _deaf_to_ctrl_c():  # lest jobs are submitted that no record tells of
             try:
                 with executor.batch():
-                    handles = [executor.submit(self._job(plan, run, resources)) for run in runs]
+                    handles = [executor.submit(self._job(plan, g, resources)) for g in groups]
             except submitit.core.utils.FailedJobError as error:
                 shutil.rmtree(folder, ignore_errors=True)
                 raise ConfigError(_refusal(error)) from error
-            for planned, handle in zip(runs, handles, strict=True):
-                self._record(planned, handle)
+            for group, handle in zip(groups, handles, strict=True):
+                self._record(group, handle)
         return handles
 
-    def _record(self, planned: PlannedRun, handle: Any) -> None:
-        planned.run.create(planned.experiment.to_config())
-        planned.run.write_submission(
+    def _record(self, group: Group, handle: Any) -> None:
+        run = group[0].run
+        run.create(group[0].experiment.to_config())
+        run.write_submission(
             {
                 "job": handle.job_id,
                 "output": str(handle.paths.stderr),
                 "cluster": self.settings.cluster,
-                "evaluation": planned.evaluation_key,
                 "by": f"{getpass.getuser()}@{socket.gethostname()}",
-                "config": planned.experiment.to_config(),
+                "evaluations": [planned.evaluation_key for planned in group],
+                "configs": [planned.experiment.to_config() for planned in group],
                 "launcher": asdict(self.settings),
                 "cache": self.cache,
             }
         )
-        planned.run.clear_failure()
-        planned.run.forget_timeouts()
+        run.clear_failure()
+        run.forget_timeouts()
 
-    def _job(self, plan: Plan, planned: PlannedRun, resources: Resources) -> Submitted:
-        compute = planned.experiment.compute
-        job = worker.Job(
-            config=planned.experiment.to_config(),
-            store=str(plan.store.root.resolve()),
-            cache=self.cache,
-            threads=compute.threads or resources.cpus,
-            device=compute.device,
-            keeps_log=self.settings.cluster != "debug",
-        )
+    def _job(self, plan: Plan, group: Group, resources: Resources) -> Submitted:
         settings = self.settings
-        return Submitted(job, settings.cluster, resources.time_minutes, settings.signal_seconds)
+        jobs = [
+            worker.Job(
+                config=planned.experiment.to_config(),
+                store=str(plan.store.root.resolve()),
+                cache=self.cache,
+                threads=planned.experiment.compute.threads or resources.cpus,
+                device=planned.experiment.compute.device,
+                keeps_log=settings.cluster != "debug",
+            )
+            for planned in group
+        ]
+        return Submitted(
+            tuple(jobs), settings.cluster, resources.time_minutes, settings.signal_seconds
+        )
 
     def _parameters(self, plan: Plan, shape: Shape) -> dict[str, Any]:
         """submitit's names for what one array gets."""
@@ -300,6 +313,12 @@ class SlurmLauncher:
             return _ARRAY_SIZE
         found = re.search(r"MaxArraySize\s*=\s*(\d+)", shown.stdout)
         return max(2, int(found.group(1))) if found else _ARRAY_SIZE
+
+
+def _is_with_slurm(planned: PlannedRun) -> bool:
+    """Whether SLURM has a job for the run, which may be between two evaluations of it."""
+    submission = planned.run.submission()
+    return submission is not None and submission["cluster"] == "slurm"
 
 
 def _refusal(error: Exception) -> str:

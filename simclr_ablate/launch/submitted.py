@@ -42,10 +42,11 @@ class RunFailedError(RuntimeError):
 class Submitted:
     """One run as a job. Calling it carries the run out in each task of the job.
 
-    cluster: submitit's. time_minutes: the job's time limit; signal_seconds: the warning before it.
+    jobs: of one run; there are several where it is evaluated in several ways. cluster: submitit's. time_minutes: the
+    job's time limit; signal_seconds: the warning before it.
     """
 
-    job: worker.Job
+    jobs: tuple[worker.Job, ...]
     cluster: str
     time_minutes: int
     signal_seconds: int
@@ -56,10 +57,13 @@ class Submitted:
         # submitit's, from before ours is in its place; the debug cluster has none.
         requeue = signal.getsignal(requeue_signal())
         environment = submitit.JobEnvironment()
-        job = self._on_this_node(environment)
+        worker.keep_freed_memory()
+        run = worker.run_of(self.jobs[0])
         with self._stop_signal() as stop:
-            status = self._carry_out(job, stop, environment)
-        run = worker.run_of(job)
+            for job in self.jobs:
+                status = self._carry_out(_on_this_node(job, environment), stop, environment)
+                if status != worker.COMPLETE:
+                    break
         if status in (worker.FAILED, worker.LOST):
             raise RunFailedError((run.failure() or {}).get("reason", "unknown reason"))
         if environment.global_rank != 0:
@@ -79,15 +83,6 @@ class Submitted:
         pickle.with_name(pickle.name + ".save_tmp").unlink(missing_ok=True)
         return submitit.helpers.DelayedSubmission(self)
 
-    def _on_this_node(self, environment: submitit.JobEnvironment) -> worker.Job:
-        device = self.job.device
-        if device in ("auto", "cuda"):
-            import torch
-
-            gpus = torch.cuda.device_count()
-            device = f"cuda:{environment.local_rank % gpus}" if gpus else "cpu"
-        return dataclasses.replace(self.job, device=device, job_id=environment.job_id)
-
     def _stop_signal(self) -> StopSignal:
         if self.cluster == "slurm":
             # SLURM ends jobs with SIGTERM, and those that it preempts may get no other word.
@@ -101,14 +96,14 @@ class Submitted:
         self, job: worker.Job, stop: StopSignal, environment: submitit.JobEnvironment
     ) -> int:
         """Waits for a holder that may only seem alive: a job killed on another host, say."""
-        worker.keep_freed_memory()
         deadline = time.monotonic() + _HELD_SECONDS
         for attempt in itertools.count():
             if environment.num_tasks == 1:
                 status = worker.carry_out_job(job, stop)
             else:
                 rank, count = environment.global_rank, environment.num_tasks
-                status = carry_out_rank(job, stop, rank, count, _meeting(environment, attempt))
+                place = _meeting(job, environment, attempt)
+                status = carry_out_rank(job, stop, rank, count, place)
             if status != worker.HELD or time.monotonic() > deadline or stop():
                 break
             time.sleep(2)
@@ -140,9 +135,20 @@ class Submitted:
         raise RunFailedError(reason)
 
 
-def _meeting(environment: submitit.JobEnvironment, attempt: int) -> str:
+def _on_this_node(job: worker.Job, environment: submitit.JobEnvironment) -> worker.Job:
+    device = job.device
+    if device in ("auto", "cuda"):
+        import torch
+
+        gpus = torch.cuda.device_count()
+        device = f"cuda:{environment.local_rank % gpus}" if gpus else "cpu"
+    return dataclasses.replace(job, device=device, job_id=environment.job_id)
+
+
+def _meeting(job: worker.Job, environment: submitit.JobEnvironment, attempt: int) -> str:
     """Where the job's tasks meet: on its first node, at a port that other jobs there don't use."""
-    name = f"{environment.job_id}/{os.environ.get('SLURM_RESTART_COUNT', 0)}/{attempt}"
+    restarts = os.environ.get("SLURM_RESTART_COUNT", 0)
+    name = f"{environment.job_id}/{restarts}/{job.config['evaluation']}/{attempt}"
     return f"tcp://{environment.hostnames[0]}:{20_000 + zlib.crc32(name.encode()) % 12_000}"
 
 

@@ -36,7 +36,11 @@ def retry(store: Store, runs: Sequence[Run], console: Any) -> int:
 
 
 def _launch_again(store: Store, how: dict[str, Any], runs: Sequence[Run], console: Any) -> int:
-    configs = [(run.last_submission() or {}).get("config") or run.config() for run in runs]
+    configs = [
+        config
+        for run in runs
+        for config in (run.last_submission() or {}).get("configs") or [run.config()]
+    ]
     plan = make_plan([Experiment.from_config(config) for config in configs], store, None)
     command = Command(
         store=store,

@@ -44,7 +44,7 @@ def submitted(store: Store, name: str, job: str, ago: float = 0.0) -> Run:
     run = store.run(name)
     run.create({})
     output = store.root / f"{job}.err"
-    record = {"job": job, "cluster": "slurm", "evaluation": "h-1", "output": str(output)}
+    record = {"job": job, "cluster": "slurm", "evaluations": ["h-1"], "output": str(output)}
     run.write_submission(record)
     if ago:
         content = (run.path / "submission.json").read_text()

@@ -103,7 +103,7 @@ class Requeued(Exception):  # noqa: N818
 def submitted(make_experiment, tmp_path):
     config = make_experiment().to_config()
     job = Job(config=config, store=str(tmp_path), cache=str(tmp_path), threads=1, device="cpu")
-    return Submitted(job, "slurm", time_minutes=60, signal_seconds=120)
+    return Submitted((job,), "slurm", time_minutes=60, signal_seconds=120)
 
 
 def test_time_limits_requeue_as_long_as_they_see_progress(submitted, make_runs) -> None:

@@ -313,6 +313,18 @@ def test_ctrl_c_while_following_leaves_the_jobs_alone(environment, tmp_path, und
     assert_as_undisturbed(tmp_path, undisturbed)
 
 
+def test_a_run_that_is_evaluated_in_two_ways_is_one_job(environment, tmp_path) -> None:
+    output = submit(environment, tmp_path, "evaluation.features=h,z", "optimizer.epochs=1")
+    assert "submitted 2 experiments" in output
+    assert slurm("squeue", "--noheader", "--array", "--format=%i").split() == [
+        job_of(only_run(tmp_path))
+    ]
+    wait_until_done(tmp_path)
+    found = only_run(tmp_path)
+    assert len(found.evaluations()) == 2
+    assert found.log_path.read_text().count("pretraining from step") == 1
+
+
 def test_hydras_own_launcher_option(environment, tmp_path) -> None:
     options = ["hydra.launcher.cpus=1", "hydra.launcher.memory_gb=2"]
     for sweeper in ("plan", "basic"):
