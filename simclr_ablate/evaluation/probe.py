@@ -1,0 +1,136 @@
+"""Which transformation was applied? A small network's answer from frozen features (Table 3)."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional as F
+
+from simclr_ablate.augment.geometry import rotate_quarters
+from simclr_ablate.augment.operations import GaussianNoise, Grayscale, Operation, Sobel
+from simclr_ablate.evaluation.features import Features
+from simclr_ablate.randomness import generator, seeded_init
+from simclr_ablate.training.distributed import SOLO, Ranks
+
+EPOCHS, BATCH, LR = 20, 256, 1e-3
+
+
+@dataclass(frozen=True)
+class Transformation:
+    """Something that may have been done to an image; the label says what.
+
+    shares: how often each label is drawn. apply: images (N, 3, H, W) in [0, 1], labels (N,) and a generator, to images.
+    """
+
+    shares: tuple[float, ...]
+    apply: Callable[[Tensor, Tensor, Generator], Tensor]
+
+    def draw(self, n: int, draw: Generator) -> Tensor:
+        """(N,) labels."""
+        edges = torch.tensor(self.shares).cumsum(0)[:-1]
+        return torch.bucketize(torch.rand(n, generator=draw), edges, right=True)
+
+
+def _applied(operation: Operation) -> Callable[[Tensor, Tensor, Generator], Tensor]:
+    """The operation on the images with label 1."""
+
+    def apply(images: Tensor, labels: Tensor, draw: Generator) -> Tensor:
+        n, _, height, width = images.shape
+        params = operation.draw(n, height, width, draw)
+        changed = operation.apply(images, params)
+        return torch.where(labels.bool().view(-1, 1, 1, 1).to(images.device), changed, images)
+
+    return apply
+
+
+TRANSFORMATIONS = {
+    # One image in five grey, as SimCLR's views have it: the paper's random guess is 80 %.
+    "color": Transformation((0.8, 0.2), _applied(Grayscale())),
+    "rotation": Transformation(
+        (0.25,) * 4, lambda images, labels, _: rotate_quarters(images, labels)
+    ),
+    "noise": Transformation((0.5, 0.5), _applied(GaussianNoise())),
+    "sobel": Transformation((0.5, 0.5), _applied(Sobel())),
+}
+"""The rows of Table 3: colour against grayscale, rotation, original against corrupted, original against Sobel."""
+
+
+class ProbeResult(NamedTuple):
+    """Accuracies in percent."""
+
+    accuracy: float
+    """On the test split."""
+    validation_accuracy: float
+    """Of the epoch that was chosen by it."""
+    guess: float
+    """Of always naming the label that is most frequent in training, on the test split."""
+
+
+def transformed(
+    batches: Iterable[tuple[Tensor, Tensor]],
+    name: str,
+    seed: int,
+    split: str,
+    ranks: Ranks = SOLO,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Each batch with the transformation applied at random: images in [0, 1], and what was done to each.
+
+    batches: images (B, 3, H, W), uint8 or in [0, 1], whatever their labels. Each batch draws from (seed, name, split,
+    its number).
+
+    ranks: of each, `batches` are every `count`-th, as `in_batches` gives them.
+    """
+    transformation = TRANSFORMATIONS[name]
+    for place, (images, _) in enumerate(batches):
+        number = ranks.index + place * ranks.count
+        draw = generator(seed, f"probe {name} {split}", number)
+        labels = transformation.draw(len(images), draw)
+        images = images.float() / 255 if images.dtype == torch.uint8 else images
+        yield transformation.apply(images, labels, draw), labels
+
+
+def evaluate_probe(
+    train: Features, validation: Features, test: Features, seed: int, device: torch.device | str
+) -> ProbeResult:
+    """An MLP with one hidden layer, as wide as the features, trained on them to tell the labels.
+
+    The paper says no more of it than that it is an MLP. Here: features standardised by the training split, AdamW with
+    a cosine from LR over EPOCHS epochs, the epoch with the best validation accuracy counts.
+    """
+    mean, std = train.features.mean(0), train.features.std(0).clamp(min=1e-6)
+    x, validation_x, test_x = (
+        ((split.features - mean) / std).to(device) for split in (train, validation, test)
+    )
+    y, validation_y, test_y = (split.labels.to(device) for split in (train, validation, test))
+    classes = 1 + int(train.labels.max())
+    with seeded_init(seed, "probe"):
+        width = x.shape[1]
+        network = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, classes))
+    network.to(device)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=LR)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, EPOCHS)
+    best = (-1.0, 0.0)
+    for epoch in range(EPOCHS):
+        order = torch.randperm(len(x), generator=generator(seed, "probe order", epoch)).to(device)
+        for rows in order.split(BATCH):
+            loss = F.cross_entropy(network(x[rows]), y[rows])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        schedule.step()
+        reached = _accuracy(network, validation_x, validation_y)
+        if reached > best[0]:
+            best = (reached, _accuracy(network, test_x, test_y))
+    commonest = y.bincount().argmax()
+    return ProbeResult(best[1], best[0], 100 * (test_y == commonest).double().mean().item())
+
+
+def _accuracy(network: nn.Module, x: Tensor, y: Tensor) -> float:
+    with torch.no_grad():
+        right = [
+            (network(part).argmax(1) == labels).sum()
+            for part, labels in zip(x.split(8192), y.split(8192), strict=True)
+        ]
+    return 100 * float(torch.stack(right).sum()) / len(y)
