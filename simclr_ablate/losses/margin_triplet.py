@@ -89,6 +89,6 @@ def _of_semi_hard(blocks: SimilarityBlocks, margin: float) -> Terms:
     candidates = Candidates(blocks)
     positive = candidates.positive
     negative, entropy = semi_hard_negatives(blocks, candidates, margin)
-    losses = negative.losses(negative.logit - positive + margin, positive)
+    losses = negative.losses(margin - negative.beyond, positive)
     one = torch.ones_like(positive)
     return Terms(losses, candidates.hits, entropy, negative.gradient(blocks.v, one, one))

@@ -81,8 +81,9 @@ def _of_semi_hard(blocks: SimilarityBlocks, margin: float) -> Terms:
     candidates = Candidates(blocks)
     positive = candidates.positive
     negative, entropy = semi_hard_negatives(blocks, candidates, margin)
-    losses = negative.losses(_softplus(-positive) + _softplus(negative.logit), positive)
-    gradient = negative.gradient(blocks.v, _sigmoid(-positive), _sigmoid(negative.logit))
+    logit = positive - negative.beyond
+    losses = negative.losses(_softplus(-positive) + _softplus(logit), positive)
+    gradient = negative.gradient(blocks.v, _sigmoid(-positive), _sigmoid(logit))
     return Terms(losses * math.log(2), candidates.hits, entropy, gradient)
 
 

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from simclr_ablate.losses.blockwise import SimilarityBlocks
 from simclr_ablate.losses.candidates import Candidates, Entropy
@@ -19,8 +20,8 @@ class SemiHard(NamedTuple):
 
     found: Tensor
     """Whether the anchor has one."""
-    logit: Tensor
-    """Its logit, where it is found."""
+    beyond: Tensor
+    """By what its logit is smaller than the positive's; infinite where no negative is farther than the positive."""
     place: Tensor
     """The row of v that it is, where it is found."""
 
@@ -51,25 +52,26 @@ def semi_hard_negatives(
     """
     entropy = Entropy(blocks, candidates)
     positive = candidates.positive
-    logit = torch.full_like(positive, -math.inf)
+    beyond = torch.full_like(positive, math.inf)
     place = torch.zeros(len(positive), dtype=torch.int64, device=positive.device)
     for block in blocks:
         entropy.see(block)
         for anchors, dim in block.sides:
-            nearer = block.similarities >= positive[anchors].unsqueeze(dim)
-            farther = block.spare.copy_(block.similarities).masked_fill_(nearer, -math.inf)
-            nearest, index = farther.max(dim)
+            distance = torch.sub(
+                positive[anchors].unsqueeze(dim), block.similarities, out=block.spare
+            )
+            nearest, index = F.threshold(distance, 0, math.inf, inplace=True).min(dim)
             start = (block.columns if dim == 1 else block.rows).start
-            _keep_nearest(logit[anchors], place[anchors], nearest, index + start)
-    everyones = zip(blocks.ranks.gather(logit), blocks.ranks.gather(place), strict=True)
-    (logit, place), *others = everyones
+            _keep_nearest(beyond[anchors], place[anchors], nearest, index + start)
+    everyones = zip(blocks.ranks.gather(beyond), blocks.ranks.gather(place), strict=True)
+    (beyond, place), *others = everyones
     for other in others:
-        _keep_nearest(logit, place, *other)
-    return SemiHard(logit > positive - margin, logit, place), entropy.mean()
+        _keep_nearest(beyond, place, *other)
+    return SemiHard(beyond < margin, beyond, place), entropy.mean()
 
 
-def _keep_nearest(logit: Tensor, place: Tensor, other: Tensor, other_place: Tensor) -> None:
+def _keep_nearest(beyond: Tensor, place: Tensor, other: Tensor, other_place: Tensor) -> None:
     """Overwrites negatives by others that are nearer."""
-    nearer = other > logit
+    nearer = other < beyond
     place.copy_(torch.where(nearer, other_place, place))
-    logit.copy_(torch.where(nearer, other, logit))
+    beyond.copy_(torch.where(nearer, other, beyond))
