@@ -12,7 +12,7 @@ from simclr_ablate.data.in_memory import ImageSet
 from simclr_ablate.data.shapes import SHAPE_CLASSES, make_shapes
 from simclr_ablate.experiment import build_models, build_policy, memory_format
 from simclr_ablate.launch.grid import experiment_sections
-from simclr_ablate.losses.nt_xent import nt_xent
+from simclr_ablate.losses.registry import build_loss
 from simclr_ablate.schema import Experiment
 from simclr_ablate.training.contrastive import ContrastivePretraining, Training
 
@@ -41,7 +41,7 @@ def training_parts(experiment: Experiment) -> Training:
         build_policy(experiment.views, experiment.data),
         encoder,
         head,
-        functools.partial(nt_xent, temperature=experiment.loss.temperature),
+        build_loss(experiment.loss),
         memory_format(experiment),
         device,
     )

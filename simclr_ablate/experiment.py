@@ -1,6 +1,5 @@
 """One run from top to bottom: pretrain the encoder, keep it, evaluate it."""
 
-import functools
 import logging
 import os
 import time
@@ -23,7 +22,7 @@ from simclr_ablate.evaluation.knn import knn_top1
 from simclr_ablate.evaluation.linear import evaluate_linear, log_spaced
 from simclr_ablate.files import write_atomically
 from simclr_ablate.identity import evaluation_key
-from simclr_ablate.losses.nt_xent import nt_xent
+from simclr_ablate.losses.registry import build_loss
 from simclr_ablate.models.batch_norm import share_statistics
 from simclr_ablate.models.encoder import build_encoder
 from simclr_ablate.models.head import build_head
@@ -160,13 +159,7 @@ def pretrain(
     device = next(encoder.parameters()).device
     for network in (encoder, head):
         share_statistics(network, ranks, device)
-    loss = functools.partial(
-        nt_xent,
-        temperature=experiment.loss.temperature,
-        normalize=experiment.loss.normalize,
-        negatives=experiment.loss.negatives,
-        ranks=ranks,
-    )
+    loss = build_loss(experiment.loss, ranks)
     images = training_images(data, device)
     policy = build_policy(experiment.views, experiment.data)
     layout = memory_format(experiment)

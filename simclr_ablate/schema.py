@@ -21,6 +21,9 @@ T = TypeVar("T")
 OPERATION_NAMES = ("crop", "cutout", "color", "sobel", "noise", "blur", "rotate")
 """The operations of Figure 5, in its order."""
 
+LOSS_NAMES = ("nt_xent", "nt_logistic", "margin_triplet")
+"""The losses of Table 2, in its order."""
+
 
 class ConfigError(ValueError):
     """Something the user gave is wrong: the message names the key, the value and what is accepted."""
@@ -106,10 +109,19 @@ class Head:
 class Loss:
     """The contrastive loss."""
 
-    name: str = key("loss", choices=("nt_xent",))
-    temperature: float = key("temperature tau", above=0)
+    name: str = key(f"one of {', '.join(LOSS_NAMES)}, or package.module:function of your own")
+    temperature: float = key(
+        "temperature tau; margin_triplet: of the entropy that is reported only", above=0
+    )
     normalize: bool = key("l2-normalise z (Table 5)")
     negatives: str = key("views that negatives come from (Table 4: one)", choices=("both", "one"))
+    margin: float | None = key(
+        "margin_triplet: margin m; nt_logistic, semi-hard: of the negatives, null: none", at_least=0
+    )
+    semi_hard: bool = key(
+        "nt_logistic, margin_triplet: of the negatives that are farther than the positive and "
+        "within the margin, only the nearest (Table 4: sh)"
+    )
 
 
 @dataclass(frozen=True)
@@ -221,6 +233,7 @@ def build(cls: type[T], config: Mapping[str, Any], path: str = "") -> T:
 def check_experiment(experiment: Experiment) -> None:
     """Raises ConfigError where keys that are right one by one do not go together."""
     _check_views(experiment.views)
+    _check_loss(experiment.loss)
     data, optimizer = experiment.data, experiment.optimizer
     if data.name in ("image_folder", "imagenet") and data.root is None:
         raise ConfigError(f"data.root must be a folder of images for data={data.name}, got null")
@@ -277,6 +290,28 @@ def _check_views(views: Views) -> None:
                 f"{name} must be one of {', '.join(OPERATION_NAMES)}, got {operation!r}"
                 f"{nearest(operation, OPERATION_NAMES)}"
             )
+
+
+def _check_loss(loss: Loss) -> None:
+    """Keys that a loss does not use have one value, for one run to have one id."""
+    if ":" in loss.name:
+        return  # the user's own, which may use all keys
+    if loss.name not in LOSS_NAMES:
+        raise ConfigError(
+            f"loss.name must be one of {', '.join(LOSS_NAMES)}, or package.module:function, "
+            f"got {loss.name!r}{nearest(loss.name, LOSS_NAMES)}"
+        )
+    if loss.name == "nt_xent" and loss.semi_hard:
+        raise ConfigError("loss.semi_hard must be false with loss.name=nt_xent, got true")
+    if loss.name != "margin_triplet" and not loss.semi_hard and loss.margin is not None:
+        semi_hard = "" if loss.name == "nt_xent" else " and loss.semi_hard=false"
+        raise ConfigError(
+            f"loss.margin must be null with loss.name={loss.name}{semi_hard}, got {loss.margin}"
+        )
+    if loss.name == "margin_triplet" and loss.margin is None:
+        raise ConfigError("loss.margin must be >= 0 with loss.name=margin_triplet, got null")
+    if loss.semi_hard and loss.margin == 0:
+        raise ConfigError("loss.margin must be > 0 with loss.semi_hard=true, got 0")
 
 
 @dataclass(frozen=True)

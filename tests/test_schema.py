@@ -32,7 +32,7 @@ def another_value(info: KeyInfo, old: object) -> object:
     if info.type.startswith("int"):
         return 7 if old is None else int(old) + 1
     if info.type.startswith("float"):
-        return float(old) * 1.5 + 0.1
+        return 0.5 if old is None else float(old) * 1.5 + 0.1
     return "something else"
 
 
@@ -71,6 +71,18 @@ def test_config_survives_the_round_trip(make_experiment):
         ("loss.temperature", -0.1, "loss.temperature must be > 0, got -0.1"),
         ("loss.temperature", float("nan"), "loss.temperature must be finite, got nan"),
         ("loss.temperature", "hot", "loss.temperature must be float, got 'hot'"),
+        (
+            "loss.name",
+            "nt_xnet",
+            "or package.module:function, got 'nt_xnet'; did you mean nt_xent?",
+        ),
+        ("loss.margin", -0.1, "loss.margin must be >= 0, got -0.1"),
+        ("loss.margin", 0.4, "loss.margin must be null with loss.name=nt_xent, got 0.4"),
+        (
+            "loss.semi_hard",
+            True,
+            "loss.semi_hard must be false with loss.name=nt_xent, got true",
+        ),
         ("encoder.width", 0, "encoder.width must be >= 1, got 0"),
         ("encoder.width", True, "encoder.width must be int, got True"),
         ("optimizer.epochs", 2.5, "optimizer.epochs must be int, got 2.5"),
@@ -114,6 +126,32 @@ def test_wrong_values_are_named(name, value, message, make_experiment):
     ],
 )
 def test_ranks_share_evenly_and_each_has_its_device(overrides, message, make_experiment):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        make_experiment(*overrides)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["loss=nt_logistic", "loss.margin=0.4"],
+            "loss.margin must be null with loss.name=nt_logistic and loss.semi_hard=false, got 0.4",
+        ),
+        (
+            ["loss=nt_logistic", "loss.semi_hard=true", "loss.margin=0"],
+            "loss.margin must be > 0 with loss.semi_hard=true, got 0",
+        ),
+        (
+            ["loss=margin_triplet", "loss.margin=null"],
+            "loss.margin must be >= 0 with loss.name=margin_triplet, got null",
+        ),
+        (
+            ["loss=margin_triplet", "loss.semi_hard=true", "loss.margin=0"],
+            "loss.margin must be > 0 with loss.semi_hard=true, got 0",
+        ),
+    ],
+)
+def test_a_loss_has_the_keys_that_it_uses(overrides, message, make_experiment):
     with pytest.raises(ConfigError, match=re.escape(message)):
         make_experiment(*overrides)
 

@@ -23,6 +23,17 @@ class Block(NamedTuple):
     spare: Tensor
     """Scratch memory of the same shape, shared by all blocks."""
 
+    @property
+    def is_symmetric(self) -> bool:
+        """Whether its rows are its columns, so that it holds each pair twice."""
+        return self.rows == self.columns
+
+    @property
+    def sides(self) -> list[tuple[slice, int]]:
+        """Its anchors, and the dimension along which their negatives lie: each pair once for each of its anchors."""
+        ours = (self.rows, 1)
+        return [ours] if self.is_symmetric else [ours, (self.columns, 0)]
+
 
 class SimilarityBlocks:
     """The blocks of `v @ v.T` on and above its diagonal: they hold every negative pair once.
@@ -91,13 +102,24 @@ class SimilarityBlocks:
         self._mask(rows.start, columns.start, similarities)
         return Block(rows, columns, similarities, spare)
 
+    def leave_out(self, block: Block, of: Tensor, value: float) -> None:
+        """Sets `of`, which has the form of `block`, to `value` where the block holds no negative pair."""
+        for _, _, diagonal in self._no_negatives(block.rows.start, block.columns.start, of):
+            diagonal.fill_(value)
+
     def _mask(self, row: int, column: int, similarities: Tensor) -> None:
         """Takes out views with themselves and positive pairs, of the block at (row, column)."""
-        height, width = similarities.shape
+        for distance, first, diagonal in self._no_negatives(row, column, similarities):
+            if distance == self.n:
+                self.positive[first : first + len(diagonal)] = diagonal
+            diagonal.fill_(-math.inf)
+
+    def _no_negatives(
+        self, row: int, column: int, block: Tensor
+    ) -> Iterator[tuple[int, int, Tensor]]:
+        """What of the block at (row, column) is no negative: from view to view, the first view, the diagonal."""
+        height, width = block.shape
         for distance in (0, self.n, -self.n):
             place = distance - (column - row)
             if -height < place < width:
-                diagonal = similarities.diagonal(place)
-                if distance == self.n:
-                    self.positive[row : row + len(diagonal)] = diagonal
-                diagonal.fill_(-math.inf)
+                yield distance, row, block.diagonal(place)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from simclr_ablate.augment.policies import DrawnViews, Policy
 from simclr_ablate.data.in_memory import ImageSet
 from simclr_ablate.data.streamed import StreamedSet
-from simclr_ablate.losses.nt_xent import ContrastiveLoss
+from simclr_ablate.losses.exact import ContrastiveLoss
 from simclr_ablate.randomness import generator
 from simclr_ablate.schema import Experiment
 from simclr_ablate.training.distributed import SOLO, Ranks

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from simclr_ablate.losses.nt_xent import ContrastiveLoss
+from simclr_ablate.losses.exact import ContrastiveLoss
 from simclr_ablate.training.distributed import SOLO, Ranks
 
 

@@ -38,7 +38,14 @@ CONFIG: dict[str, Any] = {
     },
     "encoder": {"architecture": "resnet8", "width": 1, "stem": "strided"},
     "head": {"kind": "nonlinear", "dim": 128},
-    "loss": {"name": "nt_xent", "temperature": 0.2, "normalize": True, "negatives": "both"},
+    "loss": {
+        "name": "nt_xent",
+        "temperature": 0.2,
+        "normalize": True,
+        "negatives": "both",
+        "margin": None,
+        "semi_hard": False,
+    },
     "optimizer": {
         "name": "adamw",
         "lr": 0.003,

@@ -1,0 +1,94 @@
+"""The margin triplet loss (Table 2), block by block."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from simclr_ablate.losses.blockwise import Block, SimilarityBlocks
+from simclr_ablate.losses.candidates import Candidates, Entropy
+from simclr_ablate.losses.exact import (
+    ContrastiveLoss,
+    Terms,
+    contrastive_loss,
+    for_both_anchors,
+    gradient_of_negatives,
+    pull_to_positives,
+)
+from simclr_ablate.losses.semi_hard import semi_hard_negatives
+from simclr_ablate.training.distributed import SOLO, Ranks
+
+
+def margin_triplet(
+    z: Tensor,
+    margin: float,
+    temperature: float = 1.0,
+    normalize: bool = True,
+    negatives: str = "both",
+    semi_hard: bool = False,
+    block_size: int | None = None,
+    ranks: Ranks = SOLO,
+) -> ContrastiveLoss:
+    """The margin triplet loss, Table 2: of every anchor u with positive v+,
+    `sum over its negatives v- of max(u.v- - u.v+ + margin, 0)`; the mean over the 2N anchors.
+
+    Table 2 prints one negative. Here they are summed, as all triplets are in its source (Schroff et al. 2015).
+
+    z, normalize, negatives, block_size, ranks: as in `nt_xent`.
+    margin: m, >= 0, of similarities.
+    temperature: > 0, that of the softmax whose entropy is reported, so that it can be compared with other losses'. The
+        loss has none: neither it nor its gradient depends on this.
+    semi_hard: each anchor has one negative only: of those farther than its positive, and by less than the margin
+        (`0 < u.v+ - u.v- < margin`), the nearest. An anchor that has none contributes nothing; the mean is over all 2N
+        anchors still. The margin is > 0 then.
+
+    Accuracy and entropy are those of all candidates, semi-hard or not. Memory and the gradient are as in `nt_xent`;
+    where the hinge has a kink, its derivative is 0.
+
+    Raises ValueError for an argument out of its range.
+    """
+    if not margin >= 0:
+        raise ValueError(f"loss.margin must be >= 0, got {margin}")
+    if semi_hard and not margin > 0:
+        raise ValueError(f"loss.margin must be > 0 with loss.semi_hard=true, got {margin}")
+
+    def evaluate(blocks: SimilarityBlocks) -> Terms:
+        in_logits = margin * math.log2(math.e) / temperature
+        terms = (_of_semi_hard if semi_hard else _of_all)(blocks, in_logits)
+        # Of similarities, not of logits.
+        losses = terms.losses * (temperature * math.log(2))
+        return terms._replace(losses=losses, gradient=terms.gradient.mul_(temperature))
+
+    return contrastive_loss(z, evaluate, temperature, normalize, negatives, block_size, ranks)
+
+
+def _of_all(blocks: SimilarityBlocks, margin: float) -> Terms:
+    candidates = Candidates(blocks)
+    entropy = Entropy(blocks, candidates)
+    bar = candidates.positive - margin
+    losses, active = torch.zeros_like(bar), torch.zeros_like(bar)
+
+    def weigh(block: Block) -> Tensor:
+        def violates(memory: Tensor, anchors: slice, dim: int) -> Tensor:
+            bars = bar[anchors].unsqueeze(dim)
+            excess = torch.sub(block.similarities, bars, out=memory).clamp_(min=0)
+            losses[anchors].add_(excess.sum(dim))
+            active[anchors].add_(excess.sign_().sum(dim))
+            return excess
+
+        entropy.see(block)
+        return for_both_anchors(block, violates)
+
+    gradient = gradient_of_negatives(blocks, weigh)
+    blocks.ranks.sum_([losses, active])
+    pull_to_positives(gradient, blocks.v, active)
+    return Terms(losses, candidates.hits, entropy.mean(), gradient)
+
+
+def _of_semi_hard(blocks: SimilarityBlocks, margin: float) -> Terms:
+    candidates = Candidates(blocks)
+    positive = candidates.positive
+    negative, entropy = semi_hard_negatives(blocks, candidates, margin)
+    losses = negative.losses(margin - negative.beyond, positive)
+    one = torch.ones_like(positive)
+    return Terms(losses, candidates.hits, entropy, negative.gradient(blocks.v, one, one))

@@ -1,0 +1,97 @@
+"""NT-Logistic, the logistic loss of every pair by itself (Table 2), block by block."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from simclr_ablate.losses.blockwise import Block, SimilarityBlocks
+from simclr_ablate.losses.candidates import Candidates, Entropy
+from simclr_ablate.losses.exact import (
+    ContrastiveLoss,
+    Terms,
+    contrastive_loss,
+    gradient_of_negatives,
+    pull_to_positives,
+)
+from simclr_ablate.losses.semi_hard import semi_hard_negatives
+from simclr_ablate.training.distributed import SOLO, Ranks
+
+
+def nt_logistic(
+    z: Tensor,
+    temperature: float,
+    normalize: bool = True,
+    negatives: str = "both",
+    semi_hard: bool = False,
+    margin: float | None = None,
+    block_size: int | None = None,
+    ranks: Ranks = SOLO,
+) -> ContrastiveLoss:
+    """NT-Logistic, Table 2: of every anchor u with positive v+,
+    `-log sigmoid(u.v+ / tau) - sum over its negatives v- of log sigmoid(-u.v- / tau)`; the mean over the 2N anchors.
+
+    Table 2 prints one negative. Here they are summed, as in negative sampling (Mikolov et al. 2013, Eq. 4), which the
+    paper names as the loss's source; a mean would weigh the positive more by the number of negatives.
+
+    z, temperature, normalize, negatives, block_size, ranks: as in `nt_xent`.
+    semi_hard: each anchor has one negative only: of those farther than its positive (`u.v- < u.v+`), the nearest. An
+        anchor that has none contributes neither this nor its positive; the mean is over all 2N anchors still.
+    margin: > 0, semi-hard only: the negative is one with `u.v+ - u.v- < margin`, not divided by tau. None: any. The
+        paper restricts negatives to "within the loss margin", which this loss has none of, and tunes none for it (App.
+        B.10).
+
+    Accuracy and entropy are those of all candidates, semi-hard or not. Memory and the gradient are as in `nt_xent`.
+
+    Raises ValueError for an argument out of its range.
+    """
+    if margin is not None and not semi_hard:
+        raise ValueError(f"loss.margin must be null with loss.semi_hard=false, got {margin}")
+    if margin is not None and not margin > 0:
+        raise ValueError(f"loss.margin must be > 0 with loss.semi_hard=true, got {margin}")
+    in_logits = math.inf if margin is None else margin * math.log2(math.e) / temperature
+
+    def evaluate(blocks: SimilarityBlocks) -> Terms:
+        return _of_semi_hard(blocks, in_logits) if semi_hard else _of_all(blocks)
+
+    return contrastive_loss(z, evaluate, temperature, normalize, negatives, block_size, ranks)
+
+
+def _of_all(blocks: SimilarityBlocks) -> Terms:
+    candidates = Candidates(blocks)
+    entropy = Entropy(blocks, candidates)
+    of_negatives = torch.zeros_like(candidates.positive)
+
+    def weigh(block: Block) -> Tensor:
+        entropy.see(block)
+        # A pair's loss is the same for both its anchors.
+        losses = _softplus(block.similarities, out=block.spare)
+        for anchors, dim in block.sides:
+            of_negatives[anchors].add_(losses.sum(dim))
+        return _sigmoid(block.similarities, out=block.spare).mul_(2)
+
+    gradient = gradient_of_negatives(blocks, weigh)
+    blocks.ranks.sum_([of_negatives])
+    losses = of_negatives + _softplus(-candidates.positive)
+    pull_to_positives(gradient, blocks.v, _sigmoid(-candidates.positive))
+    return Terms(losses * math.log(2), candidates.hits, entropy.mean(), gradient)
+
+
+def _of_semi_hard(blocks: SimilarityBlocks, margin: float) -> Terms:
+    candidates = Candidates(blocks)
+    positive = candidates.positive
+    negative, entropy = semi_hard_negatives(blocks, candidates, margin)
+    logit = positive - negative.beyond
+    losses = negative.losses(_softplus(-positive) + _softplus(logit), positive)
+    gradient = negative.gradient(blocks.v, _sigmoid(-positive), _sigmoid(logit))
+    return Terms(losses * math.log(2), candidates.hits, entropy, gradient)
+
+
+def _softplus(logits: Tensor, out: Tensor | None = None) -> Tensor:
+    """`log2(1 + 2**logit)`: minus log2 of the sigmoid of minus a logit in base 2."""
+    return torch.logaddexp2(logits, logits.new_zeros(()), out=out)
+
+
+def _sigmoid(logits: Tensor, out: Tensor | None = None) -> Tensor:
+    """The sigmoid of logits in base 2."""
+    return torch.mul(logits, math.log(2), out=out).sigmoid_()

@@ -1,0 +1,65 @@
+"""The losses that a config can name, and the user's own."""
+
+import functools
+import importlib
+from collections.abc import Callable
+
+from torch import Tensor
+
+from simclr_ablate import schema
+from simclr_ablate.losses.exact import ContrastiveLoss
+from simclr_ablate.losses.margin_triplet import margin_triplet
+from simclr_ablate.losses.nt_logistic import nt_logistic
+from simclr_ablate.losses.nt_xent import nt_xent
+from simclr_ablate.training.distributed import SOLO, Ranks
+
+Loss = Callable[[Tensor], ContrastiveLoss]
+"""Of z, (2N, D), whose rows i and i+N are the two views of image i."""
+
+Maker = Callable[[schema.Loss, Ranks], Loss]
+"""Makes the loss of a config. Of several ranks, all call the loss with the same z, that of the whole batch, and must
+get the same result; what it computes they may share (`ranks`), or each do by itself."""
+
+
+def _maker(loss: Callable[..., ContrastiveLoss], *more: str) -> Maker:
+    """Of a loss of Table 2, whose arguments have the names of the config's keys: those of all, and `more`."""
+    names = ("temperature", "normalize", "negatives", *more)
+
+    def make(spec: schema.Loss, ranks: Ranks) -> Loss:
+        arguments = {name: getattr(spec, name) for name in names}
+        return functools.partial(loss, **arguments, ranks=ranks)
+
+    return make
+
+
+LOSSES: dict[str, Maker] = {
+    "nt_xent": _maker(nt_xent),
+    "nt_logistic": _maker(nt_logistic, "margin", "semi_hard"),
+    "margin_triplet": _maker(margin_triplet, "margin", "semi_hard"),
+}
+"""The losses of Table 2, by `loss.name`."""
+
+
+def build_loss(spec: schema.Loss, ranks: Ranks = SOLO) -> Loss:
+    """The loss of `spec`.
+
+    A name `package.module:function` is a Maker of the user's own, from a module on Python's path. It goes by what is
+    in the config alone, so that every process of every launcher finds it.
+
+    Raises ValueError where there is no such loss.
+    """
+    maker = LOSSES.get(spec.name) or _own(spec.name)
+    return maker(spec, ranks)
+
+
+def _own(name: str) -> Maker:
+    module, separator, function = name.partition(":")
+    if not separator:
+        accepted = f"one of {', '.join(LOSSES)}, or package.module:function"
+        raise ValueError(f"loss.name must be {accepted}, got {name!r}")
+    try:
+        return getattr(importlib.import_module(module), function)
+    except (ModuleNotFoundError, AttributeError) as error:
+        raise ValueError(
+            f"loss.name must name what can be imported, got {name!r}: {error}"
+        ) from error

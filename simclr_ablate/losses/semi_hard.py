@@ -1,0 +1,77 @@
+"""Semi-hard negatives (Schroff et al. 2015), one for each anchor, as Section 5.1 of SimCLR uses them."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from simclr_ablate.losses.blockwise import SimilarityBlocks
+from simclr_ablate.losses.candidates import Candidates, Entropy
+from simclr_ablate.losses.exact import pull_to_positives
+
+
+class SemiHard(NamedTuple):
+    """Every anchor's semi-hard negative: of those farther than its positive, and by less than the margin, the nearest.
+
+    Each tensor is (2N,).
+    """
+
+    found: Tensor
+    """Whether the anchor has one."""
+    beyond: Tensor
+    """By what its logit is smaller than the positive's; infinite where no negative is farther than the positive."""
+    place: Tensor
+    """The row of v that it is, where it is found."""
+
+    def losses(self, losses: Tensor, positive: Tensor) -> Tensor:
+        """(2N,): `losses` of the anchors that have a semi-hard negative, 0 for others."""
+        # NaN where the positive is NaN or infinite: no comparison with it finds a negative.
+        return torch.where(self.found, losses, positive * 0)
+
+    def gradient(self, v: Tensor, pull: Tensor, push: Tensor) -> Tensor:
+        """(2N, D): what each anchor's two pairs do to both their views.
+
+        pull, push: (2N,), >= 0: derivatives of every anchor's loss, if it has one, with respect to minus the logit of
+        its positive, and to that of its negative.
+        """
+        push = (push * self.found).unsqueeze(1)
+        gradient = push * v[self.place]
+        gradient.index_add_(0, self.place, push * v)
+        pull_to_positives(gradient, v, pull * self.found)
+        return gradient
+
+
+def semi_hard_negatives(
+    blocks: SimilarityBlocks, candidates: Candidates, margin: float
+) -> tuple[SemiHard, Tensor]:
+    """The semi-hard negatives, and the mean entropy of the candidates' softmax, in one pass over the blocks.
+
+    margin: in units of the logits.
+    """
+    entropy = Entropy(blocks, candidates)
+    positive = candidates.positive
+    beyond = torch.full_like(positive, math.inf)
+    place = torch.zeros(len(positive), dtype=torch.int64, device=positive.device)
+    for block in blocks:
+        entropy.see(block)
+        for anchors, dim in block.sides:
+            distance = torch.sub(
+                positive[anchors].unsqueeze(dim), block.similarities, out=block.spare
+            )
+            nearest, index = F.threshold(distance, 0, math.inf, inplace=True).min(dim)
+            start = (block.columns if dim == 1 else block.rows).start
+            _keep_nearest(beyond[anchors], place[anchors], nearest, index + start)
+    everyones = zip(blocks.ranks.gather(beyond), blocks.ranks.gather(place), strict=True)
+    (beyond, place), *others = everyones
+    for other in others:
+        _keep_nearest(beyond, place, *other)
+    return SemiHard(beyond < margin, beyond, place), entropy.mean()
+
+
+def _keep_nearest(beyond: Tensor, place: Tensor, other: Tensor, other_place: Tensor) -> None:
+    """Overwrites negatives by others that are nearer."""
+    nearer = other < beyond
+    place.copy_(torch.where(nearer, other_place, place))
+    beyond.copy_(torch.where(nearer, other, beyond))
