@@ -48,10 +48,12 @@ def start(environment: Mapping[str, str], store: Path, *arguments: str) -> subpr
     )
 
 
-def run(environment: Mapping[str, str], store: Path, *arguments: str) -> tuple[int, str]:
-    """Exit status and output of the same, once it has ended."""
+def run(
+    environment: Mapping[str, str], store: Path, *arguments: str, seconds: float = 300
+) -> tuple[int, str]:
+    """Exit status and output of the same, once it has ended, which may take so many seconds."""
     process = start(environment, store, *arguments)
-    output, _ = process.communicate(timeout=300)
+    output, _ = process.communicate(timeout=seconds)
     return process.returncode, output
 
 

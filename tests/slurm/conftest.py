@@ -23,7 +23,7 @@ def slurm(*command: str) -> str:
     return done.stdout
 
 
-def eventually(condition: Callable[[], object], what: str, seconds: float = 120) -> None:
+def eventually(condition: Callable[[], object], what: str, seconds: float = 180) -> None:
     """Waits for `condition()` to be true; SLURM's own waits have no bound."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -55,7 +55,7 @@ def ended(store: Path) -> bool:
     return all(found.state() not in ("queued", "running") for found in Store(store).runs())
 
 
-def wait_until_done(store: Path, seconds: float = 180) -> None:
+def wait_until_done(store: Path, seconds: float = 300) -> None:
     eventually(lambda: ended(store), "the runs to end", seconds)
     states = {found.run_id: (found.state(), found.failure()) for found in Store(store).runs()}
     assert {state for state, _ in states.values()} == {"complete"}, states
@@ -159,7 +159,7 @@ def test_interruptions_change_nothing(environment, tmp_path, undisturbed) -> Non
             2: terminate_and_kill,
         },
     )
-    eventually(lambda: ended(tmp_path), "the runs to end", 180)
+    eventually(lambda: ended(tmp_path), "the runs to end", 300)
     assert {seed: found.state() for seed, found in runs.items()} == {
         0: "complete",
         1: "complete",
@@ -206,18 +206,19 @@ def test_preemption(environment, tmp_path, undisturbed) -> None:
 
 def test_a_real_time_limit(environment, tmp_path) -> None:
     """Longer than its minute: requeued when the minute is over, as often as it takes."""
-    length = "optimizer.epochs=260"
+    length = "optimizer.epochs=220"
     alone = start(environment, tmp_path / "local", length)
     status, output = run(
         environment,
         tmp_path / "slurm",
         *("-m", *ON_SLURM, length, "launcher.time_minutes=1", "launcher.signal_seconds=10"),
         *(RARE_CHECKPOINTS, "launcher.follow=true"),
+        seconds=600,
     )
     assert status == 0, output
     found = only_run(tmp_path / "slurm")
     assert found.log_path.read_text().count("pretraining from step") >= 2
-    assert alone.wait(240) == 0
+    assert alone.wait(600) == 0
     assert_same(found, results(only_run(tmp_path / "local")))
 
 
