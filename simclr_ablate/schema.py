@@ -66,7 +66,8 @@ class Views:
     """How the two views of an image are made (Section 3, App. A)."""
 
     policy: str = key(
-        "simclr: both views; pair: Figure 5's one branch; none", choices=("simclr", "pair", "none")
+        "simclr, crop (and flip alone), autoaugment: both views; pair: Figure 5's one branch; none",
+        choices=("simclr", "crop", "autoaugment", "pair", "none"),
     )
     first: str | None = key(f"pair: first operation, one of {', '.join(OPERATION_NAMES)}")
     second: str | None = key("pair: second operation; the same as the first: that one alone")
@@ -170,7 +171,9 @@ class Experiment:
     """All that one run depends on: frozen at submission, stored beside its results."""
 
     objective: str = key(
-        "contrastive, or none for the random encoder", choices=("contrastive", "none")
+        "contrastive, supervised (one view, a linear classifier on h; head and loss don't count), "
+        "or none for the random encoder",
+        choices=("contrastive", "supervised", "none"),
     )
     seed: int = key("seed of weights, order and views", at_least=0)
     precision: str = key("of the encoder's arithmetic", choices=("float32", "bfloat16"))
@@ -234,6 +237,11 @@ def check_experiment(experiment: Experiment) -> None:
         raise ConfigError(
             f"optimizer.micro_batch must divide optimizer.batch_size ({optimizer.batch_size}), "
             f"got {micro_batch}"
+        )
+    if experiment.objective == "supervised" and experiment.evaluation.features != "h":
+        raise ConfigError(
+            "evaluation.features must be h for objective=supervised, which has no head, "
+            f"got {experiment.evaluation.features!r}"
         )
     if experiment.evaluation.l2_max < experiment.evaluation.l2_min:
         raise ConfigError(

@@ -85,7 +85,7 @@ def complete_data(data: Data) -> Data:
 
 
 def _check_batch(experiment: Experiment) -> None:
-    available = _training_images(experiment.data)
+    available = _training_images(experiment.data, experiment.objective == "supervised")
     batch_size = experiment.optimizer.batch_size
     if batch_size > available:
         raise ConfigError(
@@ -94,15 +94,15 @@ def _check_batch(experiment: Experiment) -> None:
         )
 
 
-_sizes: dict[Data, int] = {}
+_sizes: dict[tuple[Data, bool], int] = {}
 
 
-def _training_images(data: Data) -> int:
-    if data not in _sizes:
+def _training_images(data: Data, labelled: bool) -> int:
+    if (data, labelled) not in _sizes:
         from simclr_ablate.data.sizes import data_size
 
-        _sizes[data] = data_size(data)
-    return _sizes[data]
+        _sizes[data, labelled] = data_size(data, labelled)
+    return _sizes[data, labelled]
 
 
 def varying_keys(experiments: Sequence[Experiment]) -> list[str]:

@@ -94,7 +94,7 @@ def test_views_are_the_policy_on_the_crops(root: Path, policy: Policy) -> None:
     train, _ = _open(root)
     order = _order(len(train), 3)
     views = [
-        drawn.make().in_order() for drawn in train.view_batches(policy, order, seed=1, epoch=0)
+        drawn.make().in_order() for drawn, _ in train.view_batches(policy, order, seed=1, epoch=0)
     ]
     assert [tuple(x.shape) for x in views] == [(60, 3, SIZE, SIZE)] * 3
     crop, crops, _ = split_crop(policy)
@@ -115,8 +115,9 @@ def test_a_resumed_epoch_goes_on_as_it_would_have(root: Path) -> None:
     whole = list(train.view_batches(simclr_policy(SIZE), order, 0, 3))
     resumed = list(train.view_batches(simclr_policy(SIZE), order, 0, 3, first=3))
     assert len(resumed) == 2
-    for ours, theirs in zip(resumed, whole[3:], strict=True):
+    for (ours, labels), (theirs, same_labels) in zip(resumed, whole[3:], strict=True):
         assert torch.equal(ours.make().images, theirs.make().images)
+        assert torch.equal(labels, same_labels)
 
 
 def test_epochs_and_seeds_give_other_crops(root: Path) -> None:
@@ -177,7 +178,7 @@ def test_an_unreadable_file_is_skipped_and_counted(root: Path, spoilt: Path, cap
     for workers in (0, 2):
         train, _ = _open(root, workers, "skip")
         batches = list(train.view_batches(simclr_policy(SIZE), order, 0, 0))
-        assert [len(drawn.make().images) for drawn in batches] == [20] * 9
+        assert [len(drawn.make().images) for drawn, _ in batches] == [20] * 9
 
 
 @pytest.mark.parametrize("policy", [simclr_policy(SIZE), pair_policy(SIZE, "color")])
@@ -186,11 +187,12 @@ def test_views_of_some_places_are_those_of_the_whole_batch(
 ) -> None:
     """Also of the image that can't be read: the same neighbour takes its place."""
     order = _order(90, 1)
-    (whole,) = _open(root, on_error="skip")[0].view_batches(policy, order, 2, 1)
+    ((whole, labels),) = _open(root, on_error="skip")[0].view_batches(policy, order, 2, 1)
     for workers, share in ((0, slice(0, 30)), (2, slice(30, 60)), (0, slice(60, 90))):
         train, _ = _open(root, workers, "skip")
         places = torch.arange(90)[share]
-        (some,) = train.view_batches(policy, order, 2, 1, places=places)
+        ((some, some_labels),) = train.view_batches(policy, order, 2, 1, places=places)
+        assert torch.equal(some_labels[share], labels[share])
         assert len(some.images) < len(whole.images)
         ours, theirs = (drawn.of(share).make().in_order() for drawn in (some, whole))
         assert torch.equal(ours, theirs)

@@ -18,8 +18,9 @@ from simclr_ablate.experiment import build_models, build_policy, memory_format
 from simclr_ablate.losses.nt_xent import nt_xent
 from simclr_ablate.models.batch_norm import share_statistics
 from simclr_ablate.schema import Experiment
-from simclr_ablate.training.contrastive import ContrastivePretraining, Training
+from simclr_ablate.training.contrastive import ContrastivePretraining
 from simclr_ablate.training.distributed import SOLO, Ranks
+from simclr_ablate.training.loop import Training
 
 IMAGES, BATCH, STEPS = 70, 16, 3
 TINY = (
