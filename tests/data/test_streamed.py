@@ -12,7 +12,13 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
-from simclr_ablate.augment.policies import Policy, no_policy, pair_policy, simclr_policy
+from simclr_ablate.augment.policies import (
+    Policy,
+    autoaugment_policy,
+    no_policy,
+    pair_policy,
+    simclr_policy,
+)
 from simclr_ablate.data.streamed import StreamedSet, open_streamed, split_crop
 from simclr_ablate.randomness import generator
 from simclr_ablate.schema import ConfigError
@@ -87,8 +93,9 @@ def test_a_crop_does_not_depend_on_the_batch_or_the_subset(root: Path) -> None:
         pair_policy(SIZE, "color", "cutout"),
         pair_policy(SIZE, "crop", "blur"),
         no_policy(SIZE),
+        autoaugment_policy(SIZE),
     ],
-    ids=["simclr", "pair", "crop-pair", "none"],
+    ids=["simclr", "pair", "crop-pair", "none", "autoaugment"],
 )
 def test_views_are_the_policy_on_the_crops(root: Path, policy: Policy) -> None:
     train, _ = _open(root)
@@ -107,6 +114,39 @@ def test_views_are_the_policy_on_the_crops(root: Path, policy: Policy) -> None:
         rest = Policy(first=policy.first[1:])
         expected = rest.one_view(torch.cat([images[:, 0], images[:, 1]]), draw)
     assert torch.equal(views[1], expected)
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [simclr_policy(SIZE), pair_policy(SIZE, "color", "cutout"), autoaugment_policy(SIZE)],
+    ids=["simclr", "pair", "autoaugment"],
+)
+def test_one_view_of_each_image_with_its_label(root: Path, policy: Policy) -> None:
+    train, _ = _open(root)
+    order = _order(len(train), 3)
+    batches = list(train.view_batches(policy, order, seed=1, epoch=0, views=1))
+    crop, _, rest = split_crop(policy)
+    cropped = train.epoch(order, crop, 1, 1, 0)
+    for step, ((drawn, labels), (images, expected)) in enumerate(
+        zip(batches, cropped, strict=True)
+    ):
+        view = rest.one_view(images[:, 0], generator(1, "views", 0, step))
+        assert torch.equal(drawn.make().in_order(), view)
+        assert torch.equal(labels, expected)
+        ((some, some_labels),) = list(
+            train.view_batches(policy, order, 1, 0, step, places=torch.arange(8, 20), views=1)
+        )[:1]
+        assert torch.equal(some.of(slice(8, 20)).make().in_order(), view[8:20])
+        assert torch.equal(some_labels, labels)
+
+
+def test_the_label_is_that_of_the_image_that_took_the_place(root: Path, spoilt: Path) -> None:
+    train, _ = _open(root, on_error="skip")
+    order = torch.tensor([[35, 70]])  # class1/05.jpg and an image of class2
+    ((drawn, labels),) = train.view_batches(simclr_policy(SIZE), order, 0, 0, views=1)
+    assert labels.tolist() == [2, 2]
+    assert train.labels[order].tolist() == [[1, 2]]
+    assert drawn.n == 2
 
 
 def test_a_resumed_epoch_goes_on_as_it_would_have(root: Path) -> None:
