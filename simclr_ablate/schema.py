@@ -63,7 +63,10 @@ class Data:
 
 @dataclass(frozen=True)
 class Views:
-    """How the two views of an image are made (Section 3, App. A)."""
+    """How the two views of an image are made (Section 3, App. A).
+
+    Supervised training has one: the first branch's, which is the changed one of a pair.
+    """
 
     policy: str = key(
         "simclr, crop (and flip alone), autoaugment: both views; pair: Figure 5's one branch; none",
@@ -127,7 +130,9 @@ class Optimizer:
     weight_decay: float = key("weight decay, not on biases and batch norm", at_least=0)
     warmup_epochs: float = key("epochs of linear warm-up from 0", at_least=0)
     epochs: int = key("epochs of pretraining; the schedule ends with them", at_least=1)
-    batch_size: int = key("images in a batch, N; a step sees 2N views", at_least=2)
+    batch_size: int = key(
+        "images in a batch, N; a step sees 2N views, a supervised one N", at_least=2
+    )
     micro_batch: int | None = key(
         "images whose views are in memory at a time; gradients stay the whole batch's, batch norm "
         "sees micro-batches; null: all",
@@ -137,7 +142,10 @@ class Optimizer:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What is measured on the frozen encoder (App. B.6, B.8). Stored apart from pretraining."""
+    """What is measured on the frozen encoder (App. B.6, B.8). Stored apart from pretraining.
+
+    A supervised run brings its own classifier, which is measured in place of one fitted with l2.
+    """
 
     features: str = key("representation evaluated: h, or z = g(h)", choices=("h", "z"))
     l2_count: int = key("number of l2 strengths tried on the validation split", at_least=1)

@@ -85,12 +85,13 @@ def complete_data(data: Data) -> Data:
 
 
 def _check_batch(experiment: Experiment) -> None:
-    available = _training_images(experiment.data, experiment.objective == "supervised")
+    labelled = experiment.objective == "supervised"
+    available = _training_images(experiment.data, labelled)
     batch_size = experiment.optimizer.batch_size
     if batch_size > available:
         raise ConfigError(
-            f"optimizer.batch_size must be <= {available}, the training images of "
-            f"data={experiment.data.name}, got {batch_size}"
+            f"optimizer.batch_size must be <= {available}, the training images "
+            f"{'with labels ' if labelled else ''}of data={experiment.data.name}, got {batch_size}"
         )
 
 

@@ -10,8 +10,9 @@ import torch
 from simclr_ablate.data.in_memory import ImageSet
 from simclr_ablate.data.shapes import open_shapes
 from simclr_ablate.experiment import build_models, load_models
-from simclr_ablate.schema import Experiment
-from simclr_ablate.store import Run
+from simclr_ablate.launch.plan import make_plan
+from simclr_ablate.schema import ConfigError, Experiment
+from simclr_ablate.store import Run, Store
 from tests.commands import (
     assert_same,
     only_run,
@@ -117,3 +118,12 @@ def test_ranks_share_it(environment: dict[str, str], trained: Run, tmp_path: Pat
     ours, theirs = (found.pretraining()["loss"] for found in (shared, trained))
     assert ours == pytest.approx(theirs, rel=0.05)
     assert metrics_of(shared)["top1"] > 20
+
+
+def test_only_images_with_labels_count(make_experiment, tmp_path: Path) -> None:
+    """STL-10 has 100,000 without: enough for a batch of contrastive pretraining."""
+    large = ("data=stl10", "optimizer.batch_size=4096")
+    make_plan([make_experiment(*large)], Store(tmp_path), None)
+    message = "batch_size must be <= 4000, the training images with labels of data=stl10, got 4096"
+    with pytest.raises(ConfigError, match=message):
+        make_plan([make_experiment(*large, "objective=supervised")], Store(tmp_path), None)
