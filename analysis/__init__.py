@@ -26,11 +26,13 @@ def load(store: str | Path = "runs") -> pd.DataFrame:
     - every config key by its dotted name: `seed`, `views.first`, `optimizer.epochs`, ...
       (`python -m simclr_ablate --help` explains them). `evaluation.*` are this row's evaluation's.
     - `top1`, `top5`, `knn_top1`: accuracy on the test split, percent. `validation_top1`: on the
-      validation split.
+      validation split. All but kNN's are a linear classifier's, fitted on the frozen encoder, or
+      for objective=supervised the one trained with it.
     - `test_images`: how many images the test split has. Any other metric of the evaluation follows
       under its own name.
     - `pretraining.loss`, `pretraining.accuracy`, `pretraining.entropy`, `pretraining.seconds`: the
-      last metrics of pretraining and how long it took. Any other follows under `pretraining.*`.
+      last metrics of pretraining (supervised: no entropy) and how long it took. Any other follows
+      under `pretraining.*`.
 
     What is null in the config or unknown is missing (`isna`). Raises FileNotFoundError where there
     is no such folder, and ValueError, naming the run, where a file cannot be read.

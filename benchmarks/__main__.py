@@ -4,7 +4,16 @@ import os
 import subprocess
 import sys
 
-BENCHMARKS = ("views", "loss", "step", "micro_batch", "run", "side_by_side", "estimate")
+BENCHMARKS = (
+    "views",
+    "autoaugment",
+    "loss",
+    "step",
+    "micro_batch",
+    "run",
+    "side_by_side",
+    "estimate",
+)
 
 
 def main() -> int:

@@ -14,7 +14,8 @@ from simclr_ablate.experiment import build_models, build_policy, memory_format
 from simclr_ablate.launch.grid import experiment_sections
 from simclr_ablate.losses.registry import build_loss
 from simclr_ablate.schema import Experiment
-from simclr_ablate.training.contrastive import ContrastivePretraining, Training
+from simclr_ablate.training.contrastive import ContrastivePretraining
+from simclr_ablate.training.loop import Training
 
 
 def default_experiment(*overrides: str) -> Experiment:

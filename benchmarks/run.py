@@ -119,7 +119,7 @@ def train_with_lightly(experiment: Experiment, data: Splits) -> float:
             loss(*z.chunk(2)).backward()
             optimizer.step()
             step += 1
-    return evaluate(experiment.evaluation, data, encoder, head, torch.device("cpu"))["top1"]
+    return evaluate(experiment, data, encoder, head, torch.device("cpu"))["top1"]
 
 
 if __name__ == "__main__":

@@ -11,23 +11,33 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from simclr_ablate.augment.policies import Policy, no_policy, pair_policy, simclr_policy
+from simclr_ablate.augment.policies import (
+    Policy,
+    autoaugment_policy,
+    crop_policy,
+    no_policy,
+    pair_policy,
+    simclr_policy,
+)
 from simclr_ablate.claim import Claim
 from simclr_ablate.data.in_memory import ImageSet
 from simclr_ablate.data.progress import reporting
 from simclr_ablate.data.splits import Splits, StreamedSplits, open_data, stream_data
 from simclr_ablate.data.streamed import StreamedSet
+from simclr_ablate.evaluation.classifier import evaluate_classifier
 from simclr_ablate.evaluation.features import extract, in_batches, reset_batchnorm
 from simclr_ablate.evaluation.knn import knn_top1
 from simclr_ablate.evaluation.linear import evaluate_linear, log_spaced
 from simclr_ablate.files import write_atomically
 from simclr_ablate.identity import evaluation_key
+from simclr_ablate.losses.cross_entropy import cross_entropy
 from simclr_ablate.losses.registry import build_loss
 from simclr_ablate.models.batch_norm import share_statistics
+from simclr_ablate.models.classifier import build_classifier
 from simclr_ablate.models.encoder import build_encoder
 from simclr_ablate.models.head import build_head
 from simclr_ablate.randomness import seeded_init
-from simclr_ablate.schema import Data, Evaluation, Experiment, Views
+from simclr_ablate.schema import Data, Experiment, Views
 from simclr_ablate.stopping import Interrupted, Stop
 from simclr_ablate.store import Run
 from simclr_ablate.training.checkpoint import (
@@ -35,8 +45,10 @@ from simclr_ablate.training.checkpoint import (
     remove_checkpoints,
     save_checkpoint,
 )
-from simclr_ablate.training.contrastive import LOOK_SECONDS, ContrastivePretraining, Training
+from simclr_ablate.training.contrastive import ContrastivePretraining
 from simclr_ablate.training.distributed import SOLO, Ranks
+from simclr_ablate.training.loop import LOOK_SECONDS, Loop, Training
+from simclr_ablate.training.supervised import SupervisedTraining
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +86,7 @@ def carry_out(
     device = torch.device(share.device)
     with ranks.first_alone():  # others find in the cache what it has decoded
         data = read_data(experiment, run, share, ranks)
-    encoder, head = build_models(experiment, device)
+    encoder, head = build_models(experiment, device, len(data.train.classes))
     if ranks.any(run.is_pretrained()):
         load_models(run, encoder, head)
     elif experiment.objective == "none":
@@ -85,7 +97,7 @@ def carry_out(
     if ranks.is_first:
         run.write_progress({"phase": "evaluating"})
         log.info("evaluating as %s", evaluation_key(experiment))
-    metrics = evaluate(experiment.evaluation, data, encoder, head, device, ranks)
+    metrics = evaluate(experiment, data, encoder, head, device, ranks)
     if claim is None:
         return
     claim.check()
@@ -114,12 +126,21 @@ def read_data(
         return open_data(experiment.data, Path(share.cache), workers)
 
 
-def build_models(experiment: Experiment, device: torch.device) -> tuple[nn.Module, nn.Module]:
-    """The encoder f and the projection head g, initialised from the experiment's seed."""
+def build_models(
+    experiment: Experiment, device: torch.device, classes: int = 0
+) -> tuple[nn.Module, nn.Module]:
+    """The encoder f and the projection head g, initialised from the experiment's seed.
+
+    For objective=supervised a linear classifier of `classes` stands in g's place.
+    """
+    head: nn.Module
     with seeded_init(experiment.seed, "weights"):
         spec = experiment.encoder
         encoder = build_encoder(spec.architecture, spec.width, spec.stem)
-        head = build_head(experiment.head.kind, encoder.dim, experiment.head.dim)
+        if experiment.objective == "supervised":
+            head = build_classifier(encoder.dim, classes)
+        else:
+            head = build_head(experiment.head.kind, encoder.dim, experiment.head.dim)
     layout = memory_format(experiment)
     return encoder.to(device).to(memory_format=layout), head.to(device)
 
@@ -131,12 +152,12 @@ def memory_format(experiment: Experiment) -> torch.memory_format:
 
 def build_policy(views: Views, data: Data) -> Policy:
     """The policy that makes the views of `data`'s images."""
-    settings: dict[str, Any] = {
-        "strength": views.strength,
-        "brightness": views.brightness,
-        "crop_area": views.crop_area,
-        "interpolation": views.interpolation,
-    }
+    crop: dict[str, Any] = {"crop_area": views.crop_area, "interpolation": views.interpolation}
+    settings = {"strength": views.strength, "brightness": views.brightness, **crop}
+    if views.policy == "crop":
+        return crop_policy(data.size, **crop)
+    if views.policy == "autoaugment":
+        return autoaugment_policy(data.size, **crop)
     if views.policy == "simclr":
         return simclr_policy(data.size, blur=views.blur, **settings)
     if views.policy == "pair":
@@ -155,17 +176,11 @@ def pretrain(
     stop: Stop,
     ranks: Ranks = SOLO,
 ) -> None:
-    """Contrastive pretraining from the last checkpoint, if there is one, to the final weights."""
+    """Pretraining from the last checkpoint, if there is one, to the final weights."""
     device = next(encoder.parameters()).device
     for network in (encoder, head):
         share_statistics(network, ranks, device)
-    loss = build_loss(experiment.loss, ranks)
-    images = training_images(data, device)
-    policy = build_policy(experiment.views, experiment.data)
-    layout = memory_format(experiment)
-    loop = ContrastivePretraining(
-        Training(experiment, images, policy, encoder, head, loss, layout, device, ranks)
-    )
+    loop = build_loop(experiment, data, encoder, head, device, ranks)
     resume(loop, run, ranks)
     if ranks.is_first:
         log.info("pretraining from step %d of %d", loop.step, loop.total_steps)
@@ -177,7 +192,31 @@ def pretrain(
         finish_pretraining(run, claim, encoder, head, metrics)
 
 
-def resume(loop: ContrastivePretraining, run: Run, ranks: Ranks) -> None:
+def build_loop(
+    experiment: Experiment,
+    data: Splits | StreamedSplits,
+    encoder: nn.Module,
+    head: nn.Module,
+    device: torch.device,
+    ranks: Ranks = SOLO,
+) -> Loop:
+    """The experiment's loop at its first step. Raises ConfigError where it needs labels and there are none."""
+    images = training_images(data, experiment, device)
+    policy = build_policy(experiment.views, experiment.data)
+    layout = memory_format(experiment)
+    if experiment.objective == "supervised":
+        return SupervisedTraining(
+            Training(
+                experiment, images, policy, encoder, head, cross_entropy, layout, device, ranks
+            )
+        )
+    loss = build_loss(experiment.loss, ranks)
+    return ContrastivePretraining(
+        Training(experiment, images, policy, encoder, head, loss, layout, device, ranks)
+    )
+
+
+def resume(loop: Loop, run: Run, ranks: Ranks) -> None:
     """Goes on from the run's last checkpoint, whatever the number of ranks that wrote it."""
     state = load_checkpoint(run.path)
     if state is not None:
@@ -214,7 +253,7 @@ class Watch:
         self.looked = self.saved = self.start = time.monotonic()
         self.first_step: int | None = None
 
-    def __call__(self, loop: ContrastivePretraining) -> None:
+    def __call__(self, loop: Loop) -> None:
         now = time.monotonic()
         if self.first_step is None:
             self.first_step, self.start = loop.step, now
@@ -225,7 +264,7 @@ class Watch:
             self.ranks.wait()  # for the checkpoint
             raise Interrupted
 
-    def tend(self, loop: ContrastivePretraining, claim: Claim, now: float, stopping: bool) -> None:
+    def tend(self, loop: Loop, claim: Claim, now: float, stopping: bool) -> None:
         due = now - self.saved >= self.checkpoint_seconds
         saving = stopping or self.stop.take_save_request() or due
         if saving:
@@ -236,7 +275,7 @@ class Watch:
             self.run.write_progress(self.progress(loop, now))
             self.looked = now
 
-    def save(self, loop: ContrastivePretraining, claim: Claim) -> None:
+    def save(self, loop: Loop, claim: Claim) -> None:
         claim.check()
         state = {
             "loop": loop.state_dict(),
@@ -246,7 +285,7 @@ class Watch:
         save_checkpoint(self.run.path, state)
         write_history(self.run, loop)
 
-    def progress(self, loop: ContrastivePretraining, now: float) -> dict[str, object]:
+    def progress(self, loop: Loop, now: float) -> dict[str, object]:
         assert self.first_step is not None
         steps_per_second = (loop.step - self.first_step) / max(now - self.start, 1e-9)
         optimizer = loop.training.experiment.optimizer
@@ -260,7 +299,7 @@ class Watch:
             "fraction": loop.step / loop.total_steps,
             "loss": loop.last_loss,
             "lr": loop.lr,
-            "pairs_per_second": steps_per_second * optimizer.batch_size,
+            f"{loop.SEEN}_per_second": steps_per_second * optimizer.batch_size,
             "seconds_left": left,
         }
 
@@ -292,17 +331,19 @@ def load_models(run: Run, encoder: nn.Module, head: nn.Module) -> None:
 
 
 def evaluate(
-    evaluation: Evaluation,
+    experiment: Experiment,
     data: Splits | StreamedSplits,
     encoder: nn.Module,
     head: nn.Module,
     device: torch.device,
     ranks: Ranks = SOLO,
 ) -> dict[str, float]:
-    """Linear and kNN evaluation of the frozen encoder; accuracies in percent.
+    """What the frozen encoder is worth to a linear classifier and to kNN; accuracies in percent.
 
-    Ranks share the features, and then part: the first fits the classifiers, for which no other should wait.
+    The linear classifier is fitted here, or for objective=supervised the one that was trained with the encoder.
+    Ranks share the features, and then part: the first does the rest, for which no other should wait.
     """
+    evaluation = experiment.evaluation
     head_used = head if evaluation.features == "z" else None
     train, validation, test = (
         extract(encoder, plain_batches(split, ranks), device, head_used, ranks)
@@ -311,23 +352,32 @@ def evaluate(
     ranks.leave()
     if not ranks.is_first:
         return {}
-    strengths = log_spaced(evaluation.l2_count, evaluation.l2_min, evaluation.l2_max)
-    linear = evaluate_linear(train, validation, test, strengths)
+    if experiment.objective == "supervised":
+        metrics = evaluate_classifier(head, validation, test)
+    else:
+        strengths = log_spaced(evaluation.l2_count, evaluation.l2_min, evaluation.l2_max)
+        linear = evaluate_linear(train, validation, test, strengths)
+        metrics = {
+            "top1": linear.top1,
+            "top5": linear.top5,
+            "validation_top1": linear.validation_top1,
+            "l2": linear.strength,
+        }
     return {
-        "top1": linear.top1,
-        "top5": linear.top5,
-        "validation_top1": linear.validation_top1,
-        "l2": linear.strength,
+        **metrics,
         "knn_top1": knn_top1(train, test, evaluation.knn),
         "test_images": len(data.test),
     }
 
 
-def training_images(data: Splits | StreamedSplits, device: torch.device) -> ImageSet | StreamedSet:
+def training_images(
+    data: Splits | StreamedSplits, experiment: Experiment, device: torch.device
+) -> ImageSet | StreamedSet:
     """What pretraining sees: on the device where it lies in memory."""
     if isinstance(data, StreamedSplits):
         return data.train
-    return (data.unlabelled or data.train).to(device)
+    unlabelled = None if experiment.objective == "supervised" else data.unlabelled
+    return (unlabelled or data.train).to(device)
 
 
 def plain_batches(
@@ -339,9 +389,9 @@ def plain_batches(
     return in_batches(images, FEATURE_BATCH, ranks)
 
 
-def write_history(run: Run, loop: ContrastivePretraining) -> None:
-    """One row per finished epoch: loss (nats), contrastive accuracy, entropy (nats)."""
-    table = pd.DataFrame(loop.history, columns=["epoch", "loss", "accuracy", "entropy"])
+def write_history(run: Run, loop: Loop) -> None:
+    """One row per finished epoch: loss (nats), accuracy on the training views, and where it has one entropy (nats)."""
+    table = pd.DataFrame(loop.history, columns=["epoch", *loop.METRICS])
     text = table.to_csv(index=False)
     write_atomically(run.history_path, lambda file: file.write(text.encode()))
 

@@ -31,8 +31,13 @@ def evaluation_key(experiment: Experiment) -> str:
 
 
 def identity_config(experiment: Experiment) -> dict[str, Any]:
-    """The nested config that counts: every key but those marked with `identity=False`."""
-    return _identity_fields(experiment)
+    """The nested config that counts: every key but those marked with `identity=False`.
+
+    Supervised training has neither g nor a contrastive loss, so their keys count for nothing there.
+    """
+    fields = _identity_fields(experiment)
+    unused = ("head", "loss") if experiment.objective == "supervised" else ()
+    return {name: value for name, value in fields.items() if name not in unused}
 
 
 def _identity_fields(node: Any) -> dict[str, Any]:
@@ -57,7 +62,7 @@ def _slug(experiment: Experiment) -> str:
     parts = [
         data.label or data.name,
         encoder.architecture + (f"x{encoder.width}" if encoder.width > 1 else ""),
-        "random" if experiment.objective == "none" else policy,
+        {"none": "random", "supervised": f"supervised-{policy}"}.get(experiment.objective, policy),
         f"s{experiment.seed}",
     ]
     return re.sub(r"[^a-z0-9-]+", "-", "-".join(parts).lower()).strip("-")

@@ -66,10 +66,14 @@ class Data:
 
 @dataclass(frozen=True)
 class Views:
-    """How the two views of an image are made (Section 3, App. A)."""
+    """How the two views of an image are made (Section 3, App. A).
+
+    Supervised training has one: the first branch's, which is the changed one of a pair.
+    """
 
     policy: str = key(
-        "simclr: both views; pair: Figure 5's one branch; none", choices=("simclr", "pair", "none")
+        "simclr, crop (and flip alone), autoaugment: both views; pair: Figure 5's one branch; none",
+        choices=("simclr", "crop", "autoaugment", "pair", "none"),
     )
     first: str | None = key(f"pair: first operation, one of {', '.join(OPERATION_NAMES)}")
     second: str | None = key("pair: second operation; the same as the first: that one alone")
@@ -138,7 +142,9 @@ class Optimizer:
     weight_decay: float = key("weight decay, not on biases and batch norm", at_least=0)
     warmup_epochs: float = key("epochs of linear warm-up from 0", at_least=0)
     epochs: int = key("epochs of pretraining; the schedule ends with them", at_least=1)
-    batch_size: int = key("images in a batch, N; a step sees 2N views", at_least=2)
+    batch_size: int = key(
+        "images in a batch, N; a step sees 2N views, a supervised one N", at_least=2
+    )
     micro_batch: int | None = key(
         "images whose views are in memory at a time; gradients stay the whole batch's, batch norm "
         "sees micro-batches; null: all",
@@ -148,7 +154,10 @@ class Optimizer:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What is measured on the frozen encoder (App. B.6, B.8). Stored apart from pretraining."""
+    """What is measured on the frozen encoder (App. B.6, B.8). Stored apart from pretraining.
+
+    A supervised run brings its own classifier, which is measured in place of one fitted with l2.
+    """
 
     features: str = key("representation evaluated: h, or z = g(h)", choices=("h", "z"))
     l2_count: int = key("number of l2 strengths tried on the validation split", at_least=1)
@@ -182,7 +191,9 @@ class Experiment:
     """All that one run depends on: frozen at submission, stored beside its results."""
 
     objective: str = key(
-        "contrastive, or none for the random encoder", choices=("contrastive", "none")
+        "contrastive, supervised (one view, a linear classifier on h; head and loss don't count), "
+        "or none for the random encoder",
+        choices=("contrastive", "supervised", "none"),
     )
     seed: int = key("seed of weights, order and views", at_least=0)
     precision: str = key("of the encoder's arithmetic", choices=("float32", "bfloat16"))
@@ -247,6 +258,11 @@ def check_experiment(experiment: Experiment) -> None:
         raise ConfigError(
             f"optimizer.micro_batch must divide optimizer.batch_size ({optimizer.batch_size}), "
             f"got {micro_batch}"
+        )
+    if experiment.objective == "supervised" and experiment.evaluation.features != "h":
+        raise ConfigError(
+            "evaluation.features must be h for objective=supervised, which has no head, "
+            f"got {experiment.evaluation.features!r}"
         )
     if experiment.evaluation.l2_max < experiment.evaluation.l2_min:
         raise ConfigError(

@@ -8,7 +8,7 @@
       progress.json        where it is: epoch, step, loss, ... (what the live view and `status` show)
       history.csv          one row per epoch of training
       checkpoint.pt        to go on from; checkpoint.previous.pt the one before
-      encoder.pt           pretraining is complete: weights of encoder and head
+      encoder.pt           pretraining is complete: weights of encoder and head; for a supervised run, its classifier
       pretraining.json     what pretraining came to: last metrics, seconds
       evaluations/KEY.json one evaluation of that encoder: its config and metrics
       failure.json         how the last attempt failed

@@ -156,6 +156,23 @@ def test_a_loss_has_the_keys_that_it_uses(overrides, message, make_experiment):
         make_experiment(*overrides)
 
 
+def test_supervised_training_has_no_z(make_experiment):
+    with pytest.raises(ConfigError, match=r"features must be h for objective=supervised.*got 'z'"):
+        make_experiment("objective=supervised", "evaluation.features=z")
+
+
+def test_what_supervised_training_does_without_is_no_part_of_its_id(make_experiment):
+    def identity(*overrides: str) -> str:
+        return run_id(make_experiment("objective=supervised", *overrides))
+
+    assert identity().startswith("shapes-resnet8-supervised-simclr-s0-")
+    for unused in ("head=none", "head.dim=64", "loss.temperature=0.7", "loss.normalize=false"):
+        assert identity(unused) == identity()
+    for used in ("views=autoaugment", "views=crop", "optimizer.lr=0.5", "seed=1"):
+        assert identity(used) != identity()
+    assert run_id(make_experiment("head=none")) != run_id(make_experiment())
+
+
 def test_unknown_operation_names_the_nearest(make_experiment):
     config = make_experiment("views=pair").to_config()
     with pytest.raises(ConfigError, match=r"got 'colour'; did you mean color\?"):

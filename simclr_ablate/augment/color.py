@@ -151,16 +151,22 @@ def solarize(images: Tensor, threshold: Tensor) -> Tensor:
 
 def equalize(images: Tensor) -> Tensor:
     """Each channel's histogram of 256 levels made flat, in the way of Pillow and torchvision."""
-    pixels = images.shape[2] * images.shape[3]
-    levels = (images * (256 - 1e-3)).to(torch.uint8).to(torch.int64).flatten(2)
-    counts = torch.zeros(*levels.shape[:2], 256, dtype=torch.int64, device=images.device)
-    counts.scatter_add_(2, levels, torch.ones_like(levels))
-    brightest = counts.gather(2, levels.amax(2, keepdim=True))
+    levels = (images * (256 - 1e-3)).to(torch.uint8).to(torch.int64)
+    return equalize_levels(levels).to(images.dtype).div_(255)
+
+
+def equalize_levels(levels: Tensor) -> Tensor:
+    """`equalize` of levels: int64 (N, 3, H, W) in 0..255, and so is the result."""
+    flat = levels.flatten(2)
+    pixels = flat.shape[2]
+    counts = torch.zeros(*flat.shape[:2], 256, dtype=torch.int64, device=levels.device)
+    counts.scatter_add_(2, flat, torch.ones_like(flat))
+    brightest = counts.gather(2, flat.amax(2, keepdim=True))
     step = (pixels - brightest) // 255
     before = counts.cumsum(2) - counts
     table = ((before + step // 2) // step.clamp(min=1)).clamp_(0, 255)
-    table = torch.where(step > 0, table, torch.arange(256, device=images.device))
-    return table.gather(2, levels).view(images.shape).to(images.dtype).div_(255)
+    table = torch.where(step > 0, table, torch.arange(256, device=levels.device))
+    return table.gather(2, flat).view(levels.shape)
 
 
 def _grey(images: Tensor) -> Tensor:

@@ -18,7 +18,13 @@ from simclr_ablate.augment.operations import (
     Operation,
     Solarize,
 )
-from simclr_ablate.augment.policies import Policy, no_policy, pair_policy, simclr_policy
+from simclr_ablate.augment.policies import (
+    Policy,
+    autoaugment_policy,
+    no_policy,
+    pair_policy,
+    simclr_policy,
+)
 from simclr_ablate.augment.registry import OPERATIONS, Magnitudes, make_operations
 from simclr_ablate.data.shapes import make_shapes
 from simclr_ablate.randomness import generator
@@ -105,6 +111,7 @@ def policy_rows(size: int) -> list[tuple[str, Policy]]:
     return [
         ("simclr\nstrength 1, blur", simclr_policy(size)),
         ("simclr\nstrength 1/2, no blur", simclr_policy(size, 0.5, blur=False)),
+        ("autoaugment", autoaugment_policy(size)),
         ("pair\ncolor", pair_policy(size, "color")),
         ("pair\ncrop, then color", pair_policy(size, "crop", "color")),
         ("pair\nnoise, then rotate", pair_policy(size, "noise", "rotate")),

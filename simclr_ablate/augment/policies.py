@@ -11,6 +11,7 @@ from typing import NamedTuple, Self
 import torch
 from torch import Generator, Tensor
 
+from simclr_ablate.augment.auto_augment import AutoAugment
 from simclr_ablate.augment.batching import take
 from simclr_ablate.augment.operations import (
     GaussianBlur,
@@ -27,6 +28,8 @@ __all__ = [
     "DrawnViews",
     "Policy",
     "Views",
+    "autoaugment_policy",
+    "crop_policy",
     "no_policy",
     "pair_policy",
     "simclr_policy",
@@ -277,6 +280,35 @@ def pair_policy(
         operations += make_operations(second, magnitudes)
     crop = RandomResizedCrop(size, crop_area, interpolation)
     return Policy(shared=[crop], first=operations, chunk_bytes=chunk_bytes)
+
+
+def crop_policy(
+    size: int,
+    *,
+    crop_area: float = 0.08,
+    interpolation: str = "bicubic",
+    chunk_bytes: int | None = None,
+) -> Policy:
+    """Random resized crop and flip, on both branches: Table B.3's first column."""
+    crop = [RandomResizedCrop(size, crop_area, interpolation)]
+    return Policy(first=crop, second=crop, chunk_bytes=chunk_bytes)
+
+
+def autoaugment_policy(
+    size: int,
+    *,
+    crop_area: float = 0.08,
+    interpolation: str = "bicubic",
+    chunk_bytes: int | None = None,
+) -> Policy:
+    """Random resized crop and flip, then AutoAugment, on both branches (Table 1).
+
+    Over 64 pixels by its ImageNet table, which was learned on large images, else by its CIFAR-10
+    table.
+    """
+    crop = RandomResizedCrop(size, crop_area, interpolation)
+    operations = [crop, AutoAugment("imagenet" if size > 64 else "cifar10")]
+    return Policy(first=operations, second=operations, chunk_bytes=chunk_bytes)
 
 
 def no_policy(size: int, *, interpolation: str = "bicubic") -> Policy:

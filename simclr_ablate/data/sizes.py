@@ -18,14 +18,18 @@ _TRAINING = {"shapes": (SHAPES_TRAIN, 10), "cifar10": (50_000, 10), "cifar100": 
 _TRAINING |= {"stl10": (5_000, 10)}
 
 
-def data_size(data: Data) -> int:
+def data_size(data: Data, labelled: bool = False) -> int:
     """Images that pretraining can use after `validation` and `limit`; no file is opened.
+
+    labelled: only those with labels.
 
     Raises ConfigError where `root`, `validation` or `limit` don't fit the data.
     """
     counts = _class_counts(data)
     check_splits(data, counts)
-    available = UNLABELLED.get(data.name, sum(counts) - data.validation)
+    available = sum(counts) - data.validation
+    if not labelled:
+        available = UNLABELLED.get(data.name, available)
     return available if data.limit is None else min(available, data.limit)
 
 

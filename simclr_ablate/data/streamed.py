@@ -68,29 +68,37 @@ class StreamedSet:
         first: int = 0,
         device: torch.device | str = "cpu",
         places: Tensor | None = None,
-    ) -> Iterator[DrawnViews]:
-        """The two views of all images of each batch from `first` on, drawn and yet to be made.
+        views: int = 2,
+    ) -> Iterator[tuple[DrawnViews, Tensor]]:
+        """The views of all images of each batch from `first` on, drawn and yet to be made, and labels.
 
         order: (steps, N), the images of each step. Workers crop, all else is done on `device`.
         Crops depend on `seed`, `epoch` and the image, other parameters on `seed`, `epoch` and step.
         places: which images of a batch are read, rising; of the others no views can be made.
+        views: two of each image, or one, which is the first branch's.
+        Labels are (N,), on the CPU: of the images read, where another took the place of one that can't be.
         """
         crop, crops, rest = split_crop(policy)
+        crops = min(crops, views)
         batches = self.epoch(order[first:], crop, crops, seed, epoch, places)
         n = order.shape[1]
         places = torch.arange(n) if places is None else places
         # Parameters are drawn for the whole batch; an image that isn't there has any row.
         rows = torch.zeros(n, dtype=torch.long)
         rows[places] = torch.arange(len(places))
-        for step, (images, _) in enumerate(batches, first):
+        for step, (images, labels_read) in enumerate(batches, first):
             draw = generator(seed, "views", epoch, step)
             images = images.to(device, non_blocking=True)
-            if crops == 1:
-                yield rest.draw_two(images[:, 0], draw, rows)
+            labels = self.labels[order[step]]
+            labels[places] = labels_read
+            if views == 1:
+                yield rest.draw_one(images[:, 0], draw, rows=rows), labels
+            elif crops == 1:
+                yield rest.draw_two(images[:, 0], draw, rows), labels
             else:
                 crops_of_all = images.transpose(0, 1).flatten(0, 1)
                 pairs = torch.cat([rows, rows + len(places)])
-                yield rest.draw_one(crops_of_all, draw, in_pairs=True, rows=pairs)
+                yield rest.draw_one(crops_of_all, draw, in_pairs=True, rows=pairs), labels
 
     def epoch(
         self,

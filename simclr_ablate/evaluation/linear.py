@@ -69,13 +69,15 @@ def evaluate_linear(
     classes = 1 + max(int(split.labels.max()) for split in (train, validation, test))
     ordered = sorted(strengths, reverse=True)
     path = fit_path(train, classes, ordered)
-    accuracies = [_top(1, fitted.logits(validation.features), validation.labels) for fitted in path]
+    accuracies = [
+        top_accuracy(1, fitted.logits(validation.features), validation.labels) for fitted in path
+    ]
     best = max(range(len(ordered)), key=accuracies.__getitem__)
     both = Features(*(torch.cat(pair) for pair in zip(train, validation, strict=True)))
     logits = fit_path(both, classes, [ordered[best]])[0].logits(test.features)
     return LinearResult(
-        top1=_top(1, logits, test.labels),
-        top5=_top(5, logits, test.labels),
+        top1=top_accuracy(1, logits, test.labels),
+        top5=top_accuracy(5, logits, test.labels),
         validation_top1=accuracies[best],
         strength=ordered[best],
         strengths=ordered,
@@ -167,6 +169,7 @@ class _Problem:
         return Classifier(weight, weights[:, -1] - weight @ self.mean)
 
 
-def _top(k: int, logits: Tensor, labels: Tensor) -> float:
+def top_accuracy(k: int, logits: Tensor, labels: Tensor) -> float:
+    """Share of images, in percent, whose label is among the k largest of their logits (N, classes)."""
     best = logits.topk(min(k, logits.shape[1])).indices
     return 100 * (best == labels.unsqueeze(1)).any(1).double().mean().item()

@@ -97,24 +97,25 @@ def complete_data(data: Data) -> Data:
 
 
 def _check_batch(experiment: Experiment) -> None:
-    available = _training_images(experiment.data)
+    labelled = experiment.objective == "supervised"
+    available = _training_images(experiment.data, labelled)
     batch_size = experiment.optimizer.batch_size
     if batch_size > available:
         raise ConfigError(
-            f"optimizer.batch_size must be <= {available}, the training images of "
-            f"data={experiment.data.name}, got {batch_size}"
+            f"optimizer.batch_size must be <= {available}, the training images "
+            f"{'with labels ' if labelled else ''}of data={experiment.data.name}, got {batch_size}"
         )
 
 
-_sizes: dict[Data, int] = {}
+_sizes: dict[tuple[Data, bool], int] = {}
 
 
-def _training_images(data: Data) -> int:
-    if data not in _sizes:
+def _training_images(data: Data, labelled: bool) -> int:
+    if (data, labelled) not in _sizes:
         from simclr_ablate.data.sizes import data_size
 
-        _sizes[data] = data_size(data)
-    return _sizes[data]
+        _sizes[data, labelled] = data_size(data, labelled)
+    return _sizes[data, labelled]
 
 
 def varying_keys(experiments: Sequence[Experiment]) -> list[str]:

@@ -173,8 +173,10 @@ def columns(progress: dict[str, Any]) -> list[str]:
         f"step {progress['step']}/{progress['steps']}",
         f"loss {progress['loss']:.3f}" if progress["loss"] is not None else "loss -",
         f"lr {progress['lr']:.2g}",
-        f"{progress['pairs_per_second']:,.0f} pairs/s",
     ]
+    for seen in ("pairs", "images"):
+        if f"{seen}_per_second" in progress:
+            cells.append(f"{progress[f'{seen}_per_second']:,.0f} {seen}/s")
     if progress["seconds_left"] is not None:
         cells.append(f"{duration(progress['seconds_left'])} left")
     return cells

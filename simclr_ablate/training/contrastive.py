@@ -1,194 +1,32 @@
-"""Pretraining by a contrastive loss: Algorithm 1 over epochs, resumable at any step."""
-
-import math
-import time
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+"""Pretraining by a contrastive loss: the steps of Algorithm 1."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from simclr_ablate.augment.policies import DrawnViews, Policy
-from simclr_ablate.data.in_memory import ImageSet
-from simclr_ablate.data.streamed import StreamedSet
-from simclr_ablate.losses.exact import ContrastiveLoss
-from simclr_ablate.randomness import generator
-from simclr_ablate.schema import Experiment
-from simclr_ablate.training.distributed import SOLO, Ranks
+from simclr_ablate.training.loop import Batch, Loop
 from simclr_ablate.training.micro_batches import backward_in_parts
-from simclr_ablate.training.optimizers import build_optimizer, set_learning_rate
-from simclr_ablate.training.schedules import lr_at, peak_lr
-
-LOOK_SECONDS = 1.0
-"""How often losses are brought back from the device: to show them, and to notice one that is not finite."""
 
 
-class NonFiniteLossError(RuntimeError):
-    """The loss became NaN or infinite: the message says where."""
+class ContrastivePretraining(Loop):
+    """Encoder and projection head, trained for the two views of an image to find each other."""
 
+    VIEWS = 2
+    SEEN = "pairs"
+    METRICS = ("loss", "accuracy", "entropy")
 
-class Training(NamedTuple):
-    """The parts of a run that its loop works with."""
-
-    experiment: Experiment
-    images: ImageSet | StreamedSet
-    policy: Policy
-    encoder: nn.Module
-    head: nn.Module
-    loss: Callable[[Tensor], ContrastiveLoss]
-    layout: torch.memory_format
-    device: torch.device
-    ranks: Ranks = SOLO
-
-
-class ContrastivePretraining:
-    """The loop and its state. `state_dict` after any step, loaded into a fresh one, continues bit for bit."""
-
-    def __init__(self, training: Training) -> None:
-        self.training = training
-        optimizer = training.experiment.optimizer
-        self.optimizer = build_optimizer(
-            [training.encoder, training.head],
-            name=optimizer.name,
-            weight_decay=optimizer.weight_decay,
-            momentum=optimizer.momentum,
-        )
-        self.peak_lr = peak_lr(optimizer.lr, optimizer.lr_rule, optimizer.batch_size)
-        self.steps_per_epoch = len(training.images) // optimizer.batch_size
-        self.total_steps = self.steps_per_epoch * optimizer.epochs
-        self.step = 0
-        self.seconds = 0.0
-        self.history: list[dict[str, float]] = []
-        self._sums = torch.zeros(3, dtype=torch.float64)
-        self._unseen: list[Tensor] = []
-        self._last_finite = math.nan
-
-    def run(self, after_step: Callable[["ContrastivePretraining"], None]) -> None:
-        """Trains to the end, calling `after_step` after each step. Raises NonFiniteLossError."""
-        for module in (self.training.encoder, self.training.head):
-            module.train()
-        while self.step < self.total_steps:
-            epoch, first = divmod(self.step, self.steps_per_epoch)
-            begin = time.perf_counter()
-            for views in self._views(epoch, first):
-                self._unseen.append(self._train_step(views))
-                self.step += 1
-                self.seconds += time.perf_counter() - begin
-                if self.step % self.steps_per_epoch == 0:
-                    self._end_epoch(epoch)
-                after_step(self)
-                begin = time.perf_counter()
-
-    def look(self) -> None:
-        """Brings the losses of the steps since the last look to the CPU. Raises NonFiniteLossError."""
-        if not self._unseen:
-            return
-        metrics = torch.stack(self._unseen).double().cpu()
-        first = self.step - len(metrics)
-        self._unseen.clear()
-        for offset, row in enumerate(metrics):
-            loss = float(row[0])
-            if not math.isfinite(loss):
-                raise NonFiniteLossError(
-                    f"the loss became {loss} at step {first + offset + 1} of {self.total_steps}; "
-                    f"the last finite one was {self._last_finite:.6g}"
-                )
-            self._last_finite = loss
-            # Row by row: a sum must not depend on when the clock made us look.
-            self._sums += row
-
-    @property
-    def lr(self) -> float:
-        """Learning rate of the next step; after the last, of that one."""
-        epochs = self.training.experiment.optimizer.warmup_epochs
-        warmup = round(epochs * self.steps_per_epoch)
-        step = min(self.step, self.total_steps - 1)
-        return lr_at(step, self.total_steps, warmup, self.peak_lr)
-
-    @property
-    def last_loss(self) -> float | None:
-        """The last loss that was looked at."""
-        return self._last_finite if math.isfinite(self._last_finite) else None
-
-    def state_dict(self) -> dict[str, Any]:
-        """All that the next step depends on, as tensors and plain containers."""
-        self.look()
-        return {
-            "step": self.step,
-            "seconds": self.seconds,
-            "history": self.history,
-            "sums": self._sums,
-            "last_finite": self._last_finite,
-            "encoder": self.training.encoder.state_dict(),
-            "head": self.training.head.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.step, self.seconds = state["step"], state["seconds"]
-        self.history, self._sums = state["history"], state["sums"]
-        self._last_finite = state["last_finite"]
-        self.training.encoder.load_state_dict(state["encoder"])
-        self.training.head.load_state_dict(state["head"])
-        self.optimizer.load_state_dict(state["optimizer"])
-
-    def _order(self, epoch: int) -> Tensor:
-        """(steps, N) indices of the images of each batch; those that fill no batch wait for another epoch."""
-        draw = generator(self.training.experiment.seed, "order", epoch)
-        order = torch.randperm(len(self.training.images), generator=draw)
-        batch_size = self.training.experiment.optimizer.batch_size
-        return order[: self.steps_per_epoch * batch_size].view(self.steps_per_epoch, batch_size)
-
-    def _views(self, epoch: int, first: int) -> Iterator[DrawnViews]:
-        """The two views of every image of the epoch's batches, from the one numbered `first` on."""
-        experiment, images, policy, *_, device, ranks = self.training
-        order = self._order(epoch)
-        if isinstance(images, StreamedSet):
-            batch = torch.arange(experiment.optimizer.batch_size)
-            places = torch.cat([batch[ranks.share(part)] for part in self._parts()])
-            yield from images.view_batches(
-                policy, order, experiment.seed, epoch, first, device, places
-            )
-            return
-        for index in range(first, self.steps_per_epoch):
-            draw = generator(experiment.seed, "views", epoch, index)
-            yield policy.draw_two(images.stored, draw, images.rows_of(order[index]))
-
-    def _train_step(self, views: DrawnViews) -> Tensor:
-        """Algorithm 1 for one batch; returns loss, accuracy and entropy, on the device."""
-        set_learning_rate(self.optimizer, self.lr)
-        self.optimizer.zero_grad(set_to_none=True)
+    def _backward(self, batch: Batch) -> Tensor:
+        """Algorithm 1 for one batch."""
         parts, ranks = self._parts(), self.training.ranks
         if len(parts) == ranks.count == 1:
-            result = self.training.loss(self._embed(views))
+            result = self.training.loss(self._outputs(batch.views))
             result.loss.backward()
         else:
             networks = (self.training.encoder, self.training.head)
             result = backward_in_parts(
-                lambda part: self._embed(views.of(part)), parts, self.training.loss, networks, ranks
+                lambda part: self._outputs(batch.views.of(part)),
+                parts,
+                self.training.loss,
+                networks,
+                ranks,
             )
-        self.optimizer.step()
         return torch.stack([result.loss.detach(), result.accuracy, result.entropy])
-
-    def _parts(self) -> list[slice]:
-        """The micro-batches of a batch, over all ranks: ranks share each of them, as they share batch norm."""
-        optimizer = self.training.experiment.optimizer
-        size = optimizer.micro_batch or optimizer.batch_size
-        return [slice(k, k + size) for k in range(0, optimizer.batch_size, size)]
-
-    def _embed(self, views: DrawnViews) -> Tensor:
-        """z, (2N, D), of the views in the order of `Policy.two_views`."""
-        device, precision = self.training.device, self.training.experiment.precision
-        made = views.make(self.training.layout)
-        with torch.autocast(device.type, torch.bfloat16, precision == "bfloat16"):
-            z = self.training.head(self.training.encoder(made.images))
-        # The network takes views in any order; the loss tells from their order which are a pair.
-        return z.index_select(0, made.places)
-
-    def _end_epoch(self, epoch: int) -> None:
-        self.look()
-        loss, accuracy, entropy = (self._sums / self.steps_per_epoch).tolist()
-        self.history.append(
-            {"epoch": epoch + 1, "loss": loss, "accuracy": accuracy, "entropy": entropy}
-        )
-        self._sums = torch.zeros(3, dtype=torch.float64)

@@ -48,6 +48,13 @@ def test_known_sets(name: str, changed: dict[str, int], expected: int) -> None:
     assert data_size(make_data(name, **changed)) == expected
 
 
+def test_images_with_labels() -> None:
+    assert data_size(make_data("stl10", validation=1_000), labelled=True) == 4_000
+    assert data_size(make_data("stl10", limit=60_000), labelled=True) == 4_990
+    assert data_size(make_data("stl10", limit=500), labelled=True) == 500
+    assert data_size(make_data("shapes", validation=1_000), labelled=True) == 11_000
+
+
 @pytest.mark.parametrize("name", ["image_folder", "imagenet"])
 def test_folders_are_counted(root: Path, name: str) -> None:
     assert data_size(make_data(name, root=str(root), validation=6)) == 7

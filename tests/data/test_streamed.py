@@ -12,7 +12,13 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
-from simclr_ablate.augment.policies import Policy, no_policy, pair_policy, simclr_policy
+from simclr_ablate.augment.policies import (
+    Policy,
+    autoaugment_policy,
+    no_policy,
+    pair_policy,
+    simclr_policy,
+)
 from simclr_ablate.data.streamed import StreamedSet, open_streamed, split_crop
 from simclr_ablate.randomness import generator
 from simclr_ablate.schema import ConfigError
@@ -87,14 +93,15 @@ def test_a_crop_does_not_depend_on_the_batch_or_the_subset(root: Path) -> None:
         pair_policy(SIZE, "color", "cutout"),
         pair_policy(SIZE, "crop", "blur"),
         no_policy(SIZE),
+        autoaugment_policy(SIZE),
     ],
-    ids=["simclr", "pair", "crop-pair", "none"],
+    ids=["simclr", "pair", "crop-pair", "none", "autoaugment"],
 )
 def test_views_are_the_policy_on_the_crops(root: Path, policy: Policy) -> None:
     train, _ = _open(root)
     order = _order(len(train), 3)
     views = [
-        drawn.make().in_order() for drawn in train.view_batches(policy, order, seed=1, epoch=0)
+        drawn.make().in_order() for drawn, _ in train.view_batches(policy, order, seed=1, epoch=0)
     ]
     assert [tuple(x.shape) for x in views] == [(60, 3, SIZE, SIZE)] * 3
     crop, crops, _ = split_crop(policy)
@@ -109,14 +116,48 @@ def test_views_are_the_policy_on_the_crops(root: Path, policy: Policy) -> None:
     assert torch.equal(views[1], expected)
 
 
+@pytest.mark.parametrize(
+    "policy",
+    [simclr_policy(SIZE), pair_policy(SIZE, "color", "cutout"), autoaugment_policy(SIZE)],
+    ids=["simclr", "pair", "autoaugment"],
+)
+def test_one_view_of_each_image_with_its_label(root: Path, policy: Policy) -> None:
+    train, _ = _open(root)
+    order = _order(len(train), 3)
+    batches = list(train.view_batches(policy, order, seed=1, epoch=0, views=1))
+    crop, _, rest = split_crop(policy)
+    cropped = train.epoch(order, crop, 1, 1, 0)
+    for step, ((drawn, labels), (images, expected)) in enumerate(
+        zip(batches, cropped, strict=True)
+    ):
+        view = rest.one_view(images[:, 0], generator(1, "views", 0, step))
+        assert torch.equal(drawn.make().in_order(), view)
+        assert torch.equal(labels, expected)
+        ((some, some_labels),) = list(
+            train.view_batches(policy, order, 1, 0, step, places=torch.arange(8, 20), views=1)
+        )[:1]
+        assert torch.equal(some.of(slice(8, 20)).make().in_order(), view[8:20])
+        assert torch.equal(some_labels, labels)
+
+
+def test_the_label_is_that_of_the_image_that_took_the_place(root: Path, spoilt: Path) -> None:
+    train, _ = _open(root, on_error="skip")
+    order = torch.tensor([[35, 70]])  # class1/05.jpg and an image of class2
+    ((drawn, labels),) = train.view_batches(simclr_policy(SIZE), order, 0, 0, views=1)
+    assert labels.tolist() == [2, 2]
+    assert train.labels[order].tolist() == [[1, 2]]
+    assert drawn.n == 2
+
+
 def test_a_resumed_epoch_goes_on_as_it_would_have(root: Path) -> None:
     train, _ = _open(root, workers=1)
     order = _order(len(train), 5)
     whole = list(train.view_batches(simclr_policy(SIZE), order, 0, 3))
     resumed = list(train.view_batches(simclr_policy(SIZE), order, 0, 3, first=3))
     assert len(resumed) == 2
-    for ours, theirs in zip(resumed, whole[3:], strict=True):
+    for (ours, labels), (theirs, same_labels) in zip(resumed, whole[3:], strict=True):
         assert torch.equal(ours.make().images, theirs.make().images)
+        assert torch.equal(labels, same_labels)
 
 
 def test_epochs_and_seeds_give_other_crops(root: Path) -> None:
@@ -177,7 +218,7 @@ def test_an_unreadable_file_is_skipped_and_counted(root: Path, spoilt: Path, cap
     for workers in (0, 2):
         train, _ = _open(root, workers, "skip")
         batches = list(train.view_batches(simclr_policy(SIZE), order, 0, 0))
-        assert [len(drawn.make().images) for drawn in batches] == [20] * 9
+        assert [len(drawn.make().images) for drawn, _ in batches] == [20] * 9
 
 
 @pytest.mark.parametrize("policy", [simclr_policy(SIZE), pair_policy(SIZE, "color")])
@@ -186,11 +227,12 @@ def test_views_of_some_places_are_those_of_the_whole_batch(
 ) -> None:
     """Also of the image that can't be read: the same neighbour takes its place."""
     order = _order(90, 1)
-    (whole,) = _open(root, on_error="skip")[0].view_batches(policy, order, 2, 1)
+    ((whole, labels),) = _open(root, on_error="skip")[0].view_batches(policy, order, 2, 1)
     for workers, share in ((0, slice(0, 30)), (2, slice(30, 60)), (0, slice(60, 90))):
         train, _ = _open(root, workers, "skip")
         places = torch.arange(90)[share]
-        (some,) = train.view_batches(policy, order, 2, 1, places=places)
+        ((some, some_labels),) = train.view_batches(policy, order, 2, 1, places=places)
+        assert torch.equal(some_labels[share], labels[share])
         assert len(some.images) < len(whole.images)
         ours, theirs = (drawn.of(share).make().in_order() for drawn in (some, whole))
         assert torch.equal(ours, theirs)

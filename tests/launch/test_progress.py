@@ -43,6 +43,10 @@ def test_columns_of_every_phase() -> None:
     assert columns({"phase": "evaluating"}) == ["evaluating"]
     shown = ["epoch 2/7", "step 50/200", "loss 2.500", "lr 0.003", "3,457 pairs/s"]
     assert columns(PRETRAINING) == [*shown, "1:05 min left"]
+    rate = {"images_per_second": PRETRAINING["pairs_per_second"]}
+    supervised = {**PRETRAINING, **rate}
+    del supervised["pairs_per_second"]
+    assert "3,457 images/s" in columns(supervised)
     early = {**PRETRAINING, "loss": None, "seconds_left": None}
     assert columns(early) == [*shown[:2], "loss -", *shown[3:]]
 

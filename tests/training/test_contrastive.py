@@ -12,11 +12,8 @@ from simclr_ablate.experiment import build_models, build_policy, memory_format
 from simclr_ablate.losses.nt_xent import nt_xent
 from simclr_ablate.randomness import generator
 from simclr_ablate.schema import Experiment
-from simclr_ablate.training.contrastive import (
-    ContrastivePretraining,
-    NonFiniteLossError,
-    Training,
-)
+from simclr_ablate.training.contrastive import ContrastivePretraining
+from simclr_ablate.training.loop import NonFiniteLossError, Training
 
 TAU, IMAGES, BATCH = 0.3, 70, 16
 TINY = (

@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-import functools
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Self
 
@@ -12,14 +11,14 @@ from PIL import Image
 from torch import Tensor, nn
 
 from simclr_ablate.data.in_memory import ImageSet
+from simclr_ablate.data.splits import Splits, StreamedSplits
 from simclr_ablate.data.streamed import StreamedSet, open_streamed
 from simclr_ablate.evaluation.features import Features, extract, in_batches, reset_batchnorm
-from simclr_ablate.experiment import build_models, build_policy, memory_format
-from simclr_ablate.losses.nt_xent import nt_xent
+from simclr_ablate.experiment import build_loop, build_models
 from simclr_ablate.models.batch_norm import share_statistics
 from simclr_ablate.schema import Experiment
-from simclr_ablate.training.contrastive import ContrastivePretraining, Training
 from simclr_ablate.training.distributed import SOLO, Ranks
+from simclr_ablate.training.loop import Loop
 
 IMAGES, BATCH, STEPS = 70, 16, 3
 TINY = (
@@ -46,11 +45,17 @@ CASES = {
     ),
     "no head, contiguous": ((*PLAIN, "head=none", "compute.channels_last=false"), 1),
     "lars": (("optimizer=lars",), STEPS),
+    "supervised": ((*PLAIN, "objective=supervised"), 1),
+    "supervised, micro-batches": (
+        (*PLAIN, "objective=supervised", "optimizer.micro_batch=8", "views=crop"),
+        1,
+    ),
+    "supervised, lars": (("optimizer=lars", "objective=supervised"), STEPS),
     "adamw, micro-batches": (("optimizer.lr=0.0001", "optimizer.micro_batch=4"), STEPS),
 }
 
 
-STREAMED = ("sgd", "pair", "micro-batches")
+STREAMED = ("sgd", "pair", "micro-batches", "supervised", "supervised, micro-batches")
 
 
 class Enough(Exception):  # noqa: N818
@@ -74,7 +79,7 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def images() -> ImageSet:
     stored = torch.randint(0, 256, (IMAGES, 3, 32, 32), dtype=torch.uint8)
-    return ImageSet(stored, torch.arange(IMAGES), ["one"])
+    return ImageSet(stored, torch.arange(IMAGES), [str(k) for k in range(IMAGES)])
 
 
 @pytest.fixture(scope="module")
@@ -91,26 +96,18 @@ def streamed(tmp_path_factory: pytest.TempPathFactory) -> StreamedSet:
 
 def make_loop(
     ranks: Ranks, experiment: Experiment, images: ImageSet | StreamedSet, dtype: torch.dtype
-) -> ContrastivePretraining:
+) -> Loop:
     device = torch.device("cpu")
-    encoder, head = (network.to(dtype) for network in build_models(experiment, device))
+    models = build_models(experiment, device, IMAGES)
+    encoder, head = (network.to(dtype) for network in models)
     encoder.register_forward_pre_hook(lambda _, inputs: inputs[0].to(dtype))
     remove_edges(encoder)
     remove_edges(head)
     for network in (encoder, head):
         share_statistics(network, ranks, device)
-    settings = experiment.loss
-    loss = functools.partial(
-        nt_xent,
-        temperature=settings.temperature,
-        normalize=settings.normalize,
-        negatives=settings.negatives,
-        ranks=ranks,
-    )
-    policy, layout = build_policy(experiment.views, experiment.data), memory_format(experiment)
-    return ContrastivePretraining(
-        Training(experiment, images, policy, encoder, head, loss, layout, device, ranks)
-    )
+    splits = StreamedSplits if isinstance(images, StreamedSet) else Splits
+    data = splits(images, images, images)
+    return build_loop(experiment, data, encoder, head, device, ranks)
 
 
 def remove_edges(network: nn.Module) -> None:
@@ -138,7 +135,7 @@ def train(
     last = loop.step + steps
     losses = []
 
-    def watch(loop: ContrastivePretraining) -> None:
+    def watch(loop: Loop) -> None:
         loop.look()
         losses.append(torch.tensor(loop.last_loss))
         if loop.step == last:

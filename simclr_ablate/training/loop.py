@@ -1,0 +1,212 @@
+"""What training loops share: epochs of steps, their order, views and learning rate, resumable at any step.
+
+A loop of its own tells no more than what a step does with its batch: `contrastive.py`, `supervised.py`.
+"""
+
+import math
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar, NamedTuple, Self
+
+import torch
+from torch import Tensor, nn
+
+from simclr_ablate.augment.policies import DrawnViews, Policy
+from simclr_ablate.data.in_memory import ImageSet
+from simclr_ablate.data.streamed import StreamedSet
+from simclr_ablate.randomness import generator
+from simclr_ablate.schema import Experiment
+from simclr_ablate.training.distributed import SOLO, Ranks
+from simclr_ablate.training.optimizers import build_optimizer, set_learning_rate
+from simclr_ablate.training.schedules import lr_at, peak_lr
+
+LOOK_SECONDS = 1.0
+"""How often losses are brought back from the device: to show them, and to notice one that is not finite."""
+
+
+class NonFiniteLossError(RuntimeError):
+    """The loss became NaN or infinite: the message says where."""
+
+
+class Training(NamedTuple):
+    """The parts of a run that its loop works with."""
+
+    experiment: Experiment
+    images: ImageSet | StreamedSet
+    policy: Policy
+    encoder: nn.Module
+    head: nn.Module
+    """What stands on h: the projection head g, or a classifier."""
+    loss: Callable[..., Any]
+    """Of z; or of logits, labels and the size of their batch."""
+    layout: torch.memory_format
+    device: torch.device
+    ranks: Ranks = SOLO
+
+
+class Batch(NamedTuple):
+    """The images of one step."""
+
+    views: DrawnViews
+    """Drawn and yet to be made: of several ranks, those of this one can be."""
+    labels: Tensor
+    """(N,) int64; of several ranks, right for the images of this one."""
+
+
+class Loop(ABC):
+    """A loop and its state. `state_dict` after any step, loaded into a fresh one, continues bit for bit."""
+
+    VIEWS: ClassVar[int]
+    """Of each image, in a step: 1 or 2."""
+    SEEN: ClassVar[str]
+    """What one image of a batch is to a step: `pairs` or `images`."""
+    METRICS: ClassVar[tuple[str, ...]]
+    """What a step comes to, the loss first: a row of the history is their means over an epoch."""
+
+    def __init__(self, training: Training) -> None:
+        self.training = training
+        optimizer = training.experiment.optimizer
+        self.optimizer = build_optimizer(
+            [training.encoder, training.head],
+            name=optimizer.name,
+            weight_decay=optimizer.weight_decay,
+            momentum=optimizer.momentum,
+        )
+        self.peak_lr = peak_lr(optimizer.lr, optimizer.lr_rule, optimizer.batch_size)
+        self.steps_per_epoch = len(training.images) // optimizer.batch_size
+        self.total_steps = self.steps_per_epoch * optimizer.epochs
+        self.step = 0
+        self.seconds = 0.0
+        self.history: list[dict[str, float]] = []
+        self._sums = torch.zeros(len(self.METRICS), dtype=torch.float64)
+        self._unseen: list[Tensor] = []
+        self._last_finite = math.nan
+
+    def run(self, after_step: Callable[[Self], object]) -> None:
+        """Trains to the end, calling `after_step` after each step. Raises NonFiniteLossError."""
+        for module in (self.training.encoder, self.training.head):
+            module.train()
+        while self.step < self.total_steps:
+            epoch, first = divmod(self.step, self.steps_per_epoch)
+            begin = time.perf_counter()
+            for batch in self._batches(epoch, first):
+                self._unseen.append(self._train_step(batch))
+                self.step += 1
+                self.seconds += time.perf_counter() - begin
+                if self.step % self.steps_per_epoch == 0:
+                    self._end_epoch(epoch)
+                after_step(self)
+                begin = time.perf_counter()
+
+    def look(self) -> None:
+        """Brings the losses of the steps since the last look to the CPU. Raises NonFiniteLossError."""
+        if not self._unseen:
+            return
+        metrics = torch.stack(self._unseen).double().cpu()
+        first = self.step - len(metrics)
+        self._unseen.clear()
+        for offset, row in enumerate(metrics):
+            loss = float(row[0])
+            if not math.isfinite(loss):
+                raise NonFiniteLossError(
+                    f"the loss became {loss} at step {first + offset + 1} of {self.total_steps}; "
+                    f"the last finite one was {self._last_finite:.6g}"
+                )
+            self._last_finite = loss
+            # Row by row: a sum must not depend on when the clock made us look.
+            self._sums += row
+
+    @property
+    def lr(self) -> float:
+        """Learning rate of the next step; after the last, of that one."""
+        epochs = self.training.experiment.optimizer.warmup_epochs
+        warmup = round(epochs * self.steps_per_epoch)
+        step = min(self.step, self.total_steps - 1)
+        return lr_at(step, self.total_steps, warmup, self.peak_lr)
+
+    @property
+    def last_loss(self) -> float | None:
+        """The last loss that was looked at."""
+        return self._last_finite if math.isfinite(self._last_finite) else None
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the next step depends on, as tensors and plain containers."""
+        self.look()
+        return {
+            "step": self.step,
+            "seconds": self.seconds,
+            "history": self.history,
+            "sums": self._sums,
+            "last_finite": self._last_finite,
+            "encoder": self.training.encoder.state_dict(),
+            "head": self.training.head.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.step, self.seconds = state["step"], state["seconds"]
+        self.history, self._sums = state["history"], state["sums"]
+        self._last_finite = state["last_finite"]
+        self.training.encoder.load_state_dict(state["encoder"])
+        self.training.head.load_state_dict(state["head"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+    def _order(self, epoch: int) -> Tensor:
+        """(steps, N) indices of the images of each batch; those that fill no batch wait for another epoch."""
+        draw = generator(self.training.experiment.seed, "order", epoch)
+        order = torch.randperm(len(self.training.images), generator=draw)
+        batch_size = self.training.experiment.optimizer.batch_size
+        return order[: self.steps_per_epoch * batch_size].view(self.steps_per_epoch, batch_size)
+
+    def _batches(self, epoch: int, first: int) -> Iterator[Batch]:
+        """The epoch's batches, from the one numbered `first` on."""
+        experiment, images, policy, *_, device, ranks = self.training
+        order = self._order(epoch)
+        if isinstance(images, StreamedSet):
+            batch = torch.arange(experiment.optimizer.batch_size)
+            places = torch.cat([batch[ranks.share(part)] for part in self._parts()])
+            for views, labels in images.view_batches(
+                policy, order, experiment.seed, epoch, first, device, places, self.VIEWS
+            ):
+                yield Batch(views, labels)
+            return
+        draw_views = policy.draw_two if self.VIEWS == 2 else policy.draw_one
+        order = order.to(images.labels.device)
+        for indices, number in zip(order[first:], range(first, self.steps_per_epoch), strict=True):
+            draw = generator(experiment.seed, "views", epoch, number)
+            views = draw_views(images.stored, draw, rows=images.rows_of(indices))
+            yield Batch(views, images.labels[indices])
+
+    def _train_step(self, batch: Batch) -> Tensor:
+        """One step of the optimiser; returns METRICS, on the device."""
+        set_learning_rate(self.optimizer, self.lr)
+        self.optimizer.zero_grad(set_to_none=True)
+        metrics = self._backward(batch)
+        self.optimizer.step()
+        return metrics
+
+    @abstractmethod
+    def _backward(self, batch: Batch) -> Tensor:
+        """Leaves the gradients of the whole batch on all parameters; returns METRICS, on the device."""
+
+    def _parts(self) -> list[slice]:
+        """The micro-batches of a batch, over all ranks: ranks share each of them, as they share batch norm."""
+        optimizer = self.training.experiment.optimizer
+        size = optimizer.micro_batch or optimizer.batch_size
+        return [slice(k, k + size) for k in range(0, optimizer.batch_size, size)]
+
+    def _outputs(self, views: DrawnViews) -> Tensor:
+        """What the head makes of the views, (M, D), in the order of `Policy.two_views` or `one_view`."""
+        device, precision = self.training.device, self.training.experiment.precision
+        made = views.make(self.training.layout)
+        with torch.autocast(device.type, torch.bfloat16, precision == "bfloat16"):
+            outputs = self.training.head(self.training.encoder(made.images))
+        # The network takes views in any order; the loss goes by the order of their images.
+        return outputs.index_select(0, made.places)
+
+    def _end_epoch(self, epoch: int) -> None:
+        self.look()
+        means = (self._sums / self.steps_per_epoch).tolist()
+        self.history.append({"epoch": epoch + 1, **dict(zip(self.METRICS, means, strict=True))})
+        self._sums = torch.zeros_like(self._sums)

@@ -1,0 +1,45 @@
+"""Supervised training, the paper's baseline: one view of each image, and a linear classifier on h."""
+
+import torch
+from torch import Tensor
+
+from simclr_ablate.schema import ConfigError
+from simclr_ablate.training.loop import Batch, Loop, Training
+
+
+class SupervisedTraining(Loop):
+    """Encoder and linear classifier, trained by cross entropy for every image's label.
+
+    A batch in micro-batches, or of several ranks, is a sum: each part's share of the mean's gradient is added up.
+    Batch norm normalises micro-batches one by one, and those of all ranks together.
+    """
+
+    VIEWS = 1
+    SEEN = "images"
+    METRICS = ("loss", "accuracy")
+
+    def __init__(self, training: Training) -> None:
+        """Raises ConfigError for images without labels."""
+        if bool((training.images.labels < 0).any()):
+            raise ConfigError(
+                "objective=supervised needs a label for every training image, which "
+                f"data={training.experiment.data.name} lacks"
+            )
+        super().__init__(training)
+
+    def _backward(self, batch: Batch) -> Tensor:
+        """Gradients of the mean over the images of all parts and ranks."""
+        ranks, size = self.training.ranks, len(batch.labels)
+        labels = batch.labels.to(self.training.device)
+        shares = []
+        for part in self._parts():
+            own = ranks.share(part)
+            logits = self._outputs(batch.views.of(own))
+            share = self.training.loss(logits, labels[own], size)
+            share.loss.backward()
+            shares.append(torch.stack([share.loss.detach(), share.accuracy]))
+        metrics = torch.stack(shares).sum(0)
+        networks = (self.training.encoder, self.training.head)
+        ranks.sum_([p.grad for net in networks for p in net.parameters() if p.grad is not None])
+        ranks.sum_([metrics])
+        return metrics
