@@ -28,6 +28,7 @@ from simclr_ablate.evaluation.classifier import evaluate_classifier
 from simclr_ablate.evaluation.features import extract, in_batches, reset_batchnorm
 from simclr_ablate.evaluation.knn import knn_top1
 from simclr_ablate.evaluation.linear import evaluate_linear, log_spaced
+from simclr_ablate.evaluation.probe import evaluate_probe, transformed
 from simclr_ablate.files import write_atomically
 from simclr_ablate.identity import evaluation_key
 from simclr_ablate.losses.cross_entropy import cross_entropy
@@ -159,7 +160,7 @@ def build_policy(views: Views, data: Data) -> Policy:
     if views.policy == "autoaugment":
         return autoaugment_policy(data.size, **crop)
     if views.policy == "simclr":
-        return simclr_policy(data.size, blur=views.blur, **settings)
+        return simclr_policy(data.size, blur=views.blur, extra=views.extra, **settings)
     if views.policy == "pair":
         assert views.first is not None  # the schema has seen to both
         return pair_policy(data.size, views.first, views.second, **settings)
@@ -338,7 +339,7 @@ def evaluate(
     device: torch.device,
     ranks: Ranks = SOLO,
 ) -> dict[str, float]:
-    """What the frozen encoder is worth to a linear classifier and to kNN; accuracies in percent.
+    """What the frozen encoder is worth to a linear classifier and to kNN, or tells a probe; accuracies in percent.
 
     The linear classifier is fitted here, or for objective=supervised the one that was trained with the encoder.
     Ranks share the features, and then part: the first does the rest, for which no other should wait.
@@ -346,12 +347,15 @@ def evaluate(
     evaluation = experiment.evaluation
     head_used = head if evaluation.features == "z" else None
     train, validation, test = (
-        extract(encoder, plain_batches(split, ranks), device, head_used, ranks)
-        for split in (data.train, data.validation, data.test)
+        extract(encoder, batches, device, head_used, ranks)
+        for batches in evaluation_batches(experiment, data, ranks)
     )
     ranks.leave()
     if not ranks.is_first:
         return {}
+    if evaluation.probe is not None:
+        probe = evaluate_probe(train, validation, test, experiment.seed, device)
+        return {**probe._asdict(), "test_images": len(data.test)}
     if experiment.objective == "supervised":
         metrics = evaluate_classifier(head, validation, test)
     else:
@@ -368,6 +372,22 @@ def evaluate(
         "knn_top1": knn_top1(train, test, evaluation.knn),
         "test_images": len(data.test),
     }
+
+
+def evaluation_batches(
+    experiment: Experiment, data: Splits | StreamedSplits, ranks: Ranks
+) -> Iterator[Iterator[tuple[Tensor, Tensor]]]:
+    """The images of each split as they are, or, for a probe, as something was done to them, and what."""
+    probe = experiment.evaluation.probe
+    for split, images in (
+        ("train", data.train),
+        ("validation", data.validation),
+        ("test", data.test),
+    ):
+        batches = plain_batches(images, ranks)
+        if probe is not None:
+            batches = transformed(batches, probe, experiment.seed, split, ranks)
+        yield batches
 
 
 def training_images(

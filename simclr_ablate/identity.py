@@ -27,7 +27,8 @@ def run_id(experiment: Experiment) -> str:
 def evaluation_key(experiment: Experiment) -> str:
     """The name of the experiment's evaluation inside its run, e.g. `h-5ac1b0e2`."""
     evaluation = experiment.evaluation
-    return f"{evaluation.features}-{_digest(_identity_fields(evaluation))[:8]}"
+    kind = f"{evaluation.features}-{evaluation.probe}" if evaluation.probe else evaluation.features
+    return f"{kind}-{_digest(_identity_fields(evaluation))[:8]}"
 
 
 def identity_config(experiment: Experiment) -> dict[str, Any]:

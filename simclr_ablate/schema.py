@@ -79,6 +79,10 @@ class Views:
     second: str | None = key("pair: second operation; the same as the first: that one alone")
     strength: float = key("strength s of colour jitter (App. A)", at_least=0)
     blur: bool = key("Gaussian blur with probability 0.5")
+    extra: str | None = key(
+        "simclr: one more operation, last, on some of the images (Table 3)",
+        choices=("rotate", "noise", "sobel"),
+    )
     brightness: str = key(
         "additive: the paper's code; multiplicative: torchvision",
         choices=("additive", "multiplicative"),
@@ -164,6 +168,10 @@ class Evaluation:
     l2_min: float = key("smallest l2 strength, log-spaced to the largest", above=0)
     l2_max: float = key("largest l2 strength", above=0)
     knn: int = key("neighbours of the kNN classifier", at_least=1)
+    probe: str | None = key(
+        "transformation that an MLP is to tell from the features (Table 3); null: linear and kNN",
+        choices=("color", "rotation", "noise", "sobel"),
+    )
 
 
 @dataclass(frozen=True)
@@ -295,6 +303,8 @@ def check_ranks(experiment: Experiment, ranks: int) -> None:
 
 
 def _check_views(views: Views) -> None:
+    if views.extra is not None and views.policy != "simclr":
+        raise ConfigError(f"views.extra needs views.policy=simclr, got views.policy={views.policy}")
     named = {"views.first": views.first, "views.second": views.second}
     for name, operation in named.items():
         if views.policy == "pair" and operation is None:

@@ -198,8 +198,8 @@ def picture(rows: list[dict[str, Any]], store: Store) -> list[Any]:
         return [f"the store {store.root}/ holds no such runs"]
     table = Table(Column("run", no_wrap=True), "state", "top-1", "kNN", "details")
     for row in rows:
-        metrics: dict[str, float] = next(iter(row["evaluations"].values()), {})
-        cells = [f"{metrics[name]:.1f}" if metrics else "-" for name in ("top1", "knn_top1")]
+        metrics = {k: v for found in row["evaluations"].values() for k, v in found.items()}
+        cells = [f"{metrics[k]:.1f}" if k in metrics else "-" for k in ("top1", "knn_top1")]
         state = Text(row["state"], style=COLORS.get(row["state"], ""))
         table.add_row(row["run_id"], state, *cells, Text(_details(row)))
     return [table, counts(rows)]

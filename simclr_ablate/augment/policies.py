@@ -243,17 +243,25 @@ def simclr_policy(
     brightness: str = "additive",
     crop_area: float = 0.08,
     interpolation: str = "bicubic",
+    extra: str | None = None,
     chunk_bytes: int | None = None,
 ) -> Policy:
     """Section 3's policy, on both branches.
 
     In order: random resized crop, flip (p 0.5), colour jitter (p 0.8), grayscale (p 0.2), Gaussian
     blur (p 0.5).
+
+    extra: an operation of OPERATIONS that Table 3 adds for one of its rows, last. The paper does not
+        say how often. Here half of the images have it; of rotations three in four, so that the four
+        turns are alike.
     """
     magnitudes = Magnitudes(size, strength, brightness, crop_area, interpolation)
     operations = make_operations("crop", magnitudes) + make_operations("color", magnitudes)
     if blur:
         operations.append(RandomApply(GaussianBlur(), 0.5))
+    if extra is not None:
+        share = 0.75 if extra == "rotate" else 0.5
+        operations += [RandomApply(o, share) for o in make_operations(extra, magnitudes)]
     return Policy(first=operations, second=operations, chunk_bytes=chunk_bytes)
 
 

@@ -60,11 +60,11 @@ TRANSFORMATIONS = {
 class ProbeResult(NamedTuple):
     """Accuracies in percent."""
 
-    accuracy: float
+    probe_accuracy: float
     """On the test split."""
-    validation_accuracy: float
+    probe_validation_accuracy: float
     """Of the epoch that was chosen by it."""
-    guess: float
+    probe_guess: float
     """Of always naming the label that is most frequent in training, on the test split."""
 
 

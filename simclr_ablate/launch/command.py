@@ -189,6 +189,10 @@ def _print_result(plan: Plan, say: Callable[[str], None]) -> None:
     metrics = evaluation["metrics"]
     say(f"run      {planned.run_id}")
     say(f"folder   {planned.run.path}")
+    if planned.experiment.evaluation.probe is not None:
+        accuracy, guess = metrics["probe_accuracy"], metrics["probe_guess"]
+        say(f"probe    {accuracy:.2f} %, by guessing {guess:.2f} %")
+        return
     say(f"linear   top-1 {metrics['top1']:.2f} %, top-5 {metrics['top5']:.2f} %")
     say(f"kNN      top-1 {metrics['knn_top1']:.2f} %")
 

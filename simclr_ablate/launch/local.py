@@ -82,8 +82,13 @@ class LocalLauncher:
         elsewhere: dict[PlannedRun, float] = {}
         while waiting or active or elsewhere:
             self._take_back(elsewhere, waiting, outcome, view)
-            while waiting and len(active) < resources.parallel:
-                planned = waiting.popleft()
+            while len(active) < resources.parallel:
+                busy = {planned.run_id for planned in active}
+                # One evaluation of a run at a time: the first of them trains it.
+                planned = next((each for each in waiting if each.run_id not in busy), None)
+                if planned is None:
+                    break
+                waiting.remove(planned)
                 state = planned.state()
                 if state == "complete":  # by another command, meanwhile
                     outcome.complete.append(planned)

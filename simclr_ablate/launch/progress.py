@@ -185,7 +185,12 @@ def columns(progress: dict[str, Any]) -> list[str]:
 def headline(planned: PlannedRun) -> str:
     """The one number that a finished run is known by."""
     evaluation = planned.run.evaluation(planned.evaluation_key)
-    return f"top-1 {evaluation['metrics']['top1']:.1f} %" if evaluation else ""
+    if evaluation is None:
+        return ""
+    metrics = evaluation["metrics"]
+    if "top1" in metrics:
+        return f"top-1 {metrics['top1']:.1f} %"
+    return f"probe for {planned.experiment.evaluation.probe} {metrics['probe_accuracy']:.1f} %"
 
 
 def duration(seconds: float) -> str:

@@ -32,6 +32,7 @@ CONFIG: dict[str, Any] = {
         "second": None,
         "strength": 0.5,
         "blur": False,
+        "extra": None,
         "brightness": "additive",
         "crop_area": 0.08,
         "interpolation": "bicubic",
@@ -57,7 +58,14 @@ CONFIG: dict[str, Any] = {
         "batch_size": 256,
         "micro_batch": None,
     },
-    "evaluation": {"features": "h", "l2_count": 9, "l2_min": 1e-6, "l2_max": 1e2, "knn": 50},
+    "evaluation": {
+        "features": "h",
+        "l2_count": 9,
+        "l2_min": 1e-6,
+        "l2_max": 1e2,
+        "knn": 50,
+        "probe": None,
+    },
     "compute": {
         "device": "cpu",
         "threads": None,

@@ -268,3 +268,18 @@ def test_what_is_no_batch_of_images_is_refused(images: Tensor, message: str) -> 
 
 def test_operations_are_figure_5s_in_its_order() -> None:
     assert list(OPERATIONS)[:7] == NAMES
+
+
+@pytest.mark.parametrize(("extra", "share"), [("rotate", 0.75), ("noise", 0.5), ("sobel", 0.5)])
+def test_one_more_operation_comes_last_on_some_images(extra: str, share: float) -> None:
+    n = 400
+    images = torch.rand(n, 3, 20, 20)
+    plain = simclr_policy(16, blur=False).two_views(images, rng(3))
+    changed = simclr_policy(16, blur=False, extra=extra).two_views(images, rng(3))
+    same = (plain == changed).flatten(1).all(1)
+    assert abs((~same).double().mean().item() - share) < 5 * (0.25 / (2 * n)) ** 0.5
+    if extra == "rotate":
+        turned = torch.stack([torch.rot90(plain, k, (2, 3)) for k in range(4)])
+        assert (turned == changed).flatten(2).all(2).any(0).all()
+    if extra == "sobel":
+        torch.testing.assert_close(changed[~same], sobel(plain[~same]))
