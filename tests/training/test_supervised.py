@@ -120,7 +120,7 @@ def test_the_loop_is_supervised_training(make_experiment, images: ImageSet, poli
         loss = nn.functional.cross_entropy(logits, labels)
         loss.backward()
         sgd.step()
-        losses.append(float(loss))
+        losses.append(loss.item())
         right.append(float((logits.argmax(1) == labels).double().mean()))
     for ours, theirs in zip(weights(networks(loop)), weights((encoder, classifier)), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=2e-3, atol=1e-4)
@@ -155,7 +155,7 @@ def test_micro_batches_are_one_graph_over_all_parts(make_experiment, images: Ima
                 p -= p.grad
     for ours, theirs in zip(weights(networks(loop)), weights((encoder, classifier)), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)
-    assert loop.last_loss == pytest.approx(float(loss), rel=1e-5)
+    assert loop.last_loss == pytest.approx(loss.item(), rel=1e-5)
 
 
 @pytest.mark.parametrize("overrides", [("optimizer=lars",), ("optimizer.micro_batch=8",)])
