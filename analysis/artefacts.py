@@ -53,5 +53,8 @@ ARTEFACTS = {
     for artefact in [
         Artefact("figure5", "single and paired augmentations on one branch", "augmentation_grid"),
         Artefact("table5", "l2 norm and temperature of the loss", "temperature"),
+        Artefact("figure8", "projection heads, and h against z", "projection_head"),
+        Artefact("figure9", "batch size and length of training", "batch_size"),
+        Artefact("tableB1", "linear and square-root learning rate scaling", "batch_size"),
     ]
 }

@@ -13,7 +13,8 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
+from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
 from analysis.drawing import COLORS, FAINT, INK, LINE_HEIGHT, SMALL, add_axes, page
@@ -24,8 +25,11 @@ PAGE, LEFT, RIGHT, TOP, HEIGHT = 9.4, 0.62, 0.13, 0.38, 2.1
 TITLES, LEGEND_LINE = 0.62, 0.19
 """Below a panel: room for tick labels and their title, and for each line of the legend."""
 CHARACTER = 0.072
-SWATCH = 0.33
+SWATCH = 0.3
 """Width of a legend entry: of each character, and of the rest."""
+REFERENCE: dict[str, Any] = {"color": INK, "linewidth": 1.1, "linestyle": (0, (4, 2))}
+HALO = [withStroke(linewidth=2.2, foreground="white")]
+"""Around lines, for them to be seen on dark bars."""
 GROUP = 0.82
 """How much of a group's place its bars take."""
 
@@ -75,6 +79,8 @@ class Bars:
         high = max([*values, *(bar.value + bar.reach for bar in shown)])
         # Below the smallest, for its bar to have a height.
         low -= 0.12 * (high - low or abs(high) or 1)
+        # No small difference fills a panel.
+        low = min(low, 0.85 * high)
         if min(values) >= 0 and low < 0.35 * high:
             low = 0
         ticks = MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
@@ -116,7 +122,7 @@ def draw_bars(axes: Axes, panel: Bars) -> None:
             elif bar is not None:
                 _draw_bar(axes, x, width, bar, color, (high - low) / HEIGHT)
     if panel.reference is not None:
-        axes.axhline(panel.reference[1], color=INK, linewidth=1.1, linestyle=(0, (4, 2)))
+        axes.axhline(panel.reference[1], path_effects=HALO, **REFERENCE)
     axes.set(xlim=(-0.55, len(panel.groups) - 0.45), ylim=(low, high))
     axes.set_xticks(range(len(panel.groups)), panel.groups, fontsize=SMALL)
     axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]))
@@ -145,7 +151,9 @@ def _draw_bar(
     axes.bar(x, bar.value, width, color=[color], edgecolor=INK, linewidth=0.4)
     if bar.reach:
         look: dict[str, Any] = {"ecolor": INK, "elinewidth": 0.8, "capsize": min(2.5, 18 * width)}
-        axes.errorbar(x, bar.value, bar.reach, fmt="none", **look)
+        _, caps, lines = axes.errorbar(x, bar.value, bar.reach, fmt="none", **look)
+        for line in (*caps, *lines):
+            line.set_path_effects(HALO)
     if bar.marked:
         y = bar.value + bar.reach + 0.06 * inch
         axes.plot(x, y, "o", ms=3.2, mfc="white", mec=INK, mew=0.7, clip_on=False, zorder=3)
@@ -156,60 +164,49 @@ def _titles(panel: Bars) -> float:
     return TITLES + LINE_HEIGHT * max(name.count("\n") for name in panel.groups)
 
 
-def _legend_entries(panel: Bars) -> list[tuple[str, Any]]:
-    entries: list[tuple[str, Any]] = []
-    if len(panel.series) > 1:
-        entries = [
-            (name, Patch(facecolor=color, edgecolor=INK, linewidth=0.4))
-            for name, color in zip(panel.series, shades(panel), strict=True)
-        ]
-    if panel.reference is not None:
-        line = Line2D([], [], color=INK, linewidth=1.1, linestyle=(0, (4, 2)))
-        entries.append((panel.reference[0], line))
-    return entries
+def _legend_lines(panel: Bars, width: float) -> int:
+    several = len(panel.series) > 1
+    lines = math.ceil(len(panel.series) / _legend_columns(panel, width)) if several else 0
+    return lines + (panel.reference is not None)
 
 
 def _legend_columns(panel: Bars, width: float) -> int:
-    longest = max(len(name) for name, _ in _legend_entries(panel))
-    return max(1, int((width - _heading_width(panel)) / (SWATCH + CHARACTER * longest)))
+    return max(1, int((width - _heading_width(panel)) / _entry_width(panel)))
 
 
-def _legend_lines(panel: Bars, width: float) -> int:
-    entries = _legend_entries(panel)
-    return math.ceil(len(entries) / _legend_columns(panel, width)) if entries else 0
+def _entry_width(panel: Bars) -> float:
+    return SWATCH + CHARACTER * max(map(len, panel.series))
 
 
 def _heading_width(panel: Bars) -> float:
-    return CHARACTER * (len(panel.series_title) + 2) if len(panel.series) > 1 else 0
+    return CHARACTER * (len(panel.series_title) + 2)
 
 
 def _draw_legend(axes: Axes, panel: Bars, width: float) -> None:
-    """Below the panel, read line by line."""
-    entries = _legend_entries(panel)
-    if not entries:
-        return
-    columns = _legend_columns(panel, width)
-    y = -(_titles(panel) - 0.12) / HEIGHT
+    """Below the panel: the series, read line by line, then the reference on its own line."""
+    top = _titles(panel) - 0.1
     if len(panel.series) > 1:
-        text = f"{panel.series_title}:"
-        axes.text(0, y - 0.02, text, transform=axes.transAxes, va="top", fontsize=SMALL)
-    step = (width - _heading_width(panel)) / columns
-    longest = max(len(name) for name, _ in entries)
-    step = min(step, SWATCH + CHARACTER * longest + 0.05)
-    for place, (name, handle) in enumerate(entries):
-        line, column = divmod(place, columns)
-        x = (_heading_width(panel) + step * column) / width
-        axes.add_artist(
-            axes.legend(
-                [handle],
-                [name],
-                loc="upper left",
-                bbox_to_anchor=(x, y - LEGEND_LINE * line / HEIGHT + 0.02),
-                frameon=False,
-                fontsize=SMALL,
-                handlelength=1.4,
-                handletextpad=0.5,
-                borderpad=0,
-                borderaxespad=0,
-            )
-        )
+        _label(axes, 0, top, f"{panel.series_title}:", width)
+        columns = _legend_columns(panel, width)
+        for place, (name, color) in enumerate(zip(panel.series, shades(panel), strict=True)):
+            line, column = divmod(place, columns)
+            x = _heading_width(panel) + _entry_width(panel) * column
+            y = top + LEGEND_LINE * line
+            corner = x / width, -(y + 0.1) / HEIGHT
+            swatch = Rectangle(corner, 0.16 / width, 0.1 / HEIGHT, transform=axes.transAxes)
+            swatch.set(facecolor=color, edgecolor=INK, linewidth=0.4, clip_on=False)
+            axes.add_patch(swatch)
+            _label(axes, x + 0.22, y, name, width)
+    if panel.reference is not None:
+        y = top + LEGEND_LINE * (_legend_lines(panel, width) - 1)
+        height = -(y + 0.05) / HEIGHT
+        ends = [0, 0.3 / width], [height, height]
+        sample = Line2D(*ends, transform=axes.transAxes, clip_on=False, **REFERENCE)
+        axes.add_artist(sample)
+        _label(axes, 0.37, y, panel.reference[0], width)
+
+
+def _label(axes: Axes, x: float, y: float, text: str, width: float) -> None:
+    """`text` with its middle 0.05 below `y`; x and y in inches, right and down from the origin."""
+    look: dict[str, Any] = {"va": "center_baseline", "fontsize": SMALL}
+    axes.text(x / width, -(y + 0.05) / HEIGHT, text, transform=axes.transAxes, **look)

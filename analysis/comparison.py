@@ -82,7 +82,7 @@ class Part:
     """One table of an artefact: the runs' cells and the paper's.
 
     name: tells parts apart; empty where there is one. measure: what cells hold; empty where the
-    columns say it. void: places where there is nothing to run. untested: rows or columns that are
+    columns say it. void: places of ours where there is nothing to run. untested: rows or columns that are
     neither compared with the random encoder nor ranked against the paper.
     """
 
@@ -122,6 +122,15 @@ class Part:
 
     def missing(self) -> list[Place]:
         return [place for place in self.places if place not in self.cells]
+
+    def locate(self, place: Place) -> str:
+        """A place in words: `batch size 64, epochs 12`."""
+        titles = [*self.rows.titles, *self.columns.titles]
+        words = [word for label in place for word in spell(label)]
+        return ", ".join(
+            f"{title[:1].lower()}{title[1:]} {word}".strip()
+            for title, word in zip(titles, words, strict=True)
+        )
 
     def only(self, column: Label) -> "Part":
         """The part with one of its columns, whose name says what is measured."""
@@ -276,8 +285,7 @@ def bars(comparison: Comparison, part: Part, series: str = "columns") -> tuple[B
         return Bar(estimate.mean, estimate.half, marked)
 
     def theirs(place: Place) -> Bar | None:
-        value = part.paper.get(place, math.nan)
-        return None if math.isnan(value) else Bar(value)
+        return Bar(part.paper[place]) if place in part.paper else None
 
     reference = None
     if comparison.random is not None and any(map(part.tested, part.cells)):
@@ -334,7 +342,7 @@ def maps(comparison: Comparison, parts: Sequence[Part]) -> list[HeatMap]:
     for part in parts:
         rows, columns = part.row_labels, part.column_labels
         values = [[ours(part, (row, column)) for column in columns] for row in rows]
-        title = _titled(f"Ours: {comparison.setting.label}", part.name)
+        title = _titled("Ours", part.name)
         result.append(_map(part, title, rows, columns, values, reference, shown))
     for part in parts:
         rows, columns = part.paper_rows, part.paper_columns
@@ -381,7 +389,7 @@ def our_table(comparison: Comparison, part: Part) -> Table:
 
 def paper_table(part: Part) -> Table:
     def text(place: Place) -> str:
-        return "" if part.void(*place) else number(part.paper.get(place, math.nan))
+        return number(part.paper.get(place, math.nan))
 
     title = _titled(PAPER, part.name, part.measure)
     return _table(part, title, part.paper_rows, part.paper_columns, text)
@@ -408,8 +416,6 @@ def data(comparison: Comparison) -> pd.DataFrame:
     for part in comparison.parts:
         places = dict.fromkeys(part.places) | dict.fromkeys(part.paper)
         for row, column in places:
-            if part.void(row, column):
-                continue
             cell = part.cells.get((row, column))
             values = {
                 "kind": "cell",
@@ -504,7 +510,7 @@ def gaps(comparison: Comparison) -> list[str]:
     """Which cells are missing, a line a part."""
     lines = []
     for part in comparison.parts:
-        missing = [", ".join([*spell(r), *spell(c)]) for r, c in part.missing()]
+        missing = [part.locate(place) for place in part.missing()]
         text = f"{len(missing)} of {len(part.places)}"
         if missing:
             text += ": " + "; ".join(missing[:6]) + ("; ..." if len(missing) > 6 else "")

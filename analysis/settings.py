@@ -125,12 +125,13 @@ def pairs(
     free: Iterable[str],
     word: str,
     belong: Callable[[Setting, Setting], bool] = lambda one, other: True,
+    alone: bool = False,
 ) -> list[Setting]:
     """Settings made of one of `first` and one of `second` that equal it in all but what is `free`.
 
     Each fitting pair that `belong` together is a setting with the runs of both and the config of
     the first; where that is not enough to tell pairs apart, keys of the second are named after
-    `word`. One that has no partner stands alone.
+    `word`. With `alone`, one that has no partner is a setting by itself.
     """
     keys = fixed_keys(free)
 
@@ -139,12 +140,12 @@ def pairs(
 
     chosen = [(one, other) for one in first for other in second if fit(one, other)]
     partnered = {id(setting) for pair in chosen for setting in pair}
-    alone = [setting for setting in (*first, *second) if id(setting) not in partnered]
-    configs = [setting.config for setting in alone]
+    single = [s for s in (*first, *second) if alone and id(s) not in partnered]
+    configs = [setting.config for setting in single]
     for one, other in chosen:
         differing = {k: v for k, v in other.config.items() if one.config.get(k) != v}
         configs.append(one.config | {f"{word} {key}": value for key, value in differing.items()})
-    runs = [setting.runs for setting in alone]
+    runs = [setting.runs for setting in single]
     runs += [pd.concat([one.runs, other.runs]) for one, other in chosen]
     return named(artefact, configs, runs)
 

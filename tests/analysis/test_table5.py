@@ -66,7 +66,10 @@ def test_other_temperatures_have_rows_in_their_place(tmp_path, make):
     rows = [row[:2] for row in report.tables[0].rows]
     yes, no = ["0.05", "0.1", "0.2", "0.5", "1"], ["10", "30", "100"]
     assert rows == [*(["yes", tau] for tau in yes), *(["no", tau] for tau in no)]
-    assert "Missing cells: 18 of 24: yes, 0.05, Entropy (nats); " in report.summary[1]
+    assert (
+        "Missing cells: 18 of 24: l2 norm yes, temperature 0.05, Entropy (nats); "
+        in report.summary[1]
+    )
 
 
 def test_one_temperature_is_no_table(tmp_path, make):
