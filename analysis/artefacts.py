@@ -52,9 +52,14 @@ ARTEFACTS = {
     artefact.name: artefact
     for artefact in [
         Artefact("figure5", "single and paired augmentations on one branch", "augmentation_grid"),
+        Artefact(
+            "table1", "strength of colour distortion, SimCLR and supervised", "color_strength"
+        ),
+        Artefact("table4", "losses, with and without semi-hard negatives", "loss_functions"),
         Artefact("table5", "l2 norm and temperature of the loss", "temperature"),
         Artefact("figure8", "projection heads, and h against z", "projection_head"),
         Artefact("figure9", "batch size and length of training", "batch_size"),
         Artefact("tableB1", "linear and square-root learning rate scaling", "batch_size"),
+        Artefact("tableB3", "longer supervised training", "supervised_longer"),
     ]
 }

@@ -82,8 +82,8 @@ class Part:
     """One table of an artefact: the runs' cells and the paper's.
 
     name: tells parts apart; empty where there is one. measure: what cells hold; empty where the
-    columns say it. void: places of ours where there is nothing to run. untested: rows or columns that are
-    neither compared with the random encoder nor ranked against the paper.
+    columns say it. void: places of ours where there is nothing to run. untested, unranked: rows or
+    columns that are not compared with the random encoder, and not ranked against the paper's.
     """
 
     name: str
@@ -94,6 +94,7 @@ class Part:
     measure: str = "top-1 (%)"
     void: Callable[[Label, Label], bool] = lambda row, column: False
     untested: Collection[Label] = ()
+    unranked: Collection[Label] = ()
 
     @property
     def row_labels(self) -> list[Label]:
@@ -119,6 +120,9 @@ class Part:
 
     def tested(self, place: Place) -> bool:
         return not any(label in self.untested for label in place)
+
+    def ranked(self, place: Place) -> bool:
+        return not any(label in self.unranked for label in place)
 
     def missing(self) -> list[Place]:
         return [place for place in self.places if place not in self.cells]
@@ -147,7 +151,8 @@ class Part:
 class Comparison:
     """An artefact (a name in ARTEFACTS) in one setting.
 
-    remark: for the caption, on what else there is to know.
+    remark, measured: for the caption, on what else there is to know, and on what top-1 is of if not
+    of a linear classifier on frozen features.
     """
 
     artefact: str
@@ -155,6 +160,7 @@ class Comparison:
     parts: Sequence[Part]
     random: Accuracies | None = None
     remark: str = ""
+    measured: str = ""
 
     def above_random(self, part: Part, place: Place) -> bool | None:
         """Whether a cell is clearly above the random encoder; None where it is not tested."""
@@ -177,7 +183,7 @@ class Comparison:
             (part.cells[place].estimate().mean, part.paper[place])
             for part in self.parts
             for place in part.cells
-            if part.tested(place) and place in part.paper
+            if part.ranked(place) and place in part.paper
         ]
         return spearman(*zip(*common, strict=True)) if common else spearman([], [])
 
@@ -228,6 +234,31 @@ def varied(
     return settings(placed(runs, *axes), artefact, free, least=2)
 
 
+def tuned(
+    runs: pd.DataFrame, axis: Axis, keys: Sequence[str]
+) -> tuple[pd.DataFrame, dict[Label, dict[str, Any]]]:
+    """Of each label's runs, those with the values of `keys` that are best on the validation split.
+
+    Best in the mean over seeds. Also returns these values by label.
+    """
+    candidates: dict[Label, dict[tuple[Any, ...], list[int]]] = defaultdict(dict)
+    values = plain_values(runs, keys)
+    for run, (label, tried) in enumerate(zip(read_labels(runs, axis), values, strict=True)):
+        if label is not None:
+            candidates[label].setdefault(tried, []).append(run)
+    chosen: list[int] = []
+    best = {}
+    for label, by_values in candidates.items():
+        scores = {
+            tried: runs.iloc[places].groupby("seed")["validation_top1"].mean().mean()
+            for tried, places in by_values.items()
+        }
+        winner = max(scores, key=lambda tried: (not math.isnan(scores[tried]), scores[tried]))
+        best[label] = dict(zip(keys, winner, strict=True))
+        chosen += by_values[winner]
+    return runs.iloc[sorted(chosen)], best
+
+
 def report(
     comparison: Comparison, draw: Callable[[str], Figure], notes: Sequence[str] = ()
 ) -> Report:
@@ -253,7 +284,7 @@ def report(
         summary=[
             agreement(comparison),
             *gaps(comparison),
-            against_random(comparison.random, comparison.tests()),
+            *references(comparison),
         ],
     )
 
@@ -449,23 +480,23 @@ def _numbers(
 def caption(comparison: Comparison) -> str:
     """A line each for what was run and measured, for the random encoder, and for the agreement."""
     found = [cell for part in comparison.parts for cell in part.cells.values()]
-    tested = [
-        cell for part in comparison.parts for at, cell in part.cells.items() if part.tested(at)
-    ]
-    images = tested[0].images if tested else math.nan
+    images = next((cell.images for cell in found if not math.isnan(cell.images)), math.nan)
     on = "" if math.isnan(images) else f" on {images:,.0f} test images"
     features = comparison.setting.config.get("evaluation.features", "h or z")
     seeds = seed_range(len(cell.values) for cell in found)
-    text = (
-        f"{comparison.setting.description}, {seeds}. "
-        f"Top-1 (%){on} of a linear classifier on the frozen {features}."
-    )
+    measured = comparison.measured or f"of a linear classifier on the frozen {features}"
+    text = f"{comparison.setting.description}, {seeds}. Top-1 (%){on} {measured}."
     if comparison.several:
         text += " Intervals (±): 95% t intervals over seeds."
     if comparison.remark:
         text += f"\n{comparison.remark}"
-    reference = against_random(comparison.random, comparison.tests())
-    return "\n".join([text, reference, agreement(comparison)])
+    return "\n".join([text, *references(comparison), agreement(comparison)])
+
+
+def references(comparison: Comparison) -> list[str]:
+    """The random encoder in words, where cells are meant to be tested against it."""
+    tests = comparison.tests()
+    return [against_random(comparison.random, tests)] if tests else []
 
 
 def against_random(random: Accuracies | None, tests: Sequence[bool | None]) -> str:
@@ -485,7 +516,7 @@ def against_random(random: Accuracies | None, tests: Sequence[bool | None]) -> s
 def agreement(comparison: Comparison) -> str:
     """Spearman's ρ with the paper, in words."""
     printed = sum(
-        part.tested(place) and not math.isnan(value)
+        part.ranked(place) and not math.isnan(value)
         for part in comparison.parts
         for place, value in part.paper.items()
     )

@@ -109,6 +109,7 @@ def representations(runs: pd.DataFrame) -> Part:
         paper=printed,
         void=lambda row, column: row == DIFFERENCE and (row, column) not in found,
         untested=rows,
+        unranked=rows,
     )
 
 

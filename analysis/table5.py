@@ -85,7 +85,16 @@ def part(runs: pd.DataFrame) -> Part:
     for name, (metric, factor) in METRICS.items():
         found |= cells(runs, ROWS, constant(name), metric, factor)
     columns = constant(TOP1, list(METRICS))
-    return Part("", ROWS, columns, found, published(), "", untested=(ENTROPY, CONTRASTIVE))
+    return Part(
+        name="",
+        rows=ROWS,
+        columns=columns,
+        cells=found,
+        paper=published(),
+        measure="",
+        untested=(ENTROPY, CONTRASTIVE),
+        unranked=(ENTROPY, CONTRASTIVE),
+    )
 
 
 def panels(comparison: Comparison) -> list[list[Bars]]:
