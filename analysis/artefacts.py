@@ -1,6 +1,7 @@
 """Which tables and figures there are. To add one: a module with `reports`, and a line here."""
 
 import importlib
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -8,6 +9,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from analysis.report import Report
+
+
+LABEL = re.compile(r"(figure|table)([A-Z]?)(\d+)")
 
 
 class Module(Protocol):
@@ -19,11 +23,20 @@ class Module(Protocol):
 
 @dataclass(frozen=True)
 class Artefact:
-    """A table or figure of the paper: `analysis.NAME` draws it, and `sweep` makes its runs."""
+    """A table or figure of the paper: `analysis.NAME` draws it, and `sweep` makes its runs.
+
+    The module of `tableB1` is `analysis.tableb1`.
+    """
 
     name: str
     title: str
     sweep: str
+
+    @property
+    def label(self) -> str:
+        """As the paper calls it: `Figure 5`, `Table B.1`."""
+        kind, appendix, place = LABEL.fullmatch(self.name).groups()  # type: ignore[union-attr]
+        return f"{kind.capitalize()} {f'{appendix}.' if appendix else ''}{place}"
 
     @property
     def command(self) -> str:
@@ -31,7 +44,7 @@ class Artefact:
 
     def module(self) -> Module:
         """Imported only now, since the modules load pandas and matplotlib."""
-        module: Module = importlib.import_module(f"analysis.{self.name}")
+        module: Module = importlib.import_module(f"analysis.{self.name.lower()}")
         return module
 
 
@@ -39,5 +52,14 @@ ARTEFACTS = {
     artefact.name: artefact
     for artefact in [
         Artefact("figure5", "single and paired augmentations on one branch", "augmentation_grid"),
+        Artefact(
+            "table1", "strength of colour distortion, SimCLR and supervised", "color_strength"
+        ),
+        Artefact("table4", "losses, with and without semi-hard negatives", "loss_functions"),
+        Artefact("table5", "l2 norm and temperature of the loss", "temperature"),
+        Artefact("figure8", "projection heads, and h against z", "projection_head"),
+        Artefact("figure9", "batch size and length of training", "batch_size"),
+        Artefact("tableB1", "linear and square-root learning rate scaling", "batch_size"),
+        Artefact("tableB3", "longer supervised training", "supervised_longer"),
     ]
 }

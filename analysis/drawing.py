@@ -65,7 +65,8 @@ class Cell:
 class HeatMap:
     """What one heat map shows. The last `apart` columns stand a little apart.
 
-    `reference` is a named value that is marked on the colour scale.
+    `reference` is a named value that is marked on the colour scale. `beside` are values of a map
+    that this one shares its colour scale with.
     """
 
     title: str
@@ -76,6 +77,7 @@ class HeatMap:
     cells: Sequence[Sequence[Cell]]
     apart: int = 0
     reference: tuple[str, float] | None = None
+    beside: Sequence[float] = ()
 
     def left_edge(self, column: int) -> float:
         return column + (GAP if column >= len(self.columns) - self.apart else 0)
@@ -86,7 +88,8 @@ class HeatMap:
 
     def limits(self) -> tuple[float, float]:
         """The smallest and the largest value shown, a little apart at least."""
-        values = [cell.value for row in self.cells for cell in row if not math.isnan(cell.value)]
+        values = [*self.beside, *(cell.value for row in self.cells for cell in row)]
+        values = [value for value in values if not math.isnan(value)]
         if self.reference is not None:
             values.append(self.reference[1])
         low, high = min(values, default=0.0), max(values, default=100.0)
@@ -118,23 +121,45 @@ def heat_maps(maps: Sequence[HeatMap], caption: str) -> Figure:
     Made to be shown about 900 pixels wide with two maps of eight columns.
     """
     widths = [LEFT + CELL_WIDTH * heat_map.width + RIGHT for heat_map in maps]
-    characters = round(CHARACTERS_PER_INCH * sum(widths))
-    lines = [line for part in caption.splitlines() for line in textwrap.wrap(part, characters)]
-    caption_height = LINE_HEIGHT * len(lines) + 0.1
     body = CELL_HEIGHT * max(len(heat_map.rows) for heat_map in maps)
-    figure = Figure((sum(widths), TOP + body + BELOW + caption_height), dpi=DPI, facecolor="white")
-    FigureCanvasAgg(figure)
+    figure, caption_height = page(sum(widths), TOP + body + BELOW, caption)
     for place, heat_map in enumerate(maps):
         left = sum(widths[:place]) + LEFT
         bottom = caption_height + BELOW + body - CELL_HEIGHT * len(heat_map.rows)
         cells = CELL_WIDTH * heat_map.width, CELL_HEIGHT * len(heat_map.rows)
-        draw_heat_map(_add_axes(figure, left, bottom, *cells), heat_map)
+        draw_heat_map(add_axes(figure, left, bottom, *cells), heat_map)
         scale_width = CELL_WIDTH * (len(heat_map.columns) - heat_map.apart)
-        draw_scale(_add_axes(figure, left, bottom - 0.66, scale_width, 0.09), heat_map)
-    width, height = figure.get_size_inches()
-    x, y, text = 0.15 / width, caption_height / height, "\n".join(lines)
-    figure.text(x, y, text, va="top", fontsize=SMALL, linespacing=1.45)
+        draw_scale(add_axes(figure, left, bottom - 0.66, scale_width, 0.09), heat_map)
     return figure
+
+
+def page(width: float, body: float, caption: str) -> tuple[Figure, float]:
+    """A figure with `caption` below a free body of this width and height, and the body's bottom.
+
+    All in inches.
+    """
+    characters = round(CHARACTERS_PER_INCH * width)
+    lines = [line for part in caption.splitlines() for line in textwrap.wrap(part, characters)]
+    caption_height = LINE_HEIGHT * len(lines) + 0.1
+    height = body + caption_height
+    figure = Figure((width, height), dpi=DPI, facecolor="white")
+    FigureCanvasAgg(figure)
+    text = "\n".join(lines)
+    figure.text(
+        *(0.15 / width, caption_height / height, text),
+        va="top",
+        fontsize=SMALL,
+        linespacing=1.45,
+    )
+    return figure, caption_height
+
+
+def add_axes(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
+    """Axes at a place given in inches."""
+    total_width, total_height = figure.get_size_inches()
+    return figure.add_axes(
+        (left / total_width, bottom / total_height, width / total_width, height / total_height)
+    )
 
 
 def draw_heat_map(axes: Axes, heat_map: HeatMap) -> None:
@@ -202,11 +227,3 @@ def _draw_missing(axes: Axes, x: float, y: float) -> None:
     hatched.set(hatch="/////", linewidth=0)
     axes.add_patch(hatched)
     axes.text(x + 0.5, y + 0.5, MISSING, ha="center", va="center", color=FAINT)
-
-
-def _add_axes(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
-    """Axes at a place given in inches."""
-    total_width, total_height = figure.get_size_inches()
-    return figure.add_axes(
-        (left / total_width, bottom / total_height, width / total_width, height / total_height)
-    )

@@ -15,10 +15,26 @@ import pandas as pd
 
 from analysis import paper
 from analysis.artefacts import ARTEFACTS
+from analysis.comparison import against_random, rank_agreement
 from analysis.drawing import Cell, HeatMap, heat_maps, style
 from analysis.report import Report
-from analysis.settings import Setting, accuracies, count, matching, seed_range, settings
-from analysis.statistics import Accuracies, Correlation, Estimate, margin, mean_interval, spearman
+from analysis.settings import (
+    Setting,
+    accuracies,
+    count,
+    matching,
+    random_encoder,
+    seed_range,
+    settings,
+)
+from analysis.statistics import (
+    Accuracies,
+    Correlation,
+    Estimate,
+    clearly_above,
+    mean_interval,
+    spearman,
+)
 from analysis.typesetting import MARK, MISSING, Table, number
 from simclr_ablate.schema import OPERATION_NAMES
 
@@ -27,12 +43,6 @@ ROW_TITLE, COLUMN_TITLE = "1st transformation", "2nd transformation"
 NAMES = {name: name.capitalize() for name in OPERATION_NAMES}
 
 FREE = ("views.first", "views.second", "seed")
-# An untrained encoder's h depends on nothing but its data, its shape and its evaluation; its z on
-# the head as well.
-RANDOM_FREE = {
-    "h": ("objective", "views", "loss", "head", "optimizer", "seed"),
-    "z": ("objective", "views", "loss", "optimizer", "seed"),
-}
 SIMCLR_FREE = ("views.policy", *FREE)
 
 Pair = tuple[str, str]
@@ -68,12 +78,7 @@ class Grid:
     def above_random(self, pair: Pair) -> bool | None:
         """Whether the cell is clearly above the random encoder; None where it cannot be tested."""
         cell = self.cells.get(pair)
-        if cell is None or self.random is None:
-            return None
-        needed = margin(cell, self.random)
-        if math.isnan(needed):
-            return None
-        return cell.estimate().mean - self.random.estimate().mean > needed
+        return clearly_above(cell, self.random) if cell and self.random else None
 
     def not_above(self) -> list[Pair]:
         return [pair for pair in PAIRS if self.above_random(pair) is False]
@@ -104,14 +109,12 @@ def grids(runs: pd.DataFrame) -> list[Grid]:
     trained = finished["objective"] == "contrastive"
     pairs = finished[trained & (finished["views.policy"] == "pair")]
     simclr = finished[trained & (finished["views.policy"] == "simclr")]
-    untrained = finished[finished["objective"] == "none"]
     result = []
     for setting in settings(pairs, "figure5", FREE):
         by_pair = setting.runs.groupby(["views.first", "views.second"])
         found = {pair: accuracies(group) for pair, group in by_pair}
         cells = {pair: cell for pair, cell in found.items() if cell is not None}
-        random_free = RANDOM_FREE[setting.config["evaluation.features"]]
-        random = accuracies(matching(untrained, setting.config, random_free))
+        random = random_encoder(finished, setting)
         default = accuracies(matching(simclr, setting.config, SIMCLR_FREE))
         result.append(Grid(setting, cells, random, default))
     return result
@@ -250,36 +253,15 @@ def caption(grid: Grid) -> str:
 
 def references(grid: Grid) -> str:
     """The random encoder, how many cells are not clearly above it, and SimCLR's own views."""
-    sentences = against_random(grid)
+    sentences = against_random(grid.random, [grid.above_random(pair) for pair in grid.cells])
     if grid.simclr is not None:
         simclr = grid.simclr.estimate()
         sentences += f" SimCLR’s views on both branches: {number(simclr.mean, simclr.half)}."
     return sentences
 
 
-def against_random(grid: Grid) -> str:
-    if grid.random is None:
-        return "No random encoder was evaluated, so no cell is tested against it."
-    estimate = grid.random.estimate()
-    text = f"Random encoder: {number(estimate.mean, estimate.half)}."
-    tests = [grid.above_random(pair) for pair in grid.cells]
-    if None in tests:
-        return f"{text} No cell is tested against it: the number of test images is unknown."
-    if False not in tests:
-        return f"{text} Every cell is clearly above it (95% margin)."
-    marked = f"{tests.count(False)} of {len(tests)} cells"
-    return f"{text} {MARK}: not clearly above it (95% margin), {marked}."
-
-
 def agreement(grid: Grid) -> str:
-    found = grid.correlation()
-    cells = f"{found.pairs} of {len(PAIRS)} cells"
-    if math.isnan(found.rho):
-        return f"Spearman’s ρ with the paper: not defined ({cells})."
-    interval = f"95% bootstrap interval {found.low:.2f} to {found.high:.2f}"
-    if math.isnan(found.low):
-        interval = "too few cells for an interval"
-    return f"Spearman’s ρ with the paper: {found.rho:.2f} ({interval}; {cells})."
+    return rank_agreement(grid.correlation(), len(PAIRS))
 
 
 def notes() -> list[str]:

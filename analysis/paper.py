@@ -7,6 +7,7 @@ publish; it is never filled in.
 
 import functools
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -30,3 +31,20 @@ def table(key: str) -> pd.DataFrame:
         raise KeyError(f"the paper has no {key!r}{nearest(key, known)}")
     entry = known[key]
     return pd.DataFrame(entry["values"], index=entry["rows"], columns=entry["columns"], dtype=float)
+
+
+def cells(key: str, values: str = "values") -> dict[tuple[Any, Any], float]:
+    """The `values` of a table by row and column, NaN where not published.
+
+    A row or column that has several names is a tuple of them.
+    """
+    entry = entries()[key]
+    rows, columns = (
+        [tuple(name) if isinstance(name, list) else name for name in entry[names]]
+        for names in ("rows", "columns")
+    )
+    return {
+        (row, column): math.nan if value is None else float(value)
+        for row, line in zip(rows, entry[values], strict=True)
+        for column, value in zip(columns, line, strict=True)
+    }

@@ -90,6 +90,14 @@ def margin(sample: Accuracies, reference: Accuracies) -> float:
     return t_quantile(0.5 + CONFIDENCE / 2, welch) * math.sqrt(total)
 
 
+def clearly_above(sample: Accuracies, reference: Accuracies) -> bool | None:
+    """Whether the mean exceeds the reference's by more than `margin`; None where that is unknown."""
+    needed = margin(sample, reference)
+    if math.isnan(needed):
+        return None
+    return sample.estimate().mean - reference.estimate().mean > needed
+
+
 def t_quantile(probability: float, freedom: float) -> float:
     """Student's t quantile for `probability` in [0.5, 1), by bisection of the distribution.
 

@@ -99,12 +99,15 @@ def random_encoder(**changes: Any) -> Experiment:
     return experiment(**{"objective": "none", "views.policy": "none"}, **changes)
 
 
-def put(store: Path, of: Experiment, top1: float, test_images: int = 50_000) -> Run:
-    """Writes a finished run of the experiment `of` into `store`."""
+def put(
+    store: Path, of: Experiment, top1: float, test_images: int = 50_000, **pretraining: float
+) -> Run:
+    """Writes a finished run of the experiment `of`, and its last `pretraining`, into `store`."""
     run = Store(store).run(run_id(of))
     config = of.to_config()
     run.create(config)
-    run.write_pretraining({"loss": 4.2, "accuracy": 61.5, "entropy": 3.1, "seconds": 31.4})
+    last = {"loss": 4.2, "accuracy": 0.615, "entropy": 3.1, "seconds": 31.4}
+    run.write_pretraining(last | pretraining)
     metrics = {
         "top1": top1,
         "top5": min(100.0, top1 + 30),

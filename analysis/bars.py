@@ -1,0 +1,212 @@
+"""Grouped bars, as the paper draws Figures 8 and 9: panels on a page, above a caption.
+
+Series go from pale to dark, in the order of the legend, so that they can be told apart in grey.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import MaxNLocator
+
+from analysis.drawing import COLORS, FAINT, INK, LINE_HEIGHT, SMALL, add_axes, page
+from analysis.typesetting import MISSING
+
+# Inches.
+PAGE, LEFT, RIGHT, TOP, HEIGHT = 9.4, 0.62, 0.13, 0.38, 2.1
+TITLES, LEGEND_LINE = 0.62, 0.19
+"""Below a panel: room for tick labels and their title, and for each line of the legend."""
+CHARACTER = 0.072
+SWATCH = 0.3
+"""Width of a legend entry: of each character, and of the rest."""
+REFERENCE: dict[str, Any] = {"color": INK, "linewidth": 1.1, "linestyle": (0, (4, 2))}
+HALO = [withStroke(linewidth=2.2, foreground="white")]
+"""Around lines, for them to be seen on dark bars."""
+GROUP = 0.82
+"""How much of a group's place its bars take."""
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A height (NaN: missing), half the width of its interval (NaN: none), and whether marked."""
+
+    value: float
+    half: float = math.nan
+    marked: bool = False
+
+    @property
+    def reach(self) -> float:
+        """How far its interval reaches above and below it."""
+        return 0.0 if math.isnan(self.half) else self.half
+
+
+@dataclass(frozen=True)
+class Bars:
+    """What one panel shows: `bars` by series, then by group; None where no bar belongs.
+
+    `reference` is a named value, drawn as a line across.
+    """
+
+    title: str
+    value_title: str
+    group_title: str
+    series_title: str
+    groups: Sequence[str]
+    series: Sequence[str]
+    bars: Sequence[Sequence[Bar | None]]
+    reference: tuple[str, float] | None = None
+
+    def limits(self) -> tuple[float, float]:
+        """Limits of the vertical axis, from a round number below all that is shown; 0 if near."""
+        shown = [
+            bar
+            for series in self.bars
+            for bar in series
+            if bar is not None and not math.isnan(bar.value)
+        ]
+        values = [bar.value for bar in shown] + ([self.reference[1]] if self.reference else [])
+        if not values:
+            return 0.0, 100.0
+        low = min([*values, *(bar.value - bar.reach for bar in shown)])
+        high = max([*values, *(bar.value + bar.reach for bar in shown)])
+        # Below the smallest, for its bar to have a height.
+        low -= 0.12 * (high - low or abs(high) or 1)
+        # No small difference fills a panel.
+        low = min(low, 0.85 * high)
+        if min(values) >= 0 and low < 0.35 * high:
+            low = 0
+        ticks = MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+        lowest = max(tick for tick in ticks if tick <= low + 1e-9)
+        return float(lowest), float(high + 0.06 * (high - lowest))
+
+
+def bar_page(panels: Sequence[Sequence[Bars]], caption: str) -> Figure:
+    """Rows of panels, each as wide as its neighbours, made to be shown about 900 pixels wide."""
+    widths = [PAGE / len(row) - LEFT - RIGHT for row in panels]
+    below = [
+        max(_titles(panel) + LEGEND_LINE * _legend_lines(panel, width) for panel in row)
+        for row, width in zip(panels, widths, strict=True)
+    ]
+    body = sum(TOP + HEIGHT + room for room in below)
+    if any(panel.limits()[0] != 0 for row in panels for panel in row):
+        caption += "\nNot every vertical axis starts at 0."
+    figure, bottom = page(PAGE, body, caption)
+    top = bottom + body
+    for row, width, room in zip(panels, widths, below, strict=True):
+        for place, panel in enumerate(row):
+            left = PAGE / len(row) * place + LEFT
+            axes = add_axes(figure, left, top - TOP - HEIGHT, width, HEIGHT)
+            draw_bars(axes, panel)
+            _draw_legend(axes, panel, width)
+        top -= TOP + HEIGHT + room
+    return figure
+
+
+def draw_bars(axes: Axes, panel: Bars) -> None:
+    """Bars, intervals, reference line, labels and title of one panel."""
+    low, high = panel.limits()
+    width = GROUP / len(panel.series)
+    for number, (series, color) in enumerate(zip(panel.bars, shades(panel), strict=True)):
+        for group, bar in enumerate(series):
+            x = group + (number - (len(panel.series) - 1) / 2) * width
+            if bar is not None and math.isnan(bar.value):
+                axes.text(x, low, MISSING, ha="center", va="bottom", fontsize=10, color=INK)
+            elif bar is not None:
+                _draw_bar(axes, x, width, bar, color, (high - low) / HEIGHT)
+    if panel.reference is not None:
+        axes.axhline(panel.reference[1], path_effects=HALO, **REFERENCE)
+    axes.set(xlim=(-0.55, len(panel.groups) - 0.45), ylim=(low, high))
+    axes.set_xticks(range(len(panel.groups)), panel.groups, fontsize=SMALL)
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]))
+    axes.tick_params(axis="x", length=0, pad=3)
+    axes.tick_params(axis="y", length=2, width=0.5, pad=2, labelsize=7, colors=FAINT)
+    axes.grid(axis="y", color="#dddddd", linewidth=0.5)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.spines["bottom"].set(color=FAINT, linewidth=0.6)
+    axes.set_ylabel(panel.value_title, labelpad=4)
+    axes.set_xlabel(panel.group_title, labelpad=3)
+    axes.set_title(panel.title, loc="left", pad=7, fontsize=10, fontweight="bold")
+
+
+def shades(panel: Bars) -> list[Any]:
+    """A colour for each series; a single one is in the middle."""
+    count = len(panel.series)
+    places = np.linspace(0.15, 0.95, count) if count > 1 else [0.6]
+    return [colormaps[COLORS](place) for place in places]
+
+
+def _draw_bar(
+    axes: Axes, x: float, width: float, bar: Bar, color: Sequence[float], inch: float
+) -> None:
+    """`inch`: how much of the vertical axis one inch is."""
+    axes.bar(x, bar.value, width, color=[color], edgecolor=INK, linewidth=0.4)
+    if bar.reach:
+        look: dict[str, Any] = {"ecolor": INK, "elinewidth": 0.8, "capsize": min(2.5, 18 * width)}
+        _, caps, lines = axes.errorbar(x, bar.value, bar.reach, fmt="none", **look)
+        for line in (*caps, *lines):
+            line.set_path_effects(HALO)
+    if bar.marked:
+        y = bar.value + bar.reach + 0.06 * inch
+        axes.plot(x, y, "o", ms=3.2, mfc="white", mec=INK, mew=0.7, clip_on=False, zorder=3)
+
+
+def _titles(panel: Bars) -> float:
+    """The room that tick labels and their title take, inches."""
+    return TITLES + LINE_HEIGHT * max(name.count("\n") for name in panel.groups)
+
+
+def _legend_lines(panel: Bars, width: float) -> int:
+    several = len(panel.series) > 1
+    lines = math.ceil(len(panel.series) / _legend_columns(panel, width)) if several else 0
+    return lines + (panel.reference is not None)
+
+
+def _legend_columns(panel: Bars, width: float) -> int:
+    return max(1, int((width - _heading_width(panel)) / _entry_width(panel)))
+
+
+def _entry_width(panel: Bars) -> float:
+    return SWATCH + CHARACTER * max(map(len, panel.series))
+
+
+def _heading_width(panel: Bars) -> float:
+    return CHARACTER * (len(panel.series_title) + 2)
+
+
+def _draw_legend(axes: Axes, panel: Bars, width: float) -> None:
+    """Below the panel: the series, read line by line, then the reference on its own line."""
+    top = _titles(panel) - 0.1
+    if len(panel.series) > 1:
+        _label(axes, 0, top, f"{panel.series_title}:", width)
+        columns = _legend_columns(panel, width)
+        for place, (name, color) in enumerate(zip(panel.series, shades(panel), strict=True)):
+            line, column = divmod(place, columns)
+            x = _heading_width(panel) + _entry_width(panel) * column
+            y = top + LEGEND_LINE * line
+            corner = x / width, -(y + 0.1) / HEIGHT
+            swatch = Rectangle(corner, 0.16 / width, 0.1 / HEIGHT, transform=axes.transAxes)
+            swatch.set(facecolor=color, edgecolor=INK, linewidth=0.4, clip_on=False)
+            axes.add_patch(swatch)
+            _label(axes, x + 0.22, y, name, width)
+    if panel.reference is not None:
+        y = top + LEGEND_LINE * (_legend_lines(panel, width) - 1)
+        height = -(y + 0.05) / HEIGHT
+        ends = [0, 0.3 / width], [height, height]
+        sample = Line2D(*ends, transform=axes.transAxes, clip_on=False, **REFERENCE)
+        axes.add_artist(sample)
+        _label(axes, 0.37, y, panel.reference[0], width)
+
+
+def _label(axes: Axes, x: float, y: float, text: str, width: float) -> None:
+    """`text` with its middle 0.05 below `y`; x and y in inches, right and down from the origin."""
+    look: dict[str, Any] = {"va": "center_baseline", "fontsize": SMALL}
+    axes.text(x / width, -(y + 0.05) / HEIGHT, text, transform=axes.transAxes, **look)

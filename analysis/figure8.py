@@ -1,0 +1,159 @@
+"""Figure 8: top-1 on h with no, a linear or a nonlinear head, by output dimension; and h against z.
+
+The paper gives h against z = g(h) in words only (Section 4.2): more than 10 points for h.
+"""
+
+import math
+from dataclasses import replace
+from functools import partial
+
+import pandas as pd
+
+from analysis import paper
+from analysis.bars import Bars, bar_page
+from analysis.comparison import (
+    Axis,
+    Comparison,
+    Label,
+    Part,
+    Place,
+    bars,
+    cells,
+    listed,
+    report,
+    trained,
+    varied,
+)
+from analysis.report import Report
+from analysis.settings import Setting, random_encoder
+from analysis.statistics import Accuracies, mean_interval
+from analysis.typesetting import number
+
+KEY = "fig8_projection_head"
+WIDTHS = {"resnet8": 128, "resnet18": 512, "resnet34": 512}
+"""Of h where the encoder is not wider; 2048 for the others."""
+
+FREE = ("head", "evaluation.features", "seed")
+
+KINDS = {"linear": "Linear", "nonlinear": "Non-linear", "none": "None"}
+DIFFERENCE = "h - z"
+
+
+def dimension(kind: str, dim: int, architecture: str, width: int) -> int:
+    """The width of z: without a head, that of h."""
+    return dim if kind != "none" else width * WIDTHS.get(architecture, 2048)
+
+
+HEADS = listed(["Projection"], ["head.kind"], KINDS)
+DIMENSIONS = Axis(
+    ["Output dimension"],
+    ["head.kind", "head.dim", "encoder.architecture", "encoder.width"],
+    dimension,
+)
+FEATURES = listed(["Representation"], ["evaluation.features"], {"h": "h", "z": "z"})
+
+
+def reports(runs: pd.DataFrame) -> list[Report]:
+    """One report for each setting with two or more of head, dimension and representation."""
+    return [report(found, partial(bar_page, panels(found)), NOTES) for found in comparisons(runs)]
+
+
+NOTES = [
+    "The paper has h against z in words only: more than 10 points for h, with a nonlinear head.",
+    f"{DIFFERENCE}: the mean over seeds of the difference within a seed.",
+]
+
+
+def comparisons(runs: pd.DataFrame) -> list[Comparison]:
+    result = []
+    for setting in varied(trained(runs), "figure8", [HEADS], FREE):
+        of_h, of_both = heads(setting), representations(setting.runs)
+        text = remark(of_h, of_both)
+        random = random_encoder(runs, setting)
+        result.append(Comparison("figure8", setting, [of_h, of_both], random, text))
+    return result
+
+
+def heads(setting: Setting) -> Part:
+    """Figure 8 itself. Without a head there is one output dimension."""
+    runs, config = setting.runs, setting.config
+    found = cells(runs[runs["evaluation.features"] == "h"], HEADS, DIMENSIONS)
+    without = dimension("none", 0, config["encoder.architecture"], config["encoder.width"])
+    return Part(
+        name="",
+        rows=HEADS,
+        columns=replace(DIMENSIONS, labels=[without]),
+        cells=found,
+        paper={place: value for place, value in paper.cells(KEY).items() if value == value},
+        void=lambda row, column: row == KINDS["none"] and column != without,
+    )
+
+
+def representations(runs: pd.DataFrame) -> Part:
+    """h against z of the nonlinear head. Its h is tested and ranked in the first part."""
+    found = cells(runs[runs["head.kind"] == "nonlinear"], FEATURES, DIMENSIONS)
+    for column in {column for _, column in found}:
+        if ("h", column) in found and ("z", column) in found:
+            difference = within_seeds(found["h", column], found["z", column])
+            found |= {(DIFFERENCE, column): difference} if difference.by_seed else {}
+    printed: dict[Place, float] = {}
+    for (row, column), value in paper.cells(KEY).items():
+        if row == KINDS["nonlinear"]:
+            printed |= {("h", column): value, ("z", column): math.nan}
+    rows = [*FEATURES.labels, DIFFERENCE]
+    return Part(
+        name="nonlinear head",
+        rows=replace(FEATURES, labels=rows, order=rows.index),
+        columns=DIMENSIONS,
+        cells=found,
+        paper=printed,
+        void=lambda row, column: row == DIFFERENCE and (row, column) not in found,
+        untested=rows,
+        unranked=rows,
+    )
+
+
+def within_seeds(sample: Accuracies, other: Accuracies) -> Accuracies:
+    """The differences of two accuracies at the seeds that both have."""
+    common = sorted(set(sample.by_seed) & set(other.by_seed))
+    differences = {seed: sample.by_seed[seed] - other.by_seed[seed] for seed in common}
+    return Accuracies(differences, math.nan, (*sample.run_ids, *other.run_ids))
+
+
+def panels(comparison: Comparison) -> list[tuple[Bars, Bars]]:
+    """Heads above representations, whose differences are left to the table."""
+    of_h, of_both = comparison.parts
+    shown = {place: cell for place, cell in of_both.cells.items() if place[0] != DIFFERENCE}
+    return [
+        bars(comparison, of_h, "rows"),
+        bars(comparison, replace(of_both, rows=FEATURES, cells=shown), "rows"),
+    ]
+
+
+def remark(of_h: Part, of_both: Part) -> str:
+    """The three differences that the paper tells in its text."""
+    linear, nonlinear, none = (_row(of_h, name) for name in KINDS.values())
+    without = dict.fromkeys(nonlinear, next(iter(none.values()))) if none else {}
+    differences = [
+        ("nonlinear over linear", lead(nonlinear, linear), "about 3"),
+        ("nonlinear over none", lead(nonlinear, without), "more than 10"),
+        ("h over z", lead(_row(of_both, "h"), _row(of_both, "z")), "more than 10"),
+    ]
+    told = [f"{name} {text} (paper: {claim})" for name, text, claim in differences if text]
+    return f"Mean over output dimensions, points: {'; '.join(told)}." if told else ""
+
+
+def lead(above: dict[Label, Accuracies], below: dict[Label, Accuracies]) -> str:
+    """The mean over output dimensions of a difference within seeds; empty where there is none."""
+    columns = [column for column in above if column in below]
+    found = [within_seeds(above[column], below[column]).by_seed for column in columns]
+    common = set.intersection(*map(set, found)) if found else set()
+    if not common:
+        return ""
+    by_seed = [sum(differences[seed] for differences in found) / len(found) for seed in common]
+    estimate = mean_interval(by_seed)
+    return number(estimate.mean, estimate.half)
+
+
+def _row(part: Part, row: Label) -> dict[Label, Accuracies]:
+    return {column: cell for (name, column), cell in part.cells.items() if name == row}

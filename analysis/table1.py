@@ -1,0 +1,109 @@
+"""Table 1: top-1 by strength of colour distortion, for SimCLR and for supervised training."""
+
+from fractions import Fraction
+from functools import partial
+
+import pandas as pd
+
+from analysis import paper
+from analysis.bars import bar_page
+from analysis.comparison import (
+    Axis,
+    Comparison,
+    Part,
+    Place,
+    bars,
+    cells,
+    listed,
+    report,
+    trained,
+    varied,
+)
+from analysis.report import Report
+from analysis.settings import Setting, pairs, random_encoder
+
+SIMCLR, SUPERVISED = "SimCLR", "Supervised"
+AUTOAUGMENT = "AutoAug"
+BLUR = " (+Blur)"
+
+VIEWS = ("views.policy", "views.strength", "views.blur")
+FREE = (*VIEWS, "seed")
+# What a supervised run does not have, and how it is trained, may be another.
+SUPERVISED_FREE = (*FREE, "objective", "head", "loss", "optimizer")
+
+
+def published() -> dict[Place, float]:
+    return {
+        (SIMCLR if row.startswith(SIMCLR) else row, column): value
+        for (row, column), value in paper.cells("table1_color_strength").items()
+    }
+
+
+def _name(policy: str, strength: float, blur: bool) -> str | None:
+    if policy == "autoaugment":
+        return AUTOAUGMENT
+    if policy != "simclr":
+        return None
+    return str(Fraction(strength).limit_denominator(64)) + (BLUR if blur else "")
+
+
+def _place(column: str) -> tuple[bool, bool, Fraction]:
+    if column == AUTOAUGMENT:
+        return True, False, Fraction(0)
+    return False, column.endswith(BLUR), Fraction(column.removesuffix(BLUR))
+
+
+ROWS = listed(["Training"], ["objective"], {"contrastive": SIMCLR, "supervised": SUPERVISED})
+COLUMNS = Axis(
+    ["Colour distortion"], VIEWS, _name, list(dict.fromkeys(c for _, c in published())), _place
+)
+
+
+def reports(runs: pd.DataFrame) -> list[Report]:
+    """One report for each setting in which SimCLR or supervised training has two views or more."""
+    return [
+        report(found, partial(bar_page, [bars(found, found.parts[0], "rows")]), NOTES)
+        for found in comparisons(runs)
+    ]
+
+
+NOTES = [
+    "The paper’s supervised top-1 is of 90 epochs, its SimCLR’s of 100. Supervised: of the "
+    "classifier that was trained with the encoder.",
+    "AutoAug: AutoAugment’s policy in place of colour distortion and blur.",
+]
+
+
+def comparisons(runs: pd.DataFrame) -> list[Comparison]:
+    of_each = [
+        varied(trained(runs, objective), "table1", [COLUMNS], FREE)
+        for objective in ("contrastive", "supervised")
+    ]
+    result = []
+    for setting in pairs(
+        "table1", of_each[0], of_each[1], SUPERVISED_FREE, "supervised", alone=True
+    ):
+        part = Part(
+            name="",
+            rows=ROWS,
+            columns=COLUMNS,
+            cells=cells(setting.runs, ROWS, COLUMNS),
+            paper=published(),
+            untested=[SUPERVISED],
+            unranked=[SUPERVISED],
+        )
+        random = random_encoder(runs, setting)
+        result.append(Comparison("table1", setting, [part], random, remark(setting)))
+    return result
+
+
+def remark(setting: Setting) -> str:
+    """How the supervised runs were trained, where it differs."""
+    special = {
+        key.removeprefix("supervised optimizer."): value
+        for key, value in setting.config.items()
+        if key.startswith("supervised optimizer.")
+    }
+    differing = ", ".join(f"{key} {value}" for key, value in special.items())
+    how = f" Supervised, where it differs: {differing}." if differing else ""
+    return f"Only SimCLR’s row is tested and ranked below.{how}"

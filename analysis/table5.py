@@ -1,0 +1,107 @@
+"""Table 5: l2 norm of z and temperature; entropy and contrastive accuracy of the last epoch, top-1."""
+
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import pandas as pd
+
+from analysis import paper
+from analysis.bars import Bars, bar_page
+from analysis.comparison import (
+    Axis,
+    Comparison,
+    Part,
+    Place,
+    bars,
+    cells,
+    constant,
+    report,
+    trained,
+    varied,
+)
+from analysis.report import Report
+from analysis.settings import random_encoder
+from analysis.statistics import Accuracies
+
+ENTROPY, CONTRASTIVE, TOP1 = "Entropy (nats)", "Contrastive acc. (%)", "Top-1 (%)"
+METRICS = {
+    ENTROPY: ("pretraining.entropy", 1.0),
+    CONTRASTIVE: ("pretraining.accuracy", 100.0),
+    TOP1: ("top1", 1.0),
+}
+FREE = ("loss.normalize", "loss.temperature", "seed")
+
+
+def published() -> dict[Place, float]:
+    return {
+        ((norm, float(temperature)), metric): value
+        for norm, temperature, *values in paper.entries()["table5_norm_temperature"]["values"]
+        for metric, value in zip(METRICS, values, strict=True)
+    }
+
+
+def _norm_first(label: Any) -> tuple[bool, float]:
+    norm, temperature = label
+    return norm == "no", temperature
+
+
+ROWS = Axis(
+    ("l2 norm", "temperature"),
+    ("loss.normalize", "loss.temperature"),
+    lambda normalize, temperature: ("yes" if normalize else "no", temperature),
+    list(dict.fromkeys(row for row, _ in published())),
+    _norm_first,
+)
+
+
+NOTES = [
+    "Entropy and contrastive accuracy depend on the number of candidates that a view’s partner is "
+    "looked for among, and so on the batch size; the paper says that its are over 4096.",
+]
+
+
+def reports(runs: pd.DataFrame) -> list[Report]:
+    """One report for each setting with two or more of norm and temperature."""
+    return [report(found, partial(bar_page, panels(found)), NOTES) for found in comparisons(runs)]
+
+
+def comparisons(runs: pd.DataFrame) -> list[Comparison]:
+    found = trained(runs)
+    return [
+        Comparison(
+            "table5",
+            setting,
+            [part(setting.runs)],
+            random_encoder(runs, setting),
+            "Entropy and contrastive accuracy: means over the last epoch of pretraining.",
+        )
+        for setting in varied(found[found["loss.name"] == "nt_xent"], "table5", [ROWS], FREE)
+    ]
+
+
+def part(runs: pd.DataFrame) -> Part:
+    found: dict[Place, Accuracies] = {}
+    for name, (metric, factor) in METRICS.items():
+        found |= cells(runs, ROWS, constant(name), metric, factor)
+    columns = constant(TOP1, list(METRICS))
+    return Part(
+        name="",
+        rows=ROWS,
+        columns=columns,
+        cells=found,
+        paper=published(),
+        measure="",
+        untested=(ENTROPY, CONTRASTIVE),
+        unranked=(ENTROPY, CONTRASTIVE),
+    )
+
+
+def panels(comparison: Comparison) -> list[list[Bars]]:
+    """Ours above the paper's, a panel for each column."""
+    (whole,) = comparison.parts
+    pairs = [bars(comparison, whole.only(name)) for name in METRICS]
+    return [
+        [replace(panel, title=panel.title if place == 0 else "") for place, panel in enumerate(row)]
+        for row in zip(*pairs, strict=True)
+    ]

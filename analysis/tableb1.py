@@ -1,0 +1,78 @@
+"""Table B.1: batch size and length of training, with linear and square-root learning rate scaling.
+
+The two rules are compared where their learning rates are equal at one of the batch sizes, as the
+paper's are at 4096.
+"""
+
+import math
+from functools import partial
+
+import pandas as pd
+
+from analysis import paper
+from analysis.comparison import Comparison, Part, cells, maps, report, trained, varied
+from analysis.drawing import heat_maps
+from analysis.figure9 import BATCH_SIZE, EPOCHS, FREE
+from analysis.report import Report
+from analysis.settings import Setting, pairs, random_encoder
+from analysis.statistics import Accuracies, margin
+
+RULES = {"linear": "linear", "sqrt": "square root"}
+RULE_FREE = ("optimizer.lr_rule", "optimizer.lr")
+
+
+def reports(runs: pd.DataFrame) -> list[Report]:
+    """One report for each setting that has both rules."""
+    return [
+        report(found, partial(heat_maps, maps(found, found.parts)), NOTES)
+        for found in comparisons(runs)
+    ]
+
+
+NOTES = ["The paper’s two learning rates, 0.3 B / 256 and 0.075 √B, are equal at B = 4096."]
+
+
+def comparisons(runs: pd.DataFrame) -> list[Comparison]:
+    found = trained(runs)
+    linear, sqrt = (
+        varied(found[found["optimizer.lr_rule"] == rule], "tableB1", [BATCH_SIZE, EPOCHS], FREE)
+        for rule in RULES
+    )
+    result = []
+    for setting in pairs("tableB1", linear, sqrt, (*FREE, *RULE_FREE), "sqrt", meet):
+        parts = [part(rule, setting.runs) for rule in RULES]
+        random = random_encoder(runs, setting)
+        result.append(Comparison("tableB1", setting, parts, random, remark(*parts)))
+    return result
+
+
+def part(rule: str, runs: pd.DataFrame) -> Part:
+    """One rule, at the lengths that were run with the square root; Figure 9 has linear's others."""
+    rules = runs["optimizer.lr_rule"]
+    lengths = set(runs["optimizer.epochs"][rules == "sqrt"])
+    chosen = runs[(rules == rule) & runs["optimizer.epochs"].isin(lengths)]
+    found = cells(chosen, BATCH_SIZE, EPOCHS)
+    return Part(RULES[rule], BATCH_SIZE, EPOCHS, found, paper.cells("tableB1_lr_scaling", rule))
+
+
+def meet(linear: Setting, sqrt: Setting) -> bool:
+    """Whether lr B / 256 and lr' √B are equal at a batch size B of both settings."""
+    equal_at = (256 * sqrt.config["optimizer.lr"] / linear.config["optimizer.lr"]) ** 2
+    sizes = [set(setting.runs["optimizer.batch_size"]) for setting in (linear, sqrt)]
+    return any(math.isclose(equal_at, size, rel_tol=1e-6) for size in set.intersection(*sizes))
+
+
+def remark(linear: Part, sqrt: Part) -> str:
+    """In how many cells one rule is clearly better."""
+    common = [place for place in linear.places if place in linear.cells and place in sqrt.cells]
+    ahead = [difference(sqrt.cells[place], linear.cells[place]) for place in common]
+    return (
+        f"The square root is clearly better (95% margin) in {ahead.count(1)} and clearly worse in "
+        f"{ahead.count(-1)} of {len(common)} cells that both have."
+    )
+
+
+def difference(sample: Accuracies, other: Accuracies) -> int:
+    """1 where the sample is clearly above the other, -1 where it is clearly below, else 0."""
+    gap = sample.estimate().mean - other.estimate().mean
+    return int(math.copysign(1, gap)) if abs(gap) > margin(sample, other) else 0

@@ -1,0 +1,98 @@
+"""Table 1 from a store: the paper's numbers come back, in two rows of different training."""
+
+import pandas as pd
+import pytest
+
+import analysis
+from analysis import paper, table1
+from analysis.report import write
+
+PRINTED = paper.table("table1_color_strength")
+COLUMNS = {
+    "1/8": ("simclr", 0.125, False),
+    "1/4": ("simclr", 0.25, False),
+    "1/2": ("simclr", 0.5, False),
+    "1": ("simclr", 1.0, False),
+    "1 (+Blur)": ("simclr", 1.0, True),
+    "AutoAug": ("autoaugment", 1.0, True),
+}
+SUPERVISED = {"objective": "supervised", "optimizer.epochs": 90, "loss.temperature": 0.7}
+
+
+@pytest.fixture
+def rewritten(tmp_path, make):
+    """Runs made of one stored run, each with columns that differ."""
+    make.put(tmp_path, make.experiment(**{"optimizer.epochs": 100}), 1.0)
+    run = analysis.load(tmp_path)
+    return lambda rows: pd.concat([run.assign(**row) for row in rows])
+
+
+def row(name, changes=None, values=None, columns=COLUMNS):
+    values = PRINTED.loc[name] if values is None else values
+    return [
+        dict(zip(table1.VIEWS, COLUMNS[column], strict=True))
+        | {"top1": float(values[column])}
+        | (changes or {})
+        for column in columns
+    ]
+
+
+def simclr(**changes):
+    return row("SimCLR (linear eval)", **changes)
+
+
+def test_the_papers_numbers_come_back_as_table_1(tmp_path, rewritten):
+    (report,) = table1.reports(rewritten(simclr() + row("Supervised", SUPERVISED)))
+    ours, theirs = report.tables
+    assert ours.header[1:] == list(PRINTED.columns)
+    printed = [
+        [name, *map("{:.1f}".format, values)]
+        for name, values in zip(["SimCLR", "Supervised"], PRINTED.to_numpy(), strict=True)
+    ]
+    assert ours.rows == theirs.rows == printed
+    assert report.data["mean"].tolist() == report.data["paper"].tolist()
+    assert "6 of 6 cells" in report.caption
+    assert "Supervised, where it differs: epochs 90." in report.caption
+    assert report.name == "table1-shapes"
+    assert len(write(report, tmp_path / "out")) == 5
+
+
+def test_supervised_runs_of_other_lengths_are_another_table(rewritten):
+    longer = SUPERVISED | {"optimizer.epochs": 500}
+    others = row("Supervised", longer, PRINTED.loc["Supervised"] - 10)
+    runs = rewritten(simclr() + row("Supervised", SUPERVISED) + others)
+    reports = table1.reports(runs)
+    assert len({report.name for report in reports}) == 2
+    assert sorted(report.tables[0].rows[1][1] for report in reports) == ["67.0", "77.0"]
+    assert len({report.title for report in reports}) == 2
+
+
+@pytest.mark.parametrize("key", ["data.limit", "encoder.width", "precision"])
+def test_supervised_runs_on_other_data_or_encoders_stand_apart(rewritten, key):
+    other = SUPERVISED | {key: {"precision": "bfloat16"}.get(key, 2)}
+    reports = table1.reports(rewritten(simclr() + row("Supervised", other)))
+    rows = sorted(
+        tuple(line[0] for line in report.tables[0].rows if line[1] != "–") for report in reports
+    )
+    assert rows == [("SimCLR",), ("Supervised",)]
+    assert len({report.name for report in reports}) == 2
+
+
+def test_one_row_alone_has_the_other_missing(rewritten):
+    (report,) = table1.reports(rewritten(simclr(columns=["1/2", "1"])))
+    assert report.tables[0].rows[1] == ["Supervised", *["–"] * 6]
+    assert "Missing cells: 10 of 12" in report.summary[1]
+
+
+def test_other_strengths_have_columns_in_their_place(rewritten):
+    more = [
+        {"views.strength": strength, "views.blur": blur, "top1": 50.0}
+        for strength, blur in [(0.75, False), (0.5, True)]
+    ]
+    (report,) = table1.reports(rewritten(more))
+    names = ["1/8", "1/4", "1/2", "3/4", "1", "1/2 (+Blur)", "1 (+Blur)", "AutoAug"]
+    assert report.tables[0].header[1:] == names
+
+
+def test_one_strength_is_no_table(rewritten):
+    assert table1.reports(rewritten(simclr(columns=["1"]))) == []

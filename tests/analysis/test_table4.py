@@ -1,0 +1,86 @@
+"""Table 4 from a store: the paper's numbers come back, and losses bring their own best values."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import analysis
+from analysis import paper, table4
+from analysis.report import write
+
+PRINTED = paper.entries()["table4_loss_comparison"]
+LOSSES = {
+    "Margin": ("margin_triplet", False),
+    "NT-Logi.": ("nt_logistic", False),
+    "Margin (sh)": ("margin_triplet", True),
+    "NT-Logi.(sh)": ("nt_logistic", True),
+    "NT-Xent": ("nt_xent", False),
+}
+
+
+@pytest.fixture
+def rewritten(tmp_path, make):
+    """Runs made of one stored run, each with columns that differ."""
+    make.put(tmp_path, make.experiment(**{"loss.negatives": "one"}), 1.0)
+    run = analysis.load(tmp_path)
+    defaults = {"loss.semi_hard": False, "loss.margin": None}
+    return lambda rows: pd.concat([run.assign(**(defaults | row)) for row in rows])
+
+
+def loss(column, top1, **changes):
+    name, semi_hard = LOSSES[column]
+    scores = {"top1": top1, "validation_top1": top1}
+    return {"loss.name": name, "loss.semi_hard": semi_hard} | scores | changes
+
+
+def test_the_papers_numbers_come_back_as_table_4(tmp_path, rewritten):
+    pairs = zip(PRINTED["columns"], PRINTED["values"], strict=True)
+    (report,) = table4.reports(rewritten([loss(column, top1) for column, top1 in pairs]))
+    ours, theirs = report.tables
+    assert ours.header[1:] == PRINTED["columns"]
+    printed = [["Top-1 (%)", *map("{:.1f}".format, PRINTED["values"])]]
+    assert ours.rows == theirs.rows == printed
+    assert report.data["mean"].tolist() == report.data["paper"].tolist() == PRINTED["values"]
+    assert "5 of 5 cells" in report.caption
+    assert len(write(report, tmp_path / "out")) == 5
+
+
+def test_each_loss_has_its_best_values_on_the_validation_split(rewritten):
+    generator = np.random.default_rng(0)
+    rows, validation = [], {}
+    for margin in (0.0, 0.4, 0.8):
+        for seed in (0, 1):
+            score = generator.uniform(20, 60)
+            validation.setdefault(margin, []).append(score)
+            # The test split would choose otherwise.
+            tried = {"loss.margin": margin, "seed": seed, "validation_top1": score}
+            rows.append(loss("Margin", 90 - score, **tried))
+    rows.append(loss("NT-Xent", 50.0))
+    (report,) = table4.reports(rewritten(rows))
+    best = max(validation, key=lambda margin: np.mean(validation[margin]))
+    cell = report.data.set_index("column").loc["Margin"]
+    assert cell["mean"] == pytest.approx(np.mean([90 - score for score in validation[best]]))
+    assert cell["seeds"] == 2
+    assert f"margin {best:g}" in report.caption
+
+
+def test_losses_that_were_not_run_are_missing(rewritten):
+    random = {"objective": "none", "top1": 52.0}
+    runs = rewritten([loss("NT-Logi.", 51.0), loss("NT-Xent", 60.0), random])
+    (report,) = table4.reports(runs)
+    assert report.tables[0].rows == [["Top-1 (%)", "–", "51.0 ○", "–", "–", "60.0"]]
+    assert "Missing cells: 3 of 5: Top-1 (%), loss Margin; " in report.summary[1]
+
+
+def test_negatives_of_both_views_are_another_experiment(rewritten):
+    both = {"loss.negatives": "both"}
+    rows = [loss("NT-Logi.", 51.0), loss("Margin", 52.0), loss("NT-Xent", 60.0, **both)]
+    (report,) = table4.reports(rewritten(rows))
+    assert report.tables[0].rows[0][-1] == "–"
+
+
+def test_nt_xent_alone_is_no_table(tmp_path, make):
+    for temperature in (0.1, 0.5):
+        changes = {"loss.negatives": "one", "loss.temperature": temperature}
+        make.put(tmp_path, make.experiment(**changes), 50.0)
+    assert table4.reports(analysis.load(tmp_path)) == []
