@@ -60,6 +60,6 @@ ARTEFACTS = {
         Artefact("figure8", "projection heads, and h against z", "projection_head"),
         Artefact("figure9", "batch size and length of training", "batch_size"),
         Artefact("tableB1", "linear and square-root learning rate scaling", "batch_size"),
-        Artefact("tableB3", "longer supervised training", "supervised_longer"),
+        Artefact("tableB3", "longer supervised training", "supervised_length"),
     ]
 }

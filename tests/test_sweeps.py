@@ -1,0 +1,43 @@
+"""The sweeps that come with the project: each composes at every scale, and what it is for exists."""
+
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from analysis.artefacts import ARTEFACTS
+from simclr_ablate.launch.grid import Composer, Grids, expand, resolve
+
+FOLDER = Path(__file__).parents[1] / "sweeps"
+SWEEPS = {
+    path.stem: OmegaConf.to_container(OmegaConf.load(path))
+    for path in sorted(FOLDER.glob("*.yaml"))
+}
+UNIONS = {name: sweep["sweeps"] for name, sweep in SWEEPS.items() if "sweeps" in sweep}
+GROUPS = {"data", "views", "encoder", "head", "loss", "optimizer", "evaluation", "scale"}
+
+
+@pytest.mark.parametrize("scale", ["laptop", "cifar10", "paper"])
+@pytest.mark.parametrize("name", sorted(set(SWEEPS) - set(UNIONS)))
+def test_a_sweep_composes_at_every_scale(compose_config, name: str, scale: str) -> None:
+    options = [f"scale={scale}", "data.root=/images"]
+    sweep = resolve(compose_config([*options, f"sweep={name}"]))["sweep"]
+    assert sweep["name"] == name
+    composer = Composer(lambda more: compose_config([*options, *more]), GROUPS.__contains__)
+    experiments = expand(composer, Grids.from_config(sweep), {}, [])
+    assert len(experiments) == len(set(experiments)) > 5
+
+
+def test_every_artefact_has_a_sweep_and_every_sweep_is_in_the_union() -> None:
+    for artefact in ARTEFACTS.values():
+        assert artefact.sweep in SWEEPS, artefact
+    named = {sweep["artefact"] for sweep in SWEEPS.values() if "artefact" in sweep}
+    assert named <= set(ARTEFACTS)
+    assert set(UNIONS["paper_sections_3_to_5"]) == set(SWEEPS) - set(UNIONS)
+
+
+def test_the_laptop_scale_varies_enough(compose_config) -> None:
+    scale = resolve(compose_config([]))["scale"]
+    assert max(scale["batch_sizes"]) >= 16 * min(scale["batch_sizes"])
+    assert max(scale["lengths"]) >= 4 * min(scale["lengths"])
+    assert scale["linear_lr"] == scale["sqrt_lr"] * scale["batch_size"] ** 0.5
