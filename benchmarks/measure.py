@@ -1,4 +1,4 @@
-"""What the benchmarks share: interleaved timing, and peak memory of this process."""
+"""What the benchmarks share: interleaved timing, and peak memory of this process or its tensors."""
 
 import contextlib
 import ctypes
@@ -56,6 +56,23 @@ def peak_megabytes() -> float:
                 return float(line.split()[1]) / 2**10
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+
+
+def peak_of_tensors(work: Callable[[], object]) -> float:
+    """The most memory that tensors made during `work` have at any moment of it, MB."""
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        work()
+    assert profiler.profiler is not None
+    assert profiler.profiler.kineto_results is not None
+    events = profiler.profiler.kineto_results.events()
+    changes = [(e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]"]
+    live = peak = 0
+    for _, change in sorted(changes, key=lambda each: each[0]):
+        live += change
+        peak = max(peak, live)
+    return peak / 1e6
 
 
 def print_table(header: list[str], rows: list[list[str]]) -> None:
