@@ -24,8 +24,8 @@ from analysis.typesetting import MISSING
 PAGE, LEFT, RIGHT, TOP, HEIGHT = 9.4, 0.62, 0.13, 0.38, 2.1
 TITLES, LEGEND_LINE = 0.62, 0.19
 """Below a panel: room for tick labels and their title, and for each line of the legend."""
-CHARACTER = 0.072
-SWATCH = 0.3
+CHARACTER = 0.061
+SWATCH = 0.27
 """Width of a legend entry: of each character, and of the rest."""
 REFERENCE: dict[str, Any] = {"color": INK, "linewidth": 1.1, "linestyle": (0, (4, 2))}
 HALO = [withStroke(linewidth=2.2, foreground="white")]
@@ -122,7 +122,8 @@ def draw_bars(axes: Axes, panel: Bars) -> None:
             elif bar is not None:
                 _draw_bar(axes, x, width, bar, color, (high - low) / HEIGHT)
     if panel.reference is not None:
-        axes.axhline(panel.reference[1], path_effects=HALO, **REFERENCE)
+        axes.axhline(panel.reference[1], color="white", linewidth=2.2)
+        axes.axhline(panel.reference[1], **REFERENCE)
     axes.set(xlim=(-0.55, len(panel.groups) - 0.45), ylim=(low, high))
     axes.set_xticks(range(len(panel.groups)), panel.groups, fontsize=SMALL)
     axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]))

@@ -487,7 +487,7 @@ def caption(comparison: Comparison) -> str:
     measured = comparison.measured or f"of a linear classifier on the frozen {features}"
     text = f"{comparison.setting.description}, {seeds}. Top-1 (%){on} {measured}."
     if comparison.several:
-        text += " Intervals (±): 95% t intervals over seeds."
+        text += " Intervals (±): 95%, t over seeds."
     if comparison.remark:
         text += f"\n{comparison.remark}"
     return "\n".join([text, *references(comparison), agreement(comparison)])

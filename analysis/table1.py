@@ -68,8 +68,7 @@ def reports(runs: pd.DataFrame) -> list[Report]:
 
 
 NOTES = [
-    "The paper’s supervised top-1 is of 90 epochs, its SimCLR’s of 100. Supervised: of the "
-    "classifier that was trained with the encoder.",
+    "The paper’s supervised top-1 is of 90 epochs, its SimCLR’s of 100.",
     "AutoAug: AutoAugment’s policy in place of colour distortion and blur.",
 ]
 
@@ -98,12 +97,14 @@ def comparisons(runs: pd.DataFrame) -> list[Comparison]:
 
 
 def remark(setting: Setting) -> str:
-    """How the supervised runs were trained, where it differs."""
-    special = {
-        key.removeprefix("supervised optimizer."): value
-        for key, value in setting.config.items()
-        if key.startswith("supervised optimizer.")
-    }
-    differing = ", ".join(f"{key} {value}" for key, value in special.items())
-    how = f" Supervised, where it differs: {differing}." if differing else ""
-    return f"Only SimCLR’s row is tested and ranked below.{how}"
+    """What the two rows do not share."""
+    text = "Only SimCLR’s row is tested and ranked below."
+    if "supervised" in set(setting.runs["objective"]):
+        differing = ", ".join(
+            f"{key.rpartition('.')[2]} {value}"
+            for key, value in setting.config.items()
+            if key.startswith("supervised optimizer.")
+        )
+        text += " Supervised: of the classifier that was trained with the encoder"
+        text += f"; {differing}." if differing else "."
+    return text

@@ -27,7 +27,7 @@ from analysis.comparison import (
     varied,
 )
 from analysis.report import Report
-from analysis.settings import random_encoder
+from analysis.settings import plain_values, random_encoder
 
 LOSSES = listed(
     ["Loss"],
@@ -66,7 +66,7 @@ def comparisons(runs: pd.DataFrame) -> list[Comparison]:
         if len(best) > 1:
             part = Part("", TOP1, LOSSES, cells(chosen, TOP1, LOSSES), published(), "")
             random = random_encoder(runs, setting)
-            result.append(Comparison("table4", setting, [part], random, remark(best)))
+            result.append(Comparison("table4", setting, [part], random, remark(setting.runs, best)))
     return result
 
 
@@ -78,16 +78,17 @@ def published() -> dict[tuple[Label, Label], float]:
     }
 
 
-def remark(best: Mapping[Label, Mapping[str, Any]]) -> str:
-    """Which hyperparameters each loss has."""
+def remark(runs: pd.DataFrame, best: Mapping[Label, Mapping[str, Any]]) -> str:
+    """Which hyperparameters each loss has, of those that the runs vary."""
+    varied_keys = [key for key in TUNED if len(set(plain_values(runs, [key]))) > 1]
     told = []
     for label in LOSSES.complete(best):
-        values = {
-            key.rpartition(".")[2]: value
-            for key, value in best.get(label, {}).items()
+        values = {key: best.get(label, {}).get(key) for key in varied_keys}
+        words = [
+            f"{key.rpartition('.')[2]} {' '.join(spell(value))}"
+            for key, value in values.items()
             if value is not None
-        }
-        if values:
-            words = ", ".join(f"{key} {' '.join(spell(value))}" for key, value in values.items())
-            told.append(f"{label}: {words}")
-    return f"Best on the validation split of what was run: {'; '.join(told)}."
+        ]
+        if words:
+            told.append(f"{label}: {', '.join(words)}")
+    return f"Best on the validation split of what was run: {'; '.join(told)}." if told else ""

@@ -5,8 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
+import analysis
 from simclr_ablate.identity import evaluation_key, run_id
 from simclr_ablate.schema import Experiment
 from simclr_ablate.store import Run, Store
@@ -117,6 +119,18 @@ def put(
     }
     run.write_evaluation(evaluation_key(of), config["evaluation"], metrics)
     return run
+
+
+@pytest.fixture
+def rewritten(tmp_path: Path) -> Callable[..., pd.DataFrame]:
+    """Runs made of one stored run, each with columns that differ: what no experiment here has."""
+
+    def build(rows: list[dict[str, Any]], **common: Any) -> pd.DataFrame:
+        put(tmp_path / "one", experiment(), 1.0)
+        run = analysis.load(tmp_path / "one")
+        return pd.concat([run.assign(**(common | row)) for row in rows])
+
+    return build
 
 
 @pytest.fixture(scope="session")

@@ -4,9 +4,11 @@ import subprocess
 import sys
 
 import pytest
+from omegaconf import OmegaConf
 
 from analysis.__main__ import main
 from analysis.artefacts import ARTEFACTS
+from simclr_ablate.paths import config_folder
 
 
 @pytest.fixture
@@ -52,6 +54,19 @@ def test_an_unknown_artefact_names_the_nearest(store, capsys):
 def test_every_artefact_has_its_module():
     for artefact in ARTEFACTS.values():
         assert callable(artefact.module().reports)
+
+
+def test_sweeps_name_artefacts_that_are_drawn_from_them():
+    sweeps = [OmegaConf.load(path) for path in config_folder("sweeps").glob("*.yaml")]
+    named = {sweep.artefact: sweep.name for sweep in sweeps if "artefact" in sweep}
+    assert len(named) > 3
+    for name, sweep in named.items():
+        assert ARTEFACTS[name].sweep == sweep
+
+
+def test_artefacts_are_called_as_in_the_paper():
+    labels = [ARTEFACTS[name].label for name in ("figure5", "table5", "tableB1")]
+    assert labels == ["Figure 5", "Table 5", "Table B.1"]
 
 
 def test_help_lists_the_artefacts_without_loading_libraries():

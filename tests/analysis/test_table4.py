@@ -1,7 +1,6 @@
 """Table 4 from a store: the paper's numbers come back, and losses bring their own best values."""
 
 import numpy as np
-import pandas as pd
 import pytest
 
 import analysis
@@ -18,13 +17,7 @@ LOSSES = {
 }
 
 
-@pytest.fixture
-def rewritten(tmp_path, make):
-    """Runs made of one stored run, each with columns that differ."""
-    make.put(tmp_path, make.experiment(**{"loss.negatives": "one"}), 1.0)
-    run = analysis.load(tmp_path)
-    defaults = {"loss.semi_hard": False, "loss.margin": None}
-    return lambda rows: pd.concat([run.assign(**(defaults | row)) for row in rows])
+COMMON = {"loss.negatives": "one", "loss.semi_hard": False, "loss.margin": None}
 
 
 def loss(column, top1, **changes):
@@ -35,7 +28,7 @@ def loss(column, top1, **changes):
 
 def test_the_papers_numbers_come_back_as_table_4(tmp_path, rewritten):
     pairs = zip(PRINTED["columns"], PRINTED["values"], strict=True)
-    (report,) = table4.reports(rewritten([loss(column, top1) for column, top1 in pairs]))
+    (report,) = table4.reports(rewritten([loss(column, top1) for column, top1 in pairs], **COMMON))
     ours, theirs = report.tables
     assert ours.header[1:] == PRINTED["columns"]
     printed = [["Top-1 (%)", *map("{:.1f}".format, PRINTED["values"])]]
@@ -56,7 +49,7 @@ def test_each_loss_has_its_best_values_on_the_validation_split(rewritten):
             tried = {"loss.margin": margin, "seed": seed, "validation_top1": score}
             rows.append(loss("Margin", 90 - score, **tried))
     rows.append(loss("NT-Xent", 50.0))
-    (report,) = table4.reports(rewritten(rows))
+    (report,) = table4.reports(rewritten(rows, **COMMON))
     best = max(validation, key=lambda margin: np.mean(validation[margin]))
     cell = report.data.set_index("column").loc["Margin"]
     assert cell["mean"] == pytest.approx(np.mean([90 - score for score in validation[best]]))
@@ -66,7 +59,7 @@ def test_each_loss_has_its_best_values_on_the_validation_split(rewritten):
 
 def test_losses_that_were_not_run_are_missing(rewritten):
     random = {"objective": "none", "top1": 52.0}
-    runs = rewritten([loss("NT-Logi.", 51.0), loss("NT-Xent", 60.0), random])
+    runs = rewritten([loss("NT-Logi.", 51.0), loss("NT-Xent", 60.0), random], **COMMON)
     (report,) = table4.reports(runs)
     assert report.tables[0].rows == [["Top-1 (%)", "–", "51.0 ○", "–", "–", "60.0"]]
     assert "Missing cells: 3 of 5: Top-1 (%), loss Margin; " in report.summary[1]
@@ -75,7 +68,7 @@ def test_losses_that_were_not_run_are_missing(rewritten):
 def test_negatives_of_both_views_are_another_experiment(rewritten):
     both = {"loss.negatives": "both"}
     rows = [loss("NT-Logi.", 51.0), loss("Margin", 52.0), loss("NT-Xent", 60.0, **both)]
-    (report,) = table4.reports(rewritten(rows))
+    (report,) = table4.reports(rewritten(rows, **COMMON))
     assert report.tables[0].rows[0][-1] == "–"
 
 

@@ -1,23 +1,11 @@
 """Table B.3 from a store: the paper's numbers come back, by model, length and augmentation."""
 
-import pandas as pd
-import pytest
-
-import analysis
 from analysis import paper, tableb3
 from analysis.report import write
 
 PRINTED = paper.cells("tableB3_supervised_longer")
 VIEWS = {"Crop": ("crop", True), "+Color": ("simclr", False), "+Color+Blur": ("simclr", True)}
 SUPERVISED = {"objective": "supervised", "encoder.architecture": "resnet50", "views.strength": 1.0}
-
-
-@pytest.fixture
-def rewritten(tmp_path, make):
-    """Runs made of one stored run, each with columns that differ."""
-    make.put(tmp_path, make.experiment(), 1.0)
-    run = analysis.load(tmp_path)
-    return lambda rows: pd.concat([run.assign(**(SUPERVISED | row)) for row in rows])
 
 
 def cell(model, epochs, column, top1, **changes):
@@ -31,7 +19,9 @@ def cell(model, epochs, column, top1, **changes):
 
 
 def test_the_papers_numbers_come_back_as_table_b3(tmp_path, rewritten):
-    runs = rewritten([cell(*model, column, top1) for (model, column), top1 in PRINTED.items()])
+    runs = rewritten(
+        [cell(*model, column, top1) for (model, column), top1 in PRINTED.items()], **SUPERVISED
+    )
     (report,) = tableb3.reports(runs)
     entry = paper.entries()["tableB3_supervised_longer"]
     printed = [
@@ -49,7 +39,7 @@ def test_the_papers_numbers_come_back_as_table_b3(tmp_path, rewritten):
 def test_no_random_encoder_is_asked_for_where_the_encoder_varies(rewritten):
     random = {"objective": "none", "top1": 5.0}
     rows = [cell("ResNet-50", 90, "Crop", 76.0), cell("ResNet-50", 500, "Crop", 76.2), random]
-    (report,) = tableb3.reports(rewritten(rows))
+    (report,) = tableb3.reports(rewritten(rows, **SUPERVISED))
     assert "andom encoder" not in report.caption
     assert (report.data["kind"] == "cell").all()
 
@@ -60,7 +50,7 @@ def test_what_else_differs_parts_tables(rewritten):
         for strength, top1 in [(0.5, 70.0), (1.0, 60.0)]
         for epochs in (90, 500)
     ]
-    reports = tableb3.reports(rewritten(rows))
+    reports = tableb3.reports(rewritten(rows, **SUPERVISED))
     shown = sorted(report.tables[0].rows[0][3] for report in reports)
     assert shown == ["60.0", "70.0"]
 
@@ -69,4 +59,4 @@ def test_contrastive_runs_are_not_in_it(rewritten):
     rows = [
         cell("ResNet-50", epochs, "Crop", 50.0, objective="contrastive") for epochs in (90, 500)
     ]
-    assert tableb3.reports(rewritten(rows)) == []
+    assert tableb3.reports(rewritten(rows, **SUPERVISED)) == []
