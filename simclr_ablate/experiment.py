@@ -1,7 +1,6 @@
 """One run from top to bottom: pretrain the encoder, keep it, evaluate it."""
 
 import logging
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +19,7 @@ from simclr_ablate.augment.policies import (
     simclr_policy,
 )
 from simclr_ablate.claim import Claim
+from simclr_ablate.cores import available_cores
 from simclr_ablate.data.in_memory import ImageSet
 from simclr_ablate.data.progress import reporting
 from simclr_ablate.data.splits import Splits, StreamedSplits, open_data, stream_data
@@ -421,5 +421,5 @@ def loader_workers(experiment: Experiment, share: Share, ranks: Ranks) -> int:
     if experiment.compute.workers is not None:
         return experiment.compute.workers
     # Other ranks have workers too: this one's are for its own share of the cores.
-    cores = os.cpu_count() or 1 if ranks.count == 1 else share.threads
+    cores = available_cores() if ranks.count == 1 else share.threads
     return min(cores, 16)

@@ -11,13 +11,13 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from simclr_ablate.launch import queue
 from simclr_ablate.launch.progress import columns, duration, make_console
-from simclr_ablate.launch.queue import JobInfo, settle
+from simclr_ablate.launch.queue import JobInfo, Settler, settle
 from simclr_ablate.schema import ConfigError, nearest
 from simclr_ablate.store import BUSY, STATES, Run, Store
 
@@ -32,7 +32,6 @@ FILTERS = ("sweep", "run", "state", "store")
 ACTIONS = {"cancel": BUSY, "retry": ("failed", "interrupted", "pretrained")}
 """What can be done with runs, and the states of those it is done with where no state is given."""
 REFRESH_SECONDS = 2.0
-SETTLE_SECONDS = 10.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -134,15 +133,11 @@ def follow(store: Store, filters: Mapping[str, str]) -> int:
 
     console = make_console()
     runs = select(store, filters.get("sweep"), filters.get("run"))
-    asked, infos, said = 0.0, {}, ""
+    settle_now_and_then, said = Settler(), ""
     try:
         with Live(console=console, auto_refresh=False) as live:
             while True:
-                if time.monotonic() - asked > SETTLE_SECONDS:
-                    infos, asked = settle(runs), time.monotonic()
-                rows = in_state(
-                    [describe(run, infos.get(run.run_id)) for run in runs], filters.get("state")
-                )
+                rows = in_state(describe_all(runs, settle_now_and_then), filters.get("state"))
                 if console.is_terminal:
                     live.update(Group(*picture(rows, store)), refresh=True)
                 elif counts(rows) != said:
@@ -155,9 +150,11 @@ def follow(store: Store, filters: Mapping[str, str]) -> int:
         return 0
 
 
-def describe_all(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """Every run, after SLURM was asked about their jobs."""
-    infos = settle(runs)
+def describe_all(
+    runs: Sequence[Run], ask: Callable[[Sequence[Run]], Mapping[str, JobInfo]] = settle
+) -> list[dict[str, Any]]:
+    """Every run, with what SLURM says of its job when asked by `ask`."""
+    infos = ask(runs)
     return [describe(run, infos.get(run.run_id)) for run in runs]
 
 

@@ -5,30 +5,29 @@ by side beat one run with all of them, because small tensors leave threads waiti
 """
 
 import itertools
-import math
 import multiprocessing
 import os
 import signal
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
+from simclr_ablate.cores import available_cores
 from simclr_ablate.launch import worker
 from simclr_ablate.launch.outcome import Outcome
 from simclr_ablate.launch.plan import Plan, PlannedRun
 from simclr_ablate.launch.progress import ProgressView
-from simclr_ablate.launch.queue import settle
+from simclr_ablate.launch.queue import Settler
+from simclr_ablate.launch.resources import ranks_of
 from simclr_ablate.launch.settings import LocalSettings
 from simclr_ablate.schema import ConfigError
 
 POLL_SECONDS = 0.1
 ELSEWHERE_SECONDS = 2.0
-SETTLE_SECONDS = 10.0
-"""How often SLURM is asked about runs that are queued there."""
 STOP_SECONDS = 120.0
 
 
@@ -47,7 +46,7 @@ class LocalLauncher:
     def __init__(self, launcher: LocalSettings, cache: str) -> None:
         self.launcher = launcher
         self.cache = cache
-        self._settled = -math.inf
+        self._settle_now_and_then = Settler()
         self._devices_of: dict[PlannedRun, list[str]] = {}
         self._context = multiprocessing.get_context("forkserver")
         # The names are imported in the server before it forks, never in the command itself.
@@ -82,13 +81,7 @@ class LocalLauncher:
         elsewhere: dict[PlannedRun, float] = {}
         while waiting or active or elsewhere:
             self._take_back(elsewhere, waiting, outcome, view)
-            while len(active) < resources.parallel:
-                busy = {planned.run_id for planned in active}
-                # One evaluation of a run at a time: the first of them trains it.
-                planned = next((each for each in waiting if each.run_id not in busy), None)
-                if planned is None:
-                    break
-                waiting.remove(planned)
+            while len(active) < resources.parallel and (planned := _next(waiting, active)):
                 state = planned.state()
                 if state == "complete":  # by another command, meanwhile
                     outcome.complete.append(planned)
@@ -110,15 +103,9 @@ class LocalLauncher:
             time.sleep(POLL_SECONDS)
 
     def _start(self, plan: Plan, planned: PlannedRun, resources: Resources) -> ForkServerProcess:
-        compute = planned.experiment.compute
         devices = self._choose_devices(planned, resources)
-        job = worker.Job(
-            config=planned.experiment.to_config(),
-            store=str(plan.store.root.resolve()),
-            cache=self.cache,
-            threads=compute.threads or resources.threads,
-            device=devices[0],
-            devices=tuple(devices),
+        job = plan.job(
+            planned, self.cache, resources.threads, device=devices[0], devices=tuple(devices)
         )
         process = self._context.Process(target=worker.work, args=(job,), daemon=False)
         process.start()
@@ -126,7 +113,7 @@ class LocalLauncher:
 
     def _choose_devices(self, planned: PlannedRun, resources: Resources) -> list[str]:
         """One for each of the run's ranks: the GPUs with the fewest of them."""
-        compute, count = planned.experiment.compute, ranks_of(planned)
+        compute, count = planned.experiment.compute, ranks_of(planned.experiment)
         managed = compute.device == "auto" or (count > 1 and compute.device == "cuda")
         if not managed or resources.devices == ["cpu"]:
             return ["cpu" if compute.device == "auto" else compute.device] * count
@@ -170,9 +157,8 @@ class LocalLauncher:
         view: ProgressView,
     ) -> None:
         """Looks after runs that another command works on, or a cluster: they end, or are to be taken over."""
-        if elsewhere and time.monotonic() - self._settled > SETTLE_SECONDS:
-            settle([planned.run for planned in elsewhere])
-            self._settled = time.monotonic()
+        if elsewhere:
+            self._settle_now_and_then(planned.run for planned in elsewhere)
         for planned, looked in list(elsewhere.items()):
             if time.monotonic() - looked < ELSEWHERE_SECONDS:
                 continue
@@ -208,12 +194,11 @@ class LocalLauncher:
 
 def fit(launcher: LocalSettings, runs: list[PlannedRun]) -> Resources:
     """As many runs side by side as the cores (or GPUs) and the memory allow, and each one's share."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    cores = cores or 1
+    cores = available_cores()
     devices = [f"cuda:{index}" for index in range(gpu_count())]
     if any(planned.experiment.compute.device == "cpu" for planned in runs):
         devices = []
-    ranks = max(ranks_of(planned) for planned in runs)
+    ranks = max(ranks_of(planned.experiment) for planned in runs)
     if devices and ranks > len(devices):
         raise ConfigError(f"compute.ranks must be <= {len(devices)}, the GPUs here, got {ranks}")
     places = (len(devices) * launcher.runs_per_gpu if devices else cores) // ranks
@@ -223,9 +208,13 @@ def fit(launcher: LocalSettings, runs: list[PlannedRun]) -> Resources:
     return Resources(parallel, max(1, cores // parallel), devices or ["cpu"])
 
 
-def ranks_of(planned: PlannedRun) -> int:
-    """The processes that share the run: one, unless it says otherwise."""
-    return planned.experiment.compute.ranks or 1
+def _next(waiting: deque[PlannedRun], active: Mapping[PlannedRun, object]) -> PlannedRun | None:
+    """Takes the first whose run is not active: of several evaluations of a run, the first trains it."""
+    busy = {planned.run_id for planned in active}
+    found = next((planned for planned in waiting if planned.run_id not in busy), None)
+    if found is not None:
+        waiting.remove(found)
+    return found
 
 
 def gpu_count() -> int:

@@ -6,8 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from simclr_ablate.identity import evaluation_key, run_id
+from simclr_ablate.launch.worker import Job
 from simclr_ablate.schema import ConfigError, Data, Experiment
 from simclr_ablate.store import Run, Store
 
@@ -46,6 +48,16 @@ class Plan:
 
     def states(self) -> list[str]:
         return [planned.state() for planned in self.runs]
+
+    def job(self, planned: PlannedRun, cache: str, threads: int, **more: Any) -> Job:
+        """What a worker needs to carry `planned` out. threads: where `compute.threads` doesn't say. more: of Job."""
+        return Job(
+            config=planned.experiment.to_config(),
+            store=str(self.store.root.resolve()),
+            cache=cache,
+            threads=planned.experiment.compute.threads or threads,
+            **more,
+        )
 
     def summary(self) -> str:
         """One line: experiments, already finished, to run."""

@@ -1,5 +1,6 @@
 """What SLURM says of jobs, and what follows from it for the runs of a store."""
 
+import math
 import subprocess
 import time
 from collections.abc import Iterable
@@ -10,6 +11,7 @@ from simclr_ablate.store import Run
 
 QUEUE_SECONDS = 30.0
 """How long a query may take; a controller that is down or busy does not stop whoever asks."""
+SETTLE_SECONDS = 10.0
 UNSEEN_SECONDS = 60.0
 """How long after its submission a job may be unknown to SLURM without being taken for lost."""
 
@@ -87,6 +89,21 @@ def settle(runs: Iterable[Run]) -> dict[str, JobInfo]:
         elif info is None and time.time() - submission["time"] > UNSEEN_SECONDS:
             run.end_job(job, f"SLURM does not know job {job} any more")
     return infos
+
+
+class Settler:
+    """`settle` for those who look at runs again and again: SLURM is asked every SETTLE_SECONDS at most."""
+
+    def __init__(self) -> None:
+        self._infos: dict[str, JobInfo] = {}
+        self._asked = -math.inf
+
+    def __call__(self, runs: Iterable[Run]) -> dict[str, JobInfo]:
+        """What SLURM said of the jobs of `runs` when it was last asked, by run id."""
+        if time.monotonic() - self._asked > SETTLE_SECONDS:
+            self._infos = settle(runs)
+            self._asked = time.monotonic()
+        return self._infos
 
 
 def _query(command: list[str], jobs: set[str]) -> dict[str, JobInfo] | None:

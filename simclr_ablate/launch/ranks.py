@@ -39,6 +39,16 @@ def carry_out_rank(
         return worker.record_failure(run, error, stop, index, count)
 
 
+def device_of_rank(asked: str, local_rank: int) -> str:
+    """The device of the rank that is the `local_rank`-th on its machine: a GPU of its own, if there are some."""
+    import torch
+
+    gpus = torch.cuda.device_count()
+    if asked not in ("auto", "cuda") or not gpus:
+        return "cpu" if asked == "auto" else asked
+    return f"cuda:{local_rank % gpus}"
+
+
 def lead(job: worker.Job, stop: Callable[[], bool]) -> int:
     """Carries `job` out by a process for each of its devices, and waits for them; returns an exit status of `worker`.
 

@@ -31,13 +31,13 @@ def resources_of(experiment: Experiment, settings: SlurmSettings) -> Resources:
     return found
 
 
-def ranks_of(experiment: Experiment, resources: Resources) -> int:
-    """Processes that share the run: `compute.ranks`, else one for each GPU, else one."""
-    return experiment.compute.ranks or max(1, resources.gpus)
+def ranks_of(experiment: Experiment, gpus: int = 0) -> int:
+    """Processes that share the run: `compute.ranks`, else one for each of `gpus` that it is given, else one."""
+    return experiment.compute.ranks or max(1, gpus)
 
 
 def _check(experiment: Experiment, resources: Resources) -> None:
-    ranks = ranks_of(experiment, resources)
+    ranks = ranks_of(experiment, resources.gpus)
     if resources.gpus and ranks != resources.gpus:
         raise ConfigError(
             f"compute.ranks must be null or the number of GPUs of the run ({resources.gpus}), "

@@ -5,7 +5,6 @@ failed run as completed. Here a job is the frozen config, and fails where its ru
 """
 
 import getpass
-import math
 import re
 import shutil
 import signal
@@ -21,11 +20,10 @@ from typing import Any
 
 import submitit
 
-from simclr_ablate.launch import worker
 from simclr_ablate.launch.outcome import Outcome
 from simclr_ablate.launch.plan import Plan, PlannedRun
 from simclr_ablate.launch.progress import ProgressView
-from simclr_ablate.launch.queue import settle
+from simclr_ablate.launch.queue import Settler, settle
 from simclr_ablate.launch.resources import ranks_of, resources_of
 from simclr_ablate.launch.settings import Resources, SlurmSettings
 from simclr_ablate.launch.submitted import RunFailedError, Submitted
@@ -35,8 +33,6 @@ from simclr_ablate.store import BUSY
 LOOK_SECONDS = 0.5
 """How often the store is looked at while following, at most."""
 LOOK_SECONDS_EACH = 0.005
-SETTLE_SECONDS = 10.0
-"""How often SLURM is asked while following."""
 _ARRAY_SIZE = 1001
 """SLURM's own MaxArraySize, where it does not say."""
 _ENDLESS = 10**6
@@ -125,13 +121,11 @@ class SlurmLauncher:
         outcome = Outcome(complete=list(submission.complete))
         left = [*submission.jobs, *submission.elsewhere]
         started: set[PlannedRun] = set()
-        asked = -math.inf
+        settle_now_and_then = Settler()
         try:
             with view:
                 while left:
-                    if time.monotonic() - asked > SETTLE_SECONDS:
-                        settle([planned.run for planned in left])
-                        asked = time.monotonic()
+                    settle_now_and_then(planned.run for planned in left)
                     left = self._sort(left, started, outcome, view)
                     # A thousand runs are some thousand files to look at.
                     time.sleep(max(LOOK_SECONDS, len(left) * LOOK_SECONDS_EACH))
@@ -213,7 +207,7 @@ class SlurmLauncher:
 
     def _shape(self, planned: PlannedRun) -> Shape:
         resources = resources_of(planned.experiment, self.settings)
-        ranks = ranks_of(planned.experiment, resources)
+        ranks = ranks_of(planned.experiment, resources.gpus)
         if self.settings.cluster == "debug" and ranks > 1:
             raise ConfigError(
                 "compute.ranks must be 1 for launcher.cluster=debug, which carries runs out in "
@@ -261,11 +255,10 @@ class SlurmLauncher:
     def _job(self, plan: Plan, group: Group, resources: Resources) -> Submitted:
         settings = self.settings
         jobs = [
-            worker.Job(
-                config=planned.experiment.to_config(),
-                store=str(plan.store.root.resolve()),
-                cache=self.cache,
-                threads=planned.experiment.compute.threads or resources.cpus,
+            plan.job(
+                planned,
+                self.cache,
+                resources.cpus,
                 device=planned.experiment.compute.device,
                 keeps_log=settings.cluster != "debug",
             )

@@ -20,7 +20,7 @@ import submitit
 
 from simclr_ablate.claim import STALE_SECONDS
 from simclr_ablate.launch import worker
-from simclr_ablate.launch.ranks import carry_out_rank
+from simclr_ablate.launch.ranks import carry_out_rank, device_of_rank
 from simclr_ablate.stopping import StopSignal
 from simclr_ablate.store import Run
 
@@ -136,12 +136,7 @@ class Submitted:
 
 
 def _on_this_node(job: worker.Job, environment: submitit.JobEnvironment) -> worker.Job:
-    device = job.device
-    if device in ("auto", "cuda"):
-        import torch
-
-        gpus = torch.cuda.device_count()
-        device = f"cuda:{environment.local_rank % gpus}" if gpus else "cpu"
+    device = device_of_rank(job.device, environment.local_rank)
     return dataclasses.replace(job, device=device, job_id=environment.job_id)
 
 

@@ -5,9 +5,10 @@ import signal
 from dataclasses import dataclass
 from typing import Self
 
+from simclr_ablate.cores import available_cores
 from simclr_ablate.launch import worker
 from simclr_ablate.launch.plan import Plan
-from simclr_ablate.launch.ranks import carry_out_rank
+from simclr_ablate.launch.ranks import carry_out_rank, device_of_rank
 from simclr_ablate.schema import ConfigError, check_ranks
 from simclr_ablate.stopping import StopSignal
 
@@ -46,23 +47,10 @@ def carry_out_here(plan: Plan, cache: str, place: Place) -> int:
     check_ranks(planned.experiment, place.count)
     if planned.state() == "complete":
         return worker.COMPLETE
-    job = worker.Job(
-        config=planned.experiment.to_config(),
-        store=str(plan.store.root.resolve()),
-        cache=cache,
-        threads=compute.threads or max(1, (os.cpu_count() or 1) // place.local_count),
-        device=_device(compute.device, place),
-    )
+    threads = max(1, available_cores() // place.local_count)
+    device = device_of_rank(compute.device, place.local_rank)
+    job = plan.job(planned, cache, threads, device=device)
     worker.keep_freed_memory()
     # torchrun passes Ctrl-C on.
     with StopSignal(stop_on=(signal.SIGTERM, signal.SIGINT)) as stop:
         return carry_out_rank(job, stop, place.rank, place.count, "env://")
-
-
-def _device(asked: str, place: Place) -> str:
-    import torch
-
-    gpus = torch.cuda.device_count()
-    if asked not in ("auto", "cuda") or not gpus:
-        return "cpu" if asked == "auto" else asked
-    return f"cuda:{place.local_rank % gpus}"

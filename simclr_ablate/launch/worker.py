@@ -21,7 +21,6 @@ from simclr_ablate.stopping import Interrupted, StopSignal
 
 if TYPE_CHECKING:
     from simclr_ablate.claim import Claim
-    from simclr_ablate.schema import Experiment
     from simclr_ablate.store import Run
     from simclr_ablate.training.distributed import Ranks
 
@@ -83,13 +82,14 @@ def keep_freed_memory() -> None:
 
 def carry_out_job(job: Job, stop: StopSignal, ranks: "Ranks | None" = None) -> int:
     """The run itself: claimed, logged, and its failure recorded. Of several ranks, by the first."""
+    from simclr_ablate.identity import evaluation_key
     from simclr_ablate.schema import Experiment
     from simclr_ablate.training.distributed import SOLO
 
     ranks = ranks or SOLO
     experiment = Experiment.from_config(job.config)
-    run = run_of(job)
-    claim, status = _claim(run, experiment, job) if ranks.is_first else (None, None)
+    run, key = run_of(job), evaluation_key(experiment)
+    claim, status = _claim(run, key, job) if ranks.is_first else (None, None)
     status = ranks.from_first(status)
     if status is not None:
         return status
@@ -103,21 +103,13 @@ def carry_out_job(job: Job, stop: StopSignal, ranks: "Ranks | None" = None) -> i
                 carry_out(experiment, run, claim, job, stop, ranks)
             return COMPLETE
         except Interrupted:
-            return COMPLETE if is_done(job) else INTERRUPTED
+            return COMPLETE if run.is_evaluated(key) else INTERRUPTED
         except BaseException as error:
             ranks.abandon()
             return record_failure(run, error, stop, ranks.index, ranks.count)
         finally:
             if claim is not None:
                 claim.release()
-
-
-def is_done(job: Job) -> bool:
-    """Whether the evaluation that the job is for is in the store."""
-    from simclr_ablate.identity import evaluation_key
-    from simclr_ablate.schema import Experiment
-
-    return run_of(job).is_evaluated(evaluation_key(Experiment.from_config(job.config)))
 
 
 def run_of(job: Job) -> "Run":
@@ -129,15 +121,13 @@ def run_of(job: Job) -> "Run":
     return Store(job.store).run(run_id(Experiment.from_config(job.config)))
 
 
-def _claim(run: "Run", experiment: "Experiment", job: Job) -> "tuple[Claim | None, int | None]":
-    """The run's claim, or the status to end with where there is nothing to do here."""
-    from simclr_ablate.identity import evaluation_key
-
+def _claim(run: "Run", key: str, job: Job) -> "tuple[Claim | None, int | None]":
+    """The run's claim, or the status to end with where there is nothing to do here. key: of the evaluation."""
     run.create(job.config)
     claim = run.claim(job.job_id)
     if claim is None:
         return None, HELD
-    if run.is_evaluated(evaluation_key(experiment)):
+    if run.is_evaluated(key):
         # Another command has finished it since this one looked.
         claim.release()
         return None, COMPLETE

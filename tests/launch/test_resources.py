@@ -58,9 +58,8 @@ def test_all_rules_that_apply_count_in_their_order(
 def test_a_rank_for_each_gpu_unless_said_otherwise(settings, make_experiment) -> None:
     for gpus, ranks, expected in ((0, "null", 1), (4, "null", 4), (0, "2", 2), (4, "4", 4)):
         experiment = make_experiment(f"compute.ranks={ranks}")
-        assert ranks_of(
-            experiment, resources_of(experiment, settings(f"launcher.gpus={gpus}"))
-        ) == (expected)
+        resources = resources_of(experiment, settings(f"launcher.gpus={gpus}"))
+        assert ranks_of(experiment, resources.gpus) == expected
 
 
 @pytest.mark.parametrize(
