@@ -1,4 +1,4 @@
-"""Plans of runs that exist in a store but train nothing."""
+"""A user who gives commands, and plans of runs that exist in a store but train nothing."""
 
 import dataclasses
 from collections.abc import Callable
@@ -8,6 +8,19 @@ import pytest
 
 from simclr_ablate.launch.plan import Plan, make_plan
 from simclr_ablate.store import Store
+from tests.commands import user_environment
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A user's folder of decoded images, empty at first."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def environment(cache: Path) -> dict[str, str]:
+    """That user's process environment."""
+    return user_environment(cache)
 
 
 @pytest.fixture

@@ -16,14 +16,8 @@ from tests.commands import (
     results,
     run,
     start,
-    user_environment,
     wait_for_step,
 )
-
-
-@pytest.fixture(scope="session")
-def environment(tmp_path_factory):
-    return user_environment(tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(scope="session")

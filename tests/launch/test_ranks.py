@@ -15,12 +15,7 @@ from simclr_ablate.stopping import StopSignal
 from simclr_ablate.store import Run, Store
 from simclr_ablate.training.distributed import RankLostError
 from tests import commands
-from tests.commands import SMALL_STEPS, assert_close, only_run, user_environment, wait_for_step
-
-
-@pytest.fixture(scope="module")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    return user_environment(tmp_path_factory.mktemp("cache"))
+from tests.commands import SMALL_STEPS, assert_close, only_run, wait_for_step
 
 
 def start(environment: dict[str, str], store: Path, *overrides: str) -> subprocess.Popen[str]:

@@ -16,16 +16,10 @@ from tests.commands import (
     results,
     run,
     start,
-    user_environment,
     wait_for_step,
 )
 
 LENGTH = "optimizer.epochs=12"
-
-
-@pytest.fixture(scope="module")
-def environment(tmp_path_factory):
-    return user_environment(tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(scope="module")

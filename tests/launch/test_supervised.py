@@ -19,21 +19,10 @@ from tests.commands import (
     results,
     run,
     start,
-    user_environment,
     wait_for_step,
 )
 
 SUPERVISED = ("objective=supervised", "views=crop", "views.crop_area=0.5", "optimizer.epochs=12")
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(scope="module")
-def environment(cache: Path) -> dict[str, str]:
-    return user_environment(cache)
 
 
 @pytest.fixture(scope="module")

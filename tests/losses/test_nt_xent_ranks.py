@@ -1,44 +1,36 @@
 """The loss whose blocks several ranks share, against one process."""
 
+import functools
 import itertools
 from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor
 
 from simclr_ablate.losses.nt_xent import nt_xent
-from simclr_ablate.training.distributed import SOLO, Ranks
+from simclr_ablate.training.distributed import SOLO
+from tests.losses.on_ranks import assert_a_bad_number_shows, losses, noisy_pairs
 
 VARIANTS = [
-    (tau, normalize, negatives, block_size)
+    functools.partial(
+        nt_xent,
+        temperature=tau,
+        normalize=normalize,
+        negatives=negatives,
+        block_size=block_size,
+    )
     for tau, normalize, negatives, block_size in itertools.product(
         (0.05, 1.0), (True, False), ("both", "one"), (None, 5, 16, 1000)
     )
 ]
 
 
-def losses(ranks: Ranks, batches: list[Tensor]) -> list[Tensor]:
-    """For each batch and variant: loss, accuracy, entropy, and the gradient."""
-    results = []
-    for z in batches:
-        for variant in VARIANTS:
-            ours = z.clone().requires_grad_()
-            result = nt_xent(ours, *variant, ranks=ranks)
-            result.loss.backward()
-            assert ours.grad is not None
-            results.append(torch.cat([torch.stack([*result]).detach(), ours.grad.flatten()]))
-    return results
-
-
 @pytest.mark.parametrize("count", [2, 4])
 def test_ranks_get_the_loss_and_gradient_of_one_process(on_ranks: Callable, count: int) -> None:
-    batches = []
-    for n, dtype in ((2, torch.float64), (37, torch.float64), (300, torch.float32)):
-        images = torch.randn(n, 6, dtype=dtype).repeat(2, 1)
-        batches.append(images + 0.5 * torch.randn(2 * n, 6, dtype=dtype))
-    alone = losses(SOLO, batches)
-    everyones = on_ranks(count, losses, batches)
+    shapes = ((2, torch.float64), (37, torch.float64), (300, torch.float32))
+    batches = [noisy_pairs(n, dtype) for n, dtype in shapes]
+    alone = losses(SOLO, batches, VARIANTS)
+    everyones = on_ranks(count, losses, batches, VARIANTS)
     for expected, *shared in zip(alone, *everyones, strict=True):
         tolerance = 1e-11 if expected.dtype == torch.float64 else 1e-5
         entropy = 2  # a difference of logits, which may be thousands
@@ -52,7 +44,4 @@ def test_ranks_get_the_loss_and_gradient_of_one_process(on_ranks: Callable, coun
 
 
 def test_a_bad_number_shows_on_all_ranks(on_ranks: Callable) -> None:
-    z = torch.randn(40, 4)
-    z[3, 1] = torch.nan
-    for results in on_ranks(2, losses, [z]):
-        assert not any(result[0].isfinite() for result in results)
+    assert_a_bad_number_shows(on_ranks, VARIANTS)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import TINY, run, user_environment
+from tests.commands import run, user_environment
 
 STEPS = "optimizer.epochs=20"
 """Runs of about ten seconds: long enough to be disturbed."""
@@ -63,6 +63,3 @@ def undisturbed(environment: dict[str, str], tmp_path_factory: pytest.TempPathFa
     status, output = run(environment, store, "-m", "seed=0,1,2,3,4,5", STEPS)
     assert status == 0, output
     return store
-
-
-__all__ = ["ON_SLURM", "STEPS", "TINY", "eventually", "slurm"]
