@@ -97,7 +97,7 @@ class Run:
         return last.get("job") != submission["job"] or bool(last.get("requeued"))
 
     def requeue_job(self, job: str) -> None:
-        """The cluster is about to start `job` again, which this process is."""
+        """Notes that the cluster is to start `job` again."""
         claims.end_claim_of(self.path, job, requeued=True)
 
     def end_job(self, job: str, reason: str) -> None:

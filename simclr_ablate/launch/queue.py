@@ -20,6 +20,8 @@ _RUNNING = {
     *("RUNNING", "CONFIGURING", "COMPLETING", "SIGNALING", "STAGE_OUT", "SUSPENDED"),
     *("STOPPED", "RESIZING"),
 }
+_ABANDONED = ("planned", "interrupted", "pretrained")
+"""States of a run that looks as if nobody saw to it."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,8 @@ def look_up(jobs: Iterable[str]) -> dict[str, JobInfo] | None:
 
 
 def settle(runs: Iterable[Run]) -> dict[str, JobInfo]:
-    """Brings the store up to date with SLURM: a run whose job has ended, and that is not done, has failed.
+    """Brings the store up to date with SLURM: a run whose job has ended, and that is not done, has failed; one that
+    nobody works on while its job has not ended, such as after a requeue from outside, is queued.
 
     Returns what SLURM says of the jobs of `runs`, by run id.
     """
@@ -84,7 +87,9 @@ def settle(runs: Iterable[Run]) -> dict[str, JobInfo]:
         info = known.get(job)
         if info is not None:
             infos[run.run_id] = info
-        if info is not None and info.has_ended:
+        if info is not None and not info.has_ended and run.state() in _ABANDONED:
+            run.requeue_job(job)
+        elif info is not None and info.has_ended:
             run.end_job(job, info.ending() + _last_words(Path(submission["output"])))
         elif info is None and time.time() - submission["time"] > UNSEEN_SECONDS:
             run.end_job(job, f"SLURM does not know job {job} any more")

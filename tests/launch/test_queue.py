@@ -1,6 +1,8 @@
 """What follows for runs from what SLURM says, with programs that print what SLURM's would."""
 
+import json
 import os
+import socket
 import time
 from pathlib import Path
 
@@ -102,6 +104,22 @@ def test_runs_whose_jobs_have_ended_have_failed(slurm, tmp_path) -> None:
     assert "CANCELLED after" in runs[5].failure()["reason"]
     assert "does not know job 7_6" in runs[6].failure()["reason"]
     assert set(infos) == {f"r{k}" for k in range(6)}
+
+
+def test_a_killed_process_whose_job_has_not_ended_leaves_its_run_queued(slurm, tmp_path) -> None:
+    slurm(SQUEUE, SACCT)
+    store = Store(tmp_path / "store")
+    runs = [submitted(store, f"r{k}", f"7_{k}") for k in range(4)]
+    for run in runs:
+        job = run.submission()["job"]
+        # As a process that was killed leaves it.
+        owner = {"host": socket.gethostname(), "pid": 2**22 + 1, "start": "0", "job": job}
+        (run.path / "claim.1").write_text(json.dumps(owner))
+        run.write_progress({"phase": "pretraining", "step": 3})
+        assert run.state() == "interrupted"
+    runs[2].write_failure({"reason": "its own words"})
+    settle(runs)
+    assert [run.state() for run in runs] == ["queued", "queued", "failed", "failed"]
 
 
 def test_without_an_answer_nothing_changes(slurm, tmp_path, monkeypatch) -> None:
