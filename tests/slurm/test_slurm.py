@@ -144,35 +144,49 @@ def test_a_sweep_of_six_of_which_one_fails(environment, tmp_path, undisturbed) -
             assert_same(found, results(expected[found.config()["seed"]]))
 
 
+def assert_gone_on_with(found: Run) -> None:
+    """The run had two attempts, and the second did not begin anew."""
+    log = found.log_path.read_text()
+    assert log.count("pretraining from step") == 2
+    assert log.count("pretraining from step 0") == 1
+
+
 def test_interruptions_change_nothing(environment, tmp_path, undisturbed) -> None:
-    """A time limit's warning, a requeue from outside, SIGKILL and retry: none begins anew."""
-    submit(environment, tmp_path, "seed=0,1,2", RARE_CHECKPOINTS)
+    """A time limit's warning, SIGKILL and retry: none begins anew."""
+    submit(environment, tmp_path, "seed=0,1", RARE_CHECKPOINTS)
     runs = seeds(tmp_path)
     disturb(
         runs,
         {
             # Saved at the end of the step, requeued by the job itself.
             0: lambda found: slurm("scancel", "--signal=USR2", job_of(found)),
-            # Without a word, from the last checkpoint.
-            1: lambda found: slurm("scontrol", "requeue", job_of(found)),
             # SLURM's last word, then its end: it does not start it again.
-            2: terminate_and_kill,
+            1: terminate_and_kill,
         },
     )
     eventually(lambda: ended(tmp_path), "the runs to end", 300)
-    assert {seed: found.state() for seed, found in runs.items()} == {
-        0: "complete",
-        1: "complete",
-        2: "failed",
-    }
-    assert f"SLURM job {job_of(runs[2])} ended as" in runs[2].failure()["reason"]
+    assert {seed: found.state() for seed, found in runs.items()} == {0: "complete", 1: "failed"}
+    assert f"SLURM job {job_of(runs[1])} ended as" in runs[1].failure()["reason"]
     assert status_main(["retry", f"store={tmp_path}", "state=failed"]) == 0
     wait_until_done(tmp_path)
     for found in runs.values():
-        log = found.log_path.read_text()
-        assert log.count("pretraining from step") == 2
-        assert log.count("pretraining from step 0") == 1
+        assert_gone_on_with(found)
     assert_as_undisturbed(tmp_path, undisturbed)
+
+
+def test_a_requeue_from_outside_changes_nothing(environment, tmp_path) -> None:
+    """`scontrol requeue`: the run hears SIGTERM and nothing else, and goes on from what that made it save."""
+    # Long enough that it cannot come to its end before SLURM comes to kill it.
+    length = "optimizer.epochs=60"
+    submit(environment, tmp_path / "slurm", length, RARE_CHECKPOINTS)
+    alone = start(environment, tmp_path / "local", length)
+    found = only_run(tmp_path / "slurm")
+    at_step(found, 30)
+    slurm("scontrol", "requeue", job_of(found))
+    wait_until_done(tmp_path / "slurm")
+    assert_gone_on_with(found)
+    assert alone.wait(300) == 0
+    assert_same(found, results(only_run(tmp_path / "local")))
 
 
 def test_the_controller_is_restarted_while_jobs_run(environment, tmp_path, undisturbed) -> None:
@@ -199,8 +213,7 @@ def test_preemption(environment, tmp_path, undisturbed) -> None:
     block("--partition=debug", "--ntasks=2", seconds=3)
     wait_until_done(tmp_path)
     for found in seeds(tmp_path).values():
-        assert found.log_path.read_text().count("pretraining from step") == 2
-        assert found.log_path.read_text().count("pretraining from step 0") == 1
+        assert_gone_on_with(found)
     assert_as_undisturbed(tmp_path, undisturbed)
 
 
