@@ -15,9 +15,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from simclr_ablate.launch import queue
+from simclr_ablate.launch import queue, waiting
 from simclr_ablate.launch.progress import columns, duration, make_console
 from simclr_ablate.launch.queue import JobInfo, Settler, settle
+from simclr_ablate.launch.waiting import Lookout, Waiting, living
 from simclr_ablate.schema import ConfigError, nearest
 from simclr_ablate.store import BUSY, STATES, Run, Store
 
@@ -56,6 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return follow(store, filters)
         runs = select(store, filters.get("sweep"), filters.get("run"))
         rows = in_state(describe_all(runs), filters.get("state"))
+        later = stages(store, filters.get("sweep"))
     except (ConfigError, LookupError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -63,8 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(json.dumps(rows, indent=1))
     else:
         console = make_console()
-        for part in picture(rows, store):
-            console.print(part, highlight=False)
+        for part in (*picture(rows, store), *told(later, living(later))):
+            console.print(part, highlight=False, soft_wrap=isinstance(part, str))
     return 0
 
 
@@ -115,6 +117,14 @@ def act(action: str, store: Store, filters: Mapping[str, str]) -> int:
 
     console = make_console()
     runs = select(store, filters.get("sweep"), filters.get("run"))
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False, soft_wrap=True)
+
+    # What is called off is not to be followed by more. One run, or what runs already, is no whole sweep.
+    if action == "cancel" and "run" not in filters and filters.get("state") != "running":
+        for each in waiting.cancel(store, filters.get("sweep")):
+            say(f"cancelled the second stage of {each.sweep}")
     settle(runs)
     states = (filters["state"],) if "state" in filters else ACTIONS[action]
     chosen = [run for run in runs if run.state() in states]
@@ -123,31 +133,46 @@ def act(action: str, store: Store, filters: Mapping[str, str]) -> int:
         return 0
     if action == "retry":
         return retry(store, chosen, console)
-    return cancel(chosen, lambda text: console.print(text, highlight=False, soft_wrap=True))
+    return cancel(chosen, say)
 
 
 def follow(store: Store, filters: Mapping[str, str]) -> int:
-    """The table, kept up to date until nothing in it is queued or running, or Ctrl-C."""
+    """The table, kept up to date until nothing in it is queued or running and nothing follows, or Ctrl-C."""
     from rich.console import Group
     from rich.live import Live
 
     console = make_console()
-    runs = select(store, filters.get("sweep"), filters.get("run"))
-    settle_now_and_then, said = Settler(), ""
+    settle_now_and_then, living_now_and_then, said = Settler(), Lookout(), ""
     try:
         with Live(console=console, auto_refresh=False) as live:
             while True:
+                # First these: when they have submitted their runs, the runs are found.
+                later = stages(store, filters.get("sweep"))
+                alive = living_now_and_then(later)
+                runs = select(store, filters.get("sweep"), filters.get("run"))
                 rows = in_state(describe_all(runs, settle_now_and_then), filters.get("state"))
                 if console.is_terminal:
-                    live.update(Group(*picture(rows, store)), refresh=True)
+                    live.update(Group(*picture(rows, store), *told(later, alive)), refresh=True)
                 elif counts(rows) != said:
                     said = counts(rows)
                     console.print(said, highlight=False)
-                if not any(row["state"] in BUSY for row in rows):
+                if not alive and not any(row["state"] in BUSY for row in rows):
                     return 0
                 time.sleep(REFRESH_SECONDS)
     except KeyboardInterrupt:
         return 0
+
+
+def stages(store: Store, sweep: str | None) -> list[Waiting]:
+    """Second stages, of a sweep or of all, that no runs stand for yet."""
+    found = Waiting.read_all(store).values()
+    return [each for each in found if not each.submitted and sweep in (None, *each.sweeps)]
+
+
+def told(later: Sequence[Waiting], alive: Mapping[str, JobInfo | None]) -> list[str]:
+    """A line for each second stage. alive: see `waiting.living`."""
+    again = "; its command, given again, submits it"
+    return [waiting.describe(e, alive) + ("" if e.job in alive else again) for e in later]
 
 
 def describe_all(

@@ -14,6 +14,7 @@
       failure.json         how the last attempt failed
       log.txt              what the run's processes printed
     runs/.sweeps/NAME-HASH.json  which runs a sweep that was launched consists of
+    runs/.stages/NAME-HASH.json  on a cluster: the job that waits to submit the second stage of such a sweep
     runs/.jobs/              what submitit writes: scripts, pickles, output of jobs before their run begins
     runs/.submitting/        the claim of the command that submits now
 
@@ -251,8 +252,33 @@ class Store:
         content = {"name": name, "run_ids": members, "time": time.time()}
         write_json(folder / f"{name}-{digest}.json", content)
 
+    def extend_sweep(self, name: str, run_ids: Iterable[str]) -> None:
+        """Adds runs to the last launched sweep of that name, such as those of its second stage."""
+        before = [record.run_ids for record in self.sweeps() if record.name == name]
+        self.record_sweep(name, {*(before[-1] if before else ()), *run_ids})
+
     def sweeps(self) -> list[SweepRecord]:
         """Sweeps launched on this store, oldest first."""
         records = [read_json(path) for path in (self.root / ".sweeps").glob("[!.]*.json")]
         known = [SweepRecord(r["name"], tuple(r["run_ids"]), r["time"]) for r in records if r]
         return sorted(known, key=lambda record: record.time)
+
+    def write_stage(self, name: str, stage: Mapping[str, Any]) -> None:
+        """Records what becomes of a sweep's second stage on a cluster: see `launch/second_stage.py`."""
+        folder = self.root / ".stages"
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / f"{name}.json", dict(stage))
+
+    def close_stage(self, name: str) -> None:
+        """Notes that the stage's runs are seen to, by whomever. Does nothing where no job was to do it."""
+        stage = self.stage(name)
+        if stage is not None:
+            self.write_stage(name, {**stage, "submitted": True, "failure": None})
+
+    def stage(self, name: str) -> dict[str, Any] | None:
+        return read_json(self.root / ".stages" / f"{name}.json")
+
+    def stages(self) -> dict[str, dict[str, Any]]:
+        """Every second stage that a cluster's job was to submit, by name."""
+        paths = sorted((self.root / ".stages").glob("[!.]*.json"))
+        return {path.stem: found for path in paths if (found := read_json(path))}

@@ -8,14 +8,20 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from simclr_ablate.launch.outcome import Outcome
-from simclr_ablate.launch.plan import Plan, flatten, make_plan, varying_keys
+from simclr_ablate.launch.plan import Plan, flatten, varying_keys
+from simclr_ablate.launch.selection import Selection
 from simclr_ablate.launch.settings import Settings, SlurmSettings, read_settings
+from simclr_ablate.launch.stages import Stages
 from simclr_ablate.launch.torchrun import Place, carry_out_here
 from simclr_ablate.schema import ConfigError, Experiment
 from simclr_ablate.store import Store
+
+if TYPE_CHECKING:
+    from simclr_ablate.launch.progress import ProgressView
+    from simclr_ablate.launch.slurm import SlurmLauncher
 
 OK, SOME_FAILED, REFUSED, STOPPED = 0, 1, 2, 130
 
@@ -70,37 +76,35 @@ def execute(
     command: Command,
     experiments: Iterable[Experiment],
     sweeps: Mapping[Experiment, Sequence[str]] = MappingProxyType({}),
+    selections: Sequence[Selection] = (),
 ) -> int:
     """Plans and carries out the experiments; returns the command's exit status. Raises ConfigError.
 
-    sweeps: of which sweeps each experiment is.
+    sweeps: of which sweeps each experiment is. selections: of those sweeps that choose; their trials are among the
+    experiments.
     """
     from simclr_ablate.launch.progress import make_console
 
     place = Place.from_environment()
     console = make_console(quiet=place is not None and place.rank > 0)
-    plan = make_plan(experiments, command.store, command.sweep, sweeps)
+    say = _say(console)
+    stages = Stages.plan(command.sweep, command.store, experiments, sweeps, selections)
+    if place is not None and selections:
+        raise ConfigError("torchrun carries out one run, got a sweep that selects: leave it out")
+    plan = stages.first()
     console.print(f"{command.sweep or 'run'}: {plan.summary()}", highlight=False)
+    stages.tell_choices(stages.decided, say)
+    stages.tell_outlook(say)
     if command.dry_run:
         _print_table(plan, console)
         return OK
-    for name, run_ids in _members(command.sweep, plan).items():
+    for name, run_ids in plan.members().items():
         command.store.record_sweep(name, run_ids)
-    if place is not None:
-        return _be_rank(command, plan, place, console)
-    return launch(command, plan, console)
-
-
-def _members(sweep: str | None, plan: Plan) -> dict[str, list[str]]:
-    """The runs of the sweep, and of each that it unites."""
-    if sweep is None:
-        return {}
-    members = {sweep: [planned.run_id for planned in plan.runs]}
-    for planned in plan.runs:
-        for name in planned.sweeps:
-            if name != sweep:
-                members.setdefault(name, []).append(planned.run_id)
-    return members
+    for selection in stages.decided:
+        command.store.close_stage(selection.stage_name)
+    if place is None:
+        return launch(command, plan, console, stages)
+    return _be_rank(command, plan, place, console)
 
 
 def _be_rank(command: Command, plan: Plan, place: Place, console: Any) -> int:
@@ -117,33 +121,66 @@ def _be_rank(command: Command, plan: Plan, place: Place, console: Any) -> int:
     return SOME_FAILED if status == worker.HELD else _report(command, plan, outcome, _say(console))
 
 
-def launch(command: Command, plan: Plan, console: Any) -> int:
-    """Carries the plan out by the command's launcher; returns the command's exit status. Raises ConfigError."""
-    from simclr_ablate.launch.progress import ProgressView
+def launch(command: Command, plan: Plan, console: Any, stages: Stages | None = None) -> int:
+    """Carries the plan out by the command's launcher, and what follows of `stages`.
 
-    say = _say(console)
-    done = plan.states().count("complete")
-    if done == len(plan.runs):
+    Returns the command's exit status. Raises ConfigError.
+    """
+    say, stages = _say(console), stages or Stages(plan.sweep, plan.store, {})
+    if all(state == "complete" for state in plan.states()):
         return _report(command, plan, Outcome(complete=list(plan.runs)), say)
-    view = ProgressView(console, len(plan.runs), done)
-    if isinstance(command.launcher, SlurmSettings):
-        return _submit(command, command.launcher, plan, view, say)
-    from simclr_ablate.launch.local import LocalLauncher
-
-    outcome = LocalLauncher(command.launcher, command.cache).run(plan, view)
+    if isinstance(command.launcher, SlurmSettings) and command.launcher.cluster == "slurm":
+        return _submit(command, command.launcher, plan, console, stages)
+    carry_out = _launcher_here(command)
+    outcome = carry_out(plan, _view(console, plan))
+    if stages.pending and not outcome.interrupted:
+        second = _second(command, stages, say)
+        outcome = outcome.and_then(carry_out(second, _view(console, second)))
+        plan = plan.and_then(second)
     return _report(command, plan, outcome, say)
 
 
+def _launcher_here(command: Command) -> Callable[[Plan, "ProgressView"], Outcome]:
+    """What carries a plan out while the command waits."""
+    if isinstance(command.launcher, SlurmSettings):
+        from simclr_ablate.launch.slurm import SlurmLauncher
+
+        return SlurmLauncher(command.launcher, command.cache).carry_out_here
+    from simclr_ablate.launch.local import LocalLauncher
+
+    return LocalLauncher(command.launcher, command.cache).run
+
+
+def _view(console: Any, plan: Plan) -> "ProgressView":
+    from simclr_ablate.launch.progress import ProgressView
+
+    return ProgressView(console, len(plan.runs), plan.states().count("complete"))
+
+
+def _second(command: Command, stages: Stages, say: Callable[[str], None]) -> Plan:
+    """The plan of the second stages that were not known at first, told and recorded."""
+    stages.tell_choices(stages.pending, say)
+    plan = stages.second()
+    say(f"second stage: {plan.summary()}")
+    for name, run_ids in plan.members().items():
+        command.store.extend_sweep(name, run_ids)
+    for selection in stages.pending:
+        command.store.close_stage(selection.stage_name)
+    return plan
+
+
 def _submit(
-    command: Command, settings: SlurmSettings, plan: Plan, view: Any, say: Callable[[str], None]
+    command: Command, settings: SlurmSettings, plan: Plan, console: Any, stages: Stages
 ) -> int:
+    from simclr_ablate.launch.second_stage import arrange
     from simclr_ablate.launch.slurm import SlurmLauncher
 
-    launcher = SlurmLauncher(settings, command.cache)
-    if settings.cluster != "slurm":
-        return _report(command, plan, launcher.carry_out_here(plan, view), say)
+    say, launcher = _say(console), SlurmLauncher(settings, command.cache)
     submission = launcher.submit(plan)
     say(submission.summary())
+    for selection in stages.pending:
+        job = arrange(launcher, command.store, command.sweep, selection).job
+        say(f"{selection.sweep}: job {job} submits its second stage once the first has ended")
     where = [f"sweep={command.sweep}"] if command.sweep else []
     if str(command.store.root) != "runs":
         where.append(f"store={command.store.root}")
@@ -151,11 +188,34 @@ def _submit(
     if not settings.follow:
         say(f"watch them: {watch}")
         return OK
-    outcome = launcher.follow(submission, view)
+    outcome = launcher.follow(submission, _view(console, plan))
+    if stages.pending and not outcome.interrupted:
+        plan, outcome = _follow_second(command, launcher, stages, console, plan, outcome)
     if outcome.interrupted:
         say(f"\nthe jobs go on without this command; come back to them with\n  {watch}")
         return STOPPED
     return _report(command, plan, outcome, say)
+
+
+def _follow_second(
+    command: Command,
+    launcher: "SlurmLauncher",
+    stages: Stages,
+    console: Any,
+    plan: Plan,
+    outcome: Outcome,
+) -> tuple[Plan, Outcome]:
+    """Follows the second stages too: what has come of both."""
+    from simclr_ablate.launch.waiting import wait
+
+    say = _say(console)
+    if not wait(command.store, [selection.stage_name for selection in stages.pending], say):
+        return plan, outcome.and_then(Outcome(interrupted=True))
+    second = _second(command, stages, say)
+    # Where the waiting jobs have done their work, nothing is left to submit.
+    submission = launcher.submit(second)
+    later = launcher.follow(submission, _view(console, second))
+    return plan.and_then(second), outcome.and_then(later)
 
 
 def _say(console: Any) -> Callable[[str], None]:

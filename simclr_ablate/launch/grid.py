@@ -34,15 +34,10 @@ class Grids:
         """Reads the `sweep` section. Raises ConfigError where it is no sweep."""
         if sweep is None:
             return cls()
-        grids = sweep.get("grids")
-        if not isinstance(grids, list) or not all(isinstance(grid, Mapping) for grid in grids):
-            raise ConfigError(f"sweep.grids must be a list of mappings of keys, got {grids!r}")
-        listed = [{str(k): _as_list(v) for k, v in grid.items()} for grid in grids]
-        for name, values in ((k, v) for grid in listed for k, v in grid.items()):
-            if not values:
-                raise ConfigError(f"sweep.grids: {name} must have at least one value, got []")
+        # All that a sweep runs may be what it selects from.
+        grids = sweep.get("grids", [] if "select" in sweep else None)
         seeds = sweep.get("seeds")
-        return cls(listed, None if seeds is None else _as_list(seeds))
+        return cls(read_grids(grids, "sweep.grids"), None if seeds is None else _as_list(seeds))
 
     def points(self, fixed: Sequence[str]) -> Iterator[Values]:
         """Every point of every grid; keys in `fixed` were set on the command line, which wins."""
@@ -52,6 +47,17 @@ class Grids:
                 free["seed"] = self.seeds
             for values in itertools.product(*free.values()):
                 yield dict(zip(free, values, strict=True))
+
+
+def read_grids(grids: Any, path: str) -> list[dict[str, list[Any]]]:
+    """Checked grids, each value a list. path: the key's, for messages. Raises ConfigError."""
+    if not isinstance(grids, list) or not all(isinstance(grid, Mapping) for grid in grids):
+        raise ConfigError(f"{path} must be a list of mappings of keys, got {grids!r}")
+    listed = [{str(k): _as_list(v) for k, v in grid.items()} for grid in grids]
+    for name, values in ((k, v) for grid in listed for k, v in grid.items()):
+        if not values:
+            raise ConfigError(f"{path}: {name} must have at least one value, got []")
+    return listed
 
 
 class Composer:
@@ -95,15 +101,22 @@ def expand(
 ) -> list[Experiment]:
     """All experiments of a sweep, doubles removed, in order. Raises ConfigError at the first wrong one.
 
+    swept, fixed: see `multiplied`.
+    """
+    points = multiplied(grids, swept, fixed)
+    return list(dict.fromkeys(composer.experiment(point) for point in points))
+
+
+def multiplied(
+    grids: Grids, swept: Mapping[str, list[Any]], fixed: Sequence[str]
+) -> Iterator[Values]:
+    """Every point of every grid, with every combination of the command line's values.
+
     swept: keys that the command line sweeps (`key=a,b`); fixed: keys that it sets. Both win over the grids.
     """
-    names = [*fixed, *swept]
-    points = (
-        {**point, **dict(zip(swept, values, strict=True))}
-        for point in grids.points(names)
-        for values in itertools.product(*swept.values())
-    )
-    return list(dict.fromkeys(composer.experiment(point) for point in points))
+    for point in grids.points([*fixed, *swept]):
+        for values in itertools.product(*swept.values()):
+            yield {**point, **dict(zip(swept, values, strict=True))}
 
 
 def experiment_sections(config: DictConfig) -> dict[str, Any]:

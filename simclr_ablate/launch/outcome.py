@@ -12,3 +12,9 @@ class Outcome:
     complete: list[PlannedRun] = field(default_factory=list)
     failed: list[PlannedRun] = field(default_factory=list)
     interrupted: bool = False
+
+    def and_then(self, other: "Outcome") -> "Outcome":
+        """What became of both plans, of which `other` is the later one's."""
+        return Outcome(
+            [*self.complete, *other.complete], [*self.failed, *other.failed], other.interrupted
+        )

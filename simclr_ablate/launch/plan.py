@@ -49,6 +49,21 @@ class Plan:
     def states(self) -> list[str]:
         return [planned.state() for planned in self.runs]
 
+    def members(self) -> dict[str, list[str]]:
+        """The runs of the sweep, and of each that it unites."""
+        if self.sweep is None:
+            return {}
+        members = {self.sweep: [planned.run_id for planned in self.runs]}
+        for planned in self.runs:
+            for name in planned.sweeps:
+                if name != self.sweep:
+                    members.setdefault(name, []).append(planned.run_id)
+        return members
+
+    def and_then(self, other: "Plan") -> "Plan":
+        """Both, for what is said in the end."""
+        return dataclasses.replace(self, runs=(*self.runs, *other.runs))
+
     def job(self, planned: PlannedRun, cache: str, threads: int, **more: Any) -> Job:
         """What a worker needs to carry `planned` out. threads: where `compute.threads` doesn't say. more: of Job."""
         return Job(
@@ -72,28 +87,45 @@ class Plan:
         return ", ".join(parts) + (f" ({', '.join(notable)})" if notable else "")
 
 
-def make_plan(
+def make_plan(experiments: Iterable[Experiment], store: Store, sweep: str | None) -> Plan:
+    """Completes every experiment, checks it against its data, and looks up its run. Raises ConfigError."""
+    return plan_completed(complete(experiments).values(), store, sweep)
+
+
+def complete(experiments: Iterable[Experiment]) -> dict[Experiment, Experiment]:
+    """Each experiment, as given, completed and checked against its data. Raises ConfigError."""
+    data: dict[Data, Data] = {}
+    completed = {}
+    for experiment in experiments:
+        given = experiment.data
+        if given not in data:
+            data[given] = complete_data(given)
+        completed[experiment] = dataclasses.replace(experiment, data=data[given])
+        _check_batch(completed[experiment])
+    return completed
+
+
+def plan_completed(
     experiments: Iterable[Experiment],
     store: Store,
     sweep: str | None,
     sweeps: Mapping[Experiment, Sequence[str]] = MappingProxyType({}),
 ) -> Plan:
-    """Completes every experiment, checks it against its data, and looks up its run. Raises ConfigError.
+    """The plan of experiments that are completed already; each run once, in order.
 
     sweeps: of which sweeps an experiment is, where several are united.
     """
-    completed: dict[Data, Data] = {}
     runs: dict[tuple[str, str], PlannedRun] = {}
     for experiment in experiments:
-        given, names = experiment.data, tuple(sweeps.get(experiment, ()))
-        if given not in completed:
-            completed[given] = complete_data(given)
-        experiment = dataclasses.replace(experiment, data=completed[given])
-        _check_batch(experiment)
-        run, key = store.run(run_id(experiment)), evaluation_key(experiment)
-        planned = PlannedRun(experiment, run, key, names)
+        planned = place(experiment, store, sweeps.get(experiment, ()))
         runs.setdefault((planned.run_id, planned.evaluation_key), planned)
     return Plan(sweep, tuple(runs.values()), store)
+
+
+def place(experiment: Experiment, store: Store, sweeps: Sequence[str] = ()) -> PlannedRun:
+    """A completed experiment with its place in `store`."""
+    run, key = store.run(run_id(experiment)), evaluation_key(experiment)
+    return PlannedRun(experiment, run, key, tuple(sweeps))
 
 
 def complete_data(data: Data) -> Data:

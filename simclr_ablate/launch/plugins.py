@@ -30,6 +30,7 @@ from simclr_ablate.launch.grid import (
     resolve,
     split_overrides,
 )
+from simclr_ablate.launch.selection import Rule, select
 from simclr_ablate.paths import config_folder
 from simclr_ablate.schema import ConfigError, Experiment
 
@@ -124,26 +125,32 @@ class PlanSweeper(Sweeper):
         composer = Composer(self._compose(lines), self._is_group)
         fixed = [override.get_key_element().lstrip("+~") for override in plain]
         sweeps: dict[Experiment, list[str]] = {}
-        for name, grids in self._grids(app.get("sweep"), plain):
-            for experiment in expand(composer, grids, swept, fixed):
+        selections = []
+        for name, sweep in self._parts(app.get("sweep"), plain):
+            grids, rule = Grids.from_config(sweep), Rule.from_config(sweep)
+            experiments = expand(composer, grids, swept, fixed)
+            if rule is not None:
+                selections.append(select(composer, name, rule, grids.seeds, swept, fixed))
+                experiments += selections[-1].trials
+            for experiment in dict.fromkeys(experiments):
                 sweeps.setdefault(experiment, []).append(name)
-        return execute(read_command(app, self._config.hydra), sweeps, sweeps)
+        return execute(read_command(app, self._config.hydra), sweeps, sweeps, selections)
 
-    def _grids(
+    def _parts(
         self, sweep: Mapping[str, Any] | None, plain: Sequence[Override]
-    ) -> Iterator[tuple[str, Grids]]:
-        """The sweep's own name and grids; those of each of its parts, where it is a union of sweeps."""
+    ) -> Iterator[tuple[str, Mapping[str, Any] | None]]:
+        """The sweep's own name and section; those of each of its parts, where it is a union of sweeps."""
         if sweep is None or "sweeps" not in sweep:
-            yield (sweep or {}).get("name", "run"), Grids.from_config(sweep)
+            yield (sweep or {}).get("name", "run"), sweep
             return
-        if "grids" in sweep:
+        if "grids" in sweep or "select" in sweep:
             raise ConfigError(
                 "a sweep has either grids of its own or sweeps that it unites, got both"
             )
         others = [o.input_line for o in plain if o.get_key_element() != "sweep" and o.input_line]
         for name in sweep["sweeps"]:
             config = self._loader.load_sweep_config(self._config, [*others, f"sweep={name}"])
-            yield name, Grids.from_config(resolve(config)["sweep"])
+            yield name, resolve(config)["sweep"]
 
     def _compose(self, lines: list[str]) -> Callable[[list[str]], DictConfig]:
         return lambda more: self._loader.load_sweep_config(self._config, [*lines, *more])

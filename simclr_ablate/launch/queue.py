@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from simclr_ablate.schema import ConfigError
 from simclr_ablate.store import Run
 
 QUEUE_SECONDS = 30.0
@@ -142,6 +143,20 @@ def _last_words(output: Path) -> str:
         return ""
     said = [line for line in lines if line.startswith("slurmstepd") and "error:" in line]
     return f": {said[-1].partition('error:')[2].strip()}" if said else ""
+
+
+def scancel(jobs: list[str]) -> None:
+    """Cancels jobs of the cluster. Raises ConfigError with SLURM's own words where it refuses."""
+    try:
+        done = subprocess.run(
+            ["scancel", *jobs], capture_output=True, text=True, timeout=120, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ConfigError(f"scancel: {error}") from error
+    # A job that has ended meanwhile is as good as cancelled.
+    problems = [line for line in done.stderr.splitlines() if "Invalid job id" not in line]
+    if done.returncode and problems:
+        raise ConfigError("; ".join(problems))
 
 
 def describe(info: JobInfo) -> str:

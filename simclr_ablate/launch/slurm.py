@@ -13,7 +13,7 @@ import subprocess
 import time
 import uuid
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -28,7 +28,7 @@ from simclr_ablate.launch.resources import ranks_of, resources_of
 from simclr_ablate.launch.settings import Resources, SlurmSettings
 from simclr_ablate.launch.submitted import RunFailedError, Submitted
 from simclr_ablate.schema import ConfigError
-from simclr_ablate.store import BUSY
+from simclr_ablate.store import BUSY, Store
 
 LOOK_SECONDS = 0.5
 """How often the store is looked at while following, at most."""
@@ -98,7 +98,7 @@ class SlurmLauncher:
             state = planned.state()
             if state == "complete":
                 submission.complete.append(planned)
-            elif state in BUSY or (state != "failed" and _is_with_slurm(planned)):
+            elif is_seen_to(planned, state):
                 submission.elsewhere.append(planned)
             else:
                 groups.setdefault(planned.run_id, []).append(planned)
@@ -218,21 +218,36 @@ class SlurmLauncher:
     def _submit(self, plan: Plan, shape: Shape, groups: Sequence[Group]) -> list[Any]:
         """Submits one array, a job for each group, and records them; returns submitit's handles. Raises ConfigError."""
         resources, _ = shape
-        folder = plan.store.root.resolve() / ".jobs" / f"{plan.sweep or 'run'}-{uuid.uuid4().hex}"
-        executor = submitit.AutoExecutor(
-            folder, cluster=self.settings.cluster, slurm_max_num_timeout=_ENDLESS
-        )
-        executor.update_parameters(**self._parameters(plan, shape))
-        with _deaf_to_ctrl_c():  # lest jobs are submitted that no record tells of
-            try:
-                with executor.batch():
-                    handles = [executor.submit(self._job(plan, g, resources)) for g in groups]
-            except submitit.core.utils.FailedJobError as error:
-                shutil.rmtree(folder, ignore_errors=True)
-                raise ConfigError(_refusal(error)) from error
+        calls = [self._job(plan, group, resources) for group in groups]
+        with deaf_to_ctrl_c():  # lest jobs are submitted that no record tells of
+            handles = self.hand_in(plan.store, plan.sweep or "simclr_ablate", shape, calls)
             for group, handle in zip(groups, handles, strict=True):
                 self._record(group, handle)
         return handles
+
+    def hand_in(
+        self,
+        store: Store,
+        name: str,
+        shape: Shape,
+        calls: Sequence[Callable[[], None]],
+        **options: str,
+    ) -> list[Any]:
+        """One array, or one job, of these calls; returns submitit's handles. Raises ConfigError.
+
+        options: of sbatch's, besides the settings'.
+        """
+        folder = store.root.resolve() / ".jobs" / f"{name}-{uuid.uuid4().hex}"
+        executor = submitit.AutoExecutor(
+            folder, cluster=self.settings.cluster, slurm_max_num_timeout=_ENDLESS
+        )
+        executor.update_parameters(**self._parameters(name, shape, options))
+        try:
+            with executor.batch():
+                return [executor.submit(call) for call in calls]
+        except submitit.core.utils.FailedJobError as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise ConfigError(_refusal(error)) from error
 
     def _record(self, group: Group, handle: Any) -> None:
         run = group[0].run
@@ -268,14 +283,14 @@ class SlurmLauncher:
             tuple(jobs), settings.cluster, resources.time_minutes, settings.signal_seconds
         )
 
-    def _parameters(self, plan: Plan, shape: Shape) -> dict[str, Any]:
-        """submitit's names for what one array gets."""
+    def _parameters(self, name: str, shape: Shape, more: Mapping[str, str]) -> dict[str, Any]:
+        """submitit's names for what one array gets. more: options of sbatch."""
         resources, ranks = shape
         settings = self.settings
-        options = {"requeue": True, **settings.sbatch}
+        options = {"requeue": True, **settings.sbatch, **more}
         options = {name: value for name, value in options.items() if value is not False}
         parameters: dict[str, Any] = {
-            "name": plan.sweep or "simclr_ablate",
+            "name": name,
             "timeout_min": resources.time_minutes,
             "nodes": resources.nodes,
             "tasks_per_node": ranks // resources.nodes,
@@ -308,8 +323,10 @@ class SlurmLauncher:
         return max(2, int(found.group(1))) if found else _ARRAY_SIZE
 
 
-def _is_with_slurm(planned: PlannedRun) -> bool:
-    """Whether SLURM has a job for the run, which may be between two evaluations of it."""
+def is_seen_to(planned: PlannedRun, state: str) -> bool:
+    """Whether somebody works on a run in `state`, or SLURM has a job for it, which may be between two evaluations."""
+    if state in (*BUSY, "complete", "failed"):
+        return state in BUSY
     submission = planned.run.submission()
     return submission is not None and submission["cluster"] == "slurm"
 
@@ -322,7 +339,7 @@ def _refusal(error: Exception) -> str:
 
 
 @contextmanager
-def _deaf_to_ctrl_c() -> Iterator[None]:
+def deaf_to_ctrl_c() -> Iterator[None]:
     """What is started inside does not hear Ctrl-C, which is for the command that shows it."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:

@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -13,9 +12,10 @@ from omegaconf import OmegaConf
 
 from simclr_ablate.launch.command import OK, SOME_FAILED, Command, default_cache, launch
 from simclr_ablate.launch.plan import make_plan
+from simclr_ablate.launch.queue import scancel
 from simclr_ablate.launch.settings import read_settings
 from simclr_ablate.paths import config_folder
-from simclr_ablate.schema import ConfigError, Experiment
+from simclr_ablate.schema import Experiment
 from simclr_ablate.store import Run, Store
 
 
@@ -70,7 +70,7 @@ def cancel(runs: Sequence[Run], say: Callable[[str], None]) -> int:
         elif not _terminate(run):
             left.append(run)
     if jobs:
-        _scancel(list(jobs.values()))
+        scancel(list(jobs.values()))
         for run, job in jobs.items():
             run.end_job(job, f"cancelled by {getpass.getuser()}")
     say(f"cancelled {len(runs) - len(left)} runs")
@@ -89,16 +89,3 @@ def _terminate(run: Run) -> bool:
     except OSError:
         return False
     return True
-
-
-def _scancel(jobs: list[str]) -> None:
-    try:
-        done = subprocess.run(
-            ["scancel", *jobs], capture_output=True, text=True, timeout=120, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise ConfigError(f"scancel: {error}") from error
-    # A job that has ended meanwhile is as good as cancelled.
-    problems = [line for line in done.stderr.splitlines() if "Invalid job id" not in line]
-    if done.returncode and problems:
-        raise ConfigError("; ".join(problems))

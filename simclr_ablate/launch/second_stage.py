@@ -1,0 +1,145 @@
+"""A sweep's second stage on a cluster: a small job that SLURM starts once the first has ended, chooses and submits.
+
+It carries all candidates as they were frozen when the first stage was submitted. What has become of it lies in the
+store: `waiting.py`. Any number of commands may see to one stage: as long as its job lives there is no other, and what
+is queued or running is submitted by none.
+"""
+
+import getpass
+import os
+import socket
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import submitit
+
+from simclr_ablate.launch.plan import PlannedRun, place, plan_completed
+from simclr_ablate.launch.queue import settle
+from simclr_ablate.launch.selection import Choice, Selection
+from simclr_ablate.launch.settings import Resources, SlurmSettings, read_settings
+from simclr_ablate.launch.slurm import SlurmLauncher, deaf_to_ctrl_c, is_seen_to
+from simclr_ablate.launch.waiting import Waiting, living
+from simclr_ablate.store import Store
+
+AGAIN_SECONDS = 200
+"""How long the job waits at least where it finds that the first stage goes on: longer than a dead claim lasts."""
+_SHAPE = (Resources(nodes=1, gpus=0, cpus=1, memory_gb=2.0, time_minutes=30), 1)
+
+
+def arrange(
+    launcher: SlurmLauncher, store: Store, sweep: str | None, selection: Selection
+) -> Waiting:
+    """Sees to it that the second stage follows the first, by the job that waits already or by a new one.
+
+    sweep: that of the command, which may unite the selection's with others. Raises ConfigError as submitting does.
+    """
+    sweeps = {sweep or selection.sweep, selection.sweep}
+    with store.submitting():
+        stage = Waiting.read(store, selection.stage_name)
+        if stage is not None and living([stage]):
+            stage = replace(stage, sweeps=tuple(sorted(sweeps.union(stage.sweeps))))
+            stage.write(store, selection.stage_name)
+            return stage
+        root, settings = str(store.root.resolve()), asdict(launcher.settings)
+        call = SecondStage(selection.to_config(), root, launcher.cache, settings)
+        return call.submit(launcher, store, selection, sweeps)
+
+
+@dataclass(frozen=True)
+class SecondStage:
+    """What the job carries, in plain values. Calling it chooses and submits.
+
+    selection: see `Selection.to_config`; launcher: the settings that the first stage was submitted with.
+    """
+
+    selection: dict[str, Any]
+    store: str
+    cache: str
+    launcher: dict[str, Any]
+
+    def __call__(self) -> None:
+        """Returns when the second stage is submitted, or another job waits for what is left of the first."""
+        store, selection = Store(self.store), Selection.from_config(self.selection)
+        stage = Waiting.read(store, selection.stage_name)
+        if stage is None:
+            raise FileNotFoundError(f"{store.root} has no record of {selection.stage_name}")
+        try:
+            with _as_outside_of_a_job():
+                self._go_on(store, selection, stage)
+        except Exception as error:
+            failure = f"{type(error).__name__}: {error}"
+            replace(stage, failure=failure).write(store, selection.stage_name)
+            raise
+
+    def checkpoint(self) -> submitit.helpers.DelayedSubmission:
+        """What to call after a requeue: the same; all state is in the store."""
+        return submitit.helpers.DelayedSubmission(self)
+
+    def submit(
+        self,
+        launcher: SlurmLauncher,
+        store: Store,
+        selection: Selection,
+        sweeps: Iterable[str],
+        **options: str,
+    ) -> Waiting:
+        """Hands the job in, to begin when no job works on the first stage any more, and records it.
+
+        sweeps: those that the runs will be of; options: more of sbatch's. Raises ConfigError with sbatch's own words.
+        """
+        if jobs := _jobs_of(_unfinished(store, selection)):
+            options["dependency"] = ":".join(["afterany", *jobs])
+        name = f"{selection.sweep}-second-stage"
+        with deaf_to_ctrl_c():  # lest a job is submitted that no record tells of
+            (handle,) = launcher.hand_in(store, name, _SHAPE, [self], **options)
+            stage = Waiting(
+                sweep=selection.sweep,
+                sweeps=tuple(sorted(sweeps)),
+                job=handle.job_id,
+                output=str(handle.paths.stderr),
+                by=f"{getpass.getuser()}@{socket.gethostname()}",
+                time=time.time(),
+            )
+            stage.write(store, selection.stage_name)
+        return stage
+
+    def _go_on(self, store: Store, selection: Selection, stage: Waiting) -> None:
+        settings = read_settings(self.launcher)
+        assert isinstance(settings, SlurmSettings)
+        launcher = SlurmLauncher(settings, self.cache)
+        if _unfinished(store, selection):
+            again = f"now+{AGAIN_SECONDS}"
+            self.submit(launcher, store, selection, stage.sweeps, begin=again)
+            return
+        print("\n".join([selection.heading(), *map(Choice.describe, selection.choose(store))]))
+        plan = plan_completed(selection.chosen(store), store, selection.sweep)
+        print(launcher.submit(plan).summary(), flush=True)
+        for sweep in stage.sweeps:
+            store.extend_sweep(sweep, [planned.run_id for planned in plan.runs])
+        store.close_stage(selection.stage_name)
+
+
+def _unfinished(store: Store, selection: Selection) -> list[PlannedRun]:
+    """What of the first stage somebody still sees to, SLURM being asked."""
+    trials = [place(trial, store) for trial in selection.trials]
+    settle(planned.run for planned in trials)
+    return [planned for planned in trials if is_seen_to(planned, planned.state())]
+
+
+def _jobs_of(runs: Sequence[PlannedRun]) -> list[str]:
+    """SLURM's jobs of the runs that have one."""
+    submissions = (planned.run.submission() for planned in runs)
+    return [found["job"] for found in submissions if found and found["cluster"] == "slurm"]
+
+
+@contextmanager
+def _as_outside_of_a_job() -> Iterator[None]:
+    """Hides the job's own environment, which what is submitted inside would take for its own."""
+    configuration = os.environ.get("SLURM_CONF")
+    with submitit.helpers.clean_env():
+        if configuration is not None:
+            os.environ["SLURM_CONF"] = configuration
+        yield

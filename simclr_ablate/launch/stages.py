@@ -1,0 +1,80 @@
+"""What a command does first, and what follows where its sweeps choose."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+from simclr_ablate.launch.plan import Plan, complete, plan_completed
+from simclr_ablate.launch.selection import Selection
+from simclr_ablate.schema import Experiment
+from simclr_ablate.store import Store
+
+
+@dataclass(frozen=True)
+class Stages:
+    """A command's experiments, completed, and its sweeps' selections.
+
+    names: the experiments that need no choice, each with the sweeps that it is of. decided: selections whose first
+    stage the store has, so that their second is known; pending: the others.
+    """
+
+    sweep: str | None
+    store: Store
+    names: Mapping[Experiment, Sequence[str]]
+    decided: tuple[Selection, ...] = ()
+    pending: tuple[Selection, ...] = ()
+
+    @classmethod
+    def plan(
+        cls,
+        sweep: str | None,
+        store: Store,
+        experiments: Iterable[Experiment],
+        sweeps: Mapping[Experiment, Sequence[str]],
+        selections: Sequence[Selection],
+    ) -> Self:
+        """Completes every experiment of every stage and checks it against its data. Raises ConfigError."""
+        experiments = list(experiments)
+        later = [one for selection in selections for one in selection.experiments()]
+        completed = complete([*experiments, *later])
+        names = {completed[given]: sweeps.get(given, ()) for given in experiments}
+        done: dict[bool, list[Selection]] = {True: [], False: []}
+        for selection in (each.replaced(completed) for each in selections):
+            done[selection.is_decided(store)].append(selection)
+        return cls(sweep, store, names, tuple(done[True]), tuple(done[False]))
+
+    def first(self) -> Plan:
+        """All that can be run now: whatever needs no choice, and the second stages that are known."""
+        chosen = self._chosen(self.decided)
+        names = {
+            experiment: list(
+                dict.fromkeys([*self.names.get(experiment, ()), *chosen.get(experiment, ())])
+            )
+            for experiment in (*self.names, *chosen)
+        }
+        return plan_completed(names, self.store, self.sweep, names)
+
+    def second(self) -> Plan:
+        """The second stages that were not known, once their first have come to an end, less what `first` had."""
+        chosen = self._chosen(self.pending)
+        names = {one: listed for one, listed in chosen.items() if one not in self.names}
+        return plan_completed(names, self.store, self.sweep, names)
+
+    def _chosen(self, selections: Sequence[Selection]) -> dict[Experiment, list[str]]:
+        names: dict[Experiment, list[str]] = {}
+        for selection in selections:
+            for experiment in selection.chosen(self.store):
+                names.setdefault(experiment, []).append(selection.sweep)
+        return names
+
+    def tell_choices(self, selections: Sequence[Selection], say: Callable[[str], None]) -> None:
+        """Which values have won."""
+        for selection in selections:
+            say(selection.heading())
+            for choice in selection.choose(self.store):
+                say(f"  {choice.describe()}")
+
+    def tell_outlook(self, say: Callable[[str], None]) -> None:
+        """What will follow."""
+        for selection in self.pending:
+            say(selection.outlook(self.store))
