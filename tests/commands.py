@@ -57,6 +57,31 @@ def run(
     return process.returncode, output
 
 
+SELECTING = """
+name: pick
+seeds: [0, 1]
+select:
+  seed: 9
+  over: [loss.temperature]
+  metric: validation_top1
+  grids:
+    - head: [none, linear]
+      loss.temperature: [0.1, 0.5]
+grids:
+  - objective: none
+    views: none
+"""
+"""A sweep of two stages, smallest: four trials for two winners, and the random encoder beside."""
+
+
+def own_sweeps(folder: Path, **sweeps: str) -> list[str]:
+    """Writes sweeps, as YAML, into `folder`; returns the flags with which the command finds them."""
+    (folder / "sweep").mkdir(parents=True, exist_ok=True)
+    for name, text in sweeps.items():
+        (folder / f"sweep/{name}.yaml").write_text(text)
+    return ["-m", "--config-dir", str(folder)]
+
+
 def only_run(store: Path) -> Run:
     """The one run in the store."""
     (found,) = Store(store).runs()

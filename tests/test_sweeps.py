@@ -7,6 +7,8 @@ from omegaconf import OmegaConf
 
 from analysis.artefacts import ARTEFACTS
 from simclr_ablate.launch.grid import Composer, Grids, expand, resolve
+from simclr_ablate.launch.selection import Rule, select
+from simclr_ablate.store import Store
 
 FOLDER = Path(__file__).parents[1] / "sweeps"
 SWEEPS = {
@@ -24,8 +26,25 @@ def test_a_sweep_composes_at_every_scale(compose_config, name: str, scale: str) 
     sweep = resolve(compose_config([*options, f"sweep={name}"]))["sweep"]
     assert sweep["name"] == name
     composer = Composer(lambda more: compose_config([*options, *more]), GROUPS.__contains__)
-    experiments = expand(composer, Grids.from_config(sweep), {}, [])
+    grids, rule = Grids.from_config(sweep), Rule.from_config(sweep)
+    experiments = expand(composer, grids, {}, [])
+    if rule is not None:
+        experiments += select(composer, name, rule, grids.seeds, {}, []).trials
     assert len(experiments) == len(set(experiments)) > 5
+
+
+def test_the_losses_of_table_4_have_a_winner_each(compose_config, tmp_path) -> None:
+    """App. B.10: each loss has five learning rates, and the four temperatures or margins that it can have."""
+    options = ["scale=paper", "data.root=/images"]
+    sweep = resolve(compose_config([*options, "sweep=loss_functions"]))["sweep"]
+    composer = Composer(lambda more: compose_config([*options, *more]), GROUPS.__contains__)
+    rule = Rule.from_config(sweep)
+    assert rule is not None
+    found = select(composer, "loss_functions", rule, [0, 1], {}, [])
+    tried = {choice.group: choice.tried for choice in found.choose(Store(tmp_path))}
+    names = ("nt_xent", "nt_logistic", "nt_logistic", "margin_triplet", "margin_triplet")
+    kinds = zip(names, (False, False, True, False, True), (20, 20, 20, 20, 15), strict=True)
+    assert tried == {f"loss.name={n} loss.semi_hard={sh}": count for n, sh, count in kinds}
 
 
 def test_every_artefact_has_a_sweep_and_every_sweep_is_in_the_union() -> None:

@@ -1,0 +1,193 @@
+"""What a sweep with `select` tries, and what it runs once that is done: planned in a store, nothing trained."""
+
+import copy
+import random
+
+import pytest
+from omegaconf import OmegaConf
+
+from simclr_ablate.launch.grid import Composer, Grids
+from simclr_ablate.launch.plan import place
+from simclr_ablate.launch.selection import Rule, Selection, select
+from simclr_ablate.launch.stages import Stages
+from simclr_ablate.schema import ConfigError
+from simclr_ablate.store import Store
+from tests.commands import SELECTING
+
+GROUPS = {"head", "loss", "views"}
+HEADS, TEMPERATURES = ["none", "linear"], [0.1, 0.5]
+
+
+@pytest.fixture
+def sweep():
+    """The section `sweep`, to be changed."""
+    return OmegaConf.to_container(OmegaConf.create(SELECTING))
+
+
+@pytest.fixture
+def selection(compose_config):
+    """`selection(sweep, swept, fixed)`: as the command makes it of the section and its own line."""
+
+    def build(sweep, swept=None, fixed=()) -> Selection:
+        lines = [f"{name}={value}" for name, value in dict(fixed).items()]
+        composer = Composer(lambda more: compose_config([*lines, *more]), GROUPS.__contains__)
+        rule = Rule.from_config(sweep)
+        seeds = Grids.from_config(sweep).seeds
+        return select(composer, sweep["name"], rule, seeds, swept or {}, list(dict(fixed)))
+
+    return build
+
+
+def finish(store: Store, experiment, score: float) -> None:
+    """As a run leaves it; the test split would choose the opposite."""
+    planned = place(experiment, store)
+    planned.run.create(experiment.to_config())
+    metrics = {"top1": 100 - score, "validation_top1": score}
+    planned.run.write_evaluation(planned.evaluation_key, {}, metrics)
+
+
+def place_of(experiment):
+    return experiment.head.kind, experiment.loss.temperature
+
+
+def stages(selection: Selection, store: Store) -> Stages:
+    names = dict.fromkeys(selection.trials, ["pick"])
+    return Stages.plan("pick", store, selection.trials, names, [selection])
+
+
+def test_each_candidate_is_tried_with_the_one_seed(selection, sweep) -> None:
+    found = selection(sweep)
+    assert [(*place_of(trial), trial.seed) for trial in found.trials] == [
+        (head, temperature, 9) for head in HEADS for temperature in TEMPERATURES
+    ]
+    for candidate in found.candidates:
+        assert [one.seed for one in candidate.reported] == [0, 1]
+        assert {place_of(one) for one in candidate.reported} == {place_of(candidate.trial)}
+
+
+@pytest.mark.parametrize(
+    ("swept", "fixed", "seeds"),
+    [({"seed": [3, 4, 5]}, {}, [3, 4, 5]), ({}, {"seed": 7}, [7]), ({}, {}, [0, 1])],
+)
+def test_the_command_lines_seeds_are_those_that_are_reported(
+    selection, sweep, swept, fixed, seeds
+) -> None:
+    found = selection(sweep, swept, fixed)
+    assert {trial.seed for trial in found.trials} == {9}
+    for candidate in found.candidates:
+        assert [one.seed for one in candidate.reported] == seeds
+
+
+def test_without_seeds_the_configs_own_is_reported(selection, sweep) -> None:
+    del sweep["seeds"], sweep["grids"]
+    assert [one.seed for one in selection(sweep).candidates[0].reported] == [0]
+    assert Grids.from_config(sweep).grids == []
+
+
+def test_what_the_command_line_varies_has_a_winner_each(selection, sweep, tmp_path) -> None:
+    found = selection(sweep, {"encoder.width": [1, 2], "loss.temperature": [0.2, 0.3, 0.4]})
+    assert len(found.trials) == 2 * 2 * 3
+    choices = found.choose(Store(tmp_path))
+    assert [choice.group for choice in choices] == [
+        f"encoder.width={width} head.kind={head}" for head in HEADS for width in (1, 2)
+    ]
+    assert {choice.tried for choice in choices} == {3}
+
+
+def test_the_best_on_validation_are_run_with_the_reported_seeds(selection, sweep, tmp_path) -> None:
+    store, found = Store(tmp_path), selection(sweep)
+    scores = {place_of(trial): random.uniform(20, 80) for trial in found.trials}
+    best = {(head, max(TEMPERATURES, key=lambda t: scores[head, t])) for head in HEADS}
+    for trial in found.trials[:-1]:
+        finish(store, trial, scores[place_of(trial)])
+    before = stages(found, store)
+    assert (before.decided, len(before.pending)) == ((), 1)
+    assert [planned.experiment for planned in before.first().runs] == found.trials
+    said: list[str] = []
+    before.tell_outlook(said.append)
+    assert said == [
+        "pick: 4 experiments more follow when its 4 with seed 9 are done (3 are): the best on "
+        "validation_top1 for each head.kind, with seed 0, 1"
+    ]
+    finish(store, found.trials[-1], scores[place_of(found.trials[-1])])
+    expected = [(*one, seed) for one in sorted(best, reverse=True) for seed in (0, 1)]
+    second = [planned.experiment for planned in before.second().runs]
+    assert [(*place_of(one), one.seed) for one in second] == expected
+    after = stages(found, store)
+    assert (len(after.decided), after.pending) == (1, ())
+    first = [planned.experiment for planned in after.first().runs]
+    assert first == [*found.trials, *second]
+    after.tell_choices(after.decided, said.append)
+    assert said[1] == "pick: chosen on validation_top1 with seed 9"
+    for line, (head, temperature) in zip(said[2:], sorted(best, reverse=True), strict=True):
+        score = scores[head, temperature]
+        assert line == (
+            f"  head.kind={head}: loss.temperature={temperature} ({score:.1f} %, best of 2)"
+        )
+
+
+def test_what_failed_is_passed_over_and_told(selection, sweep, tmp_path) -> None:
+    store, found = Store(tmp_path), selection(sweep)
+    finish(store, found.trials[1], 30.0)  # no head, temperature 0.5
+    choices = found.choose(store)
+    assert [one.loss.temperature for one in found.chosen(store)] == [0.5, 0.5]
+    assert [choice.describe() for choice in choices] == [
+        "head.kind=none: loss.temperature=0.5 (30.0 %, best of 1 complete of 2)",
+        "head.kind=linear: none of 2 is complete, so that nothing of it is run",
+    ]
+
+
+def test_a_frozen_selection_comes_back(selection, sweep) -> None:
+    found = selection(sweep)
+    assert Selection.from_config(found.to_config()) == found
+    assert Selection.from_config(found.to_config()).stage_name == found.stage_name
+    assert selection(sweep, {"seed": [0, 1, 2]}).stage_name != found.stage_name
+
+
+def without(name):
+    return lambda select: select.pop(name)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: s.update(metrc="x"), r"unknown key sweep\.select\.metrc; did you mean .*metric"),
+        (without("over"), r"sweep\.select\.over is missing: keys whose values are chosen"),
+        (without("grids"), r"sweep\.select\.grids is missing"),
+        (lambda s: s.update(over=[]), r"over must name the keys to choose, seed aside, got \[\]"),
+        (lambda s: s.update(over=["seed"]), r"over must name .* got \['seed'\]"),
+        (
+            lambda s: s.update(over=["loss.temprature"]),
+            r"over: unknown key loss\.temprature; did you mean loss\.temperature",
+        ),
+        (
+            lambda s: s.update(over=["optimizer.lr"]),
+            r"over names what sweep\.select\.grids vary, got 'optimizer\.lr'",
+        ),
+        (
+            lambda s: s.update(metric="top1"),
+            r"metric must be one of validation_top1, got 'top1'",
+        ),
+        (lambda s: s.update(seed=1), r"seed must be none of .* reported \(\[0, 1\]\), got 1"),
+        (lambda s: s.update(seed=-1), r"sweep\.select\.seed must be >= 0, got -1"),
+        (lambda s: s["grids"][0].update(seed=[3]), r"select\.grids must not name seed"),
+        (lambda s: s["grids"][0].update({"head": []}), r"head must have at least one value"),
+        (lambda s: s.update(grids=[3]), r"sweep\.select\.grids\[0\] must be a mapping, got 3"),
+        (
+            lambda s: s["grids"][0].update({"evaluation.probe": "color"}),
+            r"validation_top1 is measured where evaluation\.probe is null, got 'color'",
+        ),
+    ],
+)
+def test_what_cannot_be_selected_is_refused(selection, sweep, change, message) -> None:
+    changed = copy.deepcopy(sweep)
+    change(changed["select"])
+    with pytest.raises(ConfigError, match=message):
+        selection(changed)
+
+
+def test_a_section_of_keys_is_chosen_whole(selection, sweep) -> None:
+    sweep["select"]["over"] = ["loss"]
+    sweep["select"]["grids"] = [{"loss.temperature": [0.1, 0.5], "loss.normalize": [True, False]}]
+    choices = selection(sweep).choose(Store("nowhere"))
+    assert [choice.tried for choice in choices] == [4]
