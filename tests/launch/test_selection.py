@@ -51,7 +51,7 @@ def place_of(experiment):
 
 
 def stages(selection: Selection, store: Store) -> Stages:
-    names = dict.fromkeys(selection.trials, ["pick"])
+    names = {trial: ["pick"] for trial in selection.trials}
     return Stages.plan("pick", store, selection.trials, names, [selection])
 
 

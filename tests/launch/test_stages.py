@@ -123,7 +123,7 @@ def test_trials_that_fail_are_passed_over(environment, tmp_path) -> None:
         "  head.kind=none: none of 1 is complete, so that nothing of it is run",
         "  head.kind=linear: optimizer.lr=0.1 (",
         "best of 1 complete of 2)",
-        "7 done, 2 not; retry what failed with the same command",
+        "5 done, 2 not; retry what failed with the same command",
     ):
         assert text in output
     reported = of_seed(tmp_path / "store", 0, 1)
