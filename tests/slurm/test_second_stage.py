@@ -1,0 +1,199 @@
+"""A sweep that selects on a real SLURM: submitted once, its second stage follows by itself."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from simclr_ablate.store import Run, Store
+from tests.commands import SELECTING, own_sweeps, run, wait_for_step
+from tests.slurm.conftest import ON_SLURM, STEPS, eventually, slurm
+
+SHORT = "optimizer.epochs=1"
+PICK = SELECTING.replace("seeds: [0, 1]", "seeds: [0]")
+
+
+@pytest.fixture
+def pick(environment, tmp_path):
+    """`pick(...)`: gives the command for the sweep, with these arguments more; returns exit status and output."""
+    flags = own_sweeps(tmp_path / "config", pick=PICK)
+
+    def command(*arguments: str, **more: str) -> tuple[int, str]:
+        line = [*flags, *ON_SLURM, "sweep=pick", *arguments]
+        return run({**environment, **more}, tmp_path / "store", *line)
+
+    return command
+
+
+@pytest.fixture
+def store(tmp_path) -> Store:
+    return Store(tmp_path / "store")
+
+
+def of_seed(store: Store, seed: int) -> list[Run]:
+    runs = [found for found in store.runs() if found.config()["objective"] != "none"]
+    return [found for found in runs if found.config()["seed"] == seed]
+
+
+def head_of(found: Run) -> str:
+    return found.config()["head"]["kind"]
+
+
+def score(found: Run) -> float:
+    (evaluation,) = found.evaluations().values()
+    return evaluation["metrics"]["validation_top1"]
+
+
+def arrays(store: Store) -> set[str]:
+    """The jobs that runs were submitted as, whatever became of them."""
+    last = (found.last_submission() for found in store.runs())
+    return {submission["job"].partition("_")[0] for submission in last if submission}
+
+
+def status(store: Store, *words: str) -> str:
+    line = [sys.executable, "-m", "simclr_ablate.status", f"store={store.root}", *words]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def follow(store: Store) -> str:
+    """What status says until nothing is left to come."""
+    line = [sys.executable, "-m", "simclr_ablate.status", "--follow", f"store={store.root}"]
+    return subprocess.run(line, capture_output=True, text=True, timeout=300, check=True).stdout
+
+
+def test_the_second_stage_follows_requeues_and_failures(pick, store) -> None:
+    """One trial is requeued, one killed: the choice comes after the one, and does without the other."""
+    code, output = pick(STEPS, "compute.checkpoint_minutes=60")
+    assert code == 0, output
+    assert "submits its second stage once the first has ended" in output
+    assert "PENDING (Dependency) submits it once the first has ended" in status(store)
+    code, output = pick(STEPS, "compute.checkpoint_minutes=60")
+    assert code == 0, output
+    assert "submitted 0 experiments; 5 are queued or running already" in output
+    assert len(waiting_jobs()) == 1
+
+    eventually(lambda: any(at_step(found, 30) for found in of_seed(store, 9)), "a trial to requeue")
+    requeued = next(found for found in of_seed(store, 9) if at_step(found, 30))
+    slurm("scancel", "--signal=USR2", requeued.submission()["job"])
+
+    def others() -> list[Run]:
+        found = [found for found in of_seed(store, 9) if head_of(found) != head_of(requeued)]
+        return [found for found in found if at_step(found, 30) and found.holder()]
+
+    eventually(others, "a trial to kill")
+    (killed, *_) = others()
+    os.kill(killed.holder()["pid"], signal.SIGKILL)
+    shown = follow(store).splitlines()
+    assert shown[-1] == "6 complete, 1 failed", shown
+
+    assert requeued.log_path.read_text().count("pretraining from step") == 2
+    trials = {
+        head: [f for f in of_seed(store, 9) if head_of(f) == head] for head in ("none", "linear")
+    }
+    winners = of_seed(store, 0)
+    assert sorted(map(head_of, winners)) == ["linear", "none"]
+    for winner in winners:
+        complete = [found for found in trials[head_of(winner)] if found.state() == "complete"]
+        best = max(complete, key=score)
+        assert winner.config()["loss"]["temperature"] == best.config()["loss"]["temperature"]
+        assert winner.encoder_path.stat().st_mtime > max(
+            f.encoder_path.stat().st_mtime for f in complete
+        )
+    (log,) = store.root.glob(".jobs/pick-second-stage-*/*_log.out")
+    assert "best of 2)" in log.read_text()
+    assert "best of 1 complete of 2)" in log.read_text()
+    assert len(arrays(store)) == 2
+    assert "second stage" not in status(store)
+
+
+def at_step(found: Run, step: int) -> bool:
+    return found.progress().get("step", 0) >= step
+
+
+@pytest.fixture
+def no_sbatch(tmp_path) -> str:
+    """A launcher option with which jobs find an `sbatch` that refuses."""
+    folder = tmp_path / "refusing"
+    folder.mkdir()
+    (folder / "sbatch").write_text("#!/bin/sh\necho 'sbatch: error: not from a node' >&2\nexit 1\n")
+    (folder / "sbatch").chmod(0o755)
+    return f"launcher.setup=['export PATH={folder}:$PATH']"
+
+
+def test_a_node_that_may_not_submit_says_so(pick, store, no_sbatch) -> None:
+    code, output = pick(SHORT, no_sbatch)
+    assert code == 0, output
+    shown = follow(store)
+    assert shown.splitlines()[-1] == "5 complete"
+    shown = status(store, "sweep=pick")
+    assert "second stage of pick: ConfigError: sbatch: error: not from a node (log: " in shown
+    assert shown.rstrip().endswith("; its command, given again, submits it")
+    code, output = pick(SHORT, no_sbatch, "dry_run=true")
+    assert "pick: 7 experiments, 5 already finished, 2 to run" in output
+    code, output = pick(SHORT, no_sbatch, "launcher.follow=true")
+    assert code == 0, output
+    assert "submitted 2 experiments as job" in output
+    assert "all 7 experiments are in" in output
+    assert "second stage" not in status(store, "sweep=pick")
+
+
+def test_followed_both_stages_are_shown(pick, store, no_sbatch) -> None:
+    """By whoever submits the second: here the command, since its job cannot."""
+    code, output = pick(SHORT, no_sbatch, "launcher.follow=true")
+    assert code == 0, output
+    assert "not from a node" in output
+    assert "it is submitted from here" in output
+    assert "[2/2]" in output
+    assert "all 7 experiments are in" in output
+    assert len(arrays(store)) == 2
+
+
+def test_followed_nothing_is_submitted_twice(pick, store) -> None:
+    code, output = pick(SHORT, "launcher.follow=true")
+    assert code == 0, output
+    assert "second stage: 2 experiments" in output
+    assert "it is submitted from here" not in output
+    assert "all 7 experiments are in" in output
+    assert len(arrays(store)) == 2
+    for found in store.runs():
+        assert found.log_path.read_text().count("evaluating as") == 1
+
+
+def test_it_waits_for_what_runs_elsewhere(pick, store) -> None:
+    """A trial that a process outside of SLURM holds has no job to depend on: the waiting job waits again."""
+    _, output = pick(SHORT, "dry_run=true")
+    held = store.run(re.findall(r"shapes\S+-s9-\w+", output)[0])
+    held.path.mkdir(parents=True)
+    claim = held.claim()
+    code, output = pick(SHORT)
+    assert code == 0, output
+    assert "submitted 4 experiments" in output
+    (first,) = waiting_jobs()
+    eventually(lambda: waiting_jobs() not in ([first], []), "the job to be followed by another")
+    (again,) = waiting_jobs()
+    assert not of_seed(store, 0)
+    assert slurm("squeue", "--noheader", f"--jobs={again}", "--format=%r").strip() == "BeginTime"
+    claim.release()
+    slurm("scontrol", "update", f"JobId={again}", "StartTime=now")
+    assert follow(store).splitlines()[-1] == "6 complete"
+    assert sorted(map(head_of, of_seed(store, 0))) == ["linear", "none"]
+
+
+def waiting_jobs() -> list[str]:
+    return slurm("squeue", "--noheader", "--format=%A", "--name=pick-second-stage").split()
+
+
+def test_what_is_cancelled_has_no_second_stage(pick, store) -> None:
+    code, output = pick(STEPS)
+    assert code == 0, output
+    wait_for_step(Path(store.root), 10)
+    assert "cancelled the second stage of pick" in status(store, "cancel", "sweep=pick")
+    eventually(lambda: not slurm("squeue", "--noheader"), "an empty queue")
+    assert not of_seed(store, 0)
+    assert "second stage of pick: cancelled by" in status(store)
