@@ -1,10 +1,12 @@
 """Table 4: top-1 by loss, each with its own hyperparameters; negatives from one view only.
 
 The paper tunes each loss (App. B.10) and does not print which values won. Here, of the values that
-were run, those that are best on the validation split stand for their loss.
+were run, those that are best on the validation split stand for their loss, with the seeds that took
+no part in choosing them.
 """
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,6 +18,7 @@ from analysis.comparison import (
     Comparison,
     Label,
     Part,
+    Tuned,
     bars,
     cells,
     constant,
@@ -78,12 +81,13 @@ def published() -> dict[tuple[Label, Label], float]:
     }
 
 
-def remark(runs: pd.DataFrame, best: Mapping[Label, Mapping[str, Any]]) -> str:
-    """Which hyperparameters each loss has, of those that the runs vary."""
+def remark(runs: pd.DataFrame, best: Mapping[Label, Tuned]) -> str:
+    """Which hyperparameters each loss has, of those that the runs vary, and on which seeds that rests."""
     varied_keys = [key for key in TUNED if len(set(plain_values(runs, [key]))) > 1]
+    losses = [label for label in LOSSES.labels if label in best]
     told = []
-    for label in LOSSES.complete(best):
-        values = {key: best.get(label, {}).get(key) for key in varied_keys}
+    for label in losses:
+        values = {key: best[label].values[key] for key in varied_keys}
         words = [
             f"{key.rpartition('.')[2]} {' '.join(spell(value))}"
             for key, value in values.items()
@@ -91,4 +95,44 @@ def remark(runs: pd.DataFrame, best: Mapping[Label, Mapping[str, Any]]) -> str:
         ]
         if words:
             told.append(f"{label}: {', '.join(words)}")
-    return f"Best on the validation split of what was run: {'; '.join(told)}." if told else ""
+    if not told:
+        return ""
+    chosen = {label: best[label] for label in losses if best[label].candidates > 1}
+    return " ".join(
+        [
+            f"Best on the validation split of what was run: {'; '.join(told)}.",
+            *seeds_told(chosen),
+            *left_out_told(chosen),
+        ]
+    )
+
+
+def seeds_told(chosen: Mapping[Label, Tuned]) -> list[str]:
+    """On which seeds the losses' values were chosen, and on which they are reported."""
+    groups: dict[tuple[Any, ...], list[str]] = defaultdict(list)
+    for label, found in chosen.items():
+        groups[found.chosen_on, found.reported].append(str(label))
+    sentences = []
+    for (chosen_on, reported), labels in groups.items():
+        whose = "" if len(groups) == 1 else f"{', '.join(labels)}: "
+        if chosen_on == reported:
+            text = f"chosen and reported on {seed_list(reported)}, which may flatter"
+        else:
+            text = f"chosen on {seed_list(chosen_on)}, reported on {seed_list(reported)}"
+        sentences.append(f"{whose}{text if whose else text.capitalize()}.")
+    return sentences
+
+
+def left_out_told(chosen: Mapping[Label, Tuned]) -> list[str]:
+    """Which losses have values that could not be compared."""
+    words = [
+        f"{found.left_out} of {found.left_out + found.candidates} of {label}"
+        for label, found in chosen.items()
+        if found.left_out
+    ]
+    return [f"Not compared, for want of those seeds: {', '.join(words)}."] if words else []
+
+
+def seed_list(seeds: Sequence[int]) -> str:
+    """`seed 0`, `seeds 0, 1, 2`."""
+    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"

@@ -57,6 +57,62 @@ def test_each_loss_has_its_best_values_on_the_validation_split(rewritten):
     assert f"margin {best:g}" in report.caption
 
 
+def test_what_is_reported_was_not_selected_on(rewritten):
+    """One seed tries all values; the best of them has two more, which alone are reported."""
+    generator = np.random.default_rng()
+    scores = dict(zip((0.0, 0.4, 0.8), generator.uniform(20, 60, 3), strict=True))
+    best = max(scores, key=scores.__getitem__)
+    rows = [
+        loss("Margin", 99.0, **{"loss.margin": margin, "seed": 1000, "validation_top1": score})
+        for margin, score in scores.items()
+    ]
+    reported = {seed: generator.uniform(20, 60) for seed in (0, 1)}
+    for seed, top1 in reported.items():
+        # On these seeds the validation split is far worse, which is not looked at.
+        later = {"loss.margin": best, "seed": seed, "validation_top1": 1.0}
+        rows.append(loss("Margin", top1, **later))
+    rows += [loss("NT-Xent", 50.0, seed=seed) for seed in (0, 1)]
+    (report,) = table4.reports(rewritten(rows, **COMMON))
+    cell = report.data.set_index("column").loc["Margin"]
+    assert cell["mean"] == pytest.approx(np.mean(list(reported.values())))
+    assert cell["seeds"] == 2
+    assert f"Margin: margin {best:g}" in report.caption
+    assert "Chosen on seed 1000, reported on seeds 0, 1." in report.caption
+
+
+def test_values_without_the_common_seeds_are_left_out(rewritten):
+    tried = [(0.0, 0, 30.0), (0.4, 0, 40.0), (0.8, 7, 60.0)]
+    rows = [
+        loss("Margin", score, **{"loss.margin": margin, "seed": seed})
+        for margin, seed, score in tried
+    ]
+    rows += [
+        loss("NT-Logi.", score, **{"optimizer.lr": lr, "seed": seed})
+        for lr, score in ((0.1, 45.0), (0.2, 42.0))
+        for seed in (0, 1)
+    ]
+    (report,) = table4.reports(rewritten(rows, **COMMON))
+    assert report.data.set_index("column").loc["Margin"]["mean"] == 40.0
+    for text in (
+        "Margin: chosen and reported on seed 0, which may flatter.",
+        "NT-Logi.: chosen and reported on seeds 0, 1, which may flatter.",
+        "Not compared, for want of those seeds: 1 of 3 of Margin.",
+    ):
+        assert text in report.caption
+
+
+def test_of_equally_good_values_those_that_were_run_on_are_reported(rewritten):
+    tried = [(0.0, 9), (0.4, 9), (0.4, 0), (0.8, 9)]
+    rows = [
+        loss("Margin", 30.0 + seed, **{"loss.margin": m, "seed": seed, "validation_top1": 50.0})
+        for m, seed in tried
+    ]
+    rows.append(loss("NT-Xent", 50.0))
+    (report,) = table4.reports(rewritten(rows, **COMMON))
+    assert report.data.set_index("column").loc["Margin"]["mean"] == 30.0
+    assert "margin 0.4" in report.caption
+
+
 def test_losses_that_were_not_run_are_missing(rewritten):
     random = {"objective": "none", "top1": 52.0}
     runs = rewritten([loss("NT-Logi.", 51.0), loss("NT-Xent", 60.0), random], **COMMON)

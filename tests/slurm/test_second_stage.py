@@ -175,7 +175,8 @@ def test_it_waits_for_what_runs_elsewhere(pick, store) -> None:
     assert code == 0, output
     assert "submitted 4 experiments" in output
     (first,) = waiting_jobs()
-    eventually(lambda: waiting_jobs() not in ([first], []), "the job to be followed by another")
+    another = lambda: len(waiting_jobs()) == 1 and waiting_jobs() != [first]  # noqa: E731
+    eventually(another, "the job to be followed by another")
     (again,) = waiting_jobs()
     assert not of_seed(store, 0)
     assert slurm("squeue", "--noheader", f"--jobs={again}", "--format=%r").strip() == "BeginTime"
