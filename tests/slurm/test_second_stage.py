@@ -15,16 +15,18 @@ from tests.slurm.conftest import ON_SLURM, STEPS, eventually, slurm
 
 SHORT = "optimizer.epochs=1"
 PICK = SELECTING.replace("seeds: [0, 1]", "seeds: [0]")
+OTHER = "name: other\ngrids:\n  - head: none\n    loss.normalize: false\n"
 
 
 @pytest.fixture
 def pick(environment, tmp_path):
     """`pick(...)`: gives the command for the sweep, with these arguments more; returns exit status and output."""
-    flags = own_sweeps(tmp_path / "config", pick=PICK)
+    both = "name: both\nsweeps: [pick, other]\n"
+    flags = own_sweeps(tmp_path / "config", pick=PICK, other=OTHER, both=both)
 
-    def command(*arguments: str, **more: str) -> tuple[int, str]:
-        line = [*flags, *ON_SLURM, "sweep=pick", *arguments]
-        return run({**environment, **more}, tmp_path / "store", *line)
+    def command(*arguments: str, sweep: str = "pick") -> tuple[int, str]:
+        line = [*flags, *ON_SLURM, f"sweep={sweep}", *arguments]
+        return run(environment, tmp_path / "store", *line)
 
     return command
 
@@ -154,15 +156,17 @@ def test_followed_both_stages_are_shown(pick, store, no_sbatch) -> None:
     assert len(arrays(store)) == 2
 
 
-def test_followed_nothing_is_submitted_twice(pick, store) -> None:
-    code, output = pick(SHORT, "launcher.follow=true")
+def test_followed_in_a_union_nothing_is_submitted_twice(pick, store) -> None:
+    code, output = pick(SHORT, "launcher.follow=true", sweep="both")
     assert code == 0, output
     assert "second stage: 2 experiments" in output
     assert "it is submitted from here" not in output
-    assert "all 7 experiments are in" in output
+    assert "all 8 experiments are in" in output
     assert len(arrays(store)) == 2
     for found in store.runs():
         assert found.log_path.read_text().count("evaluating as") == 1
+    members = {record.name: len(record.run_ids) for record in store.sweeps()}
+    assert members == {"both": 8, "pick": 7, "other": 1}
 
 
 def test_it_waits_for_what_runs_elsewhere(pick, store) -> None:
@@ -175,7 +179,11 @@ def test_it_waits_for_what_runs_elsewhere(pick, store) -> None:
     assert code == 0, output
     assert "submitted 4 experiments" in output
     (first,) = waiting_jobs()
-    another = lambda: len(waiting_jobs()) == 1 and waiting_jobs() != [first]  # noqa: E731
+
+    def another() -> bool:
+        found = waiting_jobs()
+        return len(found) == 1 and found != [first]
+
     eventually(another, "the job to be followed by another")
     (again,) = waiting_jobs()
     assert not of_seed(store, 0)
