@@ -1,10 +1,12 @@
 """The status command: a table for people, JSON for scripts."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from simclr_ablate.launch.plan import make_plan
+from simclr_ablate.launch.waiting import Waiting
 from simclr_ablate.status import main
 from simclr_ablate.store import Store
 
@@ -45,6 +47,22 @@ def test_the_table(store: Store, capsys) -> None:
     for text in ("47.1", "39.0", "the disk is full", "log.txt", "epoch 3/7", "step 90/200"):
         assert text in shown
     assert shown.splitlines()[-1] == "1 complete, 1 failed, 1 interrupted"
+
+
+def test_a_second_stage_that_was_not_submitted(store: Store, capsys) -> None:
+    failed = Waiting("two", ("both", "two"), "7", "runs/7.log", 0.0, failure="it may not")
+    failed.write(store, "two-1")
+    replace(failed, submitted=True).write(store, "two-2")
+    line = "second stage of two: it may not (log: runs/7.log); its command, given again, submits it"
+    for words in ([], ["sweep=two"]):
+        assert main([f"store={store.root}", *words]) == 0
+        assert capsys.readouterr().out.splitlines()[-1] == line
+    store.record_sweep("three", store.sweeps()[-1].run_ids)
+    assert main([f"store={store.root}", "sweep=three"]) == 0
+    assert "second stage" not in capsys.readouterr().out
+    store.close_stage("two-1")
+    assert main([f"store={store.root}"]) == 0
+    assert "second stage" not in capsys.readouterr().out
 
 
 def test_json_of_one_sweep(store: Store, capsys) -> None:

@@ -142,6 +142,13 @@ def test_sweeps_are_remembered(tmp_path):
     store.record_sweep("grid", ["a", "b"])
     (record,) = store.sweeps()
     assert (record.name, record.run_ids) == ("grid", ("a", "b"))
+    store.extend_sweep("grid", ["c", "a"])
+    store.extend_sweep("new", ["d"])
+    assert [(record.name, record.run_ids) for record in store.sweeps()] == [
+        ("grid", ("a", "b")),
+        ("grid", ("a", "b", "c")),
+        ("new", ("d",)),
+    ]
 
 
 def submitted(run, job: str = "7_0") -> None:

@@ -5,9 +5,7 @@ store: `waiting.py`. Any number of commands may see to one stage: as long as its
 is queued or running is submitted by none.
 """
 
-import getpass
 import os
-import socket
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -100,7 +98,6 @@ class SecondStage:
                 sweeps=tuple(sorted(sweeps)),
                 job=handle.job_id,
                 output=str(handle.paths.stderr),
-                by=f"{getpass.getuser()}@{socket.gethostname()}",
                 time=time.time(),
             )
             stage.write(store, selection.stage_name)

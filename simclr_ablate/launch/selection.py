@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from simclr_ablate.identity import identity_config
+from simclr_ablate.identity import evaluation_key, identity_config, run_id
 from simclr_ablate.launch.grid import Composer, Grids, Values, multiplied, read_grids
 from simclr_ablate.launch.plan import flatten, place, varying_keys
 from simclr_ablate.schema import ConfigError, Experiment, build, key, keys, nearest, unknown_key
@@ -84,8 +84,8 @@ class Choice:
         begin = f"{self.group}: " if self.group else ""
         if self.winner is None:
             return f"{begin}none of {self.tried} is complete, so that nothing of it is run"
-        among = f"{self.tried}" if self.complete == self.tried else f"{self.complete} complete"
-        among += "" if self.complete == self.tried else f" of {self.tried}"
+        failed = self.complete < self.tried
+        among = f"{self.complete} complete of {self.tried}" if failed else str(self.tried)
         return f"{begin}{self.values or 'nothing to choose'} ({self.score:.1f} %, best of {among})"
 
 
@@ -106,7 +106,8 @@ class Selection:
     @property
     def stage_name(self) -> str:
         """Names its second stage in a store: another scale, or other seeds, is another one."""
-        text = json.dumps(self.to_config(), sort_keys=True)
+        runs = [(run_id(one), evaluation_key(one)) for one in self.experiments()]
+        text = json.dumps([self.over, self.metric, runs])
         return f"{self.sweep}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
     def experiments(self) -> Iterator[Experiment]:

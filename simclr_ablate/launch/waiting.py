@@ -22,14 +22,13 @@ LOOK_SECONDS = 5.0
 class Waiting:
     """One second stage and the job that waits to submit it.
 
-    sweeps: that and the unions it was launched with; job, output: SLURM's, and what it prints; by: who submitted it.
+    sweeps: that and the unions it was launched with; job, output: SLURM's, and what it prints.
     """
 
     sweep: str
     sweeps: tuple[str, ...]
     job: str
     output: str
-    by: str
     time: float
     submitted: bool = False
     failure: str | None = None
@@ -103,8 +102,9 @@ def wait(store: Store, names: Sequence[str], say: Callable[[str], None]) -> bool
 
     names: of their records.
     """
+    living_now_and_then = Lookout()
     try:
-        while living(_read(store, names)):
+        while living_now_and_then(_read(store, names)):
             time.sleep(LOOK_SECONDS)
     except KeyboardInterrupt:
         return False

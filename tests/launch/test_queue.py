@@ -4,12 +4,14 @@ import json
 import os
 import socket
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from simclr_ablate.launch import queue
 from simclr_ablate.launch.queue import look_up, settle
+from simclr_ablate.launch.waiting import Waiting, describe, living
 from simclr_ablate.store import Run, Store
 
 
@@ -143,3 +145,25 @@ def test_without_accounting_the_queue_has_to_do(slurm, tmp_path) -> None:
     runs = [submitted(Store(tmp_path / "store"), f"r{k}", f"7_{k}") for k in range(5)]
     settle(runs)
     assert [run.state() for run in runs] == ["queued", "queued", "queued", "failed", "queued"]
+
+
+def test_a_second_stage_waits_as_long_as_its_job_lives(slurm, tmp_path) -> None:
+    slurm(SQUEUE, SACCT)
+    begun = time.time()
+    stages = {
+        job: Waiting("pick", ("pick",), job, "log", begun - (120 if job == "7_6" else 0))
+        for job in (f"7_{k}" for k in range(8))
+    }
+    alive = living(stages.values())
+    assert sorted(alive) == ["7_0", "7_1", "7_2", "7_7"]  # 7_7: SLURM may not have noticed it yet
+    assert describe(stages["7_1"], alive) == (
+        "second stage of pick: job 7_1 PENDING (Priority) submits it once the first has ended"
+    )
+    assert describe(stages["7_3"], alive) == (
+        "second stage of pick: job 7_3 ended before it had submitted it (log: log)"
+    )
+    assert (
+        living([replace(stages["7_0"], failure="x"), replace(stages["7_1"], submitted=True)]) == {}
+    )
+    slurm(None, None)
+    assert set(living(stages.values())) == set(stages), "without an answer nothing changes"

@@ -142,6 +142,8 @@ def test_a_frozen_selection_comes_back(selection, sweep) -> None:
     assert Selection.from_config(found.to_config()) == found
     assert Selection.from_config(found.to_config()).stage_name == found.stage_name
     assert selection(sweep, {"seed": [0, 1, 2]}).stage_name != found.stage_name
+    # Where and how it is worked on makes no other stage of it.
+    assert selection(sweep, {"compute.threads": [1]}).stage_name == found.stage_name
 
 
 def without(name):
