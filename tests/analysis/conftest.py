@@ -48,6 +48,7 @@ CONFIG: dict[str, Any] = {
         "negatives": "both",
         "margin": None,
         "semi_hard": False,
+        "reduction": "sum",
     },
     "optimizer": {
         "name": "adamw",
