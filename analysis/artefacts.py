@@ -55,8 +55,10 @@ ARTEFACTS = {
         Artefact(
             "table1", "strength of colour distortion, SimCLR and supervised", "color_strength"
         ),
+        Artefact("table3", "what h and g(h) tell of transformations", "transformation_probe"),
         Artefact("table4", "losses, with and without semi-hard negatives", "loss_functions"),
         Artefact("table5", "l2 norm and temperature of the loss", "temperature"),
+        Artefact("figure7", "depth and width of the encoder, and supervised", "encoder_size"),
         Artefact("figure8", "projection heads, and h against z", "projection_head"),
         Artefact("figure9", "batch size and length of training", "batch_size"),
         Artefact("tableB1", "linear and square-root learning rate scaling", "batch_size"),

@@ -9,7 +9,10 @@ import pandas as pd
 from simclr_ablate.schema import keys
 from simclr_ablate.store import Run, Store
 
-METRICS = ("top1", "top5", "validation_top1", "knn_top1", "test_images")
+METRICS = (
+    *("top1", "top5", "validation_top1", "knn_top1", "test_images"),
+    *("probe_accuracy", "probe_validation_accuracy", "probe_guess"),
+)
 PRETRAINING = ("loss", "accuracy", "entropy", "seconds")
 
 _DTYPES = {"int or null": "Int64", "bool or null": "boolean"}

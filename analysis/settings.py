@@ -190,8 +190,9 @@ def accuracies(runs: pd.DataFrame, metric: str = "top1", factor: float = 1.0) ->
     if runs.empty:
         return None
     by_seed = (factor * runs.groupby("seed")[metric].mean()).to_dict()
-    images = float(runs["test_images"].iloc[0]) if metric == "top1" else math.nan
-    return Accuracies(by_seed, images, tuple(runs["run_id"]))
+    counted = metric in ("top1", "probe_accuracy")
+    images = float(runs["test_images"].iloc[0]) if counted else math.nan
+    return Accuracies(by_seed, images, tuple(dict.fromkeys(runs["run_id"])))
 
 
 def encoder_name(architecture: str, width: int) -> str:
