@@ -1,4 +1,4 @@
-"""Which tables and figures there are. To add one: a module with `reports`, and a line here."""
+"""Which tables and figures there are. To add one: a module with what `Module` has, and a line here."""
 
 import importlib
 import re
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     import pandas as pd
 
+    from analysis.comparison import Comparison
     from analysis.report import Report
 
 
@@ -19,6 +20,9 @@ class Module(Protocol):
 
     def reports(self, runs: "pd.DataFrame") -> "list[Report]":
         """One report per setting in `runs` (`analysis.load`); none where no run belongs to it."""
+
+    def comparisons(self, runs: "pd.DataFrame") -> "list[Comparison]":
+        """The cells behind these reports."""
 
 
 @dataclass(frozen=True)
