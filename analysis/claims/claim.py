@@ -2,10 +2,10 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from analysis.claims.effects import Effect, MissingCellsError
+from analysis.claims.effects import Effect, Measured, MissingCellsError
 from analysis.comparison import Comparison, Part
 from analysis.settings import count
 from analysis.statistics import CONFIDENCE
@@ -47,7 +47,7 @@ class Finding:
 
     setting, label: of the setting and of its data; empty where there are no runs. effect: estimated,
     with the ends of its 95% interval; NaN where there is none. seeds: behind it, the fewest of its
-    comparisons. reason: of the verdict, one sentence.
+    comparisons. reason: of the verdict, one sentence. run_ids: of all the runs behind it.
     """
 
     claim: Claim
@@ -60,36 +60,36 @@ class Finding:
     unit: str
     seeds: int
     reason: str
+    run_ids: tuple[str, ...] = ()
 
 
 def find(claim: Claim, comparison: Comparison) -> Finding:
     """What becomes of the claim in one setting.
 
-    Undecided wherever a cell is missing, where a comparison has fewer than two seeds, and where one
+    Undecided wherever a cell is missing, where a difference has fewer than two seeds, and where one
     is the same at every seed, which tells no interval.
     """
+    nothing = Finding(
+        *(claim, comparison.setting.description, comparison.setting.label, "undecided"),
+        *(math.nan, math.nan, math.nan, "points", 0, ""),
+    )
     try:
         effect = claim.effect(comparison.parts)
-    except MissingCellsError as lacking:
-        return _undecided(claim, comparison, _lacking(lacking.needed))
+    except MissingCellsError as missing:
+        return replace(nothing, reason=_missing(missing.needed))
     parts = effect.parts()
     seeds = min(part.seeds for part in parts)
-    mean = effect.mean if seeds else math.nan
-    for part in parts:
-        if part.seeds < 2:
-            text = f"{count(part.seeds, 'seed')} in {part.words}; an interval takes two or more."
-            return _undecided(claim, comparison, text, mean, seeds)
-        if not part.scatters:
-            text = f"{part.words} is the same at every seed, which tells no interval."
-            return _undecided(claim, comparison, text, mean, seeds)
+    run_ids = tuple(sorted(frozenset().union(*(part.run_ids for part in parts))))
+    estimated = replace(
+        nothing, effect=effect.mean if seeds else math.nan, seeds=seeds, run_ids=run_ids
+    )
+    untold = next((part for part in parts if not part.scatters), None)
+    if untold is not None:
+        return replace(estimated, reason=_untold(untold))
     low, high = effect.low(TAIL), effect.high(TAIL)
     verdict = claim.verdict(low, high)
     reason = _reason(claim, effect, verdict)
-    setting = comparison.setting
-    return Finding(
-        *(claim, setting.description, setting.label, verdict, mean, low, high, "points"),
-        *(seeds, reason),
-    )
+    return replace(estimated, verdict=verdict, low=low, high=high, reason=reason)
 
 
 def unrun(claim: Claim, commands: Sequence[str]) -> Finding:
@@ -99,18 +99,13 @@ def unrun(claim: Claim, commands: Sequence[str]) -> Finding:
     return Finding(claim, "", "", "undecided", *nothing, "points", 0, reason)
 
 
-def _undecided(
-    claim: Claim, comparison: Comparison, reason: str, mean: float = math.nan, seeds: int = 0
-) -> Finding:
-    setting = comparison.setting
-    interval = (math.nan, math.nan)
-    return Finding(
-        *(claim, setting.description, setting.label, "undecided", mean, *interval, "points"),
-        *(seeds, reason),
-    )
+def _untold(part: Measured) -> str:
+    if part.seeds < 2:
+        return f"{part.words}: {count(part.seeds, 'seed')}; an interval takes two or more."
+    return f"{part.words}: the same at every seed, which tells no interval."
 
 
-def _lacking(needed: Sequence[str], most: int = 4) -> str:
+def _missing(needed: Sequence[str], most: int = 4) -> str:
     more = f"; and {len(needed) - most} more" if len(needed) > most else ""
     return f"No finished runs of: {'; '.join(needed[:most])}{more}."
 

@@ -49,17 +49,20 @@ class Effect(Protocol):
 class Measured:
     """A number at each seed: an accuracy, or a difference of such, paired by seed.
 
-    Its bounds are those of Student's t over seeds.
+    Its bounds are those of Student's t over seeds. `words` say what it is, `run_ids` where it comes
+    from.
     """
 
     words: str
     by_seed: Mapping[int, float]
+    run_ids: frozenset[str] = frozenset()
 
     def __sub__(self, other: "Measured") -> "Measured":
         """The difference at the seeds that both have."""
         common = sorted(set(self.by_seed) & set(other.by_seed))
         difference = {seed: self.by_seed[seed] - other.by_seed[seed] for seed in common}
-        return Measured(f"{self.words} less {other.words}", difference)
+        words = f"{self.words} less {other.words}"
+        return Measured(words, difference, self.run_ids | other.run_ids)
 
     @property
     def seeds(self) -> int:
@@ -157,7 +160,8 @@ def average(part: Part, places: Collection[Place], words: str) -> Measured:
     found = [part.cells[place].by_seed for place in places]
     common = sorted(set(found[0]).intersection(*found))
     mean = {seed: math.fsum(by_seed[seed] for by_seed in found) / len(found) for seed in common}
-    return Measured(words, mean)
+    run_ids = frozenset(run_id for place in places for run_id in part.cells[place].run_ids)
+    return Measured(words, mean, run_ids)
 
 
 def require(part: Part, places: Collection[Place]) -> None:

@@ -76,7 +76,7 @@ def color_over_autoaugment(parts: Sequence[Part]) -> Measured:
     (table,) = parts
     _, strongest = _ends(_strengths(table, table1.SIMCLR), "SimCLR at two strengths")
     auto = average(table, [(table1.SIMCLR, table1.AUTOAUGMENT)], table1.AUTOAUGMENT)
-    return average(table, [(table1.SIMCLR, strongest)], f"strength {strongest}") - auto
+    return average(table, [(table1.SIMCLR, str(strongest))], f"strength {strongest}") - auto
 
 
 def _strengths(table: Part, training: str) -> list[Fraction]:
@@ -296,10 +296,9 @@ def _sizes(table: Part, *lengths: Label) -> tuple[Any, Any]:
 
 
 def _enlarging(table: Part, length: int, sizes: tuple[int, int]) -> Measured:
-    small, large = (average(table, [(size, length)], f"batch size {size:,}") for size in sizes)
-    return Measured(
-        f"at {length:,} epochs {large.words} less {small.words}", (large - small).by_seed
-    )
+    small, large = sizes
+    words = f"batch size {large:,} at {length:,} epochs"
+    return average(table, [(large, length)], words) - average(table, [(small, length)], f"{small:,}")
 
 
 def long_and_strong(parts: Sequence[Part]) -> Effect:

@@ -39,14 +39,14 @@ def of_claim(claim: Claim, comparisons: Mapping[str, Sequence[Comparison]]) -> l
 def _telling(claim: Claim, comparisons: Sequence[Comparison]) -> list[Finding]:
     """On one data set, the findings with an effect, each once; or that with the most cells.
 
-    Comparisons that differ in what a claim does not rest on have the same cells of it.
+    Comparisons that differ in what a claim does not rest on have the same runs of it.
     """
     fullest = sorted(comparisons, key=_size, reverse=True)
     found = [find(claim, comparison) for comparison in fullest]
-    told: dict[tuple[float, float, float], Finding] = {}
+    told: dict[tuple[str, ...], Finding] = {}
     for finding in found:
         if finding.seeds:
-            told.setdefault((finding.effect, finding.low, finding.high), finding)
+            told.setdefault(finding.run_ids, finding)
     return list(told.values()) or found[:1]
 
 
