@@ -83,7 +83,8 @@ def test_missing_cells_are_named(tmp_path, make):
     (report,) = table3.reports(analysis.load(tmp_path))
     assert report.tables[0].rows[2] == ["Orig. vs corrupted", "50.0", "80.0", "60.0"]
     assert (
-        "Missing cells: 9 of 12: what to predict? Color vs grayscale, Random" in report.summary[1]
+        "Missing cells: 9 of 12: what to predict? Color vs grayscale, representation Random"
+        in report.summary[1]
     )
 
 
