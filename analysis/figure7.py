@@ -31,7 +31,7 @@ from analysis.settings import Setting, encoder_name, matching, named, settings
 from analysis.typesetting import Table
 
 KEY = "fig7_depth_width"
-SHORT, LONG, SUPERVISED = "SimCLR, short training", "SimCLR, long training", "Supervised"
+SHORT, LONG, SUPERVISED = "SimCLR, short", "SimCLR, long", "Supervised"
 PRINTED = {
     "simclr_100_epochs": SHORT,
     "simclr_1000_epochs": LONG,
