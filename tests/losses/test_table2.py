@@ -70,8 +70,9 @@ def chosen(case: Case, u: Tensor, positive: Tensor, others: list[Tensor]) -> lis
 
 def as_table_2_has_it(z: Tensor, case: Case) -> Tensor:
     """The loss: the mean over anchors of less Table 2's objective, summed over negatives."""
-    n, losses = len(z) // 2, []
+    n = len(z) // 2
     z = normalize(z) if case.normalize else z
+    losses = [0 * z.sum()]  # of batches in which no anchor has a semi-hard negative
     for anchor, u in enumerate(z):
         positive = z[(anchor + n) % (2 * n)]
         near = u @ positive
