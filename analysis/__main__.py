@@ -20,11 +20,10 @@ def main(arguments: list[str] | None = None) -> int:
         if name not in ARTEFACTS:
             parser.error(f"unknown artefact {name}{nearest(name, ARTEFACTS)}")
     chosen = [ARTEFACTS[name] for name in dict.fromkeys(options.artefacts or ARTEFACTS)]
-    runs = _load(options.store)
-    without = [
-        artefact for artefact in chosen if runs is None or not _write(artefact, runs, options.out)
-    ]
-    if options.artefacts or without == chosen:
+    needing = [artefact for artefact in chosen if artefact.sweep]
+    runs = _load(options.store) if needing else None
+    without = [artefact for artefact in chosen if not _write(artefact, runs, options.out)]
+    if options.artefacts or without == needing:
         for artefact in without:
             print(f"{artefact.name}: no finished runs in {options.store}.", file=sys.stderr)
             print(f"Make them with: {artefact.command}", file=sys.stderr)
@@ -33,7 +32,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    known = "\n".join(f"  {a.name:<10} {a.title} (sweep={a.sweep})" for a in ARTEFACTS.values())
+    known = "\n".join(
+        f"  {a.name:<10} {a.title} ({f'sweep={a.sweep}' if a.sweep else 'no runs'})"
+        for a in ARTEFACTS.values()
+    )
     parser = argparse.ArgumentParser(
         prog="python -m analysis",
         description="Tables and figures from the runs of a store, beside the SimCLR paper's.",
@@ -70,11 +72,15 @@ def _load(store: Path) -> "pd.DataFrame | None":
     return analysis.load(store)
 
 
-def _write(artefact: Artefact, runs: "pd.DataFrame", out: Path) -> bool:
+def _write(artefact: Artefact, runs: "pd.DataFrame | None", out: Path) -> bool:
     """Writes and prints every report of `artefact`; False where there is none."""
+    if runs is None and artefact.sweep:
+        return False
+    import pandas as pd
+
     from analysis.report import write
 
-    reports = artefact.module().reports(runs)
+    reports = artefact.module().reports(pd.DataFrame() if runs is None else runs)
     for report in reports:
         print(report.title, *report.summary, sep="\n  ")
         print(*write(report, out), sep="\n")

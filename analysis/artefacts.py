@@ -29,12 +29,12 @@ class Module(Protocol):
 class Artefact:
     """A table or figure of the paper: `analysis.NAME` draws it, and `sweep` makes its runs.
 
-    The module of `tableB1` is `analysis.tableb1`.
+    sweep: None where it needs no runs. The module of `tableB1` is `analysis.tableb1`.
     """
 
     name: str
     title: str
-    sweep: str
+    sweep: str | None = None
 
     @property
     def label(self) -> str:
@@ -44,7 +44,8 @@ class Artefact:
 
     @property
     def command(self) -> str:
-        return f"python -m simclr_ablate -m sweep={self.sweep}"
+        """What makes its runs; empty where it needs none."""
+        return f"python -m simclr_ablate -m sweep={self.sweep}" if self.sweep else ""
 
     def module(self) -> Module:
         """Imported only now, since the modules load pandas and matplotlib."""
@@ -59,6 +60,7 @@ ARTEFACTS = {
         Artefact(
             "table1", "strength of colour distortion, SimCLR and supervised", "color_strength"
         ),
+        Artefact("table2", "losses and their gradients"),
         Artefact("table3", "what h and g(h) tell of transformations", "transformation_probe"),
         Artefact("table4", "losses, with and without semi-hard negatives", "loss_functions"),
         Artefact("table5", "l2 norm and temperature of the loss", "temperature"),

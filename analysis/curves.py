@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
-from matplotlib.ticker import LogFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from analysis.bars import LEFT, LEGEND_LINE, PAGE, RIGHT, TITLES, TOP
 from analysis.drawing import FAINT, INK, SMALL, add_axes, page
@@ -23,6 +23,17 @@ LOOKS: Sequence[dict[str, Any]] = (
     {"color": "#b8860b", "marker": "D"},
 )
 """Of curves, in their order: told apart by shape as well as by colour."""
+MARKER: dict[str, Any] = {"markersize": 5.5, "markeredgecolor": "white", "markeredgewidth": 0.5}
+LABEL_SIZE = 6.5
+CHARACTER = 4.0
+"""Width of a character of a label; this and the size in points."""
+LABEL: dict[str, Any] = {
+    "textcoords": "offset points",
+    "ha": "center",
+    "fontsize": LABEL_SIZE,
+    "color": FAINT,
+    "path_effects": [withStroke(linewidth=2, foreground="white")],
+}
 
 
 @dataclass(frozen=True)
@@ -39,7 +50,7 @@ class Curve:
 class Curves:
     """What one panel shows. joined: whether lines are drawn, in place of single points.
 
-    labels: texts that stand below their places (x, y). log_x, log_y: logarithmic axes.
+    labels: texts that stand at places (x, y). log_x, log_y: logarithmic axes.
     """
 
     title: str
@@ -75,8 +86,7 @@ def curve_page(panels: Sequence[Sequence[Curves]], caption: str) -> Figure:
 def draw_curves(axes: Axes, panel: Curves) -> None:
     """Points or lines, intervals, labels and axes of one panel."""
     for number, curve in enumerate(panel.curves):
-        look = {"markersize": 5.5, "markeredgecolor": "white", "markeredgewidth": 0.5}
-        look |= LOOKS[number % len(LOOKS)]
+        look = MARKER | LOOKS[number % len(LOOKS)]
         if panel.joined:
             axes.plot(curve.x, curve.y, color=look["color"], linewidth=1.1, label=curve.name)
         else:
@@ -94,10 +104,7 @@ def draw_curves(axes: Axes, panel: Curves) -> None:
         axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]))
     # Room for labels at the edges.
     axes.margins(x=0.1 if panel.labels else 0.02, y=0.12 if panel.labels else 0.05)
-    halo = [withStroke(linewidth=2, foreground="white")]
-    for x, y, text in panel.labels:
-        look = {"xytext": (0, -6), "textcoords": "offset points", "fontsize": 6.5, "color": FAINT}
-        axes.annotate(text, (x, y), ha="center", va="top", path_effects=halo, **look)
+    _draw_labels(axes, panel)
     axes.tick_params(length=2, width=0.5, pad=2, labelsize=7, colors=FAINT)
     axes.grid(color="#dddddd", linewidth=0.5)
     axes.set_axisbelow(True)
@@ -108,10 +115,25 @@ def draw_curves(axes: Axes, panel: Curves) -> None:
     axes.set_title(panel.title, loc="left", pad=7, fontsize=10, fontweight="bold")
 
 
+def _draw_labels(axes: Axes, panel: Curves) -> None:
+    """Each below its place, or above it where another one is in the way."""
+    axes.autoscale_view()
+    points = 72 / axes.figure.dpi
+    taken: list[tuple[float, float]] = []
+    for x, y, text in sorted(panel.labels):
+        across, up = (float(pixels) * points for pixels in axes.transData.transform((x, y)))
+        near = [at for place, at in taken if across - place < CHARACTER * len(text)]
+        below = all(abs(up - at) > LABEL_SIZE for at in near)
+        offset, edge = (-6, "top") if below else (6, "bottom")
+        axes.annotate(text, (x, y), (0, offset), va=edge, **LABEL)
+        if below:
+            taken.append((across, up))
+
+
 def _mark_numbers(axes: Axes) -> None:
     """Plain numbers at 1, 2 and 5 of each power of ten."""
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter(LogFormatter(labelOnlyBase=False, minor_thresholds=(9, 9)))
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 

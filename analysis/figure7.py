@@ -4,6 +4,7 @@ SimCLR, trained for short and for long, and supervised training. Parameters are 
 """
 
 import functools
+import math
 import re
 from collections import Counter
 from dataclasses import replace
@@ -30,13 +31,14 @@ from analysis.settings import Setting, encoder_name, matching, named, settings
 from analysis.typesetting import Table
 
 KEY = "fig7_depth_width"
-SHORT, LONG, SUPERVISED = "SimCLR, short training", "SimCLR, long training", "Supervised"
+SHORT, LONG, SUPERVISED = "SimCLR, short", "SimCLR, long", "Supervised"
 PRINTED = {
     "simclr_100_epochs": SHORT,
     "simclr_1000_epochs": LONG,
     "supervised_90_epochs": SUPERVISED,
 }
 TRAININGS = list(PRINTED.values())
+IMAGENET = "The paper: ImageNet"
 
 ENCODER = ("encoder.architecture", "encoder.width")
 FREE = (*ENCODER, "optimizer.epochs", "seed")
@@ -192,9 +194,9 @@ def panels(comparison: Comparison) -> list[Curves]:
     estimates = {place: cell.estimate() for place, cell in part.cells.items()}
     ours = {place: (sizes[str(place[0])], e.mean, e.half) for place, e in estimates.items()}
     printed, at = part.paper, published(1)
-    theirs = {place: (at[place], value, float("nan")) for place, value in printed.items()}
+    theirs = {place: (at[place], value, math.nan) for place, value in printed.items()}
     title = f"Ours: {comparison.setting.label}"
-    return [_panel(title, ours), _panel(PAPER.rpartition(",")[0], theirs)]
+    return [_panel(title, ours), _panel(IMAGENET, theirs)]
 
 
 def _panel(title: str, points: dict[Place, tuple[float, float, float]]) -> Curves:
@@ -204,9 +206,10 @@ def _panel(title: str, points: dict[Place, tuple[float, float, float]]) -> Curve
         if of_it:
             curves.append(Curve(training, *zip(*of_it, strict=True)))
     lowest: dict[Any, tuple[float, float]] = {}
-    for (name, _), (x, y, _) in points.items():
-        if name not in lowest or y < lowest[name][1]:
-            lowest[name] = x, y
+    for (name, _), (x, y, half) in points.items():
+        bottom = y if math.isnan(half) else y - half
+        if name not in lowest or bottom < lowest[name][1]:
+            lowest[name] = x, bottom
     labels = [(*place, str(name).replace("esNet-", "")) for name, place in lowest.items()]
     x_title = "Parameters (millions)"
     return Curves(title, x_title, "Top-1 (%)", curves, labels, log_x=True)
@@ -222,6 +225,7 @@ def _report(comparison: Comparison) -> Report:
         parameters_millions=made.data["row"].map(sizes),
         paper_parameters_millions=made.data["row"].map(printed),
     )
+    theirs = replace(theirs, title=theirs.title.replace(PAPER, IMAGENET))
     return replace(made, tables=[_sized(ours, sizes), _sized(theirs, printed)], data=data)
 
 

@@ -3,6 +3,7 @@
 The pretraining of a row has its transformation among its own; colour distortion is always there.
 """
 
+from dataclasses import replace
 from functools import partial
 
 import pandas as pd
@@ -37,6 +38,7 @@ ROWS = listed(
         ("sobel", "sobel"): "Orig. vs Sobel filtered",
     },
 )
+MEASURED = replace(constant(GUESS, COLUMNS), titles=["Representation"])
 FEATURES = listed(["Representation"], ["evaluation.features"], {"h": H, "z": Z})
 
 
@@ -81,11 +83,11 @@ def comparisons(runs: pd.DataFrame) -> list[Comparison]:
 def part(runs: pd.DataFrame) -> Part:
     """The guess is the same for h and for g(h), and no finding: it is not ranked."""
     found: dict[Place, Accuracies] = cells(runs, ROWS, FEATURES, "probe_accuracy")
-    found |= cells(runs, ROWS, constant(GUESS), "probe_guess")
+    found |= cells(runs, ROWS, MEASURED, "probe_guess")
     return Part(
         name="",
         rows=ROWS,
-        columns=constant(GUESS, COLUMNS),
+        columns=MEASURED,
         cells=found,
         paper=published(),
         measure="accuracy (%)",

@@ -61,8 +61,8 @@ def test_the_papers_numbers_come_back_as_figure_7(tmp_path, rewritten):
     assert report.data["mean"][printed].tolist() == report.data["paper"][printed].tolist()
     rows = report.data[printed].drop_duplicates("row")
     counted = rows["parameters_millions"] + [running_statistics(name) for name in rows["row"]]
-    # The figure is measured to 0.05 million.
-    assert counted.tolist() == pytest.approx(rows["paper_parameters_millions"].tolist(), abs=0.05)
+    # Read off a logarithmic axis.
+    assert counted.tolist() == pytest.approx(rows["paper_parameters_millions"].tolist(), rel=5e-4)
     assert "19 of 19 cells" in report.caption
     assert "100 epochs and 1,000 epochs" in report.caption
     assert "Missing cells: 0 of 19" in report.summary[1]
