@@ -298,7 +298,9 @@ def _sizes(table: Part, *lengths: Label) -> tuple[Any, Any]:
 def _enlarging(table: Part, length: int, sizes: tuple[int, int]) -> Measured:
     small, large = sizes
     words = f"batch size {large:,} at {length:,} epochs"
-    return average(table, [(large, length)], words) - average(table, [(small, length)], f"{small:,}")
+    return average(table, [(large, length)], words) - average(
+        table, [(small, length)], f"{small:,}"
+    )
 
 
 def long_and_strong(parts: Sequence[Part]) -> Effect:

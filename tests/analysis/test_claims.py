@@ -154,9 +154,7 @@ def scattered(runs, scale=0.03):
     """Each run with a little scatter of its own, in points."""
     drawn = np.random.default_rng(0).normal(0, scale, (len(runs), len(METRICS)))
     drawn[:, METRICS.index("pretraining.accuracy")] /= 100
-    return runs.assign(
-        **{name: runs[name] + drawn[:, place] for place, name in enumerate(METRICS)}
-    )
+    return runs.assign(**{name: runs[name] + drawn[:, place] for place, name in enumerate(METRICS)})
 
 
 def verdicts(findings):
