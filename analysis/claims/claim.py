@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from analysis.claims.effects import Effect, Measured, MissingCellsError
@@ -30,15 +30,19 @@ class Claim:
     source: str
     artefacts: tuple[str, ...]
     test: str
-    effect: Callable[[Sequence[Part]], Effect]
+    effect: Callable[[Sequence[Part]], Effect] = field(repr=False, compare=False)
     margin: float | None = None
+
+    @property
+    def limit(self) -> float:
+        """Where the effect is neither on the claim's side nor on the other, in points."""
+        return 0.0 if self.margin is None else self.margin
 
     def verdict(self, low: float, high: float) -> Verdict:
         """By the interval of its effect: decided where the whole of it lies on one side."""
-        limit = 0.0 if self.margin is None else self.margin
-        if low <= limit <= high:
+        if low <= self.limit <= high:
             return "undecided"
-        return "confirmed" if (low > limit) == (self.margin is None) else "refuted"
+        return "confirmed" if (low > self.limit) == (self.margin is None) else "refuted"
 
 
 @dataclass(frozen=True)
@@ -69,10 +73,7 @@ def find(claim: Claim, comparison: Comparison) -> Finding:
     Undecided wherever a cell is missing, where a difference has fewer than two seeds, and where one
     is the same at every seed, which tells no interval.
     """
-    nothing = Finding(
-        *(claim, comparison.setting.description, comparison.setting.label, "undecided"),
-        *(math.nan, math.nan, math.nan, "points", 0, ""),
-    )
+    nothing = _nothing(claim, comparison.setting.description, comparison.setting.label)
     try:
         effect = claim.effect(comparison.parts)
     except MissingCellsError as missing:
@@ -95,8 +96,22 @@ def find(claim: Claim, comparison: Comparison) -> Finding:
 def unrun(claim: Claim, commands: Sequence[str]) -> Finding:
     """The claim where no runs belong to it. `commands` make them."""
     reason = f"No finished runs. Make them with: {' and '.join(commands)}"
-    nothing = (math.nan,) * 3
-    return Finding(claim, "", "", "undecided", *nothing, "points", 0, reason)
+    return replace(_nothing(claim, "", ""), reason=reason)
+
+
+def _nothing(claim: Claim, setting: str, label: str) -> Finding:
+    return Finding(
+        claim=claim,
+        setting=setting,
+        label=label,
+        verdict="undecided",
+        effect=math.nan,
+        low=math.nan,
+        high=math.nan,
+        unit="points",
+        seeds=0,
+        reason="",
+    )
 
 
 def _untold(part: Measured) -> str:
@@ -115,7 +130,7 @@ def _reason(claim: Claim, effect: Effect, verdict: Verdict) -> str:
     above = (verdict == "confirmed") == (claim.margin is None)
     where = f"the interval is {'above' if above else 'below'} {limit}"
     if verdict == "undecided":
-        where = f"the interval holds {limit}"
+        where = f"the interval contains {limit}"
     others = len(effect.parts())
-    among = f" (of {others} differences, the decisive one)" if others > 1 else ""
+    among = f" (the decisive one of {others} differences)" if others > 1 else ""
     return f"{effect.decisive.words}{among}: {where}."

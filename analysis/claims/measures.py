@@ -25,6 +25,7 @@ from simclr_ablate.schema import OPERATION_NAMES
 CROP_COLOR = ("crop", "color")
 FREE_HEADS = (figure8.KINDS["linear"], figure8.KINDS["nonlinear"])
 """Heads whose output dimension can be chosen."""
+OTHER_LOSSES = ("Margin", "NT-Logi.", "Margin (sh)", "NT-Logi.(sh)")
 FORGOTTEN = ("Rotation", "Orig. vs corrupted", "Orig. vs Sobel filtered")
 """Rows of Table 3 that the paper says g(h) loses."""
 
@@ -154,7 +155,7 @@ def dimension(parts: Sequence[Part]) -> Effect:
     for head in FREE_HEADS:
         columns = _columns(table, head)
         _ends(columns, f"{head} head with two output dimensions")
-        mean = _over_columns(table, head, columns)
+        mean = average(table, [(head, column) for column in columns], "the mean over dimensions")
         for column in columns:
             one = average(table, [(head, column)], f"{head} of {' '.join(spell(column))}")
             apart += [one - mean, mean - one]
@@ -188,25 +189,19 @@ def h_remembers(parts: Sequence[Part]) -> Effect:
 
 
 def nt_xent_over_others(parts: Sequence[Part]) -> Effect:
-    losses = _losses(parts[0])
-    best = losses.pop("NT-Xent")
-    return Least([best - other for other in losses.values()])
+    *others, best = _losses(parts[0], [*OTHER_LOSSES, "NT-Xent"])
+    return Least([best - other for other in others])
 
 
 def semi_hard(parts: Sequence[Part]) -> Effect:
-    losses = _losses(parts[0])
-    return Least(
-        [
-            losses["Margin (sh)"] - losses["Margin"],
-            losses["NT-Logi.(sh)"] - losses["NT-Logi."],
-        ]
-    )
+    margin, logistic, margin_semi_hard, logistic_semi_hard = _losses(parts[0], OTHER_LOSSES)
+    return Least([margin_semi_hard - margin, logistic_semi_hard - logistic])
 
 
-def _losses(table: Part) -> dict[str, Measured]:
+def _losses(table: Part, names: Sequence[str]) -> list[Measured]:
     (row,) = table4.TOP1.labels
-    require(table, [(row, loss) for loss in table4.LOSSES.labels])
-    return {str(loss): average(table, [(row, loss)], str(loss)) for loss in table4.LOSSES.labels}
+    require(table, [(row, name) for name in names])
+    return [average(table, [(row, name)], name) for name in names]
 
 
 def norm_over_none(parts: Sequence[Part]) -> Effect:
