@@ -149,7 +149,7 @@ def latex(findings: Sequence[Finding]) -> str:
     for heading, group in _by_artefact(findings):
         label = f"tab:{NAME}-{'-'.join(group[0].claim.artefacts)}"
         floats.append(
-            "\\begin{table}\n\\centering\n\\footnotesize\n\\setlength{\\tabcolsep}{4pt}\n"
+            "\\begin{table}\n\\centering\n\\footnotesize\n\\setlength{\\tabcolsep}{3pt}\n"
             f"{_latex_tabular(group)}\n"
             f"\\caption{{{escape_latex(f'{heading}. {caption}')}}}\n\\label{{{label}}}\n"
             "\\end{table}\n"
@@ -165,7 +165,7 @@ def _latex_tabular(findings: Sequence[Finding]) -> str:
         for claim, settings in _by_claim(findings)
         for place, finding in enumerate(settings)
     ]
-    columns = "@{}p{0.32\\linewidth}lrrrp{0.2\\linewidth}@{}"
+    columns = "@{}p{0.3\\linewidth}lrrrp{0.18\\linewidth}@{}"
     body = "\n\\addlinespace\n".join(rows)
     return (
         f"\\begin{{tabular}}{{{columns}}}\n\\toprule\n{header} \\\\\n\\midrule\n"
@@ -176,9 +176,9 @@ def _latex_tabular(findings: Sequence[Finding]) -> str:
 def _latex_row(statement: str, finding: Finding) -> str:
     """Texts that wrap are set ragged."""
     verdict, *numeric, setting = map(escape_latex, _cells(finding))
-    wrapped = [f"{{\\raggedright {text}\\par}}" for text in (escape_latex(statement), setting)]
+    wrapped = [f"\\raggedright {text}" for text in (escape_latex(statement), setting)]
     signed = [re.sub(r"-(?=\d)", "$-$", text) for text in numeric]
-    return " & ".join([wrapped[0], verdict, *signed, wrapped[1]]) + " \\\\"
+    return " & ".join([wrapped[0], verdict, *signed, wrapped[1]]) + r" \tabularnewline"
 
 
 def _cells(finding: Finding) -> list[str]:
