@@ -22,6 +22,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.artefacts == [CLAIMS]:
         return _show_claims(options.store)
+    if CLAIMS in options.artefacts:
+        parser.error(f"{CLAIMS} stands alone, with no artefact beside it")
     for name in options.artefacts:
         if name not in ARTEFACTS:
             parser.error(f"unknown artefact {name}{nearest(name, [*ARTEFACTS, CLAIMS])}")

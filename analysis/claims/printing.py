@@ -30,8 +30,12 @@ CAPTION = (
 )
 
 
+SHORTLY = "Effects in points, with 95% intervals over seeds. Decided: the whole interval on one side."
+
+
 def show(findings: Sequence[Finding], console: Console) -> None:
     """Prints the scorecard, claims by table and figure, and counts at the end."""
+    console.print(Text(SHORTLY, style="dim"))
     for heading, group in _by_artefact(findings):
         console.print(Text(heading, style="bold underline"))
         for claim, settings in _by_claim(group):

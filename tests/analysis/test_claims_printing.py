@@ -132,6 +132,13 @@ def test_the_command_prints_the_scorecard_and_draws_nothing(tmp_path, make, caps
     assert not (tmp_path / "out").exists()
 
 
+def test_the_scorecard_stands_alone(tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["claims", "figure5", "--store", str(tmp_path)])
+    assert ended.value.code == 2
+    assert "claims stands alone" in capsys.readouterr().err
+
+
 def test_without_a_store_there_is_no_scorecard(tmp_path, capsys):
     assert main(["claims", "--store", str(tmp_path / "nowhere")]) == 1
     assert "does not exist" in capsys.readouterr().err
