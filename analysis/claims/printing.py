@@ -30,7 +30,9 @@ CAPTION = (
 )
 
 
-SHORTLY = "Effects in points, with 95% intervals over seeds. Decided: the whole interval on one side."
+SHORTLY = (
+    "Effects in points, with 95% intervals over seeds. Decided: the whole interval on one side."
+)
 
 
 def show(findings: Sequence[Finding], console: Console) -> None:
