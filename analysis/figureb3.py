@@ -41,7 +41,7 @@ class Spectrum:
     def rank(self) -> float:
         """The participation ratio, (sum)^2 / sum of squares: D where all are equal, 1 if one is all.
 
-        A matrix of independent normal draws has D / 2, by the circular law.
+        A large matrix of independent normal draws has D / 2, by the circular law.
         """
         return float(self.squares.sum() ** 2 / (self.squares**2).sum())
 
@@ -66,10 +66,11 @@ def square_heads(runs: pd.DataFrame) -> list[Setting]:
     """The settings of trained linear heads with as many outputs as inputs."""
     linear = runs[(runs["objective"] == "contrastive") & (runs["head.kind"] == "linear")]
     square = [
-        dim == dimension("none", dim, architecture, width)
-        for dim, architecture, width in plain_values(linear, SHAPE)
+        place
+        for place, (dim, architecture, width) in enumerate(plain_values(linear, SHAPE))
+        if dim == dimension("none", dim, architecture, width)
     ]
-    return settings(with_weights(linear[square]), "figureB3", FREE)
+    return settings(with_weights(linear.iloc[square]), "figureB3", FREE)
 
 
 def spectra(setting: Setting) -> list[Spectrum]:
@@ -124,7 +125,7 @@ def caption(setting: Setting, found: Sequence[Spectrum]) -> str:
             f"eigenvalues of the linear head’s {width:,} × {width:,} matrix W, g(h) = W h, from "
             "the largest on.",
             f"Effective rank: {number(rank.mean, rank.half)} of {width:,}; untrained, a matrix of "
-            f"independent normal draws has {width / 2:,.0f}.",
+            f"independent normal draws has about {width / 2:,.0f}.",
             f"The paper, of a 2,048 × 2,048 matrix: {entry['finding']}. It gives no numbers.",
         ]
     )

@@ -34,16 +34,21 @@ def load_weights(run: Run) -> dict[str, Any]:
         raise ValueError(f"{run.encoder_path} cannot be read: {error}") from error
 
 
+def cache_folder() -> Path:
+    """Where the analysis keeps what takes long to compute."""
+    folder = Path(default_cache()).expanduser() / "analysis"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 def kept(run: Run, name: str, compute: Callable[[Run], Arrays]) -> Arrays:
     """The arrays that `compute` makes of the run's weights, from the cache where it has them."""
     file = run.encoder_path.stat()
     stamp = f"{run.path.resolve()} {file.st_size} {file.st_mtime_ns}"
     digest = hashlib.sha256(stamp.encode()).hexdigest()[:10]
-    folder = Path(default_cache()).expanduser() / "analysis"
-    path = folder / f"{name}-{run.run_id}-{digest}.npz"
+    path = cache_folder() / f"{name}-{run.run_id}-{digest}.npz"
     if not path.exists():
         arrays: dict[str, Any] = dict(compute(run))
-        folder.mkdir(parents=True, exist_ok=True)
         write_atomically(path, lambda stream: np.savez(stream, **arrays))
     with np.load(path, allow_pickle=False) as stored:
         return dict(stored)
