@@ -20,7 +20,7 @@ def load(store: str | Path = "runs") -> pd.DataFrame:
 
     A run with no evaluation yet has one row, whose `evaluation` and metrics are missing. Columns:
 
-    - `run_id`: the name of the run's folder.
+    - `run_id`: the name of the run's folder; `path`: where it is.
     - `state`: planned, running, interrupted, failed, pretrained or complete.
     - `evaluation`: the key of the evaluation.
     - every config key by its dotted name: `seed`, `views.first`, `optimizer.epochs`, ...

@@ -68,6 +68,8 @@ ARTEFACTS = {
         Artefact("figure8", "projection heads, and h against z", "projection_head"),
         Artefact("figure9", "batch size and length of training", "batch_size"),
         Artefact("tableB1", "linear and square-root learning rate scaling", "batch_size"),
+        Artefact("figureB3", "eigenvalues of the linear head", "projection_head"),
+        Artefact("figureB4", "t-SNE of h and of z", "projection_head"),
         Artefact("tableB3", "longer supervised training", "supervised_length"),
     ]
 }

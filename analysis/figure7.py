@@ -3,7 +3,6 @@
 SimCLR, trained for short and for long, and supervised training. Parameters are counted.
 """
 
-import functools
 import math
 import re
 from collections import Counter
@@ -26,6 +25,7 @@ from analysis.comparison import (
     trained,
 )
 from analysis.curves import Curve, Curves, curve_page
+from analysis.parameters import parameters
 from analysis.report import Report
 from analysis.settings import Setting, encoder_name, matching, named, settings
 from analysis.typesetting import Table
@@ -147,19 +147,6 @@ def published(field: int = 2) -> dict[Place, float]:
         for point in entry[key]
         for depth, width in [shape(point[0])]
     }
-
-
-@functools.cache
-def parameters(architecture: str, width: int, stem: str) -> int:
-    """How many parameters an encoder has."""
-    # Here, so that nothing else waits for torch.
-    import torch
-
-    from simclr_ablate.models.encoder import build_encoder
-
-    with torch.device("meta"):
-        encoder = build_encoder(architecture, width, stem)
-    return sum(parameter.numel() for parameter in encoder.parameters())
 
 
 def millions(comparison: Comparison) -> dict[str, float]:

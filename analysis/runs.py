@@ -38,7 +38,7 @@ def load(store: str | Path) -> pd.DataFrame:
 def columns() -> list[str]:
     """The columns that are always there, in their order."""
     return [
-        *("run_id", "state", "evaluation"),
+        *("run_id", "path", "state", "evaluation"),
         *(key.name for key in keys()),
         *METRICS,
         *(f"pretraining.{name}" for name in PRETRAINING),
@@ -50,6 +50,7 @@ def _rows(run: Run) -> Iterator[dict[str, Any]]:
         evaluations = run.evaluations()
         row = {
             "run_id": run.run_id,
+            "path": str(run.path),
             "state": "complete" if evaluations else run.state(),
             "evaluation": None,
             **_flatten(run.config()),

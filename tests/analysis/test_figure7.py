@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
-from torchvision import models
 
 import analysis
 from analysis import figure7, paper
@@ -83,14 +82,6 @@ def test_cells_are_found_by_encoder_and_training(rewritten):
         half = stats.t.ppf(0.975, 2) * drawn[:, place].std(ddof=1) / np.sqrt(3)
         assert estimate.half == pytest.approx(half)
     assert len(found.parts[0].cells) == 2
-
-
-@pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"])
-def test_parameters_are_those_of_torchvisions_network_without_its_classifier(name):
-    network = getattr(models, name)()
-    body = sum(weights.numel() for weights in network.parameters())
-    classifier = sum(weights.numel() for weights in network.fc.parameters())
-    assert figure7.parameters(name, 1, "imagenet") == body - classifier
 
 
 def test_lengths_of_one_encoder_alone_are_neither_short_nor_long(rewritten):
