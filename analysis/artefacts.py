@@ -22,7 +22,7 @@ class Module(Protocol):
         """One report per setting in `runs` (`analysis.load`); none where no run belongs to it."""
 
     def comparisons(self, runs: "pd.DataFrame") -> "list[Comparison]":
-        """The cells behind these reports."""
+        """The cells behind these reports; needed where claims rest on them."""
 
 
 @dataclass(frozen=True)

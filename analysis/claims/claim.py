@@ -21,8 +21,8 @@ class Claim:
     name: a slug. statement: one sentence. source: where the paper says it. artefacts: names in
     ARTEFACTS whose cells it rests on. test: what is estimated, and from which cells, in words.
 
-    effect: what is estimated, from the tables of a comparison; raises MissingCellsError. The claim holds
-    where this is above 0, or with a `margin` where it is below that, in points.
+    effect: what is estimated, from the tables of a comparison; raises MissingCellsError. The claim
+    holds where this is above 0, or with a `margin` where it is below that, in points.
     """
 
     name: str
