@@ -1,4 +1,4 @@
-"""NT-Logistic and margin triplet against what Table 2 prints of them, one anchor and one negative at a time."""
+"""Losses against what Table 2 prints of them, one anchor and one negative at a time."""
 
 import itertools
 import math
@@ -77,8 +77,9 @@ def chosen(case: Case, u: Tensor, positive: Tensor, others: list[Tensor]) -> lis
 
 def as_table_2_has_it(z: Tensor, case: Case) -> Tensor:
     """The loss: the mean over anchors of less Table 2's objective, of all an anchor's negatives."""
-    n, losses = len(z) // 2, []
+    n = len(z) // 2
     z = normalize(z) if case.normalize else z
+    losses = [0 * z.sum()]  # of batches in which no anchor has a semi-hard negative
     for anchor, u in enumerate(z):
         positive = z[(anchor + n) % (2 * n)]
         near = u @ positive
@@ -150,6 +151,25 @@ def test_gradient_is_the_one_that_table_2_prints(case: Case) -> None:
     # Each vector is an anchor, and a candidate of others, whose objectives it changes as much as they do.
     expected = -(weights + weights.T) @ z / (2 * n)
     actual = loss_and_gradient(lambda z: case(z).loss, z)[1]
+    torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("negatives", ["both", "one"])
+@pytest.mark.parametrize("tau", [0.1, 1.0])
+def test_nt_xents_gradient_is_the_one_that_table_2_prints(tau: float, negatives: str) -> None:
+    z = normalize(views(8))
+    n = len(z) // 2
+    weights = torch.zeros(2 * n, 2 * n, dtype=z.dtype)
+    for anchor, u in enumerate(z):
+        positive = (anchor + n) % (2 * n)
+        candidates = [positive, *negatives_of(anchor, n, negatives)]
+        scores = [math.exp(float(u @ z[k]) / tau) for k in candidates]
+        for k, score in zip(candidates, scores, strict=True):
+            share = score / sum(scores)
+            weights[anchor, k] = (1 - share) / tau if k == positive else -share / tau
+    # Each vector is an anchor, and a candidate of others.
+    expected = -(weights + weights.T) @ z / (2 * n)
+    actual = loss_and_gradient(lambda z: nt_xent(z, tau, False, negatives).loss, z)[1]
     torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-11)
 
 
