@@ -107,7 +107,9 @@ def grids(runs: pd.DataFrame) -> list[Grid]:
     """The grids of pairs among `runs` (see `analysis.load`), one per setting."""
     finished = runs[runs["top1"].notna()]
     trained = finished["objective"] == "contrastive"
-    pairs = finished[trained & (finished["views.policy"] == "pair")]
+    # A pair with an operation of the user's own has no place in the figure.
+    named = finished[["views.first", "views.second"]].isin(OPERATION_NAMES).all(axis=1)
+    pairs = finished[trained & (finished["views.policy"] == "pair") & named]
     simclr = finished[trained & (finished["views.policy"] == "simclr")]
     result = []
     for setting in settings(pairs, "figure5", FREE):

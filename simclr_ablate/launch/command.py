@@ -1,6 +1,5 @@
 """One command from its experiments to its exit status: plan, launch, summary."""
 
-import os
 import shlex
 import sys
 from collections import Counter
@@ -14,6 +13,7 @@ from simclr_ablate.launch.outcome import Outcome
 from simclr_ablate.launch.plan import Plan, flatten, make_plan, varying_keys
 from simclr_ablate.launch.settings import Settings, SlurmSettings, read_settings
 from simclr_ablate.launch.torchrun import Place, carry_out_here
+from simclr_ablate.paths import default_cache
 from simclr_ablate.schema import ConfigError, Experiment
 from simclr_ablate.store import Store
 
@@ -51,12 +51,6 @@ class Command:
         )
 
 
-def default_cache() -> str:
-    """Where images are kept once decoded: $SIMCLR_ABLATE_CACHE, or the user's cache folder."""
-    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return os.environ.get("SIMCLR_ABLATE_CACHE") or f"{home}/simclr_ablate"
-
-
 def refusing(command: Callable[[], int]) -> int:
     """Runs `command`; input that it refuses ends it with one clear line instead of a traceback."""
     try:
@@ -79,7 +73,7 @@ def execute(
 
     place = Place.from_environment()
     console = make_console(quiet=place is not None and place.rank > 0)
-    plan = make_plan(experiments, command.store, command.sweep, sweeps)
+    plan = make_plan(experiments, command.store, command.sweep, sweeps, command.cache)
     console.print(f"{command.sweep or 'run'}: {plan.summary()}", highlight=False)
     if command.dry_run:
         _print_table(plan, console)
