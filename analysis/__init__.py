@@ -20,7 +20,7 @@ def load(store: str | Path = "runs") -> pd.DataFrame:
 
     A run with no evaluation yet has one row, whose `evaluation` and metrics are missing. Columns:
 
-    - `run_id`: the name of the run's folder.
+    - `run_id`: the name of the run's folder; `path`: where it is.
     - `state`: planned, running, interrupted, failed, pretrained or complete.
     - `evaluation`: the key of the evaluation.
     - every config key by its dotted name: `seed`, `views.first`, `optimizer.epochs`, ...
@@ -28,6 +28,9 @@ def load(store: str | Path = "runs") -> pd.DataFrame:
     - `top1`, `top5`, `knn_top1`: accuracy on the test split, percent. `validation_top1`: on the
       validation split. All but kNN's are a linear classifier's, fitted on the frozen encoder, or
       for objective=supervised the one trained with it.
+    - `probe_accuracy`, `probe_validation_accuracy`: of a network that tells a transformation from
+      the features, percent; `probe_guess`: of always naming the most frequent label. They take the
+      place of the accuracies above where `evaluation.probe` names a transformation.
     - `test_images`: how many images the test split has. Any other metric of the evaluation follows
       under its own name.
     - `pretraining.loss`, `pretraining.accuracy`, `pretraining.entropy`, `pretraining.seconds`: the

@@ -1,4 +1,4 @@
-"""Which tables and figures there are. To add one: a module with `reports`, and a line here."""
+"""Which tables and figures there are. To add one: a module with what `Module` has, and a line here."""
 
 import importlib
 import re
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     import pandas as pd
 
+    from analysis.comparison import Comparison
     from analysis.report import Report
 
 
@@ -20,17 +21,20 @@ class Module(Protocol):
     def reports(self, runs: "pd.DataFrame") -> "list[Report]":
         """One report per setting in `runs` (`analysis.load`); none where no run belongs to it."""
 
+    def comparisons(self, runs: "pd.DataFrame") -> "list[Comparison]":
+        """The cells behind these reports; needed where claims rest on them."""
+
 
 @dataclass(frozen=True)
 class Artefact:
     """A table or figure of the paper: `analysis.NAME` draws it, and `sweep` makes its runs.
 
-    The module of `tableB1` is `analysis.tableb1`.
+    sweep: None where it needs no runs. The module of `tableB1` is `analysis.tableb1`.
     """
 
     name: str
     title: str
-    sweep: str
+    sweep: str | None = None
 
     @property
     def label(self) -> str:
@@ -40,7 +44,8 @@ class Artefact:
 
     @property
     def command(self) -> str:
-        return f"python -m simclr_ablate -m sweep={self.sweep}"
+        """What makes its runs; empty where it needs none."""
+        return f"python -m simclr_ablate -m sweep={self.sweep}" if self.sweep else ""
 
     def module(self) -> Module:
         """Imported only now, since the modules load pandas and matplotlib."""
@@ -55,11 +60,16 @@ ARTEFACTS = {
         Artefact(
             "table1", "strength of colour distortion, SimCLR and supervised", "color_strength"
         ),
+        Artefact("table2", "losses and their gradients"),
+        Artefact("table3", "what h and g(h) tell of transformations", "transformation_probe"),
         Artefact("table4", "losses, with and without semi-hard negatives", "loss_functions"),
         Artefact("table5", "l2 norm and temperature of the loss", "temperature"),
+        Artefact("figure7", "depth and width of the encoder, and supervised", "encoder_size"),
         Artefact("figure8", "projection heads, and h against z", "projection_head"),
         Artefact("figure9", "batch size and length of training", "batch_size"),
         Artefact("tableB1", "linear and square-root learning rate scaling", "batch_size"),
+        Artefact("figureB3", "eigenvalues of the linear head", "projection_head"),
+        Artefact("figureB4", "t-SNE of h and of z", "projection_head"),
         Artefact("tableB3", "longer supervised training", "supervised_length"),
     ]
 }

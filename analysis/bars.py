@@ -25,7 +25,7 @@ PAGE, LEFT, RIGHT, TOP, HEIGHT = 9.4, 0.62, 0.13, 0.38, 2.1
 TITLES, LEGEND_LINE = 0.62, 0.19
 """Below a panel: room for tick labels and their title, and for each line of the legend."""
 CHARACTER = 0.061
-SWATCH = 0.27
+SWATCH = 0.34
 """Width of a legend entry: of each character, and of the rest."""
 REFERENCE: dict[str, Any] = {"color": INK, "linewidth": 1.1, "linestyle": (0, (4, 2))}
 HALO = [withStroke(linewidth=2.2, foreground="white")]

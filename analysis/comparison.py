@@ -151,8 +151,8 @@ class Part:
 class Comparison:
     """An artefact (a name in ARTEFACTS) in one setting.
 
-    remark, measured: for the caption, on what else there is to know, and on what top-1 is of if not
-    of a linear classifier on frozen features.
+    remark, measure, measured: for the caption, on what else there is to know, on what is measured
+    if not top-1, and on what it is of if not of a linear classifier on frozen features.
     """
 
     artefact: str
@@ -160,6 +160,7 @@ class Comparison:
     parts: Sequence[Part]
     random: Accuracies | None = None
     remark: str = ""
+    measure: str = "Top-1 (%)"
     measured: str = ""
 
     def above_random(self, part: Part, place: Place) -> bool | None:
@@ -220,7 +221,9 @@ def cells(
     for run, (row, column) in enumerate(labels):
         if row is not None and column is not None:
             found[row, column].append(run)
-    measured = {at: accuracies(runs.iloc[chosen], metric, factor) for at, chosen in found.items()}
+    # Taking rows of all columns is what would take time.
+    needed = runs[list(dict.fromkeys([metric, "seed", "run_id", "test_images"]))]
+    measured = {at: accuracies(needed.iloc[chosen], metric, factor) for at, chosen in found.items()}
     return {place: cell for place, cell in measured.items() if cell is not None}
 
 
@@ -531,7 +534,7 @@ def caption(comparison: Comparison) -> str:
     features = comparison.setting.config.get("evaluation.features", "h or z")
     seeds = seed_range(len(cell.values) for cell in found)
     measured = comparison.measured or f"of a linear classifier on the frozen {features}"
-    text = f"{comparison.setting.description}, {seeds}. Top-1 (%){on} {measured}."
+    text = f"{comparison.setting.description}, {seeds}. {comparison.measure}{on} {measured}."
     if comparison.several:
         text += " Intervals (±): 95%, t over seeds."
     if comparison.remark:

@@ -15,7 +15,7 @@ import pandas as pd
 
 from analysis import paper
 from analysis.artefacts import ARTEFACTS
-from analysis.comparison import against_random, rank_agreement
+from analysis.comparison import Comparison, Part, Place, against_random, listed, rank_agreement
 from analysis.drawing import Cell, HeatMap, heat_maps, style
 from analysis.report import Report
 from analysis.settings import (
@@ -107,7 +107,9 @@ def grids(runs: pd.DataFrame) -> list[Grid]:
     """The grids of pairs among `runs` (see `analysis.load`), one per setting."""
     finished = runs[runs["top1"].notna()]
     trained = finished["objective"] == "contrastive"
-    pairs = finished[trained & (finished["views.policy"] == "pair")]
+    # A pair with an operation of the user's own has no place in the figure.
+    named = finished[["views.first", "views.second"]].isin(OPERATION_NAMES).all(axis=1)
+    pairs = finished[trained & (finished["views.policy"] == "pair") & named]
     simclr = finished[trained & (finished["views.policy"] == "simclr")]
     result = []
     for setting in settings(pairs, "figure5", FREE):
@@ -117,6 +119,19 @@ def grids(runs: pd.DataFrame) -> list[Grid]:
         random = random_encoder(finished, setting)
         default = accuracies(matching(simclr, setting.config, SIMCLR_FREE))
         result.append(Grid(setting, cells, random, default))
+    return result
+
+
+def comparisons(runs: pd.DataFrame) -> list[Comparison]:
+    """The grids as tables like other artefacts', without averages."""
+    operations = {name: name for name in OPERATION_NAMES}
+    rows = listed([ROW_TITLE], ["views.first"], operations)
+    columns = listed([COLUMN_TITLE], ["views.second"], operations)
+    printed: dict[Place, float] = {pair: published(*pair) for pair in PAIRS}
+    result = []
+    for grid in grids(runs):
+        part = Part("", rows, columns, dict(grid.cells.items()), printed)
+        result.append(Comparison("figure5", grid.setting, [part], grid.random))
     return result
 
 

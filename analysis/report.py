@@ -18,8 +18,8 @@ from simclr_ablate.files import write_atomically
 class Report:
     """One artefact in one setting.
 
-    name: of its files, without ending. caption, notes, alt: plain text. command: makes its runs.
-    data: the numbers at full precision. summary: the lines that are printed.
+    name: of its files, without ending. caption, notes, alt: plain text. command: makes its runs;
+    empty where it needs none. data: the numbers at full precision. summary: the lines that are printed.
     """
 
     name: str
@@ -63,5 +63,6 @@ def _markdown(report: Report) -> str:
     ]
     if report.notes:
         blocks.append("".join(f"- {escape_markdown(note)}\n" for note in report.notes))
-    blocks.append(f"Made by `{report.command}` and `python -m analysis`.\n")
+    commands = [f"`{command}`" for command in (report.command, "python -m analysis") if command]
+    blocks.append(f"Made by {' and '.join(commands)}.\n")
     return "\n".join(blocks)

@@ -9,7 +9,10 @@ import pandas as pd
 from simclr_ablate.schema import keys
 from simclr_ablate.store import Run, Store
 
-METRICS = ("top1", "top5", "validation_top1", "knn_top1", "test_images")
+METRICS = (
+    *("top1", "top5", "validation_top1", "knn_top1", "test_images"),
+    *("probe_accuracy", "probe_validation_accuracy", "probe_guess"),
+)
 PRETRAINING = ("loss", "accuracy", "entropy", "seconds")
 
 _DTYPES = {"int or null": "Int64", "bool or null": "boolean"}
@@ -35,7 +38,7 @@ def load(store: str | Path) -> pd.DataFrame:
 def columns() -> list[str]:
     """The columns that are always there, in their order."""
     return [
-        *("run_id", "state", "evaluation"),
+        *("run_id", "path", "state", "evaluation"),
         *(key.name for key in keys()),
         *METRICS,
         *(f"pretraining.{name}" for name in PRETRAINING),
@@ -47,6 +50,7 @@ def _rows(run: Run) -> Iterator[dict[str, Any]]:
         evaluations = run.evaluations()
         row = {
             "run_id": run.run_id,
+            "path": str(run.path),
             "state": "complete" if evaluations else run.state(),
             "evaluation": None,
             **_flatten(run.config()),

@@ -186,12 +186,18 @@ def accuracies(runs: pd.DataFrame, metric: str = "top1", factor: float = 1.0) ->
     Runs of one seed that differ in something free, such as random encoders that belong to several
     sweeps, count once, with their mean: they are not further seeds.
     """
-    runs = runs[runs[metric].notna()]
-    if runs.empty:
+    found: dict[int, list[float]] = defaultdict(list)
+    values = runs[metric].tolist()
+    there = [place for place, value in enumerate(values) if value == value]
+    if not there:
         return None
-    by_seed = (factor * runs.groupby("seed")[metric].mean()).to_dict()
-    images = float(runs["test_images"].iloc[0]) if metric == "top1" else math.nan
-    return Accuracies(by_seed, images, tuple(runs["run_id"]))
+    seeds, run_ids = runs["seed"].tolist(), runs["run_id"].tolist()
+    for place in there:
+        found[seeds[place]].append(values[place])
+    by_seed = {seed: factor * math.fsum(found[seed]) / len(found[seed]) for seed in sorted(found)}
+    counted = metric in ("top1", "probe_accuracy")
+    images = float(runs["test_images"].iloc[there[0]]) if counted else math.nan
+    return Accuracies(by_seed, images, tuple(dict.fromkeys(run_ids[place] for place in there)))
 
 
 def encoder_name(architecture: str, width: int) -> str:
@@ -221,9 +227,18 @@ def plain_values(runs: pd.DataFrame, keys: Sequence[str]) -> list[tuple[Any, ...
 
     None is for what is missing, also where the runs do not have the key.
     """
-    chosen = runs.reindex(columns=list(keys))
-    plain = chosen.astype(object).where(chosen.notna(), None)
-    return list(plain.itertuples(index=False, name=None))
+    if not keys:
+        return [()] * len(runs)
+    return list(zip(*(_plain_column(runs, key) for key in keys), strict=True))
+
+
+def _plain_column(runs: pd.DataFrame, key: str) -> list[Any]:
+    if key not in runs:
+        return [None] * len(runs)
+    column = runs[key]
+    values = column.to_numpy(dtype=object, copy=True)
+    values[column.isna()] = None
+    return values.tolist()
 
 
 def _digest(config: Mapping[str, Any]) -> str:

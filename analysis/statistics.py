@@ -1,5 +1,6 @@
 """Means over seeds, differences and rank correlations, each with its 95% interval. NumPy only."""
 
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -98,6 +99,7 @@ def clearly_above(sample: Accuracies, reference: Accuracies) -> bool | None:
     return sample.estimate().mean - reference.estimate().mean > needed
 
 
+@functools.cache
 def t_quantile(probability: float, freedom: float) -> float:
     """Student's t quantile for `probability` in [0.5, 1), by bisection of the distribution.
 

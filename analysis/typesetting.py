@@ -22,15 +22,26 @@ _LATEX = {
     "≤": r"$\le$",
     "≥": r"$\ge$",
     "ρ": r"$\rho$",
+    "τ": r"$\tau$",
+    "⁺": r"$^{+}$",
+    "⁻": r"$^{-}$",
+    "ᵀ": r"$^{\top}$",
     "–": "--",
     "’": "'",
     MARK: r"$^{\circ}$",
 }
 
 
+class Formula(str):
+    """A cell that is LaTeX of a formula, without dollar signs."""
+
+
 @dataclass(frozen=True)
 class Table:
-    """Cells of plain text, the first of a row its name; the last `apart` columns stand apart."""
+    """Cells of plain text or formulas, the first of a row its name.
+
+    The last `apart` columns stand apart.
+    """
 
     title: str
     header: Sequence[str]
@@ -49,13 +60,17 @@ def number(value: float, half: float = float("nan"), marked: bool = False) -> st
 
 def markdown_table(table: Table) -> str:
     """A pipe table whose source is aligned, too."""
-    lines = [[escape_markdown(cell) for cell in row] for row in (table.header, *table.rows)]
+    lines = [[_markdown_cell(cell) for cell in row] for row in (table.header, *table.rows)]
     widths = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
-    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    left = _left_aligned(table)
+    rule = [
+        "-" * width if at else "-" * (width - 1) + ":"
+        for at, width in zip(left, widths, strict=True)
+    ]
     first, *others = [
         [
-            cell.rjust(width) if place else cell.ljust(width)
-            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
+            cell.ljust(width) if at else cell.rjust(width)
+            for at, cell, width in zip(left, line, widths, strict=True)
         ]
         for line in lines
     ]
@@ -84,8 +99,22 @@ def escape_latex(text: str) -> str:
     return "".join(_LATEX.get(character, character) for character in text)
 
 
+def _left_aligned(table: Table) -> list[bool]:
+    """Whether a column is: that of names, and those of formulas."""
+    return [
+        place == 0 or any(isinstance(row[place], Formula) for row in table.rows)
+        for place in range(len(table.header))
+    ]
+
+
+def _markdown_cell(text: str) -> str:
+    return f"${text}$" if isinstance(text, Formula) else escape_markdown(text)
+
+
 def _latex_cell(text: str) -> str:
     """Intervals are small, to fit a page. A mark takes no width, so that numbers stay aligned."""
+    if isinstance(text, Formula):
+        return f"${text}$"
     plain = text.removesuffix(f" {MARK}")
     value, sign, half = plain.partition(" ± ")
     interval = f"\\,{{\\tiny{_LATEX['±']}{escape_latex(half)}}}" if sign else ""
@@ -94,9 +123,10 @@ def _latex_cell(text: str) -> str:
 
 
 def _latex_tabular(table: Table) -> str:
-    numbers = len(table.header) - 1
+    places = "".join("l" if left else "r" for left in _left_aligned(table))
+    apart = len(places) - table.apart
     gap = "@{\\hskip 1.2em}" if table.apart else ""
-    columns = "@{}l" + "r" * (numbers - table.apart) + gap + "r" * table.apart + "@{}"
+    columns = "@{}" + places[:apart] + gap + places[apart:] + "@{}"
     header, *rows = [
         " & ".join(map(_latex_cell, row)) + " \\\\" for row in (table.header, *table.rows)
     ]

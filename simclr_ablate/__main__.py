@@ -1,17 +1,22 @@
 """The command: `python -m simclr_ablate [-m] [key=value ...]`. Compose, plan, launch."""
 
+import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
-from simclr_ablate.launch.command import REFUSED, execute, refusing
+from simclr_ablate.launch.command import OK, REFUSED, execute, refusing
 from simclr_ablate.launch.grid import experiment_sections, resolve
 from simclr_ablate.launch.plugins import read_command, register_plugins
 from simclr_ablate.launch.settings import LAUNCHERS
+from simclr_ablate.own import look_in
 from simclr_ablate.paths import config_folder
 from simclr_ablate.schema import ConfigError, Experiment, KeyInfo, keys, nearest
 
@@ -20,11 +25,15 @@ CONFIG_FOLDER = str(config_folder("conf"))
 
 def main() -> None:
     """Runs the command line; exits with 0, or 1 (a run failed), 2 (refused), 130 (stopped)."""
+    look_in(os.getcwd())  # for modules of the user's own
     problem = misspelled_key(sys.argv[1:])
     if problem:
         print(f"error: {problem}", file=sys.stderr)
         sys.exit(REFUSED)
     register()
+    status = refusing(lambda: register_own_sweep(sys.argv[1:]))
+    if status != OK:
+        sys.exit(status)
     hydra_main()
 
 
@@ -35,6 +44,28 @@ def register() -> None:
     for path in sorted(config_folder("sweeps").glob("*.yaml")):
         store.store(group="sweep", name=path.stem, node=OmegaConf.load(path))
     store.store(group="hydra/help", name="keys", node=_help_node())
+
+
+def register_own_sweep(arguments: Sequence[str]) -> int:
+    """Makes the file that `sweep=FILE.yaml` names known to Hydra, which finds it by that name; returns OK.
+
+    A sweep that does not say its name has the file's. Raises ConfigError for no such file, and for one that is no YAML.
+    """
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        if key != "sweep" or not value.endswith(".yaml"):
+            continue
+        path = Path(value)
+        try:
+            node = OmegaConf.merge({"name": path.stem}, OmegaConf.load(path))
+        except (OSError, YAMLError, OmegaConfBaseException) as error:
+            reason = " ".join(str(error).split())
+            raise ConfigError(
+                f"sweep must be the name of a sweep or its file, got {value!r}: {reason}"
+            ) from error
+        group = "/".join(["sweep", *filter(None, value.split("/")[:-1])])  # as Hydra looks for it
+        ConfigStore.instance().store(group=group, name=path.stem, node=node, package="sweep")
+    return OK
 
 
 @hydra.main(version_base="1.3", config_path=CONFIG_FOLDER, config_name="config")
@@ -94,6 +125,7 @@ HELP = """simclr_ablate: the ablation study of SimCLR, one command per table or 
   python -m simclr_ablate                               one run
   python -m simclr_ablate key=value ...                 one run, changed
   python -m simclr_ablate -m sweep=augmentation_grid    a sweep
+  python -m simclr_ablate -m sweep=FILE.yaml            a sweep of your own
   python -m simclr_ablate -m loss.temperature=0.1,0.5   any keys, multiplied
   ... dry_run=true                                      the plan, and nothing else
   python -m simclr_ablate.status                        what the store holds

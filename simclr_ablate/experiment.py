@@ -15,9 +15,11 @@ from simclr_ablate.augment.policies import (
     autoaugment_policy,
     crop_policy,
     no_policy,
+    own_policy,
     pair_policy,
     simclr_policy,
 )
+from simclr_ablate.augment.registry import Magnitudes
 from simclr_ablate.claim import Claim
 from simclr_ablate.cores import available_cores
 from simclr_ablate.data.in_memory import ImageSet
@@ -164,7 +166,9 @@ def build_policy(views: Views, data: Data) -> Policy:
     if views.policy == "pair":
         assert views.first is not None  # the schema has seen to both
         return pair_policy(data.size, views.first, views.second, **settings)
-    return no_policy(data.size, interpolation=views.interpolation)
+    if views.policy == "none":
+        return no_policy(data.size, interpolation=views.interpolation)
+    return own_policy(views.policy, Magnitudes(data.size, **settings))
 
 
 def pretrain(

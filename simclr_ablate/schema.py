@@ -7,6 +7,7 @@ Values come from the YAML files under `conf/`; nothing has a default here, so th
 import dataclasses
 import difflib
 import math
+import re
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -24,6 +25,11 @@ OPERATION_NAMES = ("crop", "cutout", "color", "sobel", "noise", "blur", "rotate"
 LOSS_NAMES = ("nt_xent", "nt_logistic", "margin_triplet")
 """The losses of Table 2, in its order."""
 
+OWN = "package.module:function"
+"""How a config names a loss, a head, an operation, a policy or a data set that the user has written."""
+
+_OWN_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
+
 
 class ConfigError(ValueError):
     """Something the user gave is wrong: the message names the key, the value and what is accepted."""
@@ -37,12 +43,17 @@ def key(
     at_least: float | None = None,
     at_most: float | None = None,
     below: float | None = None,
+    own: bool = False,
     identity: bool = True,
     default: Any = dataclasses.MISSING,
 ) -> Any:
-    """A documented dataclass field. `identity=False` marks what cannot change a run's result."""
+    """A documented dataclass field.
+
+    own: besides `choices`, it takes the name of a function of the user's own (OWN).
+    `identity=False` marks what cannot change a run's result.
+    """
     bounds = {"above": above, "at_least": at_least, "at_most": at_most, "below": below}
-    metadata = {"doc": doc, "choices": choices, "bounds": bounds, "identity": identity}
+    metadata = {"doc": doc, "choices": choices, "bounds": bounds, "own": own, "identity": identity}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -53,6 +64,7 @@ class Data:
     name: str = key(
         "kind of data set",
         choices=("shapes", "image_folder", "cifar10", "cifar100", "stl10", "imagenet"),
+        own=True,
     )
     root: str | None = key("folder of the images; null: the cache", identity=False)
     size: int = key("side of the images given to the encoder, pixels", at_least=8)
@@ -61,7 +73,9 @@ class Data:
     on_error: str = key("an unreadable image", choices=("raise", "skip"))
     seed: int = key("seed of the split, of `limit` and of the drawn shapes", at_least=0)
     label: str | None = key("short name for reports; null: the data set's or folder's own")
-    fingerprint: str | None = key("hash of the files in `root`; filled in when a run is planned")
+    fingerprint: str | None = key(
+        "hash of the files in `root`, or of your own function's images; filled in when a run is planned"
+    )
 
 
 @dataclass(frozen=True)
@@ -74,14 +88,20 @@ class Views:
     policy: str = key(
         "simclr, crop (and flip alone), autoaugment: both views; pair: Figure 5's one branch; none",
         choices=("simclr", "crop", "autoaugment", "pair", "none"),
+        own=True,
     )
-    first: str | None = key(f"pair: first operation, one of {', '.join(OPERATION_NAMES)}")
-    second: str | None = key("pair: second operation; the same as the first: that one alone")
+    first: str | None = key("pair: first operation", choices=OPERATION_NAMES, own=True)
+    second: str | None = key(
+        "pair: second operation; the same as the first: that one alone",
+        choices=OPERATION_NAMES,
+        own=True,
+    )
     strength: float = key("strength s of colour jitter (App. A)", at_least=0)
     blur: bool = key("Gaussian blur with probability 0.5")
     extra: str | None = key(
         "simclr: one more operation, last, on some of the images (Table 3)",
         choices=("rotate", "noise", "sobel"),
+        own=True,
     )
     brightness: str = key(
         "additive: the paper's code; multiplicative: torchvision",
@@ -109,7 +129,7 @@ class Encoder:
 class Head:
     """The projection head g; z = g(h)."""
 
-    kind: str = key("projection head", choices=("none", "linear", "nonlinear"))
+    kind: str = key("projection head", choices=("none", "linear", "nonlinear"), own=True)
     dim: int = key("width of z", at_least=1)
 
 
@@ -117,7 +137,7 @@ class Head:
 class Loss:
     """The contrastive loss."""
 
-    name: str = key(f"one of {', '.join(LOSS_NAMES)}, or package.module:function of your own")
+    name: str = key("loss", choices=LOSS_NAMES, own=True)
     temperature: float = key(
         "temperature tau; margin_triplet: of the entropy that is reported only", above=0
     )
@@ -129,6 +149,11 @@ class Loss:
     semi_hard: bool = key(
         "nt_logistic, margin_triplet: of the negatives that are farther than the positive and "
         "within the margin, only the nearest (Table 4: sh)"
+    )
+    reduction: str = key(
+        "nt_logistic, not semi-hard: an anchor's negatives are summed, or weigh as much together "
+        "as its positive",
+        choices=("sum", "mean"),
     )
 
 
@@ -308,25 +333,15 @@ def _check_views(views: Views) -> None:
     named = {"views.first": views.first, "views.second": views.second}
     for name, operation in named.items():
         if views.policy == "pair" and operation is None:
-            raise ConfigError(f"{name} must be one of {', '.join(OPERATION_NAMES)}, got null")
+            raise ConfigError(f"{name} must be {one_of(OPERATION_NAMES, own=True)}, got null")
         if views.policy != "pair" and operation is not None:
             raise ConfigError(f"{name} needs views.policy=pair, got views.policy={views.policy}")
-        if operation is not None and operation not in OPERATION_NAMES:
-            raise ConfigError(
-                f"{name} must be one of {', '.join(OPERATION_NAMES)}, got {operation!r}"
-                f"{nearest(operation, OPERATION_NAMES)}"
-            )
 
 
 def _check_loss(loss: Loss) -> None:
     """Keys that a loss does not use have one value, for one run to have one id."""
-    if ":" in loss.name:
-        return  # the user's own, which may use all keys
-    if loss.name not in LOSS_NAMES:
-        raise ConfigError(
-            f"loss.name must be one of {', '.join(LOSS_NAMES)}, or package.module:function, "
-            f"got {loss.name!r}{nearest(loss.name, LOSS_NAMES)}"
-        )
+    if is_own(loss.name):
+        return  # it may use all keys
     if loss.name == "nt_xent" and loss.semi_hard:
         raise ConfigError("loss.semi_hard must be false with loss.name=nt_xent, got true")
     if loss.name != "margin_triplet" and not loss.semi_hard and loss.margin is not None:
@@ -338,6 +353,11 @@ def _check_loss(loss: Loss) -> None:
         raise ConfigError("loss.margin must be >= 0 with loss.name=margin_triplet, got null")
     if loss.semi_hard and loss.margin == 0:
         raise ConfigError("loss.margin must be > 0 with loss.semi_hard=true, got 0")
+    if loss.reduction != "sum" and (loss.name != "nt_logistic" or loss.semi_hard):
+        raise ConfigError(
+            "loss.reduction=mean needs loss.name=nt_logistic and loss.semi_hard=false, "
+            f"got loss.name={loss.name} and loss.semi_hard={str(loss.semi_hard).lower()}"
+        )
 
 
 @dataclass(frozen=True)
@@ -363,6 +383,29 @@ def keys(cls: type = Experiment, path: str = "") -> Iterator[KeyInfo]:
         yield KeyInfo(
             full, type_name(hints[field.name]), meta["doc"], _accepted(meta), meta["identity"]
         )
+
+
+def is_own(value: object) -> bool:
+    """Whether `value` has the form of OWN."""
+    return isinstance(value, str) and _OWN_NAME.fullmatch(value) is not None
+
+
+def own_values(node: Any, path: str = "") -> dict[str, str]:
+    """The keys of an experiment, or of a section of it, that name something of the user's own, with those names."""
+    found: dict[str, str] = {}
+    for field in dataclasses.fields(node):
+        full, value = _join(path, field.name), getattr(node, field.name)
+        if dataclasses.is_dataclass(value):
+            found |= own_values(value, full)
+        elif field.metadata["own"] and is_own(value):
+            found[full] = value
+    return found
+
+
+def one_of(choices: typing.Iterable[Any], own: bool = False) -> str:
+    """`one of A, B, C`, or a name of the user's own."""
+    listed = "one of " + ", ".join(map(str, choices))
+    return f"{listed}, or {OWN}" if own else listed
 
 
 def unknown_key(name: str, known: list[str]) -> str:
@@ -420,7 +463,7 @@ def _check_value(name: str, value: Any, hint: Any, meta: Mapping[str, Any]) -> A
         raise ConfigError(f"{name} must be {type_name(hint)}, got {value!r}")
     if isinstance(value, float) and not math.isfinite(value):
         raise ConfigError(f"{name} must be finite, got {value}")
-    if meta["choices"] and value not in meta["choices"]:
+    if meta["choices"] and value not in meta["choices"] and not (meta["own"] and is_own(value)):
         close = nearest(str(value), [str(choice) for choice in meta["choices"]])
         raise ConfigError(f"{name} must be {_accepted(meta)}, got {value!r}{close}")
     _check_bounds(name, value, meta)
@@ -441,7 +484,7 @@ def _check_bounds(name: str, value: Any, meta: Mapping[str, Any]) -> None:
 
 def _accepted(meta: Mapping[str, Any]) -> str:
     if meta["choices"]:
-        return "one of " + ", ".join(map(str, meta["choices"]))
+        return one_of(meta["choices"], meta["own"])
     signs = {"above": ">", "at_least": ">=", "at_most": "<=", "below": "<"}
     return " and ".join(
         f"{signs[name]} {bound:g}" for name, bound in meta["bounds"].items() if bound is not None

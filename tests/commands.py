@@ -37,22 +37,33 @@ def user_environment(cache: Path) -> dict[str, str]:
     return {**os.environ, "SIMCLR_ABLATE_CACHE": str(cache), "COLUMNS": "200"}
 
 
-def start(environment: Mapping[str, str], store: Path, *arguments: str) -> subprocess.Popen[str]:
-    """Starts `python -m simclr_ablate` on TINY, changed by `arguments`."""
+def start(
+    environment: Mapping[str, str], store: Path, *arguments: str, folder: Path | None = None
+) -> subprocess.Popen[str]:
+    """Starts `python -m simclr_ablate` on TINY, changed by `arguments`, in `folder` or here."""
     # Flags come first: Python's argument parser takes no options between the overrides.
     flags = list(itertools.takewhile(lambda argument: "=" not in argument, arguments))
     overrides = [f"store={store}", *TINY, *arguments[len(flags) :]]
     command = [sys.executable, "-m", "simclr_ablate", *flags, *overrides]
     return subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command,
+        env=environment,
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
 
 
 def run(
-    environment: Mapping[str, str], store: Path, *arguments: str, seconds: float = 300
+    environment: Mapping[str, str],
+    store: Path,
+    *arguments: str,
+    seconds: float = 300,
+    folder: Path | None = None,
 ) -> tuple[int, str]:
     """Exit status and output of the same, once it has ended, which may take so many seconds."""
-    process = start(environment, store, *arguments)
+    process = start(environment, store, *arguments, folder=folder)
     output, _ = process.communicate(timeout=seconds)
     return process.returncode, output
 

@@ -1,7 +1,10 @@
-"""What tests share: the composed default config, a way to change it, and processes that share a run."""
+"""What tests share: the composed default config, a way to change it, modules of a user's, and shared runs."""
 
+import importlib
 import multiprocessing
-from collections.abc import Callable
+import sys
+import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +40,23 @@ def make_experiment(compose_config: Callable[[list[str]], Any]) -> Callable[...,
         return Experiment.from_config(experiment_sections(compose_config(list(overrides))))
 
     return build
+
+
+@pytest.fixture
+def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], str]]:
+    """`own_module(source)`: the name of a module of a user's that can be imported during the test."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    names = []
+
+    def write(source: str) -> str:
+        names.append(f"mine_{uuid.uuid4().hex}")
+        (tmp_path / f"{names[-1]}.py").write_text(source)
+        importlib.invalidate_caches()
+        return names[-1]
+
+    yield write
+    for name in names:
+        sys.modules.pop(name, None)
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from typing import NamedTuple, Self
 import torch
 from torch import Generator, Tensor
 
+from simclr_ablate import own
 from simclr_ablate.augment.auto_augment import AutoAugment
 from simclr_ablate.augment.batching import take
 from simclr_ablate.augment.operations import (
@@ -22,6 +23,7 @@ from simclr_ablate.augment.operations import (
     Resize,
 )
 from simclr_ablate.augment.registry import OPERATIONS, Magnitudes, make_operations
+from simclr_ablate.schema import ConfigError
 
 __all__ = [
     "OPERATIONS",
@@ -31,6 +33,7 @@ __all__ = [
     "autoaugment_policy",
     "crop_policy",
     "no_policy",
+    "own_policy",
     "pair_policy",
     "simclr_policy",
 ]
@@ -251,9 +254,9 @@ def simclr_policy(
     In order: random resized crop, flip (p 0.5), colour jitter (p 0.8), grayscale (p 0.2), Gaussian
     blur (p 0.5).
 
-    extra: an operation of OPERATIONS that Table 3 adds for one of its rows, last. The paper does not
-        say how often. Here half of the images have it; of rotations three in four, so that the four
-        turns are alike.
+    extra: one more operation, last: one of OPERATIONS that Table 3 adds for one of its rows, or of the
+        user's own. The paper does not say how often. Here half of the images have it; of rotations
+        three in four, so that the four turns are alike.
     """
     magnitudes = Magnitudes(size, strength, brightness, crop_area, interpolation)
     operations = make_operations("crop", magnitudes) + make_operations("color", magnitudes)
@@ -261,7 +264,8 @@ def simclr_policy(
         operations.append(RandomApply(GaussianBlur(), 0.5))
     if extra is not None:
         share = 0.75 if extra == "rotate" else 0.5
-        operations += [RandomApply(o, share) for o in make_operations(extra, magnitudes)]
+        added = make_operations(extra, magnitudes, "views.extra")
+        operations += [RandomApply(operation, share) for operation in added]
     return Policy(first=operations, second=operations, chunk_bytes=chunk_bytes)
 
 
@@ -280,12 +284,12 @@ def pair_policy(
 
     The crop includes the flip. The first branch has `first`, then `second` on every image, with the
     magnitudes of OPERATIONS; the second branch is the crop as it is. No `second`, or the same
-    again, is the figure's diagonal: that operation once. Raises ValueError for an unknown name.
+    again, is the figure's diagonal: that operation once. Raises ConfigError for an unknown name.
     """
     magnitudes = Magnitudes(size, strength, brightness, crop_area, interpolation)
-    operations = make_operations(first, magnitudes)
+    operations = make_operations(first, magnitudes, "views.first")
     if second is not None and second != first:
-        operations += make_operations(second, magnitudes)
+        operations += make_operations(second, magnitudes, "views.second")
     crop = RandomResizedCrop(size, crop_area, interpolation)
     return Policy(shared=[crop], first=operations, chunk_bytes=chunk_bytes)
 
@@ -322,6 +326,19 @@ def autoaugment_policy(
 def no_policy(size: int, *, interpolation: str = "bicubic") -> Policy:
     """Both views are the image itself, resized where it is of another size."""
     return Policy(shared=[Resize(size, interpolation)])
+
+
+def own_policy(name: str, magnitudes: Magnitudes) -> Policy:
+    """The policy that the user's own function `name`, package.module:function, makes of the magnitudes.
+
+    Raises ConfigError where there is no such function, or it fails or makes something else.
+    """
+    maker = own.find("views.policy", name)
+    with own.blamed("views.policy", name, "make a policy of the magnitudes"):
+        policy = maker(magnitudes)
+    if not isinstance(policy, Policy):
+        raise ConfigError(f"views.policy={name} must make a Policy, got {type(policy).__name__}")
+    return policy
 
 
 def to_float(images: Tensor) -> Tensor:

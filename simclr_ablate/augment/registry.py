@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from simclr_ablate import own
 from simclr_ablate.augment.operations import (
     ColorJitter,
     Cutout,
@@ -15,6 +16,7 @@ from simclr_ablate.augment.operations import (
     Rotate,
     Sobel,
 )
+from simclr_ablate.schema import ConfigError
 
 
 @dataclass(frozen=True)
@@ -43,21 +45,21 @@ OPERATIONS: dict[str, Maker] = {
     "blur": lambda m: [GaussianBlur()],
     "rotate": lambda m: [Rotate()],
 }
-"""The operations a pair can name: Figure 5's seven in its order, then registered ones."""
+"""Figure 5's seven, in its order."""
 
 
-def register(name: str, maker: Maker) -> None:
-    """Adds an operation, e.g. `register("invert", lambda magnitudes: [Solarize(threshold=0)])`.
+def make_operations(name: str, magnitudes: Magnitudes, key: str = "views.first") -> list[Operation]:
+    """The operations called `name`, which is the value of `key`.
 
-    Raises ValueError when the name is taken.
+    A name `package.module:function` is a Maker of the user's own.
+
+    Raises ConfigError where there are none, or a Maker of the user's own fails or makes something else.
     """
     if name in OPERATIONS:
-        raise ValueError(f"operation name must be a new one, got {name!r}")
-    OPERATIONS[name] = maker
-
-
-def make_operations(name: str, magnitudes: Magnitudes) -> list[Operation]:
-    """The operations called `name`. Raises ValueError when there are none."""
-    if name not in OPERATIONS:
-        raise ValueError(f"operation must be one of {', '.join(OPERATIONS)}, got {name!r}")
-    return list(OPERATIONS[name](magnitudes))
+        return list(OPERATIONS[name](magnitudes))
+    maker = own.find(key, name, OPERATIONS)
+    with own.blamed(key, name, "make operations of the magnitudes"):
+        made = maker(magnitudes)
+    if not isinstance(made, list | tuple) or not all(isinstance(o, Operation) for o in made):
+        raise ConfigError(f"{key}={name} must make a list of Operations, got {made!r}")
+    return list(made)

@@ -110,9 +110,10 @@ def _lock(path: Path) -> Iterator[bool]:
 
 def _flush(folder: Path) -> None:
     """Sends the files of `folder` to the disk, before a name says that they are whole."""
-    for path in folder.iterdir():
-        with open(path, "rb") as file:
-            os.fsync(file.fileno())
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with open(path, "rb") as file:
+                os.fsync(file.fileno())
 
 
 def _publish(temporary: Path, final: Path) -> None:

@@ -2,9 +2,11 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 from simclr_ablate.data.listing import list_images
-from simclr_ablate.schema import ConfigError, Data
+from simclr_ablate.paths import default_cache
+from simclr_ablate.schema import ConfigError, Data, is_own
 
 SHAPES_VERSION = 1
 """Part of the cache's key. Raised when the same arguments give other images."""
@@ -18,30 +20,30 @@ _TRAINING = {"shapes": (SHAPES_TRAIN, 10), "cifar10": (50_000, 10), "cifar100": 
 _TRAINING |= {"stl10": (5_000, 10)}
 
 
-def data_size(data: Data, labelled: bool = False) -> int:
-    """Images that pretraining can use after `validation` and `limit`; no file is opened.
+def data_size(data: Data, labelled: bool = False, cache: str | None = None) -> int:
+    """Images that pretraining can use after `validation` and `limit`; no file is opened but those of the cache.
 
-    labelled: only those with labels.
+    labelled: only those with labels. cache: where a data set of the user's own is kept; None: the default.
 
     Raises ConfigError where `root`, `validation` or `limit` don't fit the data.
     """
-    counts = _class_counts(data)
-    check_splits(data, counts)
+    counts, unlabelled = _counts(data, Path(cache or default_cache()))
+    check_splits(data, counts, unlabelled)
     available = sum(counts) - data.validation
-    if not labelled:
-        available = UNLABELLED.get(data.name, available)
+    if unlabelled and not labelled:
+        available = unlabelled
     return available if data.limit is None else min(available, data.limit)
 
 
-def check_splits(data: Data, counts: Sequence[int]) -> None:
-    """Raises ConfigError where `validation` or `limit` is more than the images per class allow."""
+def check_splits(data: Data, counts: Sequence[int], unlabelled: int = 0) -> None:
+    """Raises ConfigError where `validation` or `limit` is more than the images allow: of each class, and unlabelled."""
     most = sum(capacity(counts))
     if data.validation > most:
         raise ConfigError(
             f"data.validation must be <= {most}, half of each class's training images in "
             f"data={data.name}, got {data.validation}"
         )
-    available = max(sum(counts) - data.validation, UNLABELLED.get(data.name, 0))
+    available = max(sum(counts) - data.validation, unlabelled)
     if data.limit is not None and data.limit > available:
         raise ConfigError(
             f"data.limit must be <= {available}, the training images of data={data.name} "
@@ -54,11 +56,15 @@ def capacity(counts: Sequence[int]) -> list[int]:
     return [count // 2 for count in counts]
 
 
-def _class_counts(data: Data) -> list[int]:
-    """Training images of each class."""
+def _counts(data: Data, cache: Path) -> tuple[list[int], int]:
+    """Training images of each class, and unlabelled images."""
     if data.name in _TRAINING:
         total, classes = _TRAINING[data.name]
-        return [total // classes] * classes
+        return [total // classes] * classes, UNLABELLED.get(data.name, 0)
+    if is_own(data.name):
+        from simclr_ablate.data.own_sets import count_own
+
+        return count_own(data, cache)
     assert data.root is not None  # the schema has seen to it
     labels = Counter(list_images(data.root, data.name).train.labels)
-    return list(labels.values())
+    return list(labels.values()), 0

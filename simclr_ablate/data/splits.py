@@ -8,12 +8,13 @@ from torch import Tensor
 
 from simclr_ablate.data.image_folder import open_image_folder
 from simclr_ablate.data.in_memory import ImageSet
+from simclr_ablate.data.own_sets import open_own
 from simclr_ablate.data.shapes import SIDE, open_shapes
 from simclr_ablate.data.sizes import capacity, check_splits
 from simclr_ablate.data.streamed import StreamedSet, open_streamed
 from simclr_ablate.data.torchvision_sets import open_torchvision
 from simclr_ablate.randomness import generator
-from simclr_ablate.schema import ConfigError, Data
+from simclr_ablate.schema import ConfigError, Data, is_own
 
 Images = TypeVar("Images", ImageSet, StreamedSet)
 
@@ -41,7 +42,7 @@ def open_data(data: Data, cache: Path, workers: int) -> Splits:
     Which images validation and `limit` take depends on `data.seed` alone. Raises ConfigError.
     """
     train, test, *unlabelled = _open(data, cache, workers)
-    train, validation = split_training(data, train)
+    train, validation = split_training(data, train, sum(map(len, unlabelled)))
     if not unlabelled:
         return Splits(train, validation, test)
     return Splits(train, validation, test, _limit(data, unlabelled[0], "unlabelled"))
@@ -54,10 +55,13 @@ def stream_data(data: Data, workers: int) -> StreamedSplits:
     return StreamedSplits(*split_training(data, train), test)
 
 
-def split_training(data: Data, images: Images) -> tuple[Images, Images]:
-    """The training images kept and those held out for validation, each balanced over classes."""
+def split_training(data: Data, images: Images, unlabelled: int = 0) -> tuple[Images, Images]:
+    """The training images kept and those held out for validation, each balanced over classes.
+
+    unlabelled: images that the data set has beside them.
+    """
     counts = images.labels.bincount(minlength=len(images.classes)).tolist()
-    check_splits(data, counts)
+    check_splits(data, counts, unlabelled)
     held = take_balanced(
         images.labels, data.validation, capacity(counts), data.seed, "validation split"
     )
@@ -101,6 +105,8 @@ def _open(data: Data, cache: Path, workers: int) -> list[ImageSet]:
     if data.name == "image_folder":
         assert data.root is not None  # the schema has seen to it
         return list(open_image_folder(data.root, data.size, data.on_error, cache, workers))
+    if is_own(data.name):
+        return open_own(data, cache)
     if data.name == "imagenet":
         raise ConfigError("data=imagenet does not fit memory and is streamed: use stream_data")
     root = cache / "downloads" if data.root is None else Path(data.root)

@@ -1,6 +1,5 @@
 """One command from its experiments to its exit status: plan, launch, summary."""
 
-import os
 import shlex
 import sys
 from collections import Counter
@@ -16,6 +15,7 @@ from simclr_ablate.launch.selection import Selection
 from simclr_ablate.launch.settings import Settings, SlurmSettings, read_settings
 from simclr_ablate.launch.stages import Stages
 from simclr_ablate.launch.torchrun import Place, carry_out_here
+from simclr_ablate.paths import default_cache
 from simclr_ablate.schema import ConfigError, Experiment
 from simclr_ablate.store import Store
 
@@ -57,12 +57,6 @@ class Command:
         )
 
 
-def default_cache() -> str:
-    """Where images are kept once decoded: $SIMCLR_ABLATE_CACHE, or the user's cache folder."""
-    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return os.environ.get("SIMCLR_ABLATE_CACHE") or f"{home}/simclr_ablate"
-
-
 def refusing(command: Callable[[], int]) -> int:
     """Runs `command`; input that it refuses ends it with one clear line instead of a traceback."""
     try:
@@ -88,7 +82,9 @@ def execute(
     place = Place.from_environment()
     console = make_console(quiet=place is not None and place.rank > 0)
     say = _say(console)
-    stages = Stages.plan(command.sweep, command.store, experiments, sweeps, selections)
+    stages = Stages.plan(
+        command.sweep, command.store, experiments, sweeps, selections, command.cache
+    )
     if place is not None and selections:
         raise ConfigError("torchrun carries out one run, got a sweep that selects: leave it out")
     plan = stages.first()

@@ -1,6 +1,7 @@
 """What a command is about to do: its experiments, completed and checked, beside what the store already has."""
 
 import dataclasses
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,8 @@ from typing import Any
 
 from simclr_ablate.identity import evaluation_key, run_id
 from simclr_ablate.launch.worker import Job
-from simclr_ablate.schema import ConfigError, Data, Experiment
+from simclr_ablate.paths import default_cache
+from simclr_ablate.schema import ConfigError, Data, Experiment, is_own, own_values
 from simclr_ablate.store import Run, Store
 
 
@@ -71,6 +73,7 @@ class Plan:
             store=str(self.store.root.resolve()),
             cache=cache,
             threads=planned.experiment.compute.threads or threads,
+            folder=os.getcwd(),
             **more,
         )
 
@@ -87,21 +90,36 @@ class Plan:
         return ", ".join(parts) + (f" ({', '.join(notable)})" if notable else "")
 
 
-def make_plan(experiments: Iterable[Experiment], store: Store, sweep: str | None) -> Plan:
-    """Completes every experiment, checks it against its data, and looks up its run. Raises ConfigError."""
-    return plan_completed(complete(experiments).values(), store, sweep)
+def make_plan(
+    experiments: Iterable[Experiment], store: Store, sweep: str | None, cache: str | None = None
+) -> Plan:
+    """Completes every experiment, checks it against its data, and looks up its run. Raises ConfigError.
+
+    cache: see `complete`.
+    """
+    return plan_completed(complete(experiments, cache).values(), store, sweep)
 
 
-def complete(experiments: Iterable[Experiment]) -> dict[Experiment, Experiment]:
-    """Each experiment, as given, completed and checked against its data. Raises ConfigError."""
+def complete(
+    experiments: Iterable[Experiment], cache: str | None = None
+) -> dict[Experiment, Experiment]:
+    """Each experiment, as given, completed and checked against its data. Raises ConfigError.
+
+    cache: where images are kept; None: the default.
+    """
+    cache = cache or default_cache()
     data: dict[Data, Data] = {}
     completed = {}
     for experiment in experiments:
         given = experiment.data
+        if own_values(experiment):
+            from simclr_ablate.launch.trial import try_own
+
+            try_own(experiment)
         if given not in data:
-            data[given] = complete_data(given)
+            data[given] = complete_data(given, cache)
         completed[experiment] = dataclasses.replace(experiment, data=data[given])
-        _check_batch(completed[experiment])
+        _check_batch(completed[experiment], cache)
     return completed
 
 
@@ -128,8 +146,10 @@ def place(experiment: Experiment, store: Store, sweeps: Sequence[str] = ()) -> P
     return PlannedRun(experiment, run, key, tuple(sweeps))
 
 
-def complete_data(data: Data) -> Data:
-    """Fills in what identifies the images: their folder's fingerprint and a label. Raises ConfigError."""
+def complete_data(data: Data, cache: str) -> Data:
+    """Fills in what identifies the images: their own or their folder's fingerprint, and a label. Raises ConfigError."""
+    if is_own(data.name):
+        return _complete_own(data, cache)
     if data.name not in ("image_folder", "imagenet"):
         return data
     from simclr_ablate.data.listing import fingerprint
@@ -140,9 +160,18 @@ def complete_data(data: Data) -> Data:
     return dataclasses.replace(data, root=str(root), label=label, fingerprint=fingerprint(root))
 
 
-def _check_batch(experiment: Experiment) -> None:
+def _complete_own(data: Data, cache: str) -> Data:
+    from simclr_ablate.data.own_sets import make_own
+
+    root = data.root and str(Path(data.root).expanduser().resolve())
+    label = data.label or data.name.partition(":")[2]
+    data = dataclasses.replace(data, root=root, label=label, fingerprint=None)
+    return dataclasses.replace(data, fingerprint=make_own(data, Path(cache)))
+
+
+def _check_batch(experiment: Experiment, cache: str) -> None:
     labelled = experiment.objective == "supervised"
-    available = _training_images(experiment.data, labelled)
+    available = _training_images(experiment.data, labelled, cache)
     batch_size = experiment.optimizer.batch_size
     if batch_size > available:
         raise ConfigError(
@@ -154,11 +183,11 @@ def _check_batch(experiment: Experiment) -> None:
 _sizes: dict[tuple[Data, bool], int] = {}
 
 
-def _training_images(data: Data, labelled: bool) -> int:
+def _training_images(data: Data, labelled: bool, cache: str) -> int:
     if (data, labelled) not in _sizes:
         from simclr_ablate.data.sizes import data_size
 
-        _sizes[data, labelled] = data_size(data, labelled)
+        _sizes[data, labelled] = data_size(data, labelled, cache)
     return _sizes[data, labelled]
 
 

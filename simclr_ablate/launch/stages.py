@@ -32,11 +32,15 @@ class Stages:
         experiments: Iterable[Experiment],
         sweeps: Mapping[Experiment, Sequence[str]],
         selections: Sequence[Selection],
+        cache: str | None = None,
     ) -> Self:
-        """Completes every experiment of every stage and checks it against its data. Raises ConfigError."""
+        """Completes every experiment of every stage and checks it against its data. Raises ConfigError.
+
+        cache: see `complete`.
+        """
         experiments = list(experiments)
         later = [one for selection in selections for one in selection.experiments()]
-        completed = complete([*experiments, *later])
+        completed = complete([*experiments, *later], cache)
         names = {completed[given]: sweeps.get(given, ()) for given in experiments}
         done: dict[bool, list[Selection]] = {True: [], False: []}
         for selection in (each.replaced(completed) for each in selections):

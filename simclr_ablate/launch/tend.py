@@ -10,11 +10,11 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from simclr_ablate.launch.command import OK, SOME_FAILED, Command, default_cache, launch
+from simclr_ablate.launch.command import OK, SOME_FAILED, Command, launch
 from simclr_ablate.launch.plan import make_plan
 from simclr_ablate.launch.queue import scancel
 from simclr_ablate.launch.settings import read_settings
-from simclr_ablate.paths import config_folder
+from simclr_ablate.paths import config_folder, default_cache
 from simclr_ablate.schema import Experiment
 from simclr_ablate.store import Run, Store
 
@@ -41,10 +41,12 @@ def _launch_again(store: Store, how: dict[str, Any], runs: Sequence[Run], consol
         for run in runs
         for config in (run.last_submission() or {}).get("configs") or [run.config()]
     ]
-    plan = make_plan([Experiment.from_config(config) for config in configs], store, None)
+    experiments = [Experiment.from_config(config) for config in configs]
+    cache = how["cache"] or default_cache()
+    plan = make_plan(experiments, store, None, cache=cache)
     command = Command(
         store=store,
-        cache=how["cache"] or default_cache(),
+        cache=cache,
         dry_run=False,
         launcher=read_settings(how["launcher"] or _local()),
         sweep=None,

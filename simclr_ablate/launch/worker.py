@@ -52,6 +52,8 @@ class Job:
     """The cluster's job that carries it out, where one does."""
     keeps_log: bool = True
     """Whether what is printed goes to the run's log."""
+    folder: str | None = None
+    """Where the command was given, and modules of the user's own may lie."""
 
 
 def work(job: Job) -> None:
@@ -83,9 +85,12 @@ def keep_freed_memory() -> None:
 def carry_out_job(job: Job, stop: StopSignal, ranks: "Ranks | None" = None) -> int:
     """The run itself: claimed, logged, and its failure recorded. Of several ranks, by the first."""
     from simclr_ablate.identity import evaluation_key
+    from simclr_ablate.own import look_in
     from simclr_ablate.schema import Experiment
     from simclr_ablate.training.distributed import SOLO
 
+    if job.folder is not None:
+        look_in(job.folder)
     ranks = ranks or SOLO
     experiment = Experiment.from_config(job.config)
     run, key = run_of(job), evaluation_key(experiment)

@@ -1,12 +1,11 @@
 """The losses that a config can name, and the user's own."""
 
 import functools
-import importlib
 from collections.abc import Callable
 
 from torch import Tensor
 
-from simclr_ablate import schema
+from simclr_ablate import own, schema
 from simclr_ablate.losses.exact import ContrastiveLoss
 from simclr_ablate.losses.margin_triplet import margin_triplet
 from simclr_ablate.losses.nt_logistic import nt_logistic
@@ -34,7 +33,7 @@ def _maker(loss: Callable[..., ContrastiveLoss], *more: str) -> Maker:
 
 LOSSES: dict[str, Maker] = {
     "nt_xent": _maker(nt_xent),
-    "nt_logistic": _maker(nt_logistic, "margin", "semi_hard"),
+    "nt_logistic": _maker(nt_logistic, "margin", "semi_hard", "reduction"),
     "margin_triplet": _maker(margin_triplet, "margin", "semi_hard"),
 }
 """The losses of Table 2, by `loss.name`."""
@@ -43,23 +42,18 @@ LOSSES: dict[str, Maker] = {
 def build_loss(spec: schema.Loss, ranks: Ranks = SOLO) -> Loss:
     """The loss of `spec`.
 
-    A name `package.module:function` is a Maker of the user's own, from a module on Python's path. It goes by what is
-    in the config alone, so that every process of every launcher finds it.
+    A name `package.module:function` is a Maker of the user's own. It goes by what is in the config alone, so that every
+    process of every launcher finds it.
 
-    Raises ValueError where there is no such loss.
+    Raises ConfigError where there is no such loss, or a Maker of the user's own fails or makes none.
     """
-    maker = LOSSES.get(spec.name) or _own(spec.name)
-    return maker(spec, ranks)
-
-
-def _own(name: str) -> Maker:
-    module, separator, function = name.partition(":")
-    if not separator:
-        accepted = f"one of {', '.join(LOSSES)}, or package.module:function"
-        raise ValueError(f"loss.name must be {accepted}, got {name!r}")
-    try:
-        return getattr(importlib.import_module(module), function)
-    except (ModuleNotFoundError, AttributeError) as error:
-        raise ValueError(
-            f"loss.name must name what can be imported, got {name!r}: {error}"
-        ) from error
+    if spec.name in LOSSES:
+        return LOSSES[spec.name](spec, ranks)
+    maker = own.find("loss.name", spec.name, LOSSES)
+    with own.blamed("loss.name", spec.name, "make a loss of the loss's keys and the ranks"):
+        loss = maker(spec, ranks)
+    if not callable(loss):
+        raise schema.ConfigError(
+            f"loss.name={spec.name} must make a function of z, got {type(loss).__name__}"
+        )
+    return loss

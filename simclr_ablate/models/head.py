@@ -2,29 +2,32 @@
 
 from collections import OrderedDict
 
+import torch
 from torch import nn
 
+from simclr_ablate import own
 from simclr_ablate.models.encoder import BN_EPSILON, BN_MOMENTUM
+from simclr_ablate.schema import ConfigError
+
+KINDS = ("none", "linear", "nonlinear")
 
 
-def build_head(kind: str, in_dim: int, dim: int = 128) -> "Head":
+def build_head(kind: str, in_dim: int, dim: int = 128) -> "Head | OwnHead":
     """The projection head g.
 
     kind: `none`: z = h; `linear`: a dense layer and batch norm; `nonlinear`: a hidden layer as wide
-        as h, with batch norm and ReLU, before them.
+        as h, with batch norm and ReLU, before them; `package.module:function`: see OwnHead.
     in_dim: width of h. dim: width of z; `none` keeps h's.
 
-    Dense layers have no bias, and the batch norm of the output scales but does not shift. The paper
+    Our dense layers have no bias, and the batch norm of the output scales but does not shift. The paper
     names neither; its released code has both, and is followed. Dense weights are drawn as in that
     code, N(0, .01^2), from torch's global generator.
 
-    Raises ValueError for an argument out of its range.
+    Raises ValueError for an argument out of its range, and ConfigError for a head of the user's own that is none.
     """
-    if kind not in ("none", "linear", "nonlinear"):
-        raise ValueError(f"head.kind must be one of none, linear, nonlinear, got {kind!r}")
     if dim < 1:
         raise ValueError(f"head.dim must be >= 1, got {dim}")
-    return Head(kind, in_dim, dim)
+    return Head(kind, in_dim, dim) if kind in KINDS else OwnHead(kind, in_dim, dim)
 
 
 class Head(nn.Sequential):
@@ -45,6 +48,38 @@ class Head(nn.Sequential):
         for layer in layers.values():
             if isinstance(layer, nn.Linear):
                 nn.init.normal_(layer.weight, std=0.01)
+
+
+class OwnHead(nn.Sequential):
+    """A head of the user's own: h, (N, in_dim), to z, (N, D), by the module that `function(in_dim, dim)` returns.
+
+    dim: the config's head.dim; D, the width of z, is the function's choice, and is measured once.
+    Inside another module, a batch norm can be replaced by one that ranks share, even if the head is nothing else.
+    """
+
+    def __init__(self, kind: str, in_dim: int, dim: int) -> None:
+        make = own.find("head.kind", kind, KINDS)
+        with own.blamed("head.kind", kind, f"make a head for h of width {in_dim}"):
+            module = make(in_dim, dim)
+        if not isinstance(module, nn.Module):
+            raise ConfigError(
+                f"head.kind={kind} must make a torch.nn.Module, got {type(module).__name__}"
+            )
+        super().__init__(OrderedDict(own=module))
+        self.dim = self._width_of_z(kind, in_dim)
+        """Width of z."""
+
+    def _width_of_z(self, kind: str, in_dim: int) -> int:
+        # In eval mode, which leaves batch norm's statistics alone.
+        with torch.no_grad(), own.blamed("head.kind", kind, f"take h, (3, {in_dim})"):
+            z = self.eval()(torch.randn(3, in_dim))
+        self.train()
+        if not isinstance(z, torch.Tensor) or z.ndim != 2 or len(z) != 3:
+            got = tuple(z.shape) if isinstance(z, torch.Tensor) else type(z).__name__
+            raise ConfigError(
+                f"head.kind={kind} must make z, (3, D), of h, (3, {in_dim}), got {got}"
+            )
+        return z.shape[1]
 
 
 def _batch_norm(channels: int, shift: bool) -> nn.BatchNorm1d:

@@ -1,14 +1,17 @@
 """Runs as a sweep would leave them in a store, with accuracies of the tests' choosing."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+import torch
+from torch import nn
 
 import analysis
+from simclr_ablate.experiment import build_models
 from simclr_ablate.identity import evaluation_key, run_id
 from simclr_ablate.schema import Experiment
 from simclr_ablate.store import Run, Store
@@ -48,6 +51,7 @@ CONFIG: dict[str, Any] = {
         "negatives": "both",
         "margin": None,
         "semi_hard": False,
+        "reduction": "sum",
     },
     "optimizer": {
         "name": "adamw",
@@ -121,6 +125,24 @@ def put(
     return run
 
 
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What the analysis remembers goes elsewhere than to the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SIMCLR_ABLATE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+def keep_weights(run: Run, of: Experiment, seed: int = 0) -> tuple[nn.Module, nn.Module]:
+    """Gives the run an encoder and a head with weights of their own; returns them."""
+    encoder, head = build_models(of, torch.device("cpu"))
+    draw = torch.Generator().manual_seed(seed)
+    for weights in head.parameters():
+        nn.init.normal_(weights, generator=draw)
+    torch.save({"encoder": encoder.state_dict(), "head": head.state_dict()}, run.encoder_path)
+    return encoder, head
+
+
 @pytest.fixture
 def rewritten(tmp_path: Path) -> Callable[..., pd.DataFrame]:
     """Runs made of one stored run, each with columns that differ: what no experiment here has."""
@@ -142,5 +164,6 @@ def make() -> Any:
         pair: Callable[..., Experiment] = staticmethod(pair)
         random_encoder: Callable[..., Experiment] = staticmethod(random_encoder)
         put: Callable[..., Run] = staticmethod(put)
+        keep_weights: Callable[..., tuple[nn.Module, nn.Module]] = staticmethod(keep_weights)
 
     return Make

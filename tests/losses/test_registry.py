@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
@@ -40,6 +39,10 @@ def alignment(spec, ranks):
             functools.partial(nt_logistic, temperature=0.2, normalize=False, negatives="one"),
         ),
         (
+            ["loss=nt_logistic", "loss.reduction=mean"],
+            functools.partial(nt_logistic, temperature=0.2, reduction="mean"),
+        ),
+        (
             ["loss=nt_logistic", "loss.semi_hard=true", "loss.margin=0.3"],
             functools.partial(nt_logistic, temperature=0.2, semi_hard=True, margin=0.3),
         ),
@@ -68,11 +71,10 @@ def test_every_name_that_the_schema_takes_is_a_loss() -> None:
 
 
 def test_a_loss_of_the_users_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_experiment: Callable[..., Experiment]
+    own_module: Callable[[str], str], make_experiment: Callable[..., Experiment]
 ) -> None:
-    (tmp_path / "losses_of_mine.py").write_text(OWN)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    spec = make_experiment("loss.name=losses_of_mine:alignment", "loss.temperature=0.5").loss
+    mine = own_module(OWN)
+    spec = make_experiment(f"loss.name={mine}:alignment", "loss.temperature=0.5").loss
     z = torch.randn(12, 3)
     expected = 2 * (z[:6] - z[6:]).square().sum(1).mean()
     torch.testing.assert_close(build_loss(spec)(z).loss, expected)
@@ -83,7 +85,7 @@ def test_a_loss_of_the_users_own(
     [
         ("hinge", "must be one of nt_xent, nt_logistic, margin_triplet, or package"),
         ("no_such_module:hinge", "got 'no_such_module:hinge': No module named 'no_such_module'"),
-        ("math:hinge", "got 'math:hinge': module 'math' has no attribute 'hinge'"),
+        ("math:hinge", "got 'math:hinge': module 'math' has no 'hinge'"),
     ],
 )
 def test_what_is_no_loss_is_named(

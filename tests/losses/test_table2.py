@@ -1,4 +1,4 @@
-"""NT-Logistic and margin triplet against what Table 2 prints of them, one anchor and one negative at a time."""
+"""Losses against what Table 2 prints of them, one anchor and one negative at a time."""
 
 import itertools
 import math
@@ -25,11 +25,13 @@ class Case(NamedTuple):
     normalize: bool
     negatives: str
     semi_hard: bool
+    reduction: str = "sum"
 
     def __call__(self, z: Tensor, **settings: object) -> ContrastiveLoss:
         loss, arguments = nt_logistic, self._asdict()
         if arguments.pop("name") == "margin_triplet":
             loss = margin_triplet
+            del arguments["reduction"]
         return loss(z, **arguments, **settings)
 
 
@@ -43,6 +45,11 @@ CASES = [
         if name == "nt_logistic"
         else ((0.5, 0.4), (2.0, 1.6 if semi_hard else 0.0))
     )
+]
+CASES += [
+    case._replace(reduction="mean")
+    for case in CASES
+    if case.name == "nt_logistic" and not case.semi_hard
 ]
 EVERY_CASE = pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(map(str, case)))
 
@@ -69,9 +76,10 @@ def chosen(case: Case, u: Tensor, positive: Tensor, others: list[Tensor]) -> lis
 
 
 def as_table_2_has_it(z: Tensor, case: Case) -> Tensor:
-    """The loss: the mean over anchors of less Table 2's objective, summed over negatives."""
-    n, losses = len(z) // 2, []
+    """The loss: the mean over anchors of less Table 2's objective, of all an anchor's negatives."""
+    n = len(z) // 2
     z = normalize(z) if case.normalize else z
+    losses = [0 * z.sum()]  # of batches in which no anchor has a semi-hard negative
     for anchor, u in enumerate(z):
         positive = z[(anchor + n) % (2 * n)]
         near = u @ positive
@@ -87,6 +95,7 @@ def as_table_2_has_it(z: Tensor, case: Case) -> Tensor:
             losses.append(
                 -logsigmoid(near / case.temperature)
                 - sum(logsigmoid(-far / case.temperature) for far in terms)
+                / (len(terms) if case.reduction == "mean" else 1)
             )
     return torch.stack([torch.as_tensor(loss, dtype=z.dtype) for loss in losses]).sum() / (2 * n)
 
@@ -104,7 +113,8 @@ def printed_gradient(case: Case, u: Tensor, positive: Tensor, others: list[Tenso
             weights[id(positive)] += inside
             weights[id(v)] -= inside
         else:
-            weights[id(v)] -= 1 / (1 + math.exp(-far / tau)) / tau
+            share = len(others) if case.reduction == "mean" else 1
+            weights[id(v)] -= 1 / (1 + math.exp(-far / tau)) / tau / share
     if case.name == "nt_logistic":
         weights[id(positive)] += 1 / (1 + math.exp(near / tau)) / tau
     return weights
@@ -141,6 +151,25 @@ def test_gradient_is_the_one_that_table_2_prints(case: Case) -> None:
     # Each vector is an anchor, and a candidate of others, whose objectives it changes as much as they do.
     expected = -(weights + weights.T) @ z / (2 * n)
     actual = loss_and_gradient(lambda z: case(z).loss, z)[1]
+    torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("negatives", ["both", "one"])
+@pytest.mark.parametrize("tau", [0.1, 1.0])
+def test_nt_xents_gradient_is_the_one_that_table_2_prints(tau: float, negatives: str) -> None:
+    z = normalize(views(8))
+    n = len(z) // 2
+    weights = torch.zeros(2 * n, 2 * n, dtype=z.dtype)
+    for anchor, u in enumerate(z):
+        positive = (anchor + n) % (2 * n)
+        candidates = [positive, *negatives_of(anchor, n, negatives)]
+        scores = [math.exp(float(u @ z[k]) / tau) for k in candidates]
+        for k, score in zip(candidates, scores, strict=True):
+            share = score / sum(scores)
+            weights[anchor, k] = (1 - share) / tau if k == positive else -share / tau
+    # Each vector is an anchor, and a candidate of others.
+    expected = -(weights + weights.T) @ z / (2 * n)
+    actual = loss_and_gradient(lambda z: nt_xent(z, tau, False, negatives).loss, z)[1]
     torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-11)
 
 
@@ -269,6 +298,7 @@ def test_memory_grows_with_the_batch_not_with_its_square(case: Case) -> None:
     [
         (nt_logistic, {"temperature": 0.0}, r"loss\.temperature must be > 0, got 0"),
         (nt_logistic, {"negatives": "none"}, r"loss\.negatives must be one of both, one"),
+        (nt_logistic, {"reduction": "max"}, r"loss\.reduction must be one of sum, mean, got 'max'"),
         (nt_logistic, {"margin": 0.4}, r"loss\.margin must be null with loss\.semi_hard=false"),
         (
             nt_logistic,

@@ -1,0 +1,136 @@
+"""A claim of the paper, and what becomes of it in one setting."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from analysis.claims.effects import Effect, Measured, MissingCellsError
+from analysis.comparison import Comparison, Part
+from analysis.settings import count
+from analysis.statistics import CONFIDENCE
+
+Verdict = Literal["confirmed", "refuted", "undecided"]
+TAIL = (1 - CONFIDENCE) / 2
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A finding of the paper that runs can confirm or refute.
+
+    name: a slug. statement: one sentence. source: where the paper says it. artefacts: names in
+    ARTEFACTS whose cells it rests on. test: what is estimated, and from which cells, in words.
+
+    effect: what is estimated, from the tables of a comparison; raises MissingCellsError. The claim
+    holds where this is above 0, or with a `margin` where it is below that, in points.
+    """
+
+    name: str
+    statement: str
+    source: str
+    artefacts: tuple[str, ...]
+    test: str
+    effect: Callable[[Sequence[Part]], Effect] = field(repr=False, compare=False)
+    margin: float | None = None
+
+    @property
+    def limit(self) -> float:
+        """Where the effect is neither on the claim's side nor on the other, in points."""
+        return 0.0 if self.margin is None else self.margin
+
+    def verdict(self, low: float, high: float) -> Verdict:
+        """By the interval of its effect: decided where the whole of it lies on one side."""
+        if low <= self.limit <= high:
+            return "undecided"
+        return "confirmed" if (low > self.limit) == (self.margin is None) else "refuted"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A claim in one setting.
+
+    setting, label: of the setting and of its data; empty where there are no runs. effect: estimated,
+    with the ends of its 95% interval; NaN where there is none. seeds: behind it, the fewest of its
+    comparisons. reason: of the verdict, one sentence. run_ids: of all the runs behind it.
+    """
+
+    claim: Claim
+    setting: str
+    label: str
+    verdict: Verdict
+    effect: float
+    low: float
+    high: float
+    unit: str
+    seeds: int
+    reason: str
+    run_ids: tuple[str, ...] = ()
+
+
+def find(claim: Claim, comparison: Comparison) -> Finding:
+    """What becomes of the claim in one setting.
+
+    Undecided wherever a cell is missing, where a difference has fewer than two seeds, and where one
+    is the same at every seed, which tells no interval.
+    """
+    nothing = _nothing(claim, comparison.setting.description, comparison.setting.label)
+    try:
+        effect = claim.effect(comparison.parts)
+    except MissingCellsError as missing:
+        return replace(nothing, reason=_missing(missing.needed))
+    parts = effect.parts()
+    seeds = min(part.seeds for part in parts)
+    run_ids = tuple(sorted(frozenset().union(*(part.run_ids for part in parts))))
+    estimated = replace(
+        nothing, effect=effect.mean if seeds else math.nan, seeds=seeds, run_ids=run_ids
+    )
+    untold = next((part for part in parts if not part.scatters), None)
+    if untold is not None:
+        return replace(estimated, reason=_untold(untold))
+    low, high = effect.low(TAIL), effect.high(TAIL)
+    verdict = claim.verdict(low, high)
+    reason = _reason(claim, effect, verdict)
+    return replace(estimated, verdict=verdict, low=low, high=high, reason=reason)
+
+
+def unrun(claim: Claim, commands: Sequence[str]) -> Finding:
+    """The claim where no runs belong to it. `commands` make them."""
+    reason = f"No finished runs. Make them with: {' and '.join(commands)}"
+    return replace(_nothing(claim, "", ""), reason=reason)
+
+
+def _nothing(claim: Claim, setting: str, label: str) -> Finding:
+    return Finding(
+        claim=claim,
+        setting=setting,
+        label=label,
+        verdict="undecided",
+        effect=math.nan,
+        low=math.nan,
+        high=math.nan,
+        unit="points",
+        seeds=0,
+        reason="",
+    )
+
+
+def _untold(part: Measured) -> str:
+    if part.seeds < 2:
+        return f"{part.words}: {count(part.seeds, 'seed')}; an interval takes two or more."
+    return f"{part.words}: the same at every seed, which tells no interval."
+
+
+def _missing(needed: Sequence[str], most: int = 4) -> str:
+    more = f"; and {len(needed) - most} more" if len(needed) > most else ""
+    return f"No finished runs of: {'; '.join(needed[:most])}{more}."
+
+
+def _reason(claim: Claim, effect: Effect, verdict: Verdict) -> str:
+    limit = f"the margin of {claim.margin:g}" if claim.margin is not None else "0"
+    above = (verdict == "confirmed") == (claim.margin is None)
+    where = f"the interval is {'above' if above else 'below'} {limit}"
+    if verdict == "undecided":
+        where = f"the interval contains {limit}"
+    others = len(effect.parts())
+    among = f" (the decisive one of {others} differences)" if others > 1 else ""
+    return f"{effect.decisive.words}{among}: {where}."

@@ -1,0 +1,324 @@
+"""What claims estimate, each from the tables of one comparison. All raise MissingCellsError.
+
+Which cells an estimate is made of never depends on the accuracies in them. Where the paper says
+"the best", all candidates are in it (`Least`, `Greatest`), each with its share of the error.
+"""
+
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+from itertools import combinations
+from typing import Any
+
+from analysis import figure7, figure8, table1, table3, table4, table5, tableb3
+from analysis.claims.effects import (
+    Effect,
+    Greatest,
+    Least,
+    Measured,
+    MissingCellsError,
+    average,
+    require,
+)
+from analysis.comparison import Label, Part, spell
+from simclr_ablate.schema import OPERATION_NAMES
+
+CROP_COLOR = ("crop", "color")
+FREE_HEADS = (figure8.KINDS["linear"], figure8.KINDS["nonlinear"])
+"""Heads whose output dimension can be chosen."""
+OTHER_LOSSES = ("Margin", "NT-Logi.", "Margin (sh)", "NT-Logi.(sh)")
+FORGOTTEN = ("Rotation", "Orig. vs corrupted", "Orig. vs Sobel filtered")
+"""Rows of Table 3 that the paper says g(h) loses."""
+
+
+def crop_and_color(parts: Sequence[Part]) -> Effect:
+    pairs = _pairs(parts[0])
+    best = pairs.pop(CROP_COLOR)
+    return Least([best - other for other in pairs.values()])
+
+
+def pair_over_singles(parts: Sequence[Part]) -> Effect:
+    """The paper's pair has half of the error to itself, so that few seeds can tell."""
+    (grid,) = parts
+    pairs = _pairs(grid)
+    best = pairs.pop(CROP_COLOR)
+    require(grid, [(name, name) for name in OPERATION_NAMES])
+    singles = [average(grid, [(name, name)], f"{name} alone") for name in OPERATION_NAMES]
+    return Least(
+        [
+            Greatest([best - single, Greatest([other - single for other in pairs.values()])])
+            for single in singles
+        ]
+    )
+
+
+def _pairs(grid: Part) -> dict[tuple[str, str], Measured]:
+    """The pairs of different operations, each the mean of its two orders."""
+    require(grid, [(a, b) for a in OPERATION_NAMES for b in OPERATION_NAMES if a != b])
+    return {
+        (a, b): average(grid, [(a, b), (b, a)], f"{a} + {b}")
+        for a, b in combinations(OPERATION_NAMES, 2)
+    }
+
+
+def stronger_color(training: str, parts: Sequence[Part]) -> Measured:
+    strengths = _strengths(parts[0], training)
+    return _strengthening(parts[0], training, *_ends(strengths, f"{training} at two strengths"))
+
+
+def stronger_color_for_simclr_more(parts: Sequence[Part]) -> Measured:
+    trainings = (table1.SIMCLR, table1.SUPERVISED)
+    common = set.intersection(*(set(_strengths(parts[0], training)) for training in trainings))
+    ends = _ends(common, f"{' and '.join(trainings)} at two strengths")
+    simclr, supervised = (_strengthening(parts[0], training, *ends) for training in trainings)
+    return simclr - supervised
+
+
+def color_over_autoaugment(parts: Sequence[Part]) -> Measured:
+    (table,) = parts
+    _, strongest = _ends(_strengths(table, table1.SIMCLR), "SimCLR at two strengths")
+    auto = average(table, [(table1.SIMCLR, table1.AUTOAUGMENT)], table1.AUTOAUGMENT)
+    return average(table, [(table1.SIMCLR, str(strongest))], f"strength {strongest}") - auto
+
+
+def _strengths(table: Part, training: str) -> list[Fraction]:
+    """Those without blur, which would change more than colour."""
+    columns = [str(column) for row, column in table.cells if row == training]
+    others = (table1.AUTOAUGMENT, table1.BLUR)
+    return [Fraction(column) for column in columns if not column.endswith(others)]
+
+
+def _strengthening(table: Part, training: str, weakest: Label, strongest: Label) -> Measured:
+    strong, weak = (
+        average(table, [(training, str(strength))], f"{training} {strength}")
+        for strength in (strongest, weakest)
+    )
+    return strong - weak
+
+
+def wider(parts: Sequence[Part]) -> Measured:
+    return _growth(parts[0], [figure7.SHORT], "depth")[0]
+
+
+def deeper(parts: Sequence[Part]) -> Measured:
+    return _growth(parts[0], [figure7.SHORT], "width")[0]
+
+
+def wider_for_simclr_more(parts: Sequence[Part]) -> Measured:
+    simclr, supervised = _growth(parts[0], [figure7.LONG, figure7.SUPERVISED], "depth")
+    return simclr - supervised
+
+
+def _growth(table: Part, trainings: Sequence[str], same: str) -> list[Measured]:
+    """For each training, the largest less the smallest encoder of one depth or width, mean over these."""
+    families = _families(table, trainings, same)
+    largest, smallest = ("widest", "narrowest") if same == "depth" else ("deepest", "shallowest")
+    return [
+        average(table, [(family[-1], training) for family in families], f"{training}, {largest}")
+        - average(table, [(family[0], training) for family in families], smallest)
+        for training in trainings
+    ]
+
+
+def _families(table: Part, trainings: Sequence[str], same: str) -> list[list[str]]:
+    """Encoders of the same depth or width that have all the trainings, each by size."""
+    families: dict[int, list[str]] = {}
+    for name in sorted(dict.fromkeys(str(row) for row, _ in table.cells), key=figure7.shape):
+        if all((name, training) in table.cells for training in trainings):
+            depth, width = figure7.shape(name)
+            families.setdefault(depth if same == "depth" else width, []).append(name)
+    several = [family for family in families.values() if len(family) > 1]
+    if not several:
+        raise MissingCellsError([f"{' and '.join(trainings)} of two encoders of the same {same}"])
+    return several
+
+
+def nonlinear_over_linear(parts: Sequence[Part]) -> Measured:
+    linear, nonlinear = FREE_HEADS
+    common = _columns(parts[0], linear, nonlinear)
+    return _over_columns(parts[0], nonlinear, common) - _over_columns(parts[0], linear, common)
+
+
+def linear_over_none(parts: Sequence[Part]) -> Measured:
+    (linear, _), none = FREE_HEADS, figure8.KINDS["none"]
+    head = _over_columns(parts[0], linear, _columns(parts[0], linear))
+    return head - _over_columns(parts[0], none, _columns(parts[0], none))
+
+
+def h_over_z(parts: Sequence[Part]) -> Measured:
+    common = _columns(parts[1], "h", "z")
+    return _over_columns(parts[1], "h", common) - _over_columns(parts[1], "z", common)
+
+
+def dimension(parts: Sequence[Part]) -> Effect:
+    """How far one dimension lies from the mean over dimensions at most, in either direction."""
+    (table, _), apart = parts, []
+    for head in FREE_HEADS:
+        columns = _columns(table, head)
+        _ends(columns, f"{head} head with two output dimensions")
+        mean = average(table, [(head, column) for column in columns], "the mean over dimensions")
+        for column in columns:
+            one = average(table, [(head, column)], f"{head} of {' '.join(spell(column))}")
+            apart += [one - mean, mean - one]
+    return Greatest(apart)
+
+
+def _columns(table: Part, *rows: Label) -> list[Label]:
+    """Those that all of `rows` have."""
+    found = [c for c in table.column_labels if all((row, c) in table.cells for row in rows)]
+    if not found:
+        raise MissingCellsError(
+            [f"{' and '.join(map(str, rows))} at one {table.columns.title.lower()}"]
+        )
+    return found
+
+
+def _over_columns(table: Part, row: Label, columns: Sequence[Label]) -> Measured:
+    return average(table, [(row, column) for column in columns], str(row))
+
+
+def h_remembers(parts: Sequence[Part]) -> Effect:
+    (table,) = parts
+    require(table, [(row, column) for row in FORGOTTEN for column in (table3.H, table3.Z)])
+    return Least(
+        [
+            average(table, [(row, table3.H)], f"{row}, {table3.H}")
+            - average(table, [(row, table3.Z)], table3.Z)
+            for row in FORGOTTEN
+        ]
+    )
+
+
+def nt_xent_over_others(parts: Sequence[Part]) -> Effect:
+    *others, best = _losses(parts[0], [*OTHER_LOSSES, "NT-Xent"])
+    return Least([best - other for other in others])
+
+
+def semi_hard(parts: Sequence[Part]) -> Effect:
+    margin, logistic, margin_semi_hard, logistic_semi_hard = _losses(parts[0], OTHER_LOSSES)
+    return Least([margin_semi_hard - margin, logistic_semi_hard - logistic])
+
+
+def _losses(table: Part, names: Sequence[str]) -> list[Measured]:
+    (row,) = table4.TOP1.labels
+    require(table, [(row, name) for name in names])
+    return [average(table, [(row, name)], name) for name in names]
+
+
+def norm_over_none(parts: Sequence[Part]) -> Effect:
+    normalised, others = _norms(parts[0])
+    top1 = {row: _measured(parts[0], row, table5.TOP1) for row in (*normalised, *others)}
+    return Least([Greatest([top1[row] - top1[other] for row in normalised]) for other in others])
+
+
+def accuracy_misleads(parts: Sequence[Part]) -> Effect:
+    """The temperature at which both the lead in top-1 and the lag in the contrastive task are large."""
+    (table,) = parts
+    normalised, others = _norms(table)
+    top1, task = (
+        {row: _measured(table, row, metric) for row in (*normalised, *others)}
+        for metric in (table5.TOP1, table5.CONTRASTIVE)
+    )
+
+    def misled(row: Label) -> Effect:
+        leads = [top1[row] - top1[other] for other in others]
+        return Least([*leads, *(task[other] - task[row] for other in others)])
+
+    return Greatest([misled(row) for row in normalised])
+
+
+def _norms(table: Part) -> tuple[list[Any], list[Any]]:
+    """The rows with and without l2 norm."""
+    rows: list[Any] = list(dict.fromkeys(row for row, _ in table.cells))
+    normalised, others = ([row for row in rows if row[0] == norm] for norm in ("yes", "no"))
+    _ends(normalised, "two temperatures with l2 norm")
+    if not others:
+        raise MissingCellsError(["one temperature without l2 norm"])
+    return normalised, others
+
+
+def _measured(table: Part, row: Any, metric: str) -> Measured:
+    norm, temperature = row
+    kind = "with" if norm == "yes" else "without"
+    return average(
+        table, [(row, metric)], f"{metric.rpartition(' ')[0]} {kind} norm at {temperature:g}"
+    )
+
+
+def larger_batch(parts: Sequence[Part]) -> Measured:
+    """At the fewest epochs, which are only few beside more."""
+    few, _ = _lengths(parts[0])
+    return _enlarging(parts[0], few, _sizes(parts[0], few))
+
+
+def shrinking_gap(parts: Sequence[Part]) -> Measured:
+    few, many = _lengths(parts[0])
+    common = _sizes(parts[0], few, many)
+    return _enlarging(parts[0], few, common) - _enlarging(parts[0], many, common)
+
+
+def longer(parts: Sequence[Part]) -> Measured:
+    (table,) = parts
+    few, many = _lengths(table)
+    sizes = [row for row in table.row_labels if {(row, few), (row, many)} <= set(table.cells)]
+    if not sizes:
+        raise MissingCellsError([f"one batch size at {few} and at {many} epochs"])
+    short, long = (
+        average(table, [(size, length) for size in sizes], f"{length:,} epochs")
+        for length in (few, many)
+    )
+    return long - short
+
+
+def square_root(parts: Sequence[Part]) -> Measured:
+    """At the smallest batch size and the fewest epochs that both rules have."""
+    linear, sqrt = parts
+    common = set(linear.cells) & set(sqrt.cells)
+    few, _ = _ends([epochs for _, epochs in common], "two lengths with both rules")
+    small, _ = _ends([size for size, epochs in common if epochs == few], "two batch sizes")
+    words = f"batch size {small:,}, {few:,} epochs, square root"
+    return average(sqrt, [(small, few)], words) - average(linear, [(small, few)], "linear")
+
+
+def _lengths(table: Part) -> tuple[Any, Any]:
+    return _ends([epochs for _, epochs in table.cells], "two lengths of training")
+
+
+def _sizes(table: Part, *lengths: Label) -> tuple[Any, Any]:
+    """The smallest and the largest batch size that has these lengths."""
+    rows = [row for row in table.row_labels if all((row, n) in table.cells for n in lengths)]
+    epochs = " and ".join(f"{length:,}" for length in lengths)
+    return _ends(rows, f"two batch sizes at {epochs} epochs")
+
+
+def _enlarging(table: Part, length: int, sizes: tuple[int, int]) -> Measured:
+    small, large = sizes
+    words = f"batch size {large:,} at {length:,} epochs"
+    return average(table, [(large, length)], words) - average(
+        table, [(small, length)], f"{small:,}"
+    )
+
+
+def long_and_strong(parts: Sequence[Part]) -> Effect:
+    """Of every encoder, the longest training with all augmentations less the shortest with crops."""
+    (table,) = parts
+    crop, *_, strong = tableb3.COLUMNS.labels
+    rows: list[Any] = list(table.row_labels)
+    lengths = {model: [n for name, n in rows if name == model] for model, _ in rows}
+    several = {model: _ends(found, model) for model, found in lengths.items() if len(found) > 1}
+    if not several:
+        raise MissingCellsError(["one encoder at two lengths of training"])
+    return Greatest(
+        [
+            average(table, [((model, many), strong)], f"{model}, {many:,} epochs {strong}")
+            - average(table, [((model, few), crop)], f"{few:,} epochs {crop}")
+            for model, (few, many) in several.items()
+        ]
+    )
+
+
+def _ends(values: Iterable[Any], needed: str) -> tuple[Any, Any]:
+    """The first and the last of two or more different values."""
+    found = sorted(set(values))
+    if len(found) < 2:
+        raise MissingCellsError([needed])
+    return found[0], found[-1]

@@ -1,0 +1,191 @@
+"""The scorecard on a terminal, and as CSV, Markdown and LaTeX."""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import get_args
+
+import pandas as pd
+from rich.console import Console, RenderableType
+from rich.table import Table as Grid
+from rich.text import Text
+
+from analysis.artefacts import ARTEFACTS
+from analysis.claims.claim import Claim, Finding, Verdict
+from analysis.settings import count
+from analysis.typesetting import MISSING, Table, escape_latex, escape_markdown, markdown_table
+from simclr_ablate.files import write_text
+
+NAME = "claims"
+COLORS = {"confirmed": "green", "refuted": "red", "undecided": "yellow"}
+HEADER = ["Verdict", "Effect", "95% interval", "Seeds", "Setting"]
+CAPTION = (
+    "The paper’s findings in these runs. Effects in points; intervals over seeds (Student’s t, "
+    "paired by seed), joint for claims about several differences. Confirmed or refuted: the whole "
+    "interval is on one side of 0, or of the margin that the test names; else undecided. Each "
+    "claim in each setting is tested by itself, not corrected for their number."
+)
+
+
+SHORTLY = (
+    "Effects in points, with 95% intervals over seeds. Decided: the whole interval on one side."
+)
+
+
+def show(findings: Sequence[Finding], console: Console) -> None:
+    """Prints the scorecard, claims by table and figure, and counts at the end."""
+    console.print(Text(SHORTLY, style="dim"))
+    for heading, group in _by_artefact(findings):
+        console.print(Text(heading, style="bold underline"))
+        for claim, settings in _by_claim(group):
+            console.print(Text(f"  {claim.statement}", style="bold"))
+            console.print(_grid(settings))
+    console.print(counts(findings), highlight=False)
+
+
+def counts(findings: Sequence[Finding]) -> str:
+    """`3 confirmed, 1 refuted, 19 undecided`."""
+    found = Counter(finding.verdict for finding in findings)
+    return ", ".join(f"{found[verdict]} {verdict}" for verdict in get_args(Verdict))
+
+
+def _by_artefact(findings: Sequence[Finding]) -> Iterator[tuple[str, list[Finding]]]:
+    for names, group in groupby(findings, key=lambda finding: finding.claim.artefacts):
+        yield (
+            "; ".join(f"{ARTEFACTS[name].label}: {ARTEFACTS[name].title}" for name in names),
+            [*group],
+        )
+
+
+def _by_claim(findings: Sequence[Finding]) -> Iterator[tuple[Claim, list[Finding]]]:
+    for _, group in groupby(findings, key=lambda finding: finding.claim.name):
+        settings = list(group)
+        yield settings[0].claim, settings
+
+
+def _grid(findings: Sequence[Finding]) -> RenderableType:
+    grid = Grid.grid(padding=(0, 2, 0, 0))
+    for width in (4, 9, 6, 13, 7):
+        grid.add_column(min_width=width, max_width=width, no_wrap=True)
+    grid.add_column(ratio=1)
+    for finding in findings:
+        verdict = Text(finding.verdict, style=COLORS[finding.verdict])
+        effect, interval = numbers(finding)
+        seeds = count(finding.seeds, "seed") if finding.seeds else MISSING
+        where = Text(f"{finding.setting}\n" if finding.setting else "")
+        grid.add_row("", verdict, effect, interval, seeds, where.append(finding.reason, "dim"))
+    return grid
+
+
+def numbers(finding: Finding) -> tuple[str, str]:
+    """Effect and interval as text: `+9.9` and `8.1 to 11.2`.
+
+    With two digits where one would have an end of the interval at the limit that decides.
+    """
+    ends = (finding.low, finding.high)
+    if math.isnan(finding.low):
+        effect = MISSING if math.isnan(finding.effect) else f"{finding.effect:+.1f}"
+        return effect, MISSING
+    digits = 2 if any(round(end, 1) == finding.claim.limit for end in ends) else 1
+    return f"{finding.effect:+.{digits}f}", " to ".join(f"{end:.{digits}f}" for end in ends)
+
+
+def write(findings: Sequence[Finding], out: Path) -> list[Path]:
+    """Writes the scorecard as CSV, Markdown and LaTeX under `out`; returns the files."""
+    out.mkdir(parents=True, exist_ok=True)
+    texts = {
+        "csv": data(findings).to_csv(index=False, lineterminator="\n"),
+        "md": markdown(findings),
+        "tex": latex(findings),
+    }
+    paths = {out / f"{NAME}.{ending}": text for ending, text in texts.items()}
+    for path, text in paths.items():
+        write_text(path, text)
+    return list(paths)
+
+
+def data(findings: Sequence[Finding]) -> pd.DataFrame:
+    """A row per finding, at full precision."""
+    return pd.DataFrame(
+        {
+            "claim": finding.claim.name,
+            "statement": finding.claim.statement,
+            "source": finding.claim.source,
+            "label": finding.label,
+            "setting": finding.setting,
+            "verdict": finding.verdict,
+            "effect": finding.effect,
+            "low": finding.low,
+            "high": finding.high,
+            "unit": finding.unit,
+            "limit": finding.claim.limit,
+            "seeds": finding.seeds,
+            "reason": finding.reason,
+            "run_ids": " ".join(finding.run_ids),
+        }
+        for finding in findings
+    )
+
+
+def markdown(findings: Sequence[Finding]) -> str:
+    """A table for each table or figure of the paper, and below it how its claims are tested."""
+    blocks = ["# The paper’s findings\n", f"{CAPTION}\n", f"{counts(findings)}.\n"]
+    for heading, group in _by_artefact(findings):
+        rows = [
+            [claim.statement if place == 0 else "", *_cells(finding), finding.reason]
+            for claim, settings in _by_claim(group)
+            for place, finding in enumerate(settings)
+        ]
+        table = Table(heading, ["Claim", *HEADER, "Reason"], rows)
+        tests = "".join(
+            f"- {escape_markdown(f'{claim.statement} ({claim.source}) Test: {claim.test}')}\n"
+            for claim, _ in _by_claim(group)
+        )
+        blocks += [f"## {escape_markdown(heading)}\n", markdown_table(table), tests]
+    blocks.append("Made by `python -m analysis`.\n")
+    return "\n".join(blocks)
+
+
+def latex(findings: Sequence[Finding]) -> str:
+    """A `table` float for each table or figure of the paper. Needs `\\usepackage{booktabs}`."""
+    floats, caption = [], CAPTION
+    for heading, group in _by_artefact(findings):
+        label = f"tab:{NAME}-{'-'.join(group[0].claim.artefacts)}"
+        floats.append(
+            "\\begin{table}\n\\centering\n\\footnotesize\n\\setlength{\\tabcolsep}{3pt}\n"
+            f"{_latex_tabular(group)}\n"
+            f"\\caption{{{escape_latex(f'{heading}. {caption}')}}}\n\\label{{{label}}}\n"
+            "\\end{table}\n"
+        )
+        caption = ""
+    return "% Needs \\usepackage{booktabs}.\n" + "\n".join(floats)
+
+
+def _latex_tabular(findings: Sequence[Finding]) -> str:
+    header = " & ".join(map(escape_latex, ["Claim", *HEADER]))
+    rows = [
+        _latex_row(claim.statement if place == 0 else "", finding)
+        for claim, settings in _by_claim(findings)
+        for place, finding in enumerate(settings)
+    ]
+    columns = "@{}p{0.3\\linewidth}lrrrp{0.18\\linewidth}@{}"
+    body = "\n\\addlinespace\n".join(rows)
+    return (
+        f"\\begin{{tabular}}{{{columns}}}\n\\toprule\n{header} \\\\\n\\midrule\n"
+        f"{body}\n\\bottomrule\n\\end{{tabular}}"
+    )
+
+
+def _latex_row(statement: str, finding: Finding) -> str:
+    """Texts that wrap are set ragged."""
+    verdict, *numeric, setting = map(escape_latex, _cells(finding))
+    wrapped = [f"\\raggedright {text}" for text in (escape_latex(statement), setting)]
+    signed = [re.sub(r"-(?=\d)", "$-$", text) for text in numeric]
+    return " & ".join([wrapped[0], verdict, *signed, wrapped[1]]) + r" \tabularnewline"
+
+
+def _cells(finding: Finding) -> list[str]:
+    return [finding.verdict, *numbers(finding), str(finding.seeds), finding.setting]

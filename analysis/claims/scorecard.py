@@ -1,0 +1,54 @@
+"""All claims in all settings."""
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from analysis.artefacts import ARTEFACTS
+from analysis.claims.catalogue import CLAIMS
+from analysis.claims.claim import Claim, Finding, find, unrun
+from analysis.comparison import Comparison
+
+
+def scorecard(runs: pd.DataFrame) -> list[Finding]:
+    """What becomes of every claim in `runs` (see `analysis.load`), claim by claim.
+
+    Each claim has a finding for each setting that its artefacts have, less settings that lack cells
+    beside one on the same data that does not. A claim with no runs has one, with an empty setting.
+    """
+    names = dict.fromkeys(name for claim in CLAIMS for name in claim.artefacts)
+    return judge({name: ARTEFACTS[name].module().comparisons(runs) for name in names})
+
+
+def judge(comparisons: Mapping[str, Sequence[Comparison]]) -> list[Finding]:
+    """The scorecard, from the comparisons of each artefact that claims rest on."""
+    return [finding for claim in CLAIMS for finding in of_claim(claim, comparisons)]
+
+
+def of_claim(claim: Claim, comparisons: Mapping[str, Sequence[Comparison]]) -> list[Finding]:
+    """One claim in every setting."""
+    every = [comparison for name in claim.artefacts for comparison in comparisons[name]]
+    if not every:
+        return [unrun(claim, [ARTEFACTS[name].command for name in claim.artefacts])]
+    by_label: dict[str, list[Comparison]] = {}
+    for comparison in every:
+        by_label.setdefault(comparison.setting.label, []).append(comparison)
+    return [finding for group in by_label.values() for finding in _telling(claim, group)]
+
+
+def _telling(claim: Claim, comparisons: Sequence[Comparison]) -> list[Finding]:
+    """On one data set, the findings with an effect, each once; or that with the most cells.
+
+    Comparisons that differ in what a claim does not rest on have the same runs of it.
+    """
+    fullest = sorted(comparisons, key=_size, reverse=True)
+    found = [find(claim, comparison) for comparison in fullest]
+    told: dict[tuple[str, ...], Finding] = {}
+    for finding in found:
+        if finding.seeds:
+            told.setdefault(finding.run_ids, finding)
+    return list(told.values()) or found[:1]
+
+
+def _size(comparison: Comparison) -> int:
+    return sum(len(part.cells) for part in comparison.parts)

@@ -1,0 +1,161 @@
+"""Points and lines over a common axis, as the paper draws Figures 7 and B.3: panels on a page."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+
+from analysis.bars import LEFT, LEGEND_LINE, PAGE, RIGHT, TITLES, TOP
+from analysis.drawing import FAINT, INK, SMALL, add_axes, page
+
+HEIGHT = 2.7
+"""Of a panel, inches."""
+LOOKS: Sequence[dict[str, Any]] = (
+    {"color": "#1f6fb4", "marker": "o"},
+    {"color": "#c4361c", "marker": "*", "markersize": 9.5},
+    {"color": "#2b8a3e", "marker": "X", "markersize": 6.5},
+    {"color": "#7b4fa3", "marker": "s"},
+    {"color": "#b8860b", "marker": "D"},
+)
+"""Of curves, in their order: told apart by shape as well as by colour."""
+MARKER: dict[str, Any] = {"markersize": 5.5, "markeredgecolor": "white", "markeredgewidth": 0.5}
+LABEL_SIZE = 6.5
+CHARACTER = 4.0
+"""Width of a character of a label; this and the size in points."""
+LABEL: dict[str, Any] = {
+    "textcoords": "offset points",
+    "ha": "center",
+    "fontsize": LABEL_SIZE,
+    "color": FAINT,
+    "path_effects": [withStroke(linewidth=2, foreground="white")],
+}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One series. half: half the width of each point's interval (NaN: none); empty for none."""
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+    half: Sequence[float] = ()
+
+
+@dataclass(frozen=True)
+class Curves:
+    """What one panel shows. joined: whether lines are drawn, in place of single points.
+
+    labels: texts that stand at places (x, y). log_x, log_y: logarithmic axes.
+    """
+
+    title: str
+    x_title: str
+    y_title: str
+    curves: Sequence[Curve]
+    labels: Sequence[tuple[float, float, str]] = ()
+    joined: bool = False
+    log_x: bool = False
+    log_y: bool = False
+
+
+def curve_page(panels: Sequence[Sequence[Curves]], caption: str) -> Figure:
+    """Rows of panels, each as wide as its neighbours, made to be shown about 900 pixels wide."""
+    widths = [PAGE / len(row) - LEFT - RIGHT for row in panels]
+    below = [
+        max(TITLES + LEGEND_LINE * _legend_lines(panel, width) for panel in row)
+        for row, width in zip(panels, widths, strict=True)
+    ]
+    body = sum(TOP + HEIGHT + room for room in below)
+    figure, bottom = page(PAGE, body, caption)
+    top = bottom + body
+    for row, width, room in zip(panels, widths, below, strict=True):
+        for place, panel in enumerate(row):
+            left = PAGE / len(row) * place + LEFT
+            axes = add_axes(figure, left, top - TOP - HEIGHT, width, HEIGHT)
+            draw_curves(axes, panel)
+            _draw_legend(axes, panel, width)
+        top -= TOP + HEIGHT + room
+    return figure
+
+
+def draw_curves(axes: Axes, panel: Curves) -> None:
+    """Points or lines, intervals, labels and axes of one panel."""
+    for number, curve in enumerate(panel.curves):
+        look = MARKER | LOOKS[number % len(LOOKS)]
+        if panel.joined:
+            axes.plot(curve.x, curve.y, color=look["color"], linewidth=1.1, label=curve.name)
+        else:
+            axes.plot(curve.x, curve.y, linestyle="none", label=curve.name, zorder=3, **look)
+        reach = [0.0 if math.isnan(half) else half for half in curve.half]
+        if any(reach):
+            lines: dict[str, Any] = {"ecolor": look["color"], "elinewidth": 0.9, "capsize": 2}
+            axes.errorbar(curve.x, curve.y, reach, fmt="none", **lines)
+    if panel.log_x:
+        axes.set_xscale("log")
+        _mark_numbers(axes)
+    if panel.log_y:
+        axes.set_yscale("log")
+    else:
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]))
+    # Room for labels at the edges.
+    axes.margins(x=0.1 if panel.labels else 0.02, y=0.12 if panel.labels else 0.05)
+    _draw_labels(axes, panel)
+    axes.tick_params(length=2, width=0.5, pad=2, labelsize=7, colors=FAINT)
+    axes.grid(color="#dddddd", linewidth=0.5)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set(color=FAINT, linewidth=0.6)
+    axes.set_xlabel(panel.x_title, labelpad=3, color=INK)
+    axes.set_ylabel(panel.y_title, labelpad=4, color=INK)
+    axes.set_title(panel.title, loc="left", pad=7, fontsize=10, fontweight="bold")
+
+
+def _draw_labels(axes: Axes, panel: Curves) -> None:
+    """Each below its place, or above it where another one is in the way."""
+    axes.autoscale_view()
+    points = 72 / axes.figure.dpi
+    taken: list[tuple[float, float]] = []
+    for x, y, text in sorted(panel.labels):
+        across, up = (float(pixels) * points for pixels in axes.transData.transform((x, y)))
+        near = [at for place, at in taken if across - place < CHARACTER * len(text)]
+        below = all(abs(up - at) > LABEL_SIZE for at in near)
+        offset, edge = (-6, "top") if below else (6, "bottom")
+        axes.annotate(text, (x, y), (0, offset), va=edge, **LABEL)
+        if below:
+            taken.append((across, up))
+
+
+def _mark_numbers(axes: Axes) -> None:
+    """Plain numbers at 1, 2 and 5 of each power of ten."""
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _legend_lines(panel: Curves, width: float) -> int:
+    return math.ceil(len(panel.curves) / _legend_columns(panel, width))
+
+
+def _legend_columns(panel: Curves, width: float) -> int:
+    longest = max(len(curve.name) for curve in panel.curves)
+    return max(1, int(width / (0.45 + 0.061 * longest)))
+
+
+def _draw_legend(axes: Axes, panel: Curves, width: float) -> None:
+    axes.legend(
+        loc="upper left",
+        bbox_to_anchor=(-0.02, -(TITLES - 0.15) / HEIGHT),
+        ncols=_legend_columns(panel, width),
+        fontsize=SMALL,
+        frameon=False,
+        handlelength=1.5,
+        handletextpad=0.4,
+        columnspacing=1.2,
+        borderaxespad=0,
+        borderpad=0.1,
+    )

@@ -1,0 +1,226 @@
+"""Figure 7: top-1 against the number of parameters, by depth and width of the encoder.
+
+SimCLR, trained for short and for long, and supervised training. Parameters are counted.
+"""
+
+import math
+import re
+from collections import Counter
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import pandas as pd
+
+from analysis import paper
+from analysis.comparison import (
+    PAPER,
+    Axis,
+    Comparison,
+    Part,
+    Place,
+    cells,
+    read_labels,
+    report,
+    trained,
+)
+from analysis.curves import Curve, Curves, curve_page
+from analysis.parameters import parameters
+from analysis.report import Report
+from analysis.settings import Setting, encoder_name, matching, named, settings
+from analysis.typesetting import Table
+
+KEY = "fig7_depth_width"
+SHORT, LONG, SUPERVISED = "SimCLR, short", "SimCLR, long", "Supervised"
+PRINTED = {
+    "simclr_100_epochs": SHORT,
+    "simclr_1000_epochs": LONG,
+    "supervised_90_epochs": SUPERVISED,
+}
+TRAININGS = list(PRINTED.values())
+IMAGENET = "The paper: ImageNet"
+
+ENCODER = ("encoder.architecture", "encoder.width")
+FREE = (*ENCODER, "optimizer.epochs", "seed")
+# What a supervised run does not have counts for nothing in it.
+SUPERVISED_FREE = (*ENCODER, "head", "loss", "seed")
+
+NAME = re.compile(r"R(?:esNet-)?(\d+)(?: ?\((\d+)x\))?")
+"""An encoder's name, in our tables and in the paper's figure."""
+
+
+def shape(name: str) -> tuple[int, int]:
+    """Depth and width of an encoder: (50, 4) for `ResNet-50 (4x)` and for `R50(4x)`."""
+    depth, width = NAME.fullmatch(name).groups()  # type: ignore[union-attr]
+    return int(depth), int(width or 1)
+
+
+ENCODERS = Axis(["Encoder"], ENCODER, encoder_name, order=shape)
+
+
+def reports(runs: pd.DataFrame) -> list[Report]:
+    """One report for each setting in which SimCLR trained two encoders or more."""
+    return [_report(found) for found in comparisons(runs)]
+
+
+NOTES = [
+    "Parameters: those of the encoder f, counted; without heads and classifiers. The paper’s are "
+    "read off its figure: batch norm’s running statistics are among them, and the supervised "
+    "ResNet-50 stands at 26 million.",
+    "The paper’s SimCLR was trained for 100 and for 1000 epochs, its supervised encoders for 90.",
+]
+
+
+def comparisons(runs: pd.DataFrame) -> list[Comparison]:
+    several = [
+        setting
+        for setting in settings(trained(runs), "figure7", FREE)
+        if len(set(read_labels(setting.runs, ENCODERS))) > 1
+    ]
+    result = []
+    # Again, since those left out no longer count for names.
+    for setting in named("figure7", [s.config for s in several], [s.runs for s in several]):
+        short, long = lengths(setting.runs)
+        supervised = baseline(trained(runs, "supervised"), setting, short)
+        together = [setting.runs] if supervised is None else [setting.runs, supervised.runs]
+        part = by_size(pd.concat(together), short, long)
+        result.append(
+            Comparison("figure7", setting, [part], remark=remark(setting, short, long, supervised))
+        )
+    return result
+
+
+def lengths(runs: pd.DataFrame) -> tuple[int, int | None]:
+    """The epochs of short and of long training: the two that have the most encoders.
+
+    Other sweeps, on the length of training, add lengths to one encoder. Of equals, short training
+    is the shortest, and long training, if there is any, the longest.
+    """
+    encoders = runs.drop_duplicates(subset=[*ENCODER, "optimizer.epochs"])
+    count = Counter(map(int, encoders["optimizer.epochs"]))
+    short = min(count, key=lambda epochs: (-count[epochs], epochs))
+    longer = [epochs for epochs in count if epochs > short]
+    long = max(longer, key=lambda epochs: (count[epochs], epochs), default=None)
+    return short, long
+
+
+def baseline(supervised: pd.DataFrame, setting: Setting, short: int) -> Setting | None:
+    """The supervised runs that stand beside a setting's, of one way of training.
+
+    Equal in data, precision, stem and evaluation. Of several ways, that with the most encoders; of
+    equals, crops alone, as the paper has it, and the length nearest to short training's.
+    """
+    free = (*SUPERVISED_FREE, "objective", "views", "optimizer")
+    found = settings(matching(supervised, setting.config, free), "figure7", SUPERVISED_FREE)
+
+    def preference(way: Setting) -> tuple[int, bool, int]:
+        encoders = len(set(read_labels(way.runs, ENCODERS)))
+        plain = way.config["views.policy"] == "crop"
+        return encoders, plain, -abs(way.config["optimizer.epochs"] - short)
+
+    return max(found, key=preference, default=None)
+
+
+def by_size(runs: pd.DataFrame, short: int, long: int | None) -> Part:
+    """Rows: encoders. A depth that no run trained for long or supervised has nothing to run there."""
+
+    def training(objective: str, epochs: int) -> str | None:
+        return SUPERVISED if objective == "supervised" else {short: SHORT, long: LONG}.get(epochs)
+
+    keys = ("objective", "optimizer.epochs")
+    columns = Axis(["Training"], keys, training, TRAININGS, TRAININGS.index)
+    found = cells(runs, ENCODERS, columns)
+    depths = {shape(str(row))[0] for row, column in found if column != SHORT}
+
+    def void(row: Any, column: Any) -> bool:
+        return bool(depths) and column != SHORT and shape(row)[0] not in depths
+
+    return Part("", ENCODERS, columns, found, published(), void=void, untested=TRAININGS)
+
+
+def published(field: int = 2) -> dict[Place, float]:
+    """The paper's top-1 by encoder and training; or with `field` 1, its millions of parameters."""
+    entry = paper.entries()[KEY]
+    return {
+        (encoder_name(f"resnet{depth}", width), training): float(point[field])
+        for key, training in PRINTED.items()
+        for point in entry[key]
+        for depth, width in [shape(point[0])]
+    }
+
+
+def millions(comparison: Comparison) -> dict[str, float]:
+    """Parameters of the encoders in its table, by name."""
+    (part,) = comparison.parts
+    stem = comparison.setting.config["encoder.stem"]
+    shapes = {str(row): shape(str(row)) for row in part.row_labels}
+    return {
+        name: parameters(f"resnet{depth}", width, stem) / 1e6
+        for name, (depth, width) in shapes.items()
+    }
+
+
+def remark(setting: Setting, short: int, long: int | None, supervised: Setting | None) -> str:
+    """How long each of the three was trained, and how supervised encoders differ."""
+    text = f"SimCLR: {short:,} epochs" + (f" and {long:,} epochs." if long else ".")
+    if supervised is None:
+        return text
+    keys = [key for key in supervised.config if key.startswith(("views.", "optimizer."))]
+    differing = ", ".join(
+        f"{key.rpartition('.')[2]} {supervised.config[key]}"
+        for key in keys
+        if key == "optimizer.epochs" or supervised.config[key] != setting.config.get(key)
+    )
+    return f"{text} Supervised: of the classifier trained with the encoder; {differing}."
+
+
+def panels(comparison: Comparison) -> list[Curves]:
+    """Ours beside the paper's."""
+    (part,) = comparison.parts
+    sizes = millions(comparison)
+    estimates = {place: cell.estimate() for place, cell in part.cells.items()}
+    ours = {place: (sizes[str(place[0])], e.mean, e.half) for place, e in estimates.items()}
+    printed, at = part.paper, published(1)
+    theirs = {place: (at[place], value, math.nan) for place, value in printed.items()}
+    title = f"Ours: {comparison.setting.label}"
+    return [_panel(title, ours), _panel(IMAGENET, theirs)]
+
+
+def _panel(title: str, points: dict[Place, tuple[float, float, float]]) -> Curves:
+    curves = []
+    for training in TRAININGS:
+        of_it = [point for (_, column), point in points.items() if column == training]
+        if of_it:
+            curves.append(Curve(training, *zip(*of_it, strict=True)))
+    lowest: dict[Any, tuple[float, float]] = {}
+    for (name, _), (x, y, half) in points.items():
+        bottom = y if math.isnan(half) else y - half
+        if name not in lowest or bottom < lowest[name][1]:
+            lowest[name] = x, bottom
+    labels = [(*place, str(name).replace("esNet-", "")) for name, place in lowest.items()]
+    x_title = "Parameters (millions)"
+    return Curves(title, x_title, "Top-1 (%)", curves, labels, log_x=True)
+
+
+def _report(comparison: Comparison) -> Report:
+    """With the parameters in tables and data."""
+    made = report(comparison, partial(curve_page, [panels(comparison)]), NOTES)
+    ours, theirs = made.tables
+    sizes = millions(comparison)
+    printed = {str(name): size for (name, _), size in reversed(published(1).items())}
+    data = made.data.assign(
+        parameters_millions=made.data["row"].map(sizes),
+        paper_parameters_millions=made.data["row"].map(printed),
+    )
+    theirs = replace(theirs, title=theirs.title.replace(PAPER, IMAGENET))
+    return replace(made, tables=[_sized(ours, sizes), _sized(theirs, printed)], data=data)
+
+
+def _sized(table: Table, sizes: dict[str, float]) -> Table:
+    """The table with a column of the encoders' parameters."""
+    header, rows = table.header, table.rows
+    return replace(
+        table,
+        header=[header[0], "Parameters (M)", *header[1:]],
+        rows=[[row[0], f"{sizes[row[0]]:.2f}", *row[1:]] for row in rows],
+    )

@@ -1,0 +1,177 @@
+"""Figure B.3: the squared real part of the eigenvalues of a linear head as wide as h.
+
+The paper publishes no numbers; its finding is told in the caption.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from analysis import paper
+from analysis.artefacts import ARTEFACTS
+from analysis.curves import Curve, Curves, curve_page
+from analysis.drawing import style
+from analysis.figure8 import dimension
+from analysis.report import Report
+from analysis.settings import Setting, count, plain_values, settings
+from analysis.statistics import mean_interval
+from analysis.typesetting import Table, number
+from analysis.weights import Arrays, kept, load_weights, with_weights
+from simclr_ablate.store import Run
+
+FREE = ("evaluation", "seed")
+SHAPE = ("head.dim", "encoder.architecture", "encoder.width")
+MOST = 0.9
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """One run's squared real parts, from the largest on: (D,)."""
+
+    seed: int
+    run_id: str
+    squares: NDArray[np.float64]
+
+    @property
+    def rank(self) -> float:
+        """The participation ratio, (sum)^2 / sum of squares: D where all are equal, 1 if one is all.
+
+        A large matrix of independent normal draws has D / 2, by the circular law.
+        """
+        return float(self.squares.sum() ** 2 / (self.squares**2).sum())
+
+    @property
+    def holding_most(self) -> int:
+        """How many of the largest hold 90% of the sum."""
+        shares = self.squares.cumsum() / self.squares.sum()
+        return int(np.searchsorted(shares, MOST) + 1)
+
+    @property
+    def largest(self) -> float:
+        """The share of the largest, percent."""
+        return float(100 * self.squares[0] / self.squares.sum())
+
+
+def reports(runs: pd.DataFrame) -> list[Report]:
+    """One report for each setting with a linear head as wide as h."""
+    return [_report(setting, spectra(setting)) for setting in square_heads(runs)]
+
+
+def square_heads(runs: pd.DataFrame) -> list[Setting]:
+    """The settings of trained linear heads with as many outputs as inputs."""
+    linear = runs[(runs["objective"] == "contrastive") & (runs["head.kind"] == "linear")]
+    square = [
+        place
+        for place, (dim, architecture, width) in enumerate(plain_values(linear, SHAPE))
+        if dim == dimension("none", dim, architecture, width)
+    ]
+    return settings(with_weights(linear.iloc[square]), "figureB3", FREE)
+
+
+def spectra(setting: Setting) -> list[Spectrum]:
+    """One for each seed, however many evaluations it has."""
+    runs = setting.runs.drop_duplicates("run_id").sort_values("seed")
+    return [
+        Spectrum(seed, run_id, kept(Run(Path(path)), "eigenvalues", squared_real_parts)["squares"])
+        for seed, run_id, path in plain_values(runs, ["seed", "run_id", "path"])
+    ]
+
+
+def squared_real_parts(run: Run) -> Arrays:
+    """Of the eigenvalues of the head's matrix W, from the largest on."""
+    matrix = load_weights(run)["head"]["output.weight"].double().numpy()
+    return {"squares": np.sort(np.linalg.eigvals(matrix).real ** 2)[::-1]}
+
+
+def _report(setting: Setting, found: Sequence[Spectrum]) -> Report:
+    artefact = ARTEFACTS["figureB3"]
+    text = caption(setting, found)
+    with style():
+        figure = curve_page([panels(setting, found)], text)
+    return Report(
+        name=setting.name,
+        title=f"{artefact.label} on {setting.description}",
+        caption=text,
+        notes=NOTES,
+        command=artefact.command,
+        alt=f"{artefact.label}, {artefact.title}: {setting.label}",
+        figure=figure,
+        tables=[table(setting, found)],
+        data=data(found),
+        summary=text.splitlines()[1:],
+    )
+
+
+NOTES = [
+    "W is the dense layer’s matrix; the batch norm that follows it, which scales each output, is "
+    "left out.",
+    "Effective rank: the participation ratio (Σ s)² / Σ s² of the squared real parts s. It is D "
+    "where all are equal and 1 where one of them is all there is.",
+]
+
+
+def caption(setting: Setting, found: Sequence[Spectrum]) -> str:
+    width = len(found[0].squares)
+    rank = mean_interval([spectrum.rank for spectrum in found])
+    entry = paper.entries()["figB3_eigenvalues"]
+    return "\n".join(
+        [
+            f"{setting.description}, {count(len(found), 'seed')}. Squared real part of the "
+            f"eigenvalues of the linear head’s {width:,} × {width:,} matrix W, g(h) = W h, from "
+            "the largest on.",
+            f"Effective rank: {number(rank.mean, rank.half)} of {width:,}; untrained, a matrix of "
+            f"independent normal draws has about {width / 2:,.0f}.",
+            f"The paper, of a 2,048 × 2,048 matrix: {entry['finding']}. It gives no numbers.",
+        ]
+    )
+
+
+def panels(setting: Setting, found: Sequence[Spectrum]) -> list[Curves]:
+    """On a linear axis and on a logarithmic one, a line for each seed."""
+    curves = [
+        Curve(f"seed {s.seed}", range(1, len(s.squares) + 1), s.squares.tolist()) for s in found
+    ]
+    axis, value = "Eigenvalue, from the largest on", "Squared real part"
+    title = f"Ours: {setting.label}"
+    # Some eigenvalues are imaginary up to rounding, which would stretch a logarithmic axis.
+    floor = 1e-12 * max(curve.y[0] for curve in curves)
+    above = [
+        Curve(c.name, c.x, [y if y > floor else math.nan for y in c.y], c.half) for c in curves
+    ]
+    return [
+        Curves(title, axis, value, curves, joined=True),
+        Curves("The same, logarithmic", axis, value, above, joined=True, log_y=True),
+    ]
+
+
+def table(setting: Setting, found: Sequence[Spectrum]) -> Table:
+    header = ["Seed", "Effective rank", "Eigenvalues with 90% of the sum", "Largest’s share (%)"]
+    measured = [(s.rank, float(s.holding_most), s.largest) for s in found]
+    rows = [[str(s.seed), *map(number, values)] for s, values in zip(found, measured, strict=True)]
+    if len(found) > 1:
+        means = [mean_interval(column) for column in zip(*measured, strict=True)]
+        rows.append(["mean", *(number(mean.mean, mean.half) for mean in means)])
+    return Table(f"Ours: {setting.label}, of {len(found[0].squares):,}", header, rows)
+
+
+def data(found: Sequence[Spectrum]) -> pd.DataFrame:
+    """A row for each eigenvalue of each seed."""
+    return pd.concat(
+        [
+            pd.DataFrame(
+                {
+                    "seed": spectrum.seed,
+                    "place": range(1, len(spectrum.squares) + 1),
+                    "squared_real_part": spectrum.squares,
+                    "effective_rank": spectrum.rank,
+                    "run_id": spectrum.run_id,
+                }
+            )
+            for spectrum in found
+        ]
+    )

@@ -1,0 +1,272 @@
+"""Figure B.4: t-SNE of h and of z = g(h) for ten classes, and how well each separates them.
+
+The paper shows pictures only, and says that classes are better separated in h.
+"""
+
+import logging
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from analysis.artefacts import ARTEFACTS
+from analysis.bars import PAGE
+from analysis.comparison import trained
+from analysis.drawing import LINE_HEIGHT, SMALL, add_axes, page, style
+from analysis.report import Report
+from analysis.settings import Setting, settings
+from analysis.typesetting import Table, number
+from analysis.weights import Arrays, kept, with_weights
+from simclr_ablate.store import Run
+
+log = logging.getLogger(__name__)
+
+CLASSES, IMAGES = 10, 100
+"""How many classes are shown at most, and of each how many test images at most."""
+NEIGHBOURS = 10
+FEATURES = ("h", "z")
+
+
+def reports(runs: pd.DataFrame) -> list[Report]:
+    """One report for each data set with a nonlinear head on SimCLR's views."""
+    found = []
+    for setting in chosen(runs):
+        run = Run(Path(setting.runs["path"].iloc[0]))
+        try:
+            found.append(_report(setting, kept(run, "separation", separation)))
+        except (OSError, ValueError) as error:
+            log.warning(
+                "Figure B.4 is left out, for the images or weights of %s: %s", run.run_id, error
+            )
+    return found
+
+
+def chosen(runs: pd.DataFrame) -> list[Setting]:
+    """Of each data set the setting with the most seeds, with its first seed as its only run.
+
+    Of several, that with the best top-1 on the validation split.
+    """
+    views = (runs["views.policy"] == "simclr") & runs["views.extra"].isna()
+    on_h = (runs["head.kind"] == "nonlinear") & (runs["evaluation.features"] == "h")
+    found = with_weights(trained(runs[views & on_h]))
+    label = found["data.label"].fillna(found["data.name"])
+    result = []
+    for _, of_one in found.groupby(label):
+        candidates = settings(of_one, "figureB4", ("seed", "evaluation"))
+        best = max(candidates, key=_preference)
+        first = best.runs.sort_values("seed").iloc[[0]]
+        result += settings(first, "figureB4", ("evaluation",))
+    return result
+
+
+def _preference(setting: Setting) -> tuple[int, float]:
+    validation = setting.runs["validation_top1"].mean()
+    return setting.runs["seed"].nunique(), -math.inf if math.isnan(validation) else validation
+
+
+def separation(run: Run) -> Arrays:
+    """The picture and what is measured, on test images that the data's seed chooses.
+
+    labels: (N,), which of `classes`. For h and z: map_, (N, 2), t-SNE's; right_, (N,), whether the
+    image's neighbours name its class; silhouette_, (1,). Near is similar in cosine.
+    """
+    # Here, so that nothing else waits for them.
+    from sklearn.manifold import TSNE
+    from sklearn.metrics import silhouette_score
+
+    features, labels, classes = embed(run)
+    result: dict[str, NDArray[Any]] = {"labels": labels, "classes": np.array(classes)}
+    for name, x in features.items():
+        result[f"map_{name}"] = TSNE(metric="cosine", init="pca", random_state=0).fit_transform(x)
+        result[f"right_{name}"] = neighbours_agree(x, labels)
+        result[f"silhouette_{name}"] = np.array([silhouette_score(x, labels, metric="cosine")])
+    return result
+
+
+def embed(run: Run) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.int64], list[str]]:
+    """h and z, (N, D) each, of some test images; their labels (N,); the labels' classes."""
+    import torch
+
+    from simclr_ablate.cores import available_cores
+    from simclr_ablate.data.splits import open_data, stream_data
+    from simclr_ablate.evaluation.features import extract
+    from simclr_ablate.experiment import build_models, load_models, plain_batches
+    from simclr_ablate.launch.command import default_cache
+    from simclr_ablate.schema import Experiment
+
+    experiment = Experiment.from_config(run.config())
+    encoder, head = build_models(experiment, torch.device("cpu"))
+    load_models(run, encoder, head)
+    data, workers = experiment.data, available_cores()
+    cache = Path(default_cache()).expanduser()
+    streamed = data.name == "imagenet"
+    test = (stream_data(data, workers) if streamed else open_data(data, cache, workers)).test
+    shown, rows = choose(test.labels.numpy(), data.seed)
+    few = test.subset(torch.from_numpy(rows))
+    h, z = (extract(encoder, plain_batches(few), head=used) for used in (None, head))
+    labels = np.searchsorted(shown, h.labels.numpy())
+    features = {"h": h.features.double().numpy(), "z": z.features.double().numpy()}
+    return features, labels, [test.classes[label] for label in shown]
+
+
+def choose(labels: NDArray[np.int64], seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """At most CLASSES of the labels, in their order, and at most IMAGES rows of each."""
+    rng = np.random.default_rng(seed)
+    known = np.unique(labels)
+    shown = np.sort(rng.permutation(known)[:CLASSES])
+    rows = [rng.permutation(np.flatnonzero(labels == label))[:IMAGES] for label in shown]
+    return shown, np.sort(np.concatenate(rows))
+
+
+def neighbours_agree(x: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Whether the commonest class of each row's nearest other rows is its own; ties: the lowest.
+
+    x: (N, D). Near is similar in cosine.
+    """
+    x = x / np.linalg.norm(x, axis=1, keepdims=True)
+    similarity = x @ x.T
+    np.fill_diagonal(similarity, -np.inf)
+    count = min(NEIGHBOURS, len(x) - 1)
+    nearest = np.argpartition(-similarity, count - 1, axis=1)[:, :count]
+    votes = np.eye(labels.max() + 1)[labels[nearest]].sum(1)
+    return votes.argmax(1) == labels
+
+
+def _report(setting: Setting, measured: Arrays) -> Report:
+    artefact = ARTEFACTS["figureB4"]
+    text = caption(setting, measured)
+    with style():
+        figure = draw(measured, text)
+    return Report(
+        name=setting.name,
+        title=f"{artefact.label} on {setting.description}",
+        caption=text,
+        notes=NOTES,
+        command=artefact.command,
+        alt=f"{artefact.label}, {artefact.title}: {setting.label}",
+        figure=figure,
+        tables=[table(setting, measured)],
+        data=data(setting, measured),
+        summary=text.splitlines()[1:],
+    )
+
+
+NOTES = [
+    f"At most {CLASSES} classes and {IMAGES} test images of each, chosen by the data’s seed. t-SNE: "
+    "scikit-learn’s, of cosine distances, perplexity 30, from the principal components. Its map "
+    "distorts distances, so what is measured is measured on h and on z themselves.",
+    f"kNN: how many images have their own class as the commonest of their {NEIGHBOURS} neighbours "
+    "among the others, by cosine. Silhouette: mean over images, by cosine distance.",
+    "The margin is of these images, paired; how much another seed would differ is not in it.",
+    "The run: of the settings with SimCLR’s views and a nonlinear head, that with the most seeds, "
+    "and of these the best on the validation split; its first seed.",
+]
+
+
+def caption(setting: Setting, measured: Arrays) -> str:
+    labels, classes = measured["labels"], measured["classes"]
+    mean, half = lead(measured)
+    verdict = "undecided which separates classes better"
+    if abs(mean) > half:
+        verdict = f"classes are better separated in {'h' if mean > 0 else 'z'}"
+    silhouette = [f"{float(measured[f'silhouette_{name}'][0]):.3f} in {name}" for name in FEATURES]
+    return "\n".join(
+        [
+            f"{setting.description}, seed {setting.config['seed']}. t-SNE of h and of z = g(h), "
+            f"{len(labels):,} test images of {len(classes)} classes.",
+            f"kNN: {number(_percent(measured, 'h'))}% in h, {number(_percent(measured, 'z'))}% in "
+            f"z; h - z: {number(mean, half)} points (95%): {verdict}. "
+            f"Silhouette: {', '.join(silhouette)}.",
+            "The paper, of ten classes of ImageNet: better separated in h. It gives no numbers.",
+        ]
+    )
+
+
+def lead(measured: Arrays) -> tuple[float, float]:
+    """How many points more of the images h has right than z, and half the 95% interval of it."""
+    h, z = (measured[f"right_{name}"].astype(float) for name in FEATURES)
+    difference = 100 * (h - z)
+    half = 1.96 * difference.std(ddof=1) / math.sqrt(len(difference))
+    return float(difference.mean()), float(half)
+
+
+def _percent(measured: Arrays, name: str) -> float:
+    return float(100 * measured[f"right_{name}"].mean())
+
+
+def table(setting: Setting, measured: Arrays) -> Table:
+    rows = [
+        [name, number(_percent(measured, name)), f"{float(measured[f'silhouette_{name}'][0]):.3f}"]
+        for name in FEATURES
+    ]
+    header = ["Representation", "kNN (%)", "Silhouette"]
+    difference = float(measured["silhouette_h"][0] - measured["silhouette_z"][0])
+    rows.append(["h - z", number(*lead(measured)), f"{difference:.3f}"])
+    return Table(f"Ours: {setting.label}, one run", header, rows)
+
+
+def data(setting: Setting, measured: Arrays) -> pd.DataFrame:
+    """A row for each image and representation."""
+    return pd.concat(
+        [
+            pd.DataFrame(
+                {
+                    "representation": name,
+                    "class": measured["classes"][measured["labels"]],
+                    "x": measured[f"map_{name}"][:, 0],
+                    "y": measured[f"map_{name}"][:, 1],
+                    "neighbours_agree": measured[f"right_{name}"],
+                    "run_id": setting.runs["run_id"].iloc[0],
+                }
+            )
+            for name in FEATURES
+        ]
+    )
+
+
+SIDE, GAP, TITLE = 4.4, 0.2, 0.35
+"""Of a map, between maps, and above them, inches."""
+LEGEND_ROW = 5
+SHAPES = "osD^vP*X<>"
+
+
+def draw(measured: Mapping[str, NDArray[Any]], text: str) -> Figure:
+    """The two maps, h's and z's, with one legend."""
+    classes = measured["classes"]
+    legend = LINE_HEIGHT * math.ceil(len(classes) / LEGEND_ROW) + 0.25
+    figure, bottom = page(PAGE, TITLE + SIDE + legend, text)
+    for place, (name, title) in enumerate([("h", "h"), ("z", "z = g(h)")]):
+        left = PAGE / 2 - GAP / 2 - SIDE if place == 0 else PAGE / 2 + GAP / 2
+        axes = add_axes(figure, left, bottom + legend, SIDE, SIDE)
+        draw_map(axes, measured[f"map_{name}"], measured["labels"], list(classes))
+        axes.set_title(f"Ours: {title}", loc="left", pad=7, fontsize=10, fontweight="bold")
+    figure.legend(
+        *axes.get_legend_handles_labels(),
+        loc="lower center",
+        bbox_to_anchor=(0.5, (bottom + 0.05) / figure.get_size_inches()[1]),
+        ncols=LEGEND_ROW,
+        fontsize=SMALL,
+        frameon=False,
+        handletextpad=0.2,
+        borderpad=0,
+    )
+    return figure
+
+
+def draw_map(
+    axes: Axes, places: NDArray[np.float64], labels: NDArray[np.int64], classes: list[str]
+) -> None:
+    """places: (N, 2). Neither axis has a meaning, so none is marked."""
+    for label, name in enumerate(classes):
+        x, y = places[labels == label].T
+        look: dict[str, Any] = {"color": colormaps["tab10"](label), "marker": SHAPES[label]}
+        axes.scatter(x, y, s=13, linewidths=0.3, edgecolors="white", label=name, **look)
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set(color="#bbbbbb", linewidth=0.6)

@@ -1,0 +1,42 @@
+"""How many parameters an encoder has: counted, and remembered, since counting waits for torch."""
+
+import functools
+import hashlib
+from importlib.util import find_spec
+from pathlib import Path
+
+from analysis.weights import cache_folder
+from simclr_ablate.files import read_json, write_json
+
+ENCODER = "simclr_ablate.models.encoder"
+
+
+@functools.cache
+def parameters(architecture: str, width: int, stem: str) -> int:
+    """Those of f alone, without head or classifier."""
+    file = cache_folder() / f"parameters-{architecture}-{width}-{stem}-{_version()}.json"
+    known: int | None = read_json(file)
+    if known is None:
+        known = count(architecture, width, stem)
+        write_json(file, known)
+    return known
+
+
+def count(architecture: str, width: int, stem: str) -> int:
+    """The same, of an encoder built without memory for its weights."""
+    import torch
+
+    from simclr_ablate.models.encoder import build_encoder
+
+    with torch.device("meta"):
+        encoder = build_encoder(architecture, width, stem)
+    return sum(weights.numel() for weights in encoder.parameters())
+
+
+@functools.cache
+def _version() -> str:
+    """Another one once encoders are built in another way."""
+    spec = find_spec(ENCODER)
+    assert spec is not None
+    assert spec.origin is not None
+    return hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()[:10]

@@ -1,0 +1,109 @@
+"""Table 2: the three losses as the paper prints them, with their gradients with respect to u.
+
+It needs no runs. `tests/losses/test_table2.py` compares autograd of our losses with these gradients.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from analysis.artefacts import ARTEFACTS
+from analysis.bars import PAGE
+from analysis.drawing import INK, page, style
+from analysis.report import Report
+from analysis.typesetting import Formula, Table
+
+HEADER = ["Name", "Negative loss function", "Gradient w.r.t. u"]
+
+U, V, POSITIVE, NEGATIVE = r"\mathbf{u}", r"\mathbf{v}", r"\mathbf{v}^{+}", r"\mathbf{v}^{-}"
+NEAR, FAR, ANY = (rf"{U}^{{\top}}{vector}" for vector in (POSITIVE, NEGATIVE, V))
+CANDIDATES = rf"{V}\in\lbrace{POSITIVE},{NEGATIVE}\rbrace"
+
+FORMULAS = {
+    "NT-Xent": (
+        rf"{NEAR}/\tau-\log\sum_{{{CANDIDATES}}}\exp({ANY}/\tau)",
+        rf"(1-\frac{{\exp({NEAR}/\tau)}}{{Z({U})}})/\tau\ {POSITIVE}"
+        rf"-\sum_{{{NEGATIVE}}}\frac{{\exp({FAR}/\tau)}}{{Z({U})}}/\tau\ {NEGATIVE}",
+    ),
+    "NT-Logistic": (
+        rf"\log\sigma({NEAR}/\tau)+\log\sigma(-{FAR}/\tau)",
+        rf"\sigma(-{NEAR}/\tau)/\tau\ {POSITIVE}-\sigma({FAR}/\tau)/\tau\ {NEGATIVE}",
+    ),
+    "Margin Triplet": (
+        rf"-\max({FAR}-{NEAR}+m,0)",
+        rf"{POSITIVE}-{NEGATIVE}\ \mathrm{{if}}\ {NEAR}-{FAR}<m\ \mathrm{{else}}\ \mathbf{{0}}",
+    ),
+}
+"""By loss: what is maximised, and its gradient, as LaTeX."""
+
+CAPTION = (
+    "The losses and their gradients as the paper prints them: what is maximised, with an anchor u, "
+    "its positive v⁺ and negatives v⁻, all l2-normalised; temperature τ, margin m, and Z(u) the sum "
+    "of exp(uᵀv / τ) over v⁺ and v⁻."
+)
+NOTES = [
+    "tests/losses/test_table2.py compares the gradients that autograd gets from our losses with "
+    "these, in float64 on random inputs. There, each view is an anchor as well as a candidate of "
+    "the others; the two losses of single negatives are summed over them.",
+    "The paper does not spell Z(u) out; its gradient of NT-Xent leaves no other.",
+]
+
+
+def reports(runs: pd.DataFrame) -> list[Report]:
+    """The one report there is, whatever the runs."""
+    artefact = ARTEFACTS["table2"]
+    rows = [[name, *map(Formula, formulas)] for name, formulas in FORMULAS.items()]
+    with style():
+        figure = draw(rows, CAPTION)
+    return [
+        Report(
+            name="table2",
+            title=artefact.label,
+            caption=CAPTION,
+            notes=NOTES,
+            command=artefact.command,
+            alt=f"{artefact.label}, {artefact.title}",
+            figure=figure,
+            tables=[Table("Losses and gradients", HEADER, rows)],
+            data=pd.DataFrame(rows, columns=["name", "negative_loss_function", "gradient_wrt_u"]),
+            summary=["As the paper prints it; it needs no runs."],
+        )
+    ]
+
+
+# Inches.
+EDGES = 0.15, 1.45, 5.05
+HEAD, ROW = 0.35, 0.62
+
+
+def draw(rows: Sequence[Sequence[str]], caption: str) -> Figure:
+    """The table as a picture, its formulas typeset."""
+    body = HEAD + ROW * len(rows) + 0.25
+    figure, bottom = page(PAGE, body, caption)
+    height = bottom + body
+
+    def write(left: float, y: float, text: str, size: float, weight: str = "normal") -> None:
+        look: dict[str, Any] = {"fontsize": size, "fontweight": weight}
+        figure.text(left / PAGE, y / height, text, va="center", **look)
+
+    def rule(y: float, width: float) -> None:
+        ends = [EDGES[0] / PAGE, 1 - EDGES[0] / PAGE], [y / height, y / height]
+        figure.add_artist(Line2D(*ends, color=INK, linewidth=width))
+
+    top = height - 0.1
+    for left, title in zip(EDGES, HEADER, strict=True):
+        write(left, top - HEAD / 2, title, 9, "bold")
+    for number, cells in enumerate(rows):
+        middle = top - HEAD - ROW * (number + 0.5)
+        for left, cell in zip(EDGES, cells, strict=True):
+            formula = isinstance(cell, Formula)
+            # mathtext's fractions are as small as TeX's in a line of text.
+            text = f"${cell.replace('frac', 'dfrac')}$" if formula else cell
+            write(left, middle, text, 10.5 if formula else 9)
+    rule(top, 1.0)
+    rule(top - HEAD, 0.6)
+    rule(top - HEAD - ROW * len(rows), 1.0)
+    return figure

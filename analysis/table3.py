@@ -1,0 +1,96 @@
+"""Table 3: what a small network tells of a transformation from h and from z = g(h).
+
+The pretraining of a row has its transformation among its own; colour distortion is always there.
+"""
+
+from dataclasses import replace
+from functools import partial
+
+import pandas as pd
+
+from analysis import paper
+from analysis.bars import bar_page
+from analysis.comparison import (
+    Comparison,
+    Part,
+    Place,
+    bars,
+    cells,
+    constant,
+    listed,
+    report,
+    varied,
+)
+from analysis.report import Report
+from analysis.statistics import Accuracies
+
+GUESS, H, Z = "Random guess", "h", "g(h)"
+COLUMNS = [GUESS, H, Z]
+FREE = ("evaluation.probe", "evaluation.features", "views.extra", "seed")
+
+ROWS = listed(
+    ["What to predict?"],
+    ["evaluation.probe", "views.extra"],
+    {
+        ("color", None): "Color vs grayscale",
+        ("rotation", "rotate"): "Rotation",
+        ("noise", "noise"): "Orig. vs corrupted",
+        ("sobel", "sobel"): "Orig. vs Sobel filtered",
+    },
+)
+MEASURED = replace(constant(GUESS, COLUMNS), titles=["Representation"])
+FEATURES = listed(["Representation"], ["evaluation.features"], {"h": H, "z": Z})
+
+
+def published() -> dict[Place, float]:
+    names = {"random_guess": GUESS, "h": H, "g(h)": Z}
+    printed = paper.cells("table3_transformation_prediction")
+    return {(row, names[column]): value for (row, column), value in printed.items()}
+
+
+def reports(runs: pd.DataFrame) -> list[Report]:
+    """One report for each setting with two or more of transformation and representation."""
+    return [
+        # One above the other, for the names of transformations are long.
+        report(found, partial(bar_page, [[panel] for panel in panels]), NOTES)
+        for found in comparisons(runs)
+        for panels in [bars(found, found.parts[0])]
+    ]
+
+
+NOTES = [
+    "Random guess: the accuracy of always naming what is most frequent in training, counted on the "
+    "test images. One image in five is grey, and one in four has each rotation; one in two is "
+    "corrupted by Gaussian noise, or Sobel filtered.",
+    "Except in the first row, pretraining has the row’s transformation too, on some of the images.",
+]
+
+
+def comparisons(runs: pd.DataFrame) -> list[Comparison]:
+    probed = runs[(runs["objective"] == "contrastive") & runs["probe_accuracy"].notna()]
+    return [
+        Comparison(
+            "table3",
+            setting,
+            [part(setting.runs)],
+            measure="Accuracy (%)",
+            measured="of a network with one hidden layer on the frozen h or g(h)",
+        )
+        for setting in varied(probed, "table3", [ROWS, FEATURES], FREE)
+    ]
+
+
+def part(runs: pd.DataFrame) -> Part:
+    """The guess is the same for h and for g(h), and no finding: it is not ranked."""
+    found: dict[Place, Accuracies] = cells(runs, ROWS, FEATURES, "probe_accuracy")
+    found |= cells(runs, ROWS, MEASURED, "probe_guess")
+    return Part(
+        name="",
+        rows=ROWS,
+        columns=MEASURED,
+        cells=found,
+        paper=published(),
+        measure="accuracy (%)",
+        untested=COLUMNS,
+        unranked=[GUESS],
+    )

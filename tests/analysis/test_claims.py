@@ -1,0 +1,335 @@
+"""Verdicts: of the paper's numbers, of reversed and of random ones, and of too few runs."""
+
+import math
+from collections import Counter
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+import analysis
+from analysis import figure7, paper, table1, table3
+from analysis.artefacts import ARTEFACTS
+from analysis.claims import CLAIMS, judge, scorecard
+from analysis.statistics import Accuracies
+
+NAMES = [claim.name for claim in CLAIMS]
+SEEDS = 3
+H_OVER_Z = 11.0
+"""The paper's text says more than 10 points, and has no table of it."""
+
+LOSSES = {
+    "Margin": ("margin_triplet", False),
+    "NT-Logi.": ("nt_logistic", False),
+    "Margin (sh)": ("margin_triplet", True),
+    "NT-Logi.(sh)": ("nt_logistic", True),
+    "NT-Xent": ("nt_xent", False),
+}
+POLICIES = {"Crop": ("crop", True), "+Color": ("simclr", False), "+Color+Blur": ("simclr", True)}
+PROBES = dict(
+    zip(
+        paper.entries()["table3_transformation_prediction"]["rows"],
+        [("color", None), ("rotation", "rotate"), ("noise", "noise"), ("sobel", "sobel")],
+        strict=True,
+    )
+)
+
+
+def keys(names, *values):
+    return dict(zip(names.split(), values, strict=True))
+
+
+def figure5_rows():
+    table = paper.table("fig5_augmentation_grid").drop(columns="Average")
+    for (first, second), top1 in table.stack().items():
+        pair = keys("views.first views.second", first.lower(), second.lower())
+        yield pair | {"views.policy": "pair", "top1": top1}
+
+
+def table1_rows():
+    for (training, column), top1 in table1.published().items():
+        policy = "autoaugment" if column == table1.AUTOAUGMENT else "simclr"
+        blur = column.endswith(table1.BLUR)
+        strength = 1.0 if policy != "simclr" else float(Fraction(column.removesuffix(table1.BLUR)))
+        objective = "contrastive" if training == table1.SIMCLR else "supervised"
+        views = keys("views.policy views.strength views.blur", policy, strength, blur)
+        yield views | {"objective": objective, "top1": top1}
+
+
+def table3_rows():
+    for (row, column), accuracy in table3.published().items():
+        probe, extra = PROBES[row]
+        features = {"h": "h", "g(h)": "z"}.get(column)
+        if features:
+            names = "evaluation.probe views.extra evaluation.features probe_accuracy"
+            yield keys(names, probe, extra, features, accuracy) | {"top1": math.nan}
+
+
+def table4_rows():
+    entry = paper.entries()["table4_loss_comparison"]
+    for column, top1 in zip(entry["columns"], entry["values"], strict=True):
+        names = "loss.name loss.semi_hard loss.negatives top1 validation_top1"
+        yield keys(names, *LOSSES[column], "one", top1, top1)
+
+
+def table5_rows():
+    for norm, tau, _, task, top1 in paper.entries()["table5_norm_temperature"]["values"]:
+        names = "loss.normalize loss.temperature pretraining.accuracy top1"
+        yield keys(names, norm == "yes", float(tau), task / 100, top1)
+
+
+def figure7_rows():
+    epochs = {figure7.SHORT: 100, figure7.LONG: 1000, figure7.SUPERVISED: 90}
+    for (encoder, training), top1 in figure7.published().items():
+        depth, width = figure7.shape(encoder)
+        objective = "supervised" if training == figure7.SUPERVISED else "contrastive"
+        names = "encoder.architecture encoder.width objective optimizer.epochs top1"
+        yield keys(names, f"resnet{depth}", width, objective, epochs[training], top1)
+
+
+def figure8_rows():
+    kinds = {"Linear": "linear", "Non-linear": "nonlinear", "None": "none"}
+    for (row, dim), top1 in paper.cells("fig8_projection_head").items():
+        if not math.isnan(top1):
+            head = keys("encoder.architecture head.kind head.dim", "resnet50", kinds[row], dim)
+            yield head | {"top1": top1}
+            if row == "Non-linear":
+                yield head | {"evaluation.features": "z", "top1": top1 - H_OVER_Z}
+
+
+def sizes_rows(cells, rule="linear", lr=0.3):
+    names = "optimizer.batch_size optimizer.epochs optimizer.lr_rule optimizer.lr top1"
+    for place, top1 in cells.items():
+        yield keys(names, *place, rule, lr, top1)
+
+
+def tableb1_rows():
+    yield from sizes_rows(paper.cells("tableB1_lr_scaling", "linear"))
+    yield from sizes_rows(paper.cells("tableB1_lr_scaling", "sqrt"), "sqrt", 0.075)
+
+
+def tableb3_rows():
+    for ((model, epochs), column), top1 in paper.cells("tableB3_supervised_longer").items():
+        names = "objective encoder.architecture encoder.width optimizer.epochs"
+        shape = keys(names, "supervised", "resnet50", 4 if "4x" in model else 1, epochs)
+        yield shape | keys("views.policy views.blur", *POLICIES[column]) | {"top1": top1}
+
+
+ROWS = {
+    "figure5": figure5_rows,
+    "table1": table1_rows,
+    "table3": table3_rows,
+    "table4": table4_rows,
+    "table5": table5_rows,
+    "figure7": figure7_rows,
+    "figure8": figure8_rows,
+    "figure9": lambda: sizes_rows(paper.cells("fig9_batch_size_epochs")),
+    "tableB1": tableb1_rows,
+    "tableB3": tableb3_rows,
+}
+METRICS = ("top1", "validation_top1", "probe_accuracy", "pretraining.accuracy")
+
+
+@pytest.fixture(scope="module")
+def printed(tmp_path_factory, make):
+    """The paper's numbers as runs, once a seed; each artefact on data of its own."""
+    store = tmp_path_factory.mktemp("printed")
+    make.put(store, make.experiment(), 1.0)
+    run = analysis.load(store).assign(test_images=50_000.0)
+    runs = pd.concat(
+        [
+            run.assign(**row, **{"data.label": artefact, "seed": seed})
+            for artefact, rows in ROWS.items()
+            for row in rows()
+            for seed in range(SEEDS)
+        ]
+    )
+    return runs.assign(run_id=[f"run-{place}" for place in range(len(runs))])
+
+
+def scattered(runs, scale=0.03):
+    """Each run with a little scatter of its own, in points."""
+    drawn = np.random.default_rng(0).normal(0, scale, (len(runs), len(METRICS)))
+    drawn[:, METRICS.index("pretraining.accuracy")] /= 100
+    return runs.assign(**{name: runs[name] + drawn[:, place] for place, name in enumerate(METRICS)})
+
+
+def verdicts(findings):
+    """Claim -> verdict, where each artefact has its own data."""
+    own = [f for f in findings if f.label == f.claim.artefacts[0]]
+    assert Counter(f.claim.name for f in own) == dict.fromkeys(NAMES, 1)
+    return {f.claim.name: f.verdict for f in own}
+
+
+def test_the_papers_numbers_confirm_every_claim(printed):
+    findings = scorecard(scattered(printed))
+    assert verdicts(findings) == dict.fromkeys(NAMES, "confirmed")
+    effects = {f.claim.name: f.effect for f in findings if f.label == f.claim.artefacts[0]}
+    # By hand, from the printed tables.
+    for name, effect in {
+        "crop-and-color": (56.3 + 55.8) / 2 - (46.0 + 46.2) / 2,
+        "no-single-augmentation": (56.3 + 55.8) / 2 - 33.1,
+        "color-strength-simclr": 63.2 - 59.6,
+        "color-strength-supervised": 75.7 - 77.0,
+        "autoaugment": 63.2 - 61.1,
+        "deeper-encoders": (67.63 - 50.44 + 72.0 - 59.53 + 72.82 - 65.71) / 3,
+        "wider-encoders-simclr-more": (76.5 - 69.3) - (78.4 - 76.5),
+        "h-over-z": H_OVER_Z,
+        "h-remembers": 99.5 - 59.6,
+        "nt-xent": 63.9 - 57.9,
+        "semi-hard-negatives": 57.9 - 51.6,
+        "l2-norm": 64.4 - 57.2,
+        "contrastive-accuracy": 91.7 - 87.8,
+        "larger-batches": 64.766 - 57.518,
+        "batch-gap-shrinks": (64.766 - 57.518) - (68.948 - 67.024),
+        "square-root-scaling": 62.8 - 57.5,
+        "longer-supervised": 76.4 - 76.5,
+        "output-dimension": np.mean([63.6, 64.2, 64.3, 64.9, 64.8, 64.6, 64.8]) - 63.6,
+    }.items():
+        assert effects[name] == pytest.approx(effect, abs=0.1), name
+    assert {f.seeds for f in findings if f.label == f.claim.artefacts[0]} == {SEEDS}
+
+
+def test_reversed_numbers_refute_claims(printed):
+    runs = scattered(printed)
+    runs = runs.assign(**{name: -runs[name] for name in METRICS})
+    found = verdicts(scorecard(runs))
+    # Where the paper's numbers hardly differ, neither do their opposites.
+    alike = {name: found.pop(name) for name in ("output-dimension", "longer-supervised")}
+    assert found == dict.fromkeys(found, "refuted")
+    assert set(alike.values()) == {"confirmed"}
+
+
+@pytest.mark.parametrize(
+    ("name", "raised"),
+    [
+        ("output-dimension", {"head.kind": "linear", "head.dim": 32}),
+        ("longer-supervised", {"encoder.width": 4, "optimizer.epochs": 1000, "views.blur": True}),
+    ],
+)
+def test_differences_beyond_a_margin_refute_that_there_are_none(printed, name, raised):
+    runs = scattered(printed)
+    (claim,) = [claim for claim in CLAIMS if claim.name == name]
+    chosen = (runs[list(raised)] == pd.Series(raised)).all(axis=1)
+    chosen &= runs["data.label"] == claim.artefacts[0]
+    assert chosen.sum() in (SEEDS, 2 * SEEDS)
+    higher = runs.assign(top1=runs["top1"] + 4.0 * chosen.to_numpy())
+    assert verdicts(scorecard(higher))[name] == "refuted"
+
+
+def test_random_numbers_confirm_at_most_one_claim_in_twenty(printed):
+    """All cells alike: of seeds that scatter by 10 points, in everything."""
+    comparisons = {
+        name: ARTEFACTS[name].module().comparisons(printed[printed["data.label"] == name])
+        for name in ROWS
+    }
+    generator, replicates, confirmed = np.random.default_rng(0), 400, Counter()
+
+    def redrawn(part):
+        drawn = iter(generator.normal(50, 10, (len(part.cells), SEEDS)))
+        return replace(
+            part,
+            cells={
+                place: Accuracies(dict(enumerate(map(float, next(drawn)))), 50_000.0)
+                for place in part.cells
+            },
+        )
+
+    for _ in range(replicates):
+        random = {
+            name: [replace(one, parts=[redrawn(part) for part in one.parts]) for one in found]
+            for name, found in comparisons.items()
+        }
+        confirmed.update(f.claim.name for f in judge(random) if f.verdict == "confirmed")
+    assert sum(confirmed.values()) <= 0.05 * replicates * len(CLAIMS)
+    # For a claim with a true rate of 5%, a count above this has a probability of 0.1%.
+    limit = stats.binom.ppf(0.999, replicates, 0.05)
+    assert all(count <= limit for count in confirmed.values()), confirmed
+
+
+def test_one_seed_decides_nothing(printed):
+    findings = scorecard(printed[printed["seed"] == 0])
+    assert verdicts(findings) == dict.fromkeys(NAMES, "undecided")
+    for finding in findings:
+        if finding.label == finding.claim.artefacts[0]:
+            assert finding.seeds == 1
+            assert not math.isnan(finding.effect)
+            assert math.isnan(finding.low)
+            assert ": 1 seed; an interval takes two" in finding.reason
+
+
+def test_no_runs_name_the_sweep_that_makes_them(rewritten):
+    findings = scorecard(rewritten([{"objective": "none"}]))
+    assert [f.claim for f in findings] == CLAIMS
+    for finding in findings:
+        assert (finding.setting, finding.verdict, finding.seeds) == ("", "undecided", 0)
+        assert ARTEFACTS[finding.claim.artefacts[0]].command in finding.reason
+
+
+@pytest.mark.parametrize(
+    ("name", "cell", "words"),
+    [
+        ("crop-and-color", {"views.first": "noise", "views.second": "blur"}, "noise, 2nd"),
+        ("no-single-augmentation", {"views.first": "blur", "views.second": "blur"}, "blur, 2nd"),
+        ("nt-xent", {"loss.name": "nt_logistic", "loss.semi_hard": True}, "NT-Logi.(sh)"),
+        ("autoaugment", {"views.policy": "autoaugment"}, "AutoAug"),
+        ("h-remembers", {"evaluation.probe": "noise", "evaluation.features": "z"}, "corrupted"),
+        ("linear-head", {"head.kind": "none"}, "None"),
+        ("color-strength-supervised", {"objective": "supervised"}, "Supervised at two"),
+        ("l2-norm", {"loss.normalize": False}, "without l2 norm"),
+        ("larger-batches", {"optimizer.epochs": 100}, ""),
+    ],
+)
+def test_a_missing_cell_leaves_a_claim_undecided_and_is_named(printed, name, cell, words):
+    (claim,) = [claim for claim in CLAIMS if claim.name == name]
+    runs = scattered(printed)
+    runs = runs[runs["data.label"] == claim.artefacts[0]]
+    left = runs[~(runs[list(cell)] == pd.Series(cell)).all(axis=1)]
+    if name == "larger-batches":
+        left = runs[runs["optimizer.epochs"] == 100]
+        words = "two lengths of training"
+    assert len(left) < len(runs)
+    (finding,) = [f for f in scorecard(left) if f.claim is claim]
+    assert finding.verdict == "undecided"
+    assert finding.reason.startswith("No finished runs of: ")
+    assert words in finding.reason
+
+
+def test_sides_without_common_seeds_are_undecided(printed):
+    runs = scattered(printed)
+    shifted = runs["seed"] + 10 * (runs["head.kind"] == "linear")
+    assert verdicts(scorecard(runs.assign(seed=shifted)))["nonlinear-head"] == "undecided"
+
+
+def test_settings_are_judged_apart(printed):
+    runs = scattered(printed)
+    runs = runs[runs["data.label"] == "figure9"]
+    other = runs.assign(**{"precision": "bfloat16", "top1": 100 - runs["top1"]})
+    other["run_id"] += "-other"
+    both = [f for f in scorecard(pd.concat([runs, other])) if f.claim.name == "longer-training"]
+    assert sorted(f.verdict for f in both) == ["confirmed", "refuted"]
+    assert len({f.setting for f in both}) == 2
+
+
+def test_a_row_that_two_comparisons_share_counts_once(printed):
+    """Supervised training of two lengths stands beside the same SimCLR."""
+    runs = scattered(printed)
+    runs = runs[runs["data.label"] == "table1"]
+    longer = runs[runs["objective"] == "supervised"].assign(**{"optimizer.epochs": 500})
+    longer["run_id"] += "-longer"
+    findings = scorecard(pd.concat([runs, longer]))
+    found = Counter(f.claim.name for f in findings)
+    assert found["color-strength-simclr"] == found["autoaugment"] == 1
+    assert found["color-strength-supervised"] == 2
+
+
+def test_claims_say_what_they_rest_on():
+    assert len(set(NAMES)) == len(NAMES)
+    for claim in CLAIMS:
+        assert set(claim.artefacts) <= set(ARTEFACTS)
+        assert all(text.endswith(".") for text in (claim.statement, claim.test))
+        labels = {ARTEFACTS[name].label for name in claim.artefacts}
+        assert all(label in claim.source for label in labels) or "text" in claim.source

@@ -1,0 +1,144 @@
+"""The scorecard on a terminal and in files: everything that a finding says is there."""
+
+import io
+import math
+import pickle
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from analysis.__main__ import main
+from analysis.claims import CLAIMS, Finding
+from analysis.claims.printing import counts, numbers, show, write
+
+VERDICTS = ["confirmed", "refuted", "undecided"]
+
+
+@pytest.fixture
+def findings():
+    """One or two settings a claim, of every verdict, and one claim that has no runs."""
+    generator = np.random.default_rng()
+    made = []
+    for place, claim in enumerate(CLAIMS[:-1]):
+        for setting in range(1 + place % 2):
+            low, effect, high = map(float, np.sort(generator.normal(5, 5, 3)))
+            verdict = VERDICTS[(place + setting) % 3]
+            where = f"shapes & more, ResNet-{8 + setting}, 7 epochs, batch size 256"
+            numeric = (math.nan, math.nan, math.nan) if place == 4 else (effect, low, high)
+            reason = f"strength 1 less 1/{place}: the interval is there."
+            found = (where, "shapes", verdict, *numeric, "points", place, reason, ("a", "b"))
+            made.append(Finding(claim, *found))
+    nothing = ("", "", "undecided", math.nan, math.nan, math.nan, "points", 0)
+    return [*made, Finding(CLAIMS[-1], *nothing, "No finished runs. Make them with: x")]
+
+
+def shown(findings, **terminal):
+    stream = io.StringIO()
+    show(findings, Console(file=stream, width=100, **terminal))
+    return stream.getvalue()
+
+
+def test_every_finding_is_on_the_terminal(findings):
+    text = shown(findings)
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= 100
+    words = " ".join(text.split())
+    for finding in findings:
+        assert lines.count(f"  {finding.claim.statement}") == 1
+        found = f"{finding.verdict} {' '.join(numbers(finding))}"
+        assert found in words
+    for reason in {finding.reason for finding in findings}:
+        assert set(reason.split()) <= set(words.split())
+    assert lines[-1] == counts(findings)
+
+
+def test_counts_add_up(findings):
+    found = dict(reversed(part.split()) for part in counts(findings).split(", "))
+    assert list(found) == VERDICTS
+    assert sum(map(int, found.values())) == len(findings)
+
+
+def test_verdicts_have_colours_and_words(findings):
+    text = shown(findings, force_terminal=True, color_system="standard")
+    for verdict, code in zip(VERDICTS, ("32", "31", "33"), strict=True):
+        assert f"\x1b[{code}m{verdict}" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "low", "effect", "high", "expected"),
+    [
+        ("nt-xent", 1.26, 2.0, 3.04, ("+2.0", "1.3 to 3.0")),
+        ("nt-xent", 0.02, 2.0, 3.0, ("+2.00", "0.02 to 3.00")),
+        ("nt-xent", -3.0, -2.0, -0.04, ("-2.00", "-3.00 to -0.04")),
+        ("longer-supervised", -1.0, 0.1, 0.46, ("+0.10", "-1.00 to 0.46")),
+        ("nt-xent", math.nan, 1.0, math.nan, ("+1.0", "–")),
+        ("nt-xent", math.nan, math.nan, math.nan, ("–", "–")),
+    ],
+)
+def test_an_interval_never_seems_to_end_at_the_limit(name, low, effect, high, expected):
+    (claim,) = [claim for claim in CLAIMS if claim.name == name]
+    finding = Finding(claim, "", "", "undecided", effect, low, high, "points", 3, "")
+    assert numbers(finding) == expected
+
+
+def test_files_hold_every_finding(tmp_path, findings):
+    paths = {path.suffix: path for path in write(findings, tmp_path / "out")}
+    assert {path.name for path in paths.values()} == {"claims.csv", "claims.md", "claims.tex"}
+    csv = pd.read_csv(paths[".csv"], keep_default_na=False, na_values={"effect": "", "low": ""})
+    assert csv["claim"].tolist() == [f.claim.name for f in findings]
+    assert csv["effect"].to_numpy() == pytest.approx([f.effect for f in findings], nan_ok=True)
+    assert csv["reason"].tolist() == [f.reason for f in findings]
+    markdown, latex = paths[".md"].read_text(), paths[".tex"].read_text()
+    rows = [line for line in markdown.splitlines() if re.search(r"\| +(con|ref|und)\w+ \|", line)]
+    assert len(rows) == latex.count(r"\tabularnewline") == len(findings)
+    for claim in CLAIMS:
+        for text in (claim.statement, claim.test):
+            assert re.sub(r"([<>~#])", r"\\\1", text) in markdown
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex")
+def test_latex_compiles(tmp_path, findings):
+    write(findings, tmp_path)
+    page = (
+        "\\documentclass{article}\n\\usepackage{booktabs}\n"
+        "\\begin{document}\n\\input{claims}\n\\end{document}\n"
+    )
+    (tmp_path / "page.tex").write_text(page)
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "page.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert "Overfull" not in done.stdout
+
+
+def test_findings_travel_between_processes(findings):
+    assert pickle.loads(pickle.dumps(findings[0])) == findings[0]
+
+
+def test_the_command_prints_the_scorecard_and_draws_nothing(tmp_path, make, capsys):
+    for seed in range(3):
+        for epochs in (3, 6):
+            changes = {"optimizer.epochs": epochs, "optimizer.lr_rule": "linear", "seed": seed}
+            make.put(tmp_path / "runs", make.experiment(**changes), 40 + epochs * (1 + 0.1 * seed))
+    arguments = ["claims", "--store", str(tmp_path / "runs"), "--out", str(tmp_path / "out")]
+    assert main(arguments) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert any("6 epochs less 3 epochs: the interval is above 0" in line for line in printed)
+    assert printed[-1] == f"1 confirmed, 0 refuted, {len(CLAIMS) - 1} undecided"
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_scorecard_stands_alone(tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["claims", "figure5", "--store", str(tmp_path)])
+    assert ended.value.code == 2
+    assert "claims stands alone" in capsys.readouterr().err
+
+
+def test_without_a_store_there_is_no_scorecard(tmp_path, capsys):
+    assert main(["claims", "--store", str(tmp_path / "nowhere")]) == 1
+    assert "does not exist" in capsys.readouterr().err

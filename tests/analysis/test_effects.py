@@ -1,0 +1,80 @@
+"""Bounds of effects against SciPy, and the coverage of nested ones against simulated truth."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from analysis.claims.effects import Greatest, Least, Measured
+
+TAIL = 0.025
+
+
+def measured(values):
+    return Measured("x", dict(enumerate(map(float, values))))
+
+
+def bounds(values, tail):
+    """SciPy's, at each side's tail."""
+    interval = stats.ttest_1samp(values, 0).confidence_interval(1 - 2 * tail)
+    return interval.low, interval.high
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 8])
+@pytest.mark.parametrize("tail", [0.025, 0.004, 0.0003])
+def test_bounds_are_students(seeds, tail):
+    values = np.random.default_rng().normal(3, 2, seeds)
+    effect = measured(values)
+    assert (effect.low(tail), effect.high(tail)) == pytest.approx(bounds(values, tail))
+    assert effect.mean == pytest.approx(values.mean())
+    assert effect.scatters
+
+
+def test_differences_are_paired_at_the_seeds_that_both_have():
+    one, other = Measured("a", {0: 5.0, 1: 7.0, 2: 1.0}), Measured("b", {2: 4.0, 1: 5.0, 9: 0.0})
+    difference = one - other
+    assert difference.by_seed == {1: 2.0, 2: -3.0}
+    assert difference.words == "a less b"
+
+
+def test_paired_bounds_are_those_of_the_paired_test():
+    one, other = np.random.default_rng().normal([[50], [48]], 1, (2, 5)) + np.arange(5) * 10
+    effect = measured(one) - measured(other)
+    expected = stats.ttest_rel(one, other).confidence_interval(0.95)
+    assert (effect.low(TAIL), effect.high(TAIL)) == pytest.approx((expected.low, expected.high))
+
+
+@pytest.mark.parametrize("values", [[4.0], [1.1, 1.1, 1.1], [0.3 - 0.2, 0.1]])
+def test_one_seed_or_equal_differences_tell_no_scatter(values):
+    assert not measured(values).scatters
+
+
+def test_least_and_greatest_share_the_error_where_one_is_enough():
+    values = np.random.default_rng().normal(0, 1, (4, 3))
+    effects = [measured(row) for row in values]
+    lows, highs = zip(*(bounds(row, TAIL) for row in values), strict=True)
+    shared = [bounds(row, TAIL / 4) for row in values]
+    least, greatest = Least(effects), Greatest(effects)
+    assert least.low(TAIL) == pytest.approx(min(lows))
+    assert least.high(TAIL) == pytest.approx(min(high for _, high in shared))
+    assert greatest.low(TAIL) == pytest.approx(max(low for low, _ in shared))
+    assert greatest.high(TAIL) == pytest.approx(max(highs))
+    assert (least.mean, greatest.mean) == pytest.approx(
+        (values.mean(axis=1).min(), values.mean(axis=1).max())
+    )
+    assert least.decisive is effects[int(values.mean(axis=1).argmin())]
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.5, 5.0])
+def test_nested_intervals_hold_the_truth_often_enough(spread):
+    """The best of three less the best of four: each bound fails in at most 2.5% of samples."""
+    generator = np.random.default_rng(0)
+    missed = np.zeros(2)
+    for _ in range(1_000):
+        truth = generator.normal(0, spread, 7)
+        cells = [measured(generator.normal(mean, 1, 4)) for mean in truth]
+        ours, others = cells[:3], cells[3:]
+        effect = Least([Greatest([one - other for one in ours]) for other in others])
+        best = truth[:3].max() - truth[3:].max()
+        missed += effect.low(TAIL) > best, effect.high(TAIL) < best
+    # 2.5% and three standard errors.
+    assert (missed / 1_000 < 0.025 + 3 * np.sqrt(0.025 * 0.975 / 1_000)).all()

@@ -1,0 +1,158 @@
+"""Figure B.4 from a run with weights: its pictures, what is measured, and which run is chosen."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.metrics import silhouette_samples
+from sklearn.neighbors import KNeighborsClassifier
+
+import analysis
+from analysis import figureb4
+from analysis.report import write
+
+NAMES = [f"class{number:02}" for number in range(12)]
+
+
+@pytest.fixture
+def images(tmp_path):
+    """A folder of twelve classes, each of its own colour, more or less."""
+    rng = np.random.default_rng()
+    for split, count in (("train", 4), ("test", 6)):
+        for label, name in enumerate(NAMES):
+            folder = tmp_path / "images" / split / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                pixels = rng.integers(0, 150, (16, 16, 3)) + 8 * np.array([label, 6, 12 - label])
+                Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{number}.png")
+    return tmp_path / "images"
+
+
+def put(store, make, images, top1=50.0, **changes):
+    data = {"data.name": "image_folder", "data.root": str(images), "data.label": "dots"}
+    data |= {"data.size": 16, "data.validation": 12}
+    experiment = make.experiment(**(data | changes))
+    run = make.put(store, experiment, top1)
+    return run, *make.keep_weights(run, experiment)
+
+
+def test_what_is_measured_is_of_h_and_z_of_the_test_images(tmp_path, make, images):
+    _, encoder, head = put(tmp_path / "runs", make, images)
+    (report,) = figureb4.reports(analysis.load(tmp_path / "runs"))
+    of_h = report.data[report.data["representation"] == "h"]
+    shown = sorted(set(of_h["class"]))
+    assert len(shown) == 10
+    assert len(of_h) == 60
+    files = [path for name in shown for path in sorted((images / "test" / name).iterdir())]
+    labels = np.repeat(np.arange(10), 6)
+    pixels = np.stack([np.asarray(Image.open(path)) for path in files])
+    with torch.no_grad():
+        h = encoder.eval()(torch.tensor(pixels).permute(0, 3, 1, 2) / 255)
+        z = head.eval()(h)
+    for name, x, row in zip("hz", (h.double().numpy(), z.double().numpy()), (0, 1), strict=True):
+        right = report.data.loc[report.data["representation"] == name, "neighbours_agree"]
+        assert right.mean() == pytest.approx(leave_one_out(x, labels).mean(), abs=0.04)
+        silhouette = silhouette_samples(x, labels, metric="cosine").mean()
+        assert float(report.tables[0].rows[row][2]) == pytest.approx(silhouette, abs=2e-3)
+    assert report.name == "figureb4-dots"
+    assert "60 test images of 10 classes" in report.caption
+    assert len(write(report, tmp_path / "out")) == 5
+
+
+def leave_one_out(x, labels):
+    others = ~np.eye(len(x), dtype=bool)
+    classifiers = (
+        KNeighborsClassifier(figureb4.NEIGHBOURS, metric="cosine").fit(x[rest], labels[rest])
+        for rest in others
+    )
+    predicted = [c.predict(row[None])[0] for c, row in zip(classifiers, x, strict=True)]
+    return np.array(predicted) == labels
+
+
+@pytest.mark.parametrize("count", [8, 120])
+def test_neighbours_are_scikit_learns(count):
+    rng = np.random.default_rng()
+    labels = rng.integers(0, 3, count)
+    x = rng.normal(size=(count, 5)) + 1.5 * np.eye(5)[labels]
+    if count > figureb4.NEIGHBOURS:
+        assert (figureb4.neighbours_agree(x, labels) == leave_one_out(x, labels)).all()
+    else:
+        # All others are neighbours.
+        counts = np.bincount(labels, minlength=3) - np.eye(3, dtype=int)[labels]
+        assert (figureb4.neighbours_agree(x, labels) == (counts.argmax(1) == labels)).all()
+
+
+def test_a_map_keeps_well_parted_classes_apart(tmp_path, make, images, monkeypatch):
+    rng = np.random.default_rng()
+    labels = np.repeat(np.arange(3), 30)
+    apart = 20 * np.eye(6)[labels] + rng.normal(size=(90, 6))
+    mixed = rng.normal(size=(90, 6))
+    embedded = ({"h": apart, "z": mixed}, labels, ["a", "b", "c"])
+    monkeypatch.setattr(figureb4, "embed", lambda run: embedded)
+    put(tmp_path / "runs", make, images)
+    (report,) = figureb4.reports(analysis.load(tmp_path / "runs"))
+    maps = {name: rows[["x", "y"]] for name, rows in report.data.groupby("representation")}
+    agree = {
+        n: figureb4.neighbours_agree((m - m.mean()).to_numpy(), labels) for n, m in maps.items()
+    }
+    assert agree["h"].mean() == 1
+    assert agree["z"].mean() < 0.7
+    assert "100.0% in h" in report.caption
+    assert "classes are better separated in h" in report.caption
+
+
+def test_the_lead_is_paired_over_images():
+    rng = np.random.default_rng()
+    h, z = rng.random((2, 400)) < [[0.6], [0.5]]
+    mean, half = figureb4.lead({"right_h": h, "right_z": z})
+    # McNemar's counts: images that one has right and the other has not.
+    gained, lost = (h & ~z).sum(), (z & ~h).sum()
+    assert mean == pytest.approx(100 * (gained - lost) / 400)
+    variance = ((gained + lost) - (gained - lost) ** 2 / 400) / 399
+    assert half == pytest.approx(196 * np.sqrt(variance / 400))
+
+
+def test_no_lead_within_the_margin_is_undecided(tmp_path, make, images, monkeypatch):
+    labels = np.repeat(np.arange(2), 20)
+    x = np.random.default_rng().normal(size=(40, 4))
+    monkeypatch.setattr(figureb4, "embed", lambda run: ({"h": x, "z": x}, labels, ["a", "b"]))
+    put(tmp_path / "runs", make, images)
+    (report,) = figureb4.reports(analysis.load(tmp_path / "runs"))
+    assert "h - z: 0.0 ± 0.0 points (95%): undecided" in report.caption
+
+
+def test_classes_and_images_are_chosen_by_the_seed():
+    labels = np.random.default_rng().integers(0, 30, 9000)
+    shown, rows = figureb4.choose(labels, 3)
+    assert len(shown) == 10
+    assert np.bincount(labels[rows])[shown].tolist() == [100] * 10
+    assert set(labels[rows]) == set(shown)
+    again = figureb4.choose(labels, 3)
+    assert (rows == again[1]).all()
+    assert set(figureb4.choose(labels, 4)[0]) != set(shown)
+
+
+def test_the_setting_with_the_most_seeds_and_then_the_best_is_shown(tmp_path, make, images):
+    runs = [(0.1, (0, 1), 60.0), (0.2, (2, 3, 4), 50.0), (0.5, (2, 3, 4), 55.0), (1.0, (0,), 90.0)]
+    for temperature, seeds, top1 in runs:
+        for seed in seeds:
+            changes = {"seed": seed, "loss.temperature": temperature}
+            put(tmp_path, make, images, top1, **changes)
+    # Without weights, and with other heads and views.
+    for seed in range(4):
+        make.put(tmp_path, make.experiment(seed=seed, **{"data.label": "dots"}), 99.0)
+        put(tmp_path, make, images, 99.0, **{"seed": seed, "head.kind": "linear"})
+        put(tmp_path, make, images, 99.0, **{"seed": seed, "views.extra": "noise"})
+    put(tmp_path, make, images, 30.0, **{"data.label": "other"})
+    dots, other = figureb4.chosen(analysis.load(tmp_path))
+    assert (dots.name, other.name) == ("figureb4-dots", "figureb4-other")
+    assert dots.config["loss.temperature"] == 0.5
+    assert dots.runs["seed"].tolist() == [2]
+
+
+def test_images_that_are_gone_leave_it_out_and_say_so(tmp_path, make, images, caplog):
+    run, *_ = put(tmp_path / "runs", make, images)
+    images.rename(tmp_path / "elsewhere")
+    assert figureb4.reports(analysis.load(tmp_path / "runs")) == []
+    assert run.run_id in caplog.text
+    assert str(images) in caplog.text

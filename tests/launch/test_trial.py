@@ -1,0 +1,174 @@
+"""What is wrong with a piece of the user's own is found before any run starts."""
+
+import importlib
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from simclr_ablate.launch.plan import make_plan
+from simclr_ablate.launch.trial import try_own
+from simclr_ablate.schema import ConfigError, Experiment
+from simclr_ablate.store import Store
+
+OWN = """
+import torch
+from torch import nn
+from simclr_ablate.augment.operations import Operation, Solarize
+from simclr_ablate.augment.policies import Policy
+from simclr_ablate.losses.exact import ContrastiveLoss
+
+CALLS = []
+
+def operation(apply, draw=lambda n: {}):
+    class Own(Operation):
+        def draw(self, n, height, width, generator):
+            return draw(n)
+
+        def apply(self, images, params):
+            return apply(images, **params)
+
+    return lambda magnitudes: [Own()]
+
+def invert(magnitudes):
+    CALLS.append("invert")
+    return [Solarize(0.0)]
+
+brighter = operation(lambda images: images + 0.5)
+not_a_number = operation(lambda images: images / images.mul(0))
+smaller = operation(lambda images: images[..., 1:])
+mixed = operation(lambda images: (images + images.flip(0)) / 2)
+drawn_late = operation(lambda images: (images + torch.rand(len(images), 1, 1, 1)).clamp(0, 1))
+drawn_elsewhere = operation(
+    lambda images, by: images * by.view(-1, 1, 1, 1), lambda n: {"by": torch.rand(n)}
+)
+drawn_short = operation(lambda images, by: images, lambda n: {"by": torch.rand(n - 1)})
+
+def inverted(magnitudes):
+    return Policy(first=invert(magnitudes))
+
+def too_large(magnitudes):
+    return Policy(first=invert(magnitudes) + smaller(magnitudes))
+
+def deep(in_dim, dim):
+    CALLS.append(in_dim)
+    return nn.Linear(in_dim, dim)
+
+def narrow(in_dim, dim):
+    return nn.Linear(5, dim)
+
+def loss(of_z):
+    return lambda spec, ranks: of_z
+
+zero = torch.zeros(())
+good = loss(lambda z: ContrastiveLoss(z.square().sum(), zero, zero))
+scalar = loss(lambda z: z.square().sum())
+each = loss(lambda z: ContrastiveLoss(z.square().sum(1), zero, zero))
+number = loss(lambda z: ContrastiveLoss(z.square().sum(), 0.5, zero))
+constant = loss(lambda z: ContrastiveLoss(zero, zero, zero))
+steep = loss(lambda z: ContrastiveLoss((0 * z).sqrt().sum(), zero, zero))
+failing = loss(lambda z: z @ z)
+
+def no_function(spec, ranks):
+    return spec.temperature
+
+def no_arguments():
+    return None
+
+def images(data):
+    CALLS.append("images")
+"""
+
+
+@pytest.fixture
+def mine(own_module: Callable[[str], str]) -> str:
+    return own_module(OWN)
+
+
+def test_what_is_well_passes_and_draws_nothing_of_the_global_generator(
+    mine: str, make_experiment: Callable[..., Experiment]
+) -> None:
+    pieces = [f"head.kind={mine}:deep", f"loss.name={mine}:good", f"data.name={mine}:images"]
+    pair = ["views=pair", f"views.first={mine}:invert", "views.second=color"]
+    before = torch.random.get_rng_state()
+    for seed in range(3):
+        try_own(make_experiment(*pieces, *pair, f"seed={seed}"))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    calls = importlib.import_module(mine).CALLS
+    assert calls == ["invert", 128], "each piece is tried once, and no images are made"
+    try_own(make_experiment(*pieces, f"views.extra={mine}:invert", "encoder.width=2"))
+    assert calls[2:] == ["invert", 256]
+
+
+def test_what_an_experiment_does_not_use_is_not_tried(
+    mine: str, make_experiment: Callable[..., Experiment]
+) -> None:
+    unused = [f"head.kind={mine}:narrow", f"loss.name={mine}:scalar"]
+    try_own(make_experiment("objective=supervised", *unused))
+    try_own(make_experiment("objective=none", unused[1]))
+    with pytest.raises(ConfigError, match=r"head\.kind"):
+        try_own(make_experiment("objective=none", *unused))
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        ("brighter", r"views must be in \[0, 1\], got .* to 1\.\d+"),
+        ("not_a_number", r"views must be in \[0, 1\], got nan to nan"),
+        ("smaller", r"make views of images \(4, 3, 32, 32\), and failed: RuntimeError"),
+        ("mixed", "treat each image by itself, but the same draw gave other views"),
+        ("drawn_late", "the same draw gave other views"),
+        ("drawn_elsewhere", "must draw from its generator alone"),
+        ("drawn_short", "make views of images .*, and failed: IndexError"),
+    ],
+)
+def test_wrong_operations(
+    mine: str, make_experiment: Callable[..., Experiment], function: str, message: str
+) -> None:
+    experiment = make_experiment("views=pair", f"views.first={mine}:{function}")
+    with pytest.raises(ConfigError, match=rf"^views\.first={mine}:{function}.*{message}"):
+        try_own(experiment)
+
+
+@pytest.mark.parametrize(
+    ("piece", "message"),
+    [
+        ("views.policy={}:too_large", "make views of images .*, and failed: RuntimeError"),
+        ("views.policy={}:invert", "must make a Policy, got list"),
+        ("head.kind={}:narrow", r"take h, \(3, 128\), and failed: RuntimeError: mat1"),
+        ("head.kind={}:no_arguments", "make a head for h of width 128, and failed: TypeError"),
+        ("loss.name={}:scalar", "must return a ContrastiveLoss of three scalar .*, got Tensor"),
+        ("loss.name={}:each", r"three scalar tensors, got \(8,\) as its loss"),
+        ("loss.name={}:number", "three scalar tensors, got float as its accuracy"),
+        ("loss.name={}:constant", "have a gradient with respect to z, and failed: RuntimeError"),
+        ("loss.name={}:steep", "must have a finite gradient with respect to z"),
+        ("loss.name={}:failing", r"take z, \(8, 16\), and failed: RuntimeError.*line \d+\)"),
+        ("loss.name={}:no_function", "must make a function of z, got float"),
+        ("data.name={}:video", "has no 'video'"),
+    ],
+)
+def test_other_wrong_pieces(
+    mine: str, make_experiment: Callable[..., Experiment], piece: str, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        try_own(make_experiment(piece.format(mine)))
+    assert str(caught.value).startswith(piece.partition("=")[0])
+
+
+def test_a_policy_for_streamed_images_begins_with_a_crop(
+    mine: str, make_experiment: Callable[..., Experiment]
+) -> None:
+    streamed = ["data=imagenet", "data.root=/images", "data.size=32"]
+    try_own(make_experiment("views=pair", f"views.first={mine}:invert", *streamed))
+    try_own(make_experiment(f"views.policy={mine}:inverted"))
+    with pytest.raises(ConfigError, match=r"must suit streamed images, .*begin with the same crop"):
+        try_own(make_experiment(f"views.policy={mine}:inverted", *streamed))
+
+
+def test_a_sweep_is_refused_whole(
+    mine: str, make_experiment: Callable[..., Experiment], tmp_path
+) -> None:
+    experiments = [make_experiment(f"loss.name={mine}:{name}") for name in ("good", "scalar")]
+    with pytest.raises(ConfigError, match=r"loss\.name=.*:scalar must return"):
+        make_plan(experiments, Store(tmp_path / "runs"), "both")
+    assert not (tmp_path / "runs").exists()
