@@ -34,7 +34,7 @@ def test_a_sweep_composes_at_every_scale(compose_config, name: str, scale: str) 
 
 
 def test_the_losses_of_table_4_have_a_winner_each(compose_config, tmp_path) -> None:
-    """App. B.10: five learning rates with each of a loss's temperatures or margins, and ways to put negatives together."""
+    """App. B.10: five learning rates, with each temperature or margin of a loss, and each sum of its negatives."""
     options = ["scale=paper", "data.root=/images"]
     sweep = resolve(compose_config([*options, "sweep=loss_functions"]))["sweep"]
     composer = Composer(lambda more: compose_config([*options, *more]), GROUPS.__contains__)
