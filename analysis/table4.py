@@ -23,6 +23,7 @@ from analysis.comparison import (
     cells,
     constant,
     listed,
+    read_labels,
     report,
     spell,
     trained,
@@ -83,15 +84,13 @@ def published() -> dict[tuple[Label, Label], float]:
 
 def remark(runs: pd.DataFrame, best: Mapping[Label, Tuned]) -> str:
     """Which hyperparameters each loss has, of those that the runs vary, and on which seeds that rests."""
-    varied_keys = [key for key in TUNED if len(set(plain_values(runs, [key]))) > 1]
+    tuned_keys = varied_keys(runs)
     losses = [label for label in LOSSES.labels if label in best]
     told = []
     for label in losses:
-        values = {key: best[label].values[key] for key in varied_keys}
+        values = {key: best[label].values[key] for key in tuned_keys[label]}
         words = [
-            f"{key.rpartition('.')[2]} {' '.join(spell(value))}"
-            for key, value in values.items()
-            if value is not None
+            f"{key.rpartition('.')[2]} {' '.join(spell(value))}" for key, value in values.items()
         ]
         if words:
             told.append(f"{label}: {', '.join(words)}")
@@ -105,6 +104,23 @@ def remark(runs: pd.DataFrame, best: Mapping[Label, Tuned]) -> str:
             *left_out_told(chosen),
         ]
     )
+
+
+def varied_keys(runs: pd.DataFrame) -> dict[Label, list[str]]:
+    """Of the tuned keys, those that each loss's runs vary: some losses do not use all of them."""
+    labels = read_labels(runs, LOSSES)
+    tried: dict[Label, set[tuple[Any, ...]]] = defaultdict(set)
+    for label, values in zip(labels, plain_values(runs, TUNED), strict=True):
+        if label is not None:
+            tried[label].add(values)
+    return {
+        label: [
+            key
+            for key, column in zip(TUNED, zip(*sets, strict=True), strict=True)
+            if len(set(column)) > 1
+        ]
+        for label, sets in tried.items()
+    }
 
 
 def seeds_told(chosen: Mapping[Label, Tuned]) -> list[str]:
