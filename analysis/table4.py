@@ -41,7 +41,7 @@ LOSSES = listed(
         ("nt_xent", None): "NT-Xent",
     },
 )
-TUNED = ("loss.temperature", "loss.margin", "optimizer.lr")
+TUNED = ("loss.temperature", "loss.margin", "loss.reduction", "optimizer.lr")
 FREE = (*LOSSES.keys, *TUNED, "seed")
 TOP1 = constant("Top-1 (%)")
 

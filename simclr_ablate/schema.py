@@ -130,6 +130,11 @@ class Loss:
         "nt_logistic, margin_triplet: of the negatives that are farther than the positive and "
         "within the margin, only the nearest (Table 4: sh)"
     )
+    reduction: str = key(
+        "nt_logistic, not semi-hard: an anchor's negatives are summed, or weigh as much together "
+        "as its positive",
+        choices=("sum", "mean"),
+    )
 
 
 @dataclass(frozen=True)
@@ -338,6 +343,11 @@ def _check_loss(loss: Loss) -> None:
         raise ConfigError("loss.margin must be >= 0 with loss.name=margin_triplet, got null")
     if loss.semi_hard and loss.margin == 0:
         raise ConfigError("loss.margin must be > 0 with loss.semi_hard=true, got 0")
+    if loss.reduction != "sum" and (loss.name != "nt_logistic" or loss.semi_hard):
+        raise ConfigError(
+            "loss.reduction=mean needs loss.name=nt_logistic and loss.semi_hard=false, "
+            f"got loss.name={loss.name} and loss.semi_hard={str(loss.semi_hard).lower()}"
+        )
 
 
 @dataclass(frozen=True)

@@ -142,6 +142,16 @@ def test_ranks_share_evenly_and_each_has_its_device(overrides, message, make_exp
             "loss.margin must be > 0 with loss.semi_hard=true, got 0",
         ),
         (
+            ["loss=nt_logistic", "loss.semi_hard=true", "loss.reduction=mean"],
+            "loss.reduction=mean needs loss.name=nt_logistic and loss.semi_hard=false, got "
+            "loss.name=nt_logistic and loss.semi_hard=true",
+        ),
+        (
+            ["loss=nt_xent", "loss.reduction=mean"],
+            "loss.reduction=mean needs loss.name=nt_logistic and loss.semi_hard=false, got "
+            "loss.name=nt_xent and loss.semi_hard=false",
+        ),
+        (
             ["loss=margin_triplet", "loss.margin=null"],
             "loss.margin must be >= 0 with loss.name=margin_triplet, got null",
         ),

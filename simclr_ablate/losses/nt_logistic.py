@@ -25,14 +25,16 @@ def nt_logistic(
     negatives: str = "both",
     semi_hard: bool = False,
     margin: float | None = None,
+    reduction: str = "sum",
     block_size: int | None = None,
     ranks: Ranks = SOLO,
 ) -> ContrastiveLoss:
     """NT-Logistic, Table 2: of every anchor u with positive v+,
     `-log sigmoid(u.v+ / tau) - sum over its negatives v- of log sigmoid(-u.v- / tau)`; the mean over the 2N anchors.
 
-    Table 2 prints one negative. Here they are summed, as in negative sampling (Mikolov et al. 2013, Eq. 4), which the
-    paper names as the loss's source; a mean would weigh the positive more by the number of negatives.
+    Table 2 prints one negative, and the paper does not tell how several are put together. Summed, they are negative
+    sampling (Mikolov et al. 2013, Eq. 4), which the paper names as the loss's source. Averaged, what Table 2 prints is
+    averaged over an anchor's triplets, and the positive weighs as much as all negatives together.
 
     z, temperature, normalize, negatives, block_size, ranks: as in `nt_xent`.
     semi_hard: each anchor has one negative only: of those farther than its positive (`u.v- < u.v+`), the nearest. An
@@ -40,6 +42,8 @@ def nt_logistic(
     margin: > 0, semi-hard only: the negative is one with `u.v+ - u.v- < margin`, not divided by tau. None: any. The
         paper restricts negatives to "within the loss margin", which this loss has none of, and tunes none for it (App.
         B.10).
+
+    reduction: sum or mean, over an anchor's negatives; a semi-hard one is alone, and both are the same.
 
     Accuracy and entropy are those of all candidates, semi-hard or not. Memory and the gradient are as in `nt_xent`.
 
@@ -49,15 +53,21 @@ def nt_logistic(
         raise ValueError(f"loss.margin must be null with loss.semi_hard=false, got {margin}")
     if margin is not None and not margin > 0:
         raise ValueError(f"loss.margin must be > 0 with loss.semi_hard=true, got {margin}")
+    if reduction not in ("sum", "mean"):
+        raise ValueError(f"loss.reduction must be one of sum, mean, got {reduction!r}")
     in_logits = math.inf if margin is None else margin * math.log2(math.e) / temperature
 
     def evaluate(blocks: SimilarityBlocks) -> Terms:
-        return _of_semi_hard(blocks, in_logits) if semi_hard else _of_all(blocks)
+        if semi_hard:
+            return _of_semi_hard(blocks, in_logits)
+        count = (1 if negatives == "one" else 2) * (blocks.n - 1)
+        return _of_all(blocks, 1 / count if reduction == "mean" else 1.0)
 
     return contrastive_loss(z, evaluate, temperature, normalize, negatives, block_size, ranks)
 
 
-def _of_all(blocks: SimilarityBlocks) -> Terms:
+def _of_all(blocks: SimilarityBlocks, weight: float) -> Terms:
+    """weight: of every negative, the positive's being 1."""
     candidates = Candidates(blocks)
     entropy = Entropy(blocks, candidates)
     of_negatives = torch.zeros_like(candidates.positive)
@@ -68,11 +78,11 @@ def _of_all(blocks: SimilarityBlocks) -> Terms:
         losses = _softplus(block.similarities, out=block.spare)
         for anchors, dim in block.sides:
             of_negatives[anchors].add_(losses.sum(dim))
-        return _sigmoid(block.similarities, out=block.spare).mul_(2)
+        return _sigmoid(block.similarities, out=block.spare).mul_(2 * weight)
 
     gradient = gradient_of_negatives(blocks, weigh)
     blocks.ranks.sum_([of_negatives])
-    losses = of_negatives + _softplus(-candidates.positive)
+    losses = weight * of_negatives + _softplus(-candidates.positive)
     pull_to_positives(gradient, blocks.v, _sigmoid(-candidates.positive))
     return Terms(losses * math.log(2), candidates.hits, entropy.mean(), gradient)
 

@@ -34,7 +34,7 @@ def _maker(loss: Callable[..., ContrastiveLoss], *more: str) -> Maker:
 
 LOSSES: dict[str, Maker] = {
     "nt_xent": _maker(nt_xent),
-    "nt_logistic": _maker(nt_logistic, "margin", "semi_hard"),
+    "nt_logistic": _maker(nt_logistic, "margin", "semi_hard", "reduction"),
     "margin_triplet": _maker(margin_triplet, "margin", "semi_hard"),
 }
 """The losses of Table 2, by `loss.name`."""

@@ -51,6 +51,7 @@ CONFIG: dict[str, Any] = {
         "negatives": "both",
         "margin": None,
         "semi_hard": False,
+        "reduction": "sum",
     },
     "optimizer": {
         "name": "adamw",

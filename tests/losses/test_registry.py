@@ -40,6 +40,10 @@ def alignment(spec, ranks):
             functools.partial(nt_logistic, temperature=0.2, normalize=False, negatives="one"),
         ),
         (
+            ["loss=nt_logistic", "loss.reduction=mean"],
+            functools.partial(nt_logistic, temperature=0.2, reduction="mean"),
+        ),
+        (
             ["loss=nt_logistic", "loss.semi_hard=true", "loss.margin=0.3"],
             functools.partial(nt_logistic, temperature=0.2, semi_hard=True, margin=0.3),
         ),

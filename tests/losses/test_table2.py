@@ -25,11 +25,13 @@ class Case(NamedTuple):
     normalize: bool
     negatives: str
     semi_hard: bool
+    reduction: str = "sum"
 
     def __call__(self, z: Tensor, **settings: object) -> ContrastiveLoss:
         loss, arguments = nt_logistic, self._asdict()
         if arguments.pop("name") == "margin_triplet":
             loss = margin_triplet
+            del arguments["reduction"]
         return loss(z, **arguments, **settings)
 
 
@@ -43,6 +45,11 @@ CASES = [
         if name == "nt_logistic"
         else ((0.5, 0.4), (2.0, 1.6 if semi_hard else 0.0))
     )
+]
+CASES += [
+    case._replace(reduction="mean")
+    for case in CASES
+    if case.name == "nt_logistic" and not case.semi_hard
 ]
 EVERY_CASE = pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(map(str, case)))
 
@@ -69,7 +76,7 @@ def chosen(case: Case, u: Tensor, positive: Tensor, others: list[Tensor]) -> lis
 
 
 def as_table_2_has_it(z: Tensor, case: Case) -> Tensor:
-    """The loss: the mean over anchors of less Table 2's objective, summed over negatives."""
+    """The loss: the mean over anchors of less Table 2's objective, of all an anchor's negatives."""
     n = len(z) // 2
     z = normalize(z) if case.normalize else z
     losses = [0 * z.sum()]  # of batches in which no anchor has a semi-hard negative
@@ -88,6 +95,7 @@ def as_table_2_has_it(z: Tensor, case: Case) -> Tensor:
             losses.append(
                 -logsigmoid(near / case.temperature)
                 - sum(logsigmoid(-far / case.temperature) for far in terms)
+                / (len(terms) if case.reduction == "mean" else 1)
             )
     return torch.stack([torch.as_tensor(loss, dtype=z.dtype) for loss in losses]).sum() / (2 * n)
 
@@ -105,7 +113,8 @@ def printed_gradient(case: Case, u: Tensor, positive: Tensor, others: list[Tenso
             weights[id(positive)] += inside
             weights[id(v)] -= inside
         else:
-            weights[id(v)] -= 1 / (1 + math.exp(-far / tau)) / tau
+            share = len(others) if case.reduction == "mean" else 1
+            weights[id(v)] -= 1 / (1 + math.exp(-far / tau)) / tau / share
     if case.name == "nt_logistic":
         weights[id(positive)] += 1 / (1 + math.exp(near / tau)) / tau
     return weights
@@ -289,6 +298,7 @@ def test_memory_grows_with_the_batch_not_with_its_square(case: Case) -> None:
     [
         (nt_logistic, {"temperature": 0.0}, r"loss\.temperature must be > 0, got 0"),
         (nt_logistic, {"negatives": "none"}, r"loss\.negatives must be one of both, one"),
+        (nt_logistic, {"reduction": "max"}, r"loss\.reduction must be one of sum, mean, got 'max'"),
         (nt_logistic, {"margin": 0.4}, r"loss\.margin must be null with loss\.semi_hard=false"),
         (
             nt_logistic,

@@ -17,6 +17,7 @@ VARIANTS = [
     for loss, normalize, negatives, block_size in itertools.product(
         (
             functools.partial(nt_logistic, temperature=0.2),
+            functools.partial(nt_logistic, temperature=0.2, reduction="mean"),
             functools.partial(nt_logistic, temperature=0.2, semi_hard=True),
             functools.partial(nt_logistic, temperature=0.2, semi_hard=True, margin=0.3),
             functools.partial(margin_triplet, margin=0.4),
