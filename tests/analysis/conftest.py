@@ -11,6 +11,8 @@ import torch
 from torch import nn
 
 import analysis
+from analysis.__main__ import main
+from benchmarks.analysis import fill
 from simclr_ablate.experiment import build_models
 from simclr_ablate.identity import evaluation_key, run_id
 from simclr_ablate.schema import Experiment
@@ -153,6 +155,15 @@ def rewritten(tmp_path: Path) -> Callable[..., pd.DataFrame]:
         return pd.concat([run.assign(**(common | row)) for row in rows])
 
     return build
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `python -m analysis` writes of two seeds, for some a third, of every sweep."""
+    folder = tmp_path_factory.mktemp("site")
+    fill(folder / "runs", 380)
+    assert main(["--store", str(folder / "runs"), "--out", str(folder / "reports")]) == 0
+    return folder / "reports"
 
 
 @pytest.fixture(scope="session")
