@@ -2,14 +2,18 @@
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from analysis import processes
 from analysis.artefacts import ARTEFACTS, Artefact
 from simclr_ablate.schema import nearest
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from analysis.writing import Written
 
 
 CLAIMS = "claims"
@@ -28,16 +32,14 @@ def main(arguments: list[str] | None = None) -> int:
         if name not in ARTEFACTS:
             parser.error(f"unknown artefact {name}{nearest(name, [*ARTEFACTS, CLAIMS])}")
     chosen = [ARTEFACTS[name] for name in dict.fromkeys(options.artefacts or ARTEFACTS)]
+    written = _write(chosen, options.store, options.out, whole=not options.artefacts)
     needing = [artefact for artefact in chosen if artefact.sweep]
-    runs = _load(options.store) if needing else None
-    without = [artefact for artefact in chosen if not _write(artefact, runs, options.out)]
+    without = [artefact for artefact in needing if not written.get(artefact.name)]
     if options.artefacts or without == needing:
         for artefact in without:
             print(f"{artefact.name}: no finished runs in {options.store}.", file=sys.stderr)
             print(f"Make them with: {artefact.command}", file=sys.stderr)
         return 1 if without else 0
-    if runs is not None:
-        _write_claims(runs, options.out)
     return 0
 
 
@@ -56,8 +58,8 @@ def _parser() -> argparse.ArgumentParser:
         "artefacts",
         nargs="*",
         metavar="ARTEFACT",
-        help="see below; default: all that have runs, and the scorecard. "
-        f"`{CLAIMS}` alone prints the scorecard and draws nothing",
+        help="see below; default: all that have runs, the scorecard, and index.html, the page of "
+        f"them all. `{CLAIMS}` alone prints the scorecard and draws nothing",
     )
     parser.add_argument(
         "--store",
@@ -76,29 +78,48 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _write(
+    chosen: list[Artefact], store: Path, out: Path, whole: bool
+) -> "dict[str, list[Written]]":
+    """Writes and prints the reports of each artefact, by its name; of the `whole` of them, also the
+    scorecard and the page, unless none has runs.
+    """
+    modules = ["analysis.writing", *(artefact.module_name for artefact in chosen)]
+    processes.prepare(len(chosen), modules)
+    runs = _load(store) if any(artefact.sweep for artefact in chosen) else None
+    found = [artefact for artefact in chosen if runs is not None or not artefact.sweep]
+    # Here, so that --help does not wait for pandas.
+    import pandas as pd
+
+    from analysis import writing
+    from analysis.claims import scorecard
+
+    shared = pd.DataFrame() if runs is None else runs
+    tasks: dict[str, processes.Task] = {
+        artefact.name: partial(writing.write_artefact, artefact, out) for artefact in found
+    }
+    if whole and runs is not None:
+        tasks[CLAIMS] = scorecard
+    written, findings = {}, []
+    for name, result in processes.apply(tasks, shared):
+        if name == CLAIMS:
+            findings = result
+            continue
+        written[name] = result
+        for report in result:
+            print(*report.lines, sep="\n")
+    if whole and any(written[artefact.name] for artefact in found if artefact.sweep):
+        print(*writing.write_scorecard_and_page(written, findings, shared, out), sep="\n")
+    return written
+
+
 def _load(store: Path) -> "pd.DataFrame | None":
     if not store.is_dir():
         print(f"The store {store} does not exist.", file=sys.stderr)
         return None
-    # Here, so that --help does not wait for pandas.
     import analysis
 
     return analysis.load(store)
-
-
-def _write(artefact: Artefact, runs: "pd.DataFrame | None", out: Path) -> bool:
-    """Writes and prints every report of `artefact`; False where there is none."""
-    if runs is None and artefact.sweep:
-        return False
-    import pandas as pd
-
-    from analysis.report import write
-
-    reports = artefact.module().reports(pd.DataFrame() if runs is None else runs)
-    for report in reports:
-        print(report.title, *report.summary, sep="\n  ")
-        print(*write(report, out), sep="\n")
-    return bool(reports)
 
 
 def _show_claims(store: Path) -> int:
@@ -112,15 +133,6 @@ def _show_claims(store: Path) -> int:
 
     show(scorecard(runs), make_console())
     return 0
-
-
-def _write_claims(runs: "pd.DataFrame", out: Path) -> None:
-    """Writes the scorecard, and prints its counts and files."""
-    from analysis.claims import scorecard
-    from analysis.claims.printing import counts, write
-
-    findings = scorecard(runs)
-    print(f"Claims: {counts(findings)}", *write(findings, out), sep="\n")
 
 
 if __name__ == "__main__":

@@ -47,9 +47,13 @@ class Artefact:
         """What makes its runs; empty where it needs none."""
         return f"python -m simclr_ablate -m sweep={self.sweep}" if self.sweep else ""
 
+    @property
+    def module_name(self) -> str:
+        return f"analysis.{self.name.lower()}"
+
     def module(self) -> Module:
         """Imported only now, since the modules load pandas and matplotlib."""
-        module: Module = importlib.import_module(f"analysis.{self.name.lower()}")
+        module: Module = importlib.import_module(self.module_name)
         return module
 
 

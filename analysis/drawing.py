@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib.style
+from fontTools import subset
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -206,8 +207,24 @@ def save(figure: Figure, path: Path) -> list[Path]:
             png, lambda file: figure.savefig(file, format="png", metadata={"Software": None})
         )
         undated = {"CreationDate": None, "Creator": None, "Producer": None}
-        write_atomically(pdf, lambda file: figure.savefig(file, format="pdf", metadata=undated))
+        with _lean_fonts():
+            write_atomically(pdf, lambda file: figure.savefig(file, format="pdf", metadata=undated))
     return [png, pdf]
+
+
+@contextlib.contextmanager
+def _lean_fonts() -> Iterator[None]:
+    """Fonts are embedded without the tables that lay out a text, which a PDF has done already.
+
+    To cut these down took most of a PDF's time. Which tables go is an option of fontTools that
+    matplotlib sets no value for: its default is changed.
+    """
+    kept = subset.Options._drop_tables_default
+    subset.Options._drop_tables_default = [*kept, "GDEF", "GPOS", "GSUB"]
+    try:
+        yield
+    finally:
+        subset.Options._drop_tables_default = kept
 
 
 def _draw_cell(axes: Axes, x: float, y: float, cell: Cell, color: Sequence[float]) -> None:

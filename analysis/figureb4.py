@@ -35,7 +35,7 @@ FEATURES = ("h", "z")
 
 
 def reports(runs: pd.DataFrame) -> list[Report]:
-    """One report for each data set with a nonlinear head on SimCLR's views."""
+    """One report for each data set with SimCLR's views, head and loss."""
     found = []
     for setting in chosen(runs):
         run = Run(Path(setting.runs["path"].iloc[0]))
@@ -55,7 +55,7 @@ def chosen(runs: pd.DataFrame) -> list[Setting]:
     """
     views = (runs["views.policy"] == "simclr") & runs["views.extra"].isna()
     on_h = (runs["head.kind"] == "nonlinear") & (runs["evaluation.features"] == "h")
-    found = with_weights(trained(runs[views & on_h]))
+    found = with_weights(trained(runs[views & on_h & (runs["loss.name"] == "nt_xent")]))
     label = found["data.label"].fillna(found["data.name"])
     result = []
     for _, of_one in found.groupby(label):

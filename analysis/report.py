@@ -2,16 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import BinaryIO
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis import drawing
 from analysis.typesetting import Table, escape_markdown, latex_tables, markdown_table
-from simclr_ablate.files import write_atomically
+from simclr_ablate.files import write_text
 
 
 @dataclass(frozen=True)
@@ -33,6 +31,12 @@ class Report:
     data: pd.DataFrame
     summary: Sequence[str]
 
+    @property
+    def run_ids(self) -> list[str]:
+        """The runs behind the numbers, each once."""
+        columns = [self.data[name] for name in ("run_ids", "run_id") if name in self.data]
+        return sorted({run for cells in columns for cell in cells for run in cell.split()})
+
 
 def write(report: Report, out: Path) -> list[Path]:
     """Writes the report as PNG, PDF, CSV, Markdown and LaTeX under `out`; returns the files."""
@@ -45,13 +49,9 @@ def write(report: Report, out: Path) -> list[Path]:
     paths = drawing.save(report.figure, out / report.name)
     for ending, text in texts.items():
         path = out / f"{report.name}.{ending}"
-        write_atomically(path, partial(_write_text, text))
+        write_text(path, text)
         paths.append(path)
     return paths
-
-
-def _write_text(text: str, file: BinaryIO) -> None:
-    file.write(text.encode())
 
 
 def _markdown(report: Report) -> str:

@@ -1,6 +1,6 @@
 """The run store as a pandas DataFrame. `analysis.load` documents the columns."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -65,10 +65,10 @@ def _rows(run: Run) -> Iterator[dict[str, Any]]:
         yield row
 
 
-def _flatten(nested: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+def _flatten(nested: dict[str, Any], path: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in nested.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, dict):
             flat |= _flatten(value, f"{path}{name}.")
         else:
             flat[path + name] = value

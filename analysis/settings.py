@@ -233,12 +233,13 @@ def plain_values(runs: pd.DataFrame, keys: Sequence[str]) -> list[tuple[Any, ...
 
 
 def _plain_column(runs: pd.DataFrame, key: str) -> list[Any]:
+    """Column by column is quicker than a frame of objects, above all for the many short ones."""
     if key not in runs:
         return [None] * len(runs)
-    column = runs[key]
-    values = column.to_numpy(dtype=object, copy=True)
-    values[column.isna()] = None
-    return values.tolist()
+    values, missing = runs[key].tolist(), runs[key].isna().tolist()
+    if True not in missing:
+        return values
+    return [None if gone else value for value, gone in zip(values, missing, strict=True)]
 
 
 def _digest(config: Mapping[str, Any]) -> str:

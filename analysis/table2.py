@@ -47,7 +47,7 @@ CAPTION = (
 NOTES = [
     "tests/losses/test_table2.py compares the gradients that autograd gets from our losses with "
     "these, in float64 on random inputs. There, each view is an anchor as well as a candidate of "
-    "the others; the two losses of single negatives are summed over them.",
+    "the others, and the two losses of one negative are those of all of an anchor’s.",
     "The paper does not spell Z(u) out; its gradient of NT-Xent leaves no other.",
 ]
 

@@ -1,12 +1,16 @@
-"""Tables as Markdown and as LaTeX (booktabs), from the same cells of plain text."""
+"""Tables as Markdown, HTML and LaTeX (booktabs), from the same cells of plain text."""
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 
 MISSING = "–"
 MARK = "○"
 """Stands after a number that is not clearly above the random encoder."""
+
+MANY = 6
+"""More columns than these are set narrow on the page."""
 
 _MARKDOWN_SPECIAL = re.compile(r"([\\`*_\[\]<>|#~$])")
 _LATEX = {
@@ -30,6 +34,10 @@ _LATEX = {
     "’": "'",
     MARK: r"$^{\circ}$",
 }
+
+
+_NOT_WIDER = r"\ifdim\width>\linewidth\linewidth\else\width\fi"
+"""As wide as it is, and no wider than the text."""
 
 
 class Formula(str):
@@ -77,11 +85,33 @@ def markdown_table(table: Table) -> str:
     return "".join(f"| {' | '.join(row)} |\n" for row in (first, rule, *others))
 
 
+def html_table(table: Table) -> str:
+    """A table whose rows and columns are named to a screen reader, in a box that may scroll."""
+    first_apart = len(table.header) - table.apart
+    left = _left_aligned(table)
+    kinds = [
+        "apart" if at == first_apart else "left" if left[at] else "" for at in range(len(left))
+    ]
+
+    def line(row: Sequence[str], scopes: Sequence[str]) -> str:
+        cells = map(_html_cell, row, scopes, kinds)
+        return f"<tr>{''.join(cells)}</tr>"
+
+    header = line(table.header, ["col"] * len(table.header))
+    rows = "\n".join(line(row, ["row"] + [""] * len(row)) for row in table.rows)
+    many = ' class="many"' if len(table.header) > MANY else ""
+    return (
+        f'<div class="table" role="group" aria-label="{escape(table.title)}">'
+        f"<table{many}><caption>{escape(table.title)}</caption>\n"
+        f"<thead>{header}</thead>\n<tbody>\n{rows}\n</tbody></table></div>\n"
+    )
+
+
 def latex_tables(tables: Sequence[Table], caption: str, label: str) -> str:
-    """A `table` float that holds `tables` under each other. Needs `\\usepackage{booktabs}`."""
+    """A `table` float that holds `tables` under each other. Needs booktabs and graphicx."""
     blocks = "\n\n\\bigskip\n".join(_latex_tabular(table) for table in tables)
     return (
-        "% Needs \\usepackage{booktabs}.\n"
+        "% Needs \\usepackage{booktabs,graphicx}.\n"
         "\\begin{table}\n\\centering\n\\footnotesize\n\\setlength{\\tabcolsep}{3pt}\n"
         f"{blocks}\n"
         f"\\caption{{{escape_latex(caption)}}}\n\\label{{tab:{label}}}\n"
@@ -97,6 +127,22 @@ def escape_markdown(text: str) -> str:
 def escape_latex(text: str) -> str:
     """`text` so that LaTeX prints it as it is."""
     return "".join(_LATEX.get(character, character) for character in text)
+
+
+def _html_cell(text: str, scope: str, kind: str) -> str:
+    tag = "th" if scope else "td"
+    attributes = (f' scope="{scope}"' if scope else "") + (f' class="{kind}"' if kind else "")
+    return f"<{tag}{attributes}>{_html_content(text)}</{tag}>"
+
+
+def _html_content(text: str) -> str:
+    if isinstance(text, Formula):
+        return f"<code>{escape(text)}</code>"
+    plain = text.removesuffix(f" {MARK}")
+    value, sign, half = plain.partition(" ± ")
+    interval = f" <small>± {escape(half)}</small>" if sign else ""
+    mark = f' <abbr title="not clearly above the random encoder">{MARK}</abbr>'
+    return escape(value) + (mark if plain != text else "") + interval
 
 
 def _left_aligned(table: Table) -> list[bool]:
@@ -130,9 +176,14 @@ def _latex_tabular(table: Table) -> str:
     header, *rows = [
         " & ".join(map(_latex_cell, row)) + " \\\\" for row in (table.header, *table.rows)
     ]
+    tabular = "\n".join(
+        [
+            f"\\begin{{tabular}}{{{columns}}}",
+            *("\\toprule", header, "\\midrule", *rows, "\\bottomrule"),
+            "\\end{tabular}",
+        ]
+    )
     return (
         f"\\textbf{{{escape_latex(table.title)}}}\\\\[0.5ex]\n"
-        f"\\begin{{tabular}}{{{columns}}}\n\\toprule\n{header}\n\\midrule\n"
-        + "\n".join(rows)
-        + "\n\\bottomrule\n\\end{tabular}"
+        f"\\resizebox{{{_NOT_WIDER}}}{{!}}{{%\n{tabular}}}"
     )

@@ -13,6 +13,7 @@ BENCHMARKS = (
     "run",
     "side_by_side",
     "estimate",
+    "analysis",
 )
 
 

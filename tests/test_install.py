@@ -43,3 +43,8 @@ def test_a_sweep_is_planned_from_any_folder(installed: Path, tmp_path: Path) -> 
     assert "augmentation_grid: 50 experiments, 0 already finished, 50 to run" in shown
     assert "figure5" in run(installed, tmp_path, "-m", "analysis", "--help")
     assert not list(tmp_path.iterdir()), "planning leaves nothing behind"
+
+
+def test_the_page_has_its_template_style_and_script(installed: Path) -> None:
+    for path in (ROOT / "analysis" / "web").iterdir():
+        assert (installed / "analysis" / "web" / path.name).read_bytes() == path.read_bytes()

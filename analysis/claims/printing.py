@@ -68,7 +68,7 @@ def _by_claim(findings: Sequence[Finding]) -> Iterator[tuple[Claim, list[Finding
 
 def _grid(findings: Sequence[Finding]) -> RenderableType:
     grid = Grid.grid(padding=(0, 2, 0, 0))
-    for width in (4, 9, 6, 13, 7):
+    for width in (4, 9, 7, 17, 7):
         grid.add_column(min_width=width, max_width=width, no_wrap=True)
     grid.add_column(ratio=1)
     for finding in findings:

@@ -11,6 +11,8 @@ import torch
 from torch import nn
 
 import analysis
+from analysis.__main__ import main
+from benchmarks.analysis import fill
 from simclr_ablate.experiment import build_models
 from simclr_ablate.identity import evaluation_key, run_id
 from simclr_ablate.schema import Experiment
@@ -106,22 +108,30 @@ def random_encoder(**changes: Any) -> Experiment:
 
 
 def put(
-    store: Path, of: Experiment, top1: float, test_images: int = 50_000, **pretraining: float
+    store: Path,
+    of: Experiment,
+    top1: float = 0.0,
+    test_images: int = 50_000,
+    metrics: dict[str, float] | None = None,
+    **pretraining: float,
 ) -> Run:
-    """Writes a finished run of the experiment `of`, and its last `pretraining`, into `store`."""
+    """Writes a finished run of the experiment `of`, and its last `pretraining`, into `store`.
+
+    metrics: in place of those of a linear classifier.
+    """
     run = Store(store).run(run_id(of))
     config = of.to_config()
     run.create(config)
     last = {"loss": 4.2, "accuracy": 0.615, "entropy": 3.1, "seconds": 31.4}
     run.write_pretraining(last | pretraining)
-    metrics = {
+    linear = {
         "top1": top1,
         "top5": min(100.0, top1 + 30),
         "validation_top1": top1 - 0.5,
         "knn_top1": top1 - 3,
-        "test_images": test_images,
     }
-    run.write_evaluation(evaluation_key(of), config["evaluation"], metrics)
+    found = (metrics or linear) | {"test_images": test_images}
+    run.write_evaluation(evaluation_key(of), config["evaluation"], found)
     return run
 
 
@@ -153,6 +163,15 @@ def rewritten(tmp_path: Path) -> Callable[..., pd.DataFrame]:
         return pd.concat([run.assign(**(common | row)) for row in rows])
 
     return build
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `python -m analysis` writes of two seeds, for some a third, of every sweep."""
+    folder = tmp_path_factory.mktemp("site")
+    fill(folder / "runs", 380)
+    assert main(["--store", str(folder / "runs"), "--out", str(folder / "reports")]) == 0
+    return folder / "reports"
 
 
 @pytest.fixture(scope="session")

@@ -24,8 +24,8 @@ def test_artefacts_are_written_and_named(store, tmp_path, capsys, names):
     assert main([*names, "--store", str(store), "--out", str(out)]) == 0
     printed = capsys.readouterr().out.splitlines()
     files = sorted(str(path) for path in out.iterdir())
-    # Table 2 needs no runs; the scorecard has no picture.
-    assert len(files) == (5 if names else 13)
+    # Table 2 needs no runs; the scorecard has no picture; and there is the page.
+    assert len(files) == (5 if names else 14)
     assert sorted(line for line in printed if line in files) == files
 
 

@@ -1,11 +1,13 @@
 """Runs are grouped by everything that is not varied on purpose."""
 
 import itertools
+import pickle
 
+import pandas as pd
 import pytest
 
 import analysis
-from analysis.settings import accuracies, fixed_keys, matching, seed_range, settings
+from analysis.settings import accuracies, fixed_keys, matching, plain_values, seed_range, settings
 from simclr_ablate.schema import keys
 
 FREE = ("views.first", "views.second", "seed")
@@ -79,6 +81,26 @@ def test_runs_of_one_seed_count_once(tmp_path, make):
     found = accuracies(analysis.load(tmp_path))
     assert found is not None
     assert found.by_seed == {0: 31.0, 1: 33.0}
+
+
+def test_plain_values_are_pythons_own_and_the_runs_stay_as_they_were():
+    values = {
+        "text": ["a", None, "c"],
+        "whole": [1, 2, 3],
+        "gaps": pd.array([1, None, 3], "Int64"),
+        "truth": pd.array([True, None, False], "boolean"),
+        "real": [0.5, float("nan"), 2.0],
+    }
+    expected = [("a", 1, 1, True, 0.5, None), (None, 2, None, None, None, None)]
+    expected.append(("c", 3, 3, False, 2.0, None))
+    # Unpickled, as processes get them, strings lie in an array that pandas does not copy.
+    runs = pickle.loads(pickle.dumps(pd.DataFrame(values)))
+    before = runs.copy(deep=True)
+    found = plain_values(runs, [*values, "nowhere"])
+    assert found == expected
+    assert [list(map(type, row)) for row in found] == [list(map(type, row)) for row in expected]
+    pd.testing.assert_frame_equal(runs, before)
+    assert plain_values(runs, []) == [(), (), ()]
 
 
 def test_seed_range():

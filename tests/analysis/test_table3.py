@@ -8,8 +8,6 @@ import analysis
 from analysis import paper, table3
 from analysis.artefacts import ARTEFACTS
 from analysis.report import write
-from simclr_ablate.identity import evaluation_key, run_id
-from simclr_ablate.store import Store
 
 PRINTED = paper.table("table3_transformation_prediction")
 EXTRA = {"color": None, "rotation": "rotate", "noise": "noise", "sobel": "sobel"}
@@ -19,16 +17,12 @@ def put(store, make, probe, features, accuracy, guess, **changes):
     """A stored evaluation of a probe, as `experiment.evaluate` leaves it."""
     keys = {"evaluation.probe": probe, "evaluation.features": features}
     experiment = make.experiment(**(keys | {"views.extra": EXTRA[probe]} | changes))
-    run, config = Store(store).run(run_id(experiment)), experiment.to_config()
-    run.create(config)
-    run.write_pretraining({"loss": 4.2, "accuracy": 0.615, "entropy": 3.1, "seconds": 31.4})
     metrics = {
         "probe_accuracy": accuracy,
         "probe_validation_accuracy": accuracy + 0.5,
         "probe_guess": guess,
-        "test_images": 10_000,
     }
-    run.write_evaluation(evaluation_key(experiment), config["evaluation"], metrics)
+    make.put(store, experiment, test_images=10_000, metrics=metrics)
 
 
 @pytest.fixture

@@ -69,11 +69,74 @@ def test_latex_table_has_booktabs_rules_and_every_cell():
     assert r"\caption{A caption \& more}" in text
 
 
+def check_latex(text):
+    """Fails where groups or environments do not match, a row has not its cells, or a sign is not TeX's."""
+    body = re.sub(r"(?<!\\)%.*", "", text)
+    assert body.isascii()
+    depth = 0
+    for sign in re.findall(r"\\.|[{}]", body):
+        depth += {"{": 1, "}": -1}.get(sign, 0)
+        assert depth >= 0
+    assert depth == 0
+    open_environments = []
+    for kind, name in re.findall(r"\\(begin|end)\{(\w+)\}", body):
+        if kind == "begin":
+            open_environments.append(name)
+        else:
+            assert open_environments.pop() == name
+    assert not open_environments
+    math_mode = re.split(r"(?<!\\)\$", body)
+    assert len(math_mode) % 2 == 1
+    assert not any(re.search(r"(?<!\\)[_^#~]", outside) for outside in math_mode[::2])
+    tables = re.findall(r"\\begin\{tabular\}\{([^\n]*)\}\n(.*?)\\end\{tabular\}", body, re.DOTALL)
+    for columns, content in tables:
+        places = re.sub(r"@\{(?:[^{}]|\{[^{}]*\})*\}", "", columns)
+        assert re.fullmatch("l[lr]*", places)
+        rules = [line for line in content.splitlines() if line.endswith("rule")]
+        assert rules == ["\\toprule", "\\midrule", "\\bottomrule"]
+        rows = [line for line in content.splitlines() if line.endswith(r"\\")]
+        assert rows
+        assert len(rows) + len(rules) == len(content.splitlines())
+        for row in rows:
+            assert len(re.findall(r"(?<!\\)&", row)) == len(places) - 1
+    return len(tables)
+
+
+def test_latex_of_every_artefact_has_a_sound_structure(site):
+    assert check_latex(latex_tables([TABLE, TABLE], NASTY.replace("’", "'"), "tab-1")) == 2
+    files = sorted(site.glob("[!c]*.tex"))
+    assert len(files) > 10
+    for path in files:
+        assert check_latex(path.read_text()) >= 1, path.name
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        (r" & ", r" "),
+        (r"\midrule", ""),
+        (r"}\\[0.5ex]", r"\\[0.5ex]"),
+        (r"\end{tabular}", ""),
+        ("52.1", "52_1"),
+        ("100", "$100"),
+        ("30.0", "30 °"),
+    ],
+)
+def test_the_check_of_structure_can_fail(broken):
+    text = latex_tables([TABLE], "A caption", "tab-1")
+    old, new = broken
+    assert old in text
+    with pytest.raises((AssertionError, IndexError)):
+        check_latex(text.replace(old, new, 1))
+
+
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex")
-def test_latex_compiles(tmp_path):
-    body = latex_tables([TABLE, TABLE], NASTY, "tab-1")
+def test_latex_compiles(tmp_path, site):
+    tables = [latex_tables([TABLE, TABLE], NASTY, "tab-1")]
+    tables += [path.read_text() for path in sorted(site.glob("[!c]*.tex"))]
+    body = "\\clearpage\n".join(tables)
     page = (
-        "\\documentclass{article}\n\\usepackage{booktabs}\n"
+        "\\documentclass{article}\n\\usepackage{booktabs,graphicx}\n"
         f"\\begin{{document}}\n{body}\n\\end{{document}}\n"
     )
     (tmp_path / "page.tex").write_text(page)

@@ -1,0 +1,249 @@
+"""`index.html`: every artefact on one page that needs no other file, the scorecard first."""
+
+import base64
+import struct
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from string import Template
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from analysis.artefacts import ARTEFACTS, Artefact
+from analysis.claims import Claim, Finding, printing
+from analysis.settings import count, seed_range
+from analysis.typesetting import MISSING, html_table
+
+if TYPE_CHECKING:
+    from analysis.report import Report
+
+WEB = Path(__file__).parent / "web"
+TITLE = "The ablations of SimCLR, run again"
+VERDICTS = {"confirmed": "✓", "refuted": "✗", "undecided": "?"}
+
+
+@dataclass(frozen=True)
+class Section:
+    """One report on the page: its anchor, its heading, the runs behind it and its HTML."""
+
+    anchor: str
+    title: str
+    run_ids: frozenset[str]
+    html: str
+
+
+def page(
+    sections: Mapping[str, Sequence[Section]],
+    findings: Sequence[Finding],
+    files: Sequence[Path],
+    runs: pd.DataFrame,
+) -> str:
+    """The page of all artefacts.
+
+    sections: by the artefact's name. files: of the scorecard of `findings`. runs: `analysis.load`.
+    """
+    run_ids = frozenset[str]().union(*(s.run_ids for group in sections.values() for s in group))
+    return _template("page.html").substitute(
+        title=escape(TITLE),
+        style=_read("page.css"),
+        script=_read("page.js"),
+        summary=escape(
+            "Tables and figures of Chen et al. (ICML 2020), made by runs of our own, beside the "
+            f"paper’s numbers, which are of other data and larger networks. {compute(runs, run_ids)}"
+        ),
+        contents=_contents(),
+        scorecard=scorecard(findings, files),
+        artefacts="\n".join(
+            _artefact(artefact, sections.get(name, ())) for name, artefact in ARTEFACTS.items()
+        ),
+    )
+
+
+def section(
+    artefact: Artefact, report: "Report", files: Sequence[Path], runs: pd.DataFrame
+) -> Section:
+    """A report of `artefact`, whose picture is among the `files` that it was written to."""
+    (picture,) = (path for path in files if path.suffix == ".png")
+    anchor = f"report-{report.name}"
+    hidden = ' class="hidden"' if report.title == artefact.label else ""
+    blocks = [
+        f'<section aria-labelledby="{escape(anchor)}">',
+        f'<h3{hidden} id="{escape(anchor)}">{escape(report.title)}</h3>',
+        _figure(picture, report.alt, report.caption),
+        f'<div class="tables">{"".join(map(html_table, report.tables))}</div>',
+        _facts(report, files, runs),
+        _details("notes", "How to read it", report.notes),
+        _details("runs", f"Runs ({len(report.run_ids):,})", report.run_ids, "code"),
+        "</section>",
+    ]
+    html = "\n".join(filter(None, blocks))
+    return Section(anchor, report.title, frozenset(report.run_ids), html)
+
+
+def compute(runs: pd.DataFrame, run_ids: Iterable[str]) -> str:
+    """How long these runs were pretrained, each counted once, in words."""
+    chosen = runs[runs["run_id"].isin(list(run_ids))].drop_duplicates("run_id")
+    seconds = chosen["pretraining.seconds"].dropna()
+    untrained = len(chosen) - len(seconds)
+    text = f"Pretraining took {duration(seconds.sum())} in all, over {count(len(seconds), 'run')}"
+    return text + (f"; {untrained:,} more were not pretrained." if untrained else ".")
+
+
+def duration(seconds: float) -> str:
+    """`40 s`, `12 min`, `3.4 h`: in the unit in which it is neither long nor below 1.5."""
+    for unit, size in (("h", 3600), ("min", 60)):
+        if seconds >= 1.5 * size:
+            digits = 1 if seconds < 10 * size else 0
+            return f"{seconds / size:,.{digits}f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def scorecard(findings: Sequence[Finding], files: Sequence[Path]) -> str:
+    """A verdict on each claim of the paper in each setting, with its effect, its test and why.
+
+    files: that hold the same.
+    """
+    found = Counter(str(finding.verdict) for finding in findings)
+    tally = "".join(f"<li>{_verdict(verdict)}: {found[verdict]}</li>" for verdict in VERDICTS)
+    names = ("Verdict", "Finding of the paper", "Runs", "Effect (95% interval)", "Seeds", "Why")
+    header = "".join(f'<th scope="col">{name}</th>' for name in names)
+    rows = "\n".join(map(_finding, findings))
+    return f"""<section class="scorecard-part" aria-labelledby="scorecard">
+<h2 id="scorecard">Scorecard</h2>
+<ul class="tally">{tally}</ul>
+<p>{escape(printing.CAPTION)}</p>
+<div class="table"><table class="scorecard">
+<caption>The paper’s findings in these runs</caption>
+<thead><tr>{header}</tr></thead>
+<tbody>
+{rows}
+</tbody>
+</table></div>
+<p class="files">Files: {_links(files)}</p>
+</section>"""
+
+
+def _finding(finding: Finding) -> str:
+    """A row. Its cells' names are shown where a screen is too narrow for columns."""
+    claim = finding.claim
+    tested = f"<details><summary>Test</summary>{escape(claim.test)}</details>"
+    source = f'<span class="faint">{_source(claim)}</span>'
+    setting = f'<span title="{escape(finding.setting)}">{escape(finding.label)}</span>'
+    cells = {
+        "Verdict": _verdict(finding.verdict),
+        "Finding": f"{escape(claim.statement)} {source}{tested}",
+        "Runs": setting if finding.label else MISSING,
+        "Effect": _effect(finding),
+        "Seeds": str(finding.seeds),
+        "Why": escape(finding.reason),
+    }
+    named = (f'<td data-name="{name}">{cell}</td>' for name, cell in cells.items())
+    return f"<tr>{''.join(named)}</tr>"
+
+
+def _source(claim: Claim) -> str:
+    """Where the paper says it, with links to what is there of it."""
+    text = escape(claim.source)
+    for name in claim.artefacts:
+        label = escape(ARTEFACTS[name].label)
+        link = f'<a href="#{name}">{label}</a>'
+        text = text.replace(label, link) if label in text else f"{text}; {link}"
+    return text
+
+
+def _effect(finding: Finding) -> str:
+    effect, interval = (text.replace("-", "−") for text in printing.numbers(finding))
+    if effect == MISSING:
+        return effect
+    known = f' <span class="interval">({interval})</span>' if interval != MISSING else ""
+    return f"{effect} {escape(finding.unit)}{known}"
+
+
+def _verdict(verdict: str) -> str:
+    sign = f'<span aria-hidden="true">{VERDICTS[verdict]}</span>'
+    return f'<span class="verdict {verdict}">{sign} {verdict}</span>'
+
+
+def _contents() -> str:
+    links = {"scorecard": "Scorecard"} | {name: a.label for name, a in ARTEFACTS.items()}
+    items = (f'<li><a href="#{name}">{escape(text)}</a></li>' for name, text in links.items())
+    return f"<ul>{''.join(items)}</ul>"
+
+
+def _artefact(artefact: Artefact, sections: Sequence[Section]) -> str:
+    kind = "artefact" if sections else "without-part"
+    heading = f"{artefact.label}: {artefact.title}"
+    body = "\n".join(each.html for each in sections) or (
+        f"<p>No finished runs. Make them with <code>{escape(artefact.command)}</code></p>"
+    )
+    return f"""<section class="{kind}" aria-labelledby="{artefact.name}">
+<h2 id="{artefact.name}">{escape(heading)}</h2>
+{_settings(sections)}{body}
+</section>"""
+
+
+def _settings(sections: Sequence[Section]) -> str:
+    """Links to the settings of an artefact that has several."""
+    if len(sections) < 2:
+        return ""
+    items = (
+        f'<li><a href="#{escape(each.anchor)}">{escape(each.title)}</a></li>' for each in sections
+    )
+    return f'<ul class="settings">{"".join(items)}</ul>\n'
+
+
+def _figure(picture: Path, alt: str, caption: str) -> str:
+    content = picture.read_bytes()
+    width, height = struct.unpack(">II", content[16:24])  # of a PNG's header
+    image = (
+        f'<img alt="{escape(alt)}" width="{width}" height="{height}" '
+        f'src="data:image/png;base64,{base64.b64encode(content).decode()}">'
+    )
+    return (
+        f'<figure><div class="picture" role="group" aria-label="Picture">{image}</div>'
+        f'<figcaption class="caption">{escape(caption)}</figcaption></figure>'
+    )
+
+
+def _facts(report: "Report", files: Sequence[Path], runs: pd.DataFrame) -> str:
+    commands = [command for command in (report.command, "python -m analysis") if command]
+    facts = {
+        "Seeds": escape(_seeds(report.data)),
+        "Command": ", then ".join(f"<code>{escape(command)}</code>" for command in commands),
+        "Compute": escape(compute(runs, report.run_ids)) if report.run_ids else "",
+    }
+    rows = "".join(f"<dt>{name}</dt><dd>{fact}</dd>" for name, fact in facts.items() if fact)
+    return f'<dl>{rows}<dt class="files">Files</dt><dd class="files">{_links(files)}</dd></dl>'
+
+
+def _links(files: Sequence[Path]) -> str:
+    return " ".join(
+        f'<a href="{escape(path.name)}">{path.suffix[1:].upper()}</a>' for path in files
+    )
+
+
+def _seeds(data: pd.DataFrame) -> str:
+    """How many seeds stand behind the numbers, and what their intervals are."""
+    seeds = [int(number) for number in data.get("seeds", ()) if number > 0]
+    if not seeds:
+        return ""
+    several = "; ±: 95% interval over seeds, by Student’s t" if max(seeds) > 1 else "; no intervals"
+    return seed_range(seeds) + several
+
+
+def _details(kind: str, summary: str, lines: Sequence[str], tag: str = "span") -> str:
+    if not lines:
+        return ""
+    items = "".join(f"<li><{tag}>{escape(line)}</{tag}></li>" for line in lines)
+    return f'<details class="{kind}"><summary>{escape(summary)}</summary><ul>{items}</ul></details>'
+
+
+def _read(name: str) -> str:
+    return (WEB / name).read_text(encoding="utf-8")
+
+
+def _template(name: str) -> Template:
+    return Template(_read(name))

@@ -1,0 +1,104 @@
+"""`python -m analysis` on a made-up store of 10,000 runs of every sweep: the whole command."""
+
+import dataclasses
+import itertools
+import os
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+
+from benchmarks.measure import print_table
+from simclr_ablate.__main__ import CONFIG_FOLDER, register
+from simclr_ablate.identity import evaluation_key, run_id
+from simclr_ablate.launch.grid import Composer, Grids, expand, resolve
+from simclr_ablate.schema import Experiment
+from simclr_ablate.store import Run, Store
+
+RUNS = 10_000
+ROUNDS = 3
+GROUPS = {"data", "views", "encoder", "head", "loss", "optimizer", "evaluation"}
+MEMORY = Path("/dev/shm")
+
+
+def main() -> None:
+    # Ten thousand runs reach a disk one by one and slowly, and are read from its cache anyway.
+    with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as folder:
+        store = Path(folder) / "runs"
+        fill(store, RUNS)
+        command = [sys.executable, "-m", "analysis", "--store", str(store)]
+        command += ["--out", f"{folder}/reports"]
+        cores = sorted(os.sched_getaffinity(0))
+        taken = {}
+        for count in sorted({len(cores), 1}, reverse=True):
+            os.sched_setaffinity(0, cores[:count])
+            taken[count] = [measure(command) for _ in range(ROUNDS)]
+        reports = len(list(Path(folder, "reports").glob("*.png")))
+    header = [f"{RUNS:,} runs, {reports} reports, the page", "best", "slowest", "CPU"]
+    print_table(header, [row(count, times) for count, times in taken.items()])
+
+
+def row(cores: int, times: list[tuple[float, float]]) -> list[str]:
+    """CPU seconds only of one core: several processes are not all waited for by their command."""
+    (best, used), (slowest, _) = min(times), max(times)
+    cpu = f"{used:.1f} s" if cores == 1 else ""
+    return [f"{cores} core{'s' * (cores > 1)}", f"{best:.1f} s", f"{slowest:.1f} s", cpu]
+
+
+def measure(command: list[str]) -> tuple[float, float]:
+    """Seconds and CPU seconds of a command."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    begin = time.perf_counter()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    wall = time.perf_counter() - begin
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def fill(store: Path, count: int) -> None:
+    """Writes `count` finished runs of all sweeps at the laptop scale, seed after seed."""
+    draw = random.Random(0)
+    found = list(experiments())
+    for seed in itertools.count():
+        for experiment in found:
+            of_seed = dataclasses.replace(experiment, seed=seed)
+            run = Store(store).run(run_id(of_seed))
+            count -= not run.exists()
+            if count < 0:
+                return
+            finish(run, of_seed, draw)
+
+
+def experiments() -> Iterator[Experiment]:
+    """Each experiment of the sweep of sweeps, some of them evaluations of one run."""
+    register()
+    with initialize_config_dir(CONFIG_FOLDER, version_base="1.3"):
+        composer = Composer(lambda more: compose("config", more), GROUPS.__contains__)
+        union = resolve(compose("config", ["sweep=paper_sections_3_to_5"]))["sweep"]
+        for name in union["sweeps"]:
+            sweep = resolve(compose("config", [f"sweep={name}"]))["sweep"]
+            yield from expand(composer, Grids.from_config(sweep), {}, [])
+
+
+def finish(run: Run, experiment: Experiment, draw: random.Random) -> None:
+    """Writes what a finished run leaves for the analysis, with random accuracies."""
+    config = experiment.to_config()
+    run.create(config)
+    if experiment.objective != "none":
+        metrics = {"loss": 4.2, "accuracy": draw.random(), "entropy": 3.1, "seconds": 25.0}
+        run.write_pretraining(metrics)
+    names = ["top1", "top5", "validation_top1", "knn_top1"]
+    if experiment.evaluation.probe is not None:
+        names = ["probe_accuracy", "probe_validation_accuracy", "probe_guess"]
+    metrics = {name: draw.gauss(45, 3) for name in names} | {"test_images": 2000}
+    run.write_evaluation(evaluation_key(experiment), config["evaluation"], metrics)
+
+
+if __name__ == "__main__":
+    main()
