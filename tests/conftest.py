@@ -19,6 +19,21 @@ from simclr_ablate.schema import Experiment
 from simclr_ablate.training.distributed import join
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist's own reads what this marks
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """For `pytest -n 2 --dist loadgroup`: a file's tests share a process, and so do all that share the cluster.
+
+    Those come first: they are the longest, and mostly wait.
+    """
+    if not config.pluginmanager.hasplugin("xdist"):
+        return
+    on_cluster = config.rootpath / "tests" / "slurm"
+    items.sort(key=lambda item: on_cluster not in item.path.parents)
+    for item in items:
+        group = "slurm" if on_cluster in item.path.parents else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(scope="session")
 def compose_config() -> Callable[[list[str]], Any]:
     """Override strings -> the app's config, composed by Hydra as the command does."""
