@@ -21,6 +21,7 @@ def load(store: str | Path = "runs") -> pd.DataFrame:
     A run with no evaluation yet has one row, whose `evaluation` and metrics are missing. Columns:
 
     - `run_id`: the name of the run's folder; `path`: where it is.
+    - `sweeps`: the names of the launched sweeps that it belongs to, a tuple.
     - `state`: planned, running, interrupted, failed, pretrained or complete.
     - `evaluation`: the key of the evaluation.
     - every config key by its dotted name: `seed`, `views.first`, `optimizer.epochs`, ...

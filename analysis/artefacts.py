@@ -51,6 +51,21 @@ class Artefact:
     def module_name(self) -> str:
         return f"analysis.{self.name.lower()}"
 
+    def runs_for(self, runs: "pd.DataFrame") -> "pd.DataFrame":
+        """`runs` (`analysis.load`) less those that were made for other artefacts only.
+
+        Others' sweeps vary some of the same keys, and would show as tables with hardly a cell. Runs of no artefact's
+        sweep stay, and so do random encoders, which serve all.
+        """
+        if self.sweep is None:
+            return runs
+        others = {artefact.sweep for artefact in ARTEFACTS.values()} - {self.sweep}
+        stays = [
+            objective == "none" or self.sweep in names or others.isdisjoint(names)
+            for objective, names in zip(runs["objective"], runs["sweeps"], strict=True)
+        ]
+        return runs[stays]
+
     def module(self) -> Module:
         """Imported only now, since the modules load pandas and matplotlib."""
         module: Module = importlib.import_module(self.module_name)

@@ -89,7 +89,11 @@ def compute(runs: pd.DataFrame, run_ids: Iterable[str]) -> str:
     seconds = chosen["pretraining.seconds"].dropna()
     untrained = len(chosen) - len(seconds)
     text = f"Pretraining took {duration(seconds.sum())} in all, over {count(len(seconds), 'run')}"
-    return text + (f"; {untrained:,} more were not pretrained." if untrained else ".")
+    return text + (
+        f"; {untrained:,} more {'was' if untrained == 1 else 'were'} not pretrained."
+        if untrained
+        else "."
+    )
 
 
 def duration(seconds: float) -> str:

@@ -1,5 +1,6 @@
 """The run store as a pandas DataFrame. `analysis.load` documents the columns."""
 
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,8 @@ def load(store: str | Path) -> pd.DataFrame:
         raise FileNotFoundError(
             f"store must be a folder of runs, got {store}, which does not exist"
         )
-    rows = [row for run in Store(root).runs() for row in _rows(run)]
+    sweeps = _sweeps(Store(root))
+    rows = [row for run in Store(root).runs() for row in _rows(run, sweeps[run.run_id])]
     frame = pd.DataFrame(rows)
     frame = frame.reindex(columns=[*columns(), *frame.columns.difference(columns(), sort=False)])
     # pandas would turn integers with gaps into floats, and 50000 images into 50000.0.
@@ -38,19 +40,29 @@ def load(store: str | Path) -> pd.DataFrame:
 def columns() -> list[str]:
     """The columns that are always there, in their order."""
     return [
-        *("run_id", "path", "state", "evaluation"),
+        *("run_id", "path", "sweeps", "state", "evaluation"),
         *(key.name for key in keys()),
         *METRICS,
         *(f"pretraining.{name}" for name in PRETRAINING),
     ]
 
 
-def _rows(run: Run) -> Iterator[dict[str, Any]]:
+def _sweeps(store: Store) -> dict[str, tuple[str, ...]]:
+    """The names of the launched sweeps that each run belongs to, by its id; none: no sweep's."""
+    names: dict[str, set[str]] = defaultdict(set)
+    for sweep in store.sweeps():
+        for run_id in sweep.run_ids:
+            names[run_id].add(sweep.name)
+    return defaultdict(tuple, {run_id: tuple(sorted(of_run)) for run_id, of_run in names.items()})
+
+
+def _rows(run: Run, sweeps: tuple[str, ...]) -> Iterator[dict[str, Any]]:
     try:
         evaluations = run.evaluations()
         row = {
             "run_id": run.run_id,
             "path": str(run.path),
+            "sweeps": sweeps,
             "state": "complete" if evaluations else run.state(),
             "evaluation": None,
             **_flatten(run.config()),

@@ -24,7 +24,7 @@ class Written:
 def write_artefact(artefact: Artefact, out: Path, runs: pd.DataFrame) -> list[Written]:
     """Writes every report of `artefact` under `out`; none where no run belongs to it."""
     result = []
-    for report in artefact.module().reports(runs):
+    for report in artefact.module().reports(artefact.runs_for(runs)):
         files = write(report, out)
         heading = [report.title, *(f"  {line}" for line in report.summary)]
         result.append(Written([*heading, *map(str, files)], section(artefact, report, files, runs)))

@@ -17,7 +17,8 @@ def scorecard(runs: pd.DataFrame) -> list[Finding]:
     beside one on the same data that does not. A claim with no runs has one, with an empty setting.
     """
     names = dict.fromkeys(name for claim in CLAIMS for name in claim.artefacts)
-    return judge({name: ARTEFACTS[name].module().comparisons(runs) for name in names})
+    artefacts = [ARTEFACTS[name] for name in names]
+    return judge({each.name: each.module().comparisons(each.runs_for(runs)) for each in artefacts})
 
 
 def judge(comparisons: Mapping[str, Sequence[Comparison]]) -> list[Finding]:

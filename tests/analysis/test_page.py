@@ -282,7 +282,7 @@ def test_each_run_is_counted_once_in_the_time():
     said = compute(runs, chosen)
     assert (
         said
-        == f"Pretraining took {duration(total)} in all, over 2 runs; 1 more were not pretrained."
+        == f"Pretraining took {duration(total)} in all, over 2 runs; 1 more was not pretrained."
     )
     assert compute(runs, chosen[:3]).endswith("over 2 runs.")
 
