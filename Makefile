@@ -11,7 +11,7 @@ reproduce: $(VENV)/.installed
 	$(BIN)/python -m analysis figure5
 
 test: $(VENV)/.installed-test lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --no-loadscope-reorder
 
 # The same with a table of what the tests reach, processes of their own included: half as slow again.
 coverage: $(VENV)/.installed-test

@@ -18,20 +18,24 @@ from simclr_ablate.launch.grid import experiment_sections
 from simclr_ablate.schema import Experiment
 from simclr_ablate.training.distributed import join
 
+CLUSTER = "tests/slurm/"
 
-@pytest.hookimpl(tryfirst=True)  # xdist's own reads what this marks
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """For `pytest -n 2 --dist loadgroup`: a file's tests share a process, and so do all that share the cluster.
 
-    Those come first: they are the longest, and mostly wait.
-    """
-    if not config.pluginmanager.hasplugin("xdist"):
-        return
-    on_cluster = config.rootpath / "tests" / "slurm"
-    items.sort(key=lambda item: on_cluster not in item.path.parents)
-    for item in items:
-        group = "slurm" if on_cluster in item.path.parents else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests on the cluster come first: beside others (`pytest -n 2`) they cost little, since they mostly wait."""
+    items.sort(key=lambda item: not item.nodeid.startswith(CLUSTER))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A file's tests run in one process, and so do all that share the cluster."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return CLUSTER if nodeid.startswith(CLUSTER) else super()._split_scope(nodeid)
+
+    return Scheduling(config, log)
 
 
 @pytest.fixture(scope="session")
