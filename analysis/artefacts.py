@@ -55,13 +55,18 @@ class Artefact:
         """`runs` (`analysis.load`) less those that were made for other artefacts only.
 
         Others' sweeps vary some of the same keys, and would show as tables with hardly a cell. Runs of no artefact's
-        sweep stay, and so do random encoders, which serve all.
+        sweep stay, also where a sweep of the user's own has them too, and so do random encoders, which serve all.
         """
         if self.sweep is None:
             return runs
-        others = {artefact.sweep for artefact in ARTEFACTS.values()} - {self.sweep}
+        ours = {artefact.sweep for artefact in ARTEFACTS.values()}
+        # A sweep all of whose runs are in ours is a union of them.
+        own = {name for names in runs["sweeps"] if ours.isdisjoint(names) for name in names}
         stays = [
-            objective == "none" or self.sweep in names or others.isdisjoint(names)
+            objective == "none"
+            or self.sweep in names
+            or ours.isdisjoint(names)
+            or not own.isdisjoint(names)
             for objective, names in zip(runs["objective"], runs["sweeps"], strict=True)
         ]
         return runs[stays]

@@ -7,7 +7,7 @@ import logging
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -23,8 +23,11 @@ from analysis.drawing import LINE_HEIGHT, SMALL, add_axes, page, style
 from analysis.report import Report
 from analysis.settings import Setting, settings
 from analysis.typesetting import Table, number
-from analysis.weights import Arrays, kept, with_weights
+from analysis.weights import Arrays, kept, load_weights, with_weights
 from simclr_ablate.store import Run
+
+if TYPE_CHECKING:
+    from simclr_ablate.schema import Data
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +44,7 @@ def reports(runs: pd.DataFrame) -> list[Report]:
         run = Run(Path(setting.runs["path"].iloc[0]))
         try:
             found.append(_report(setting, kept(run, "separation", separation)))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
             log.warning(
                 "Figure B.4 is left out, for the images or weights of %s: %s", run.run_id, error
             )
@@ -56,14 +59,12 @@ def chosen(runs: pd.DataFrame) -> list[Setting]:
     views = (runs["views.policy"] == "simclr") & runs["views.extra"].isna()
     on_h = (runs["head.kind"] == "nonlinear") & (runs["evaluation.features"] == "h")
     found = with_weights(trained(runs[views & on_h & (runs["loss.name"] == "nt_xent")]))
-    label = found["data.label"].fillna(found["data.name"])
-    result = []
-    for _, of_one in found.groupby(label):
+    shown = []
+    for _, of_one in found.groupby(["data.name", "data.label", "data.fingerprint"], dropna=False):
         candidates = settings(of_one, "figureB4", ("seed", "evaluation"))
         best = max(candidates, key=_preference)
-        first = best.runs.sort_values("seed").iloc[[0]]
-        result += settings(first, "figureB4", ("evaluation",))
-    return result
+        shown.append(best.runs.sort_values("seed").iloc[[0]])
+    return settings(pd.concat(shown), "figureB4", ("evaluation",)) if shown else []
 
 
 def _preference(setting: Setting) -> tuple[int, float]:
@@ -97,13 +98,16 @@ def embed(run: Run) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.int64], 
     from simclr_ablate.cores import available_cores
     from simclr_ablate.data.splits import open_data, stream_data
     from simclr_ablate.evaluation.features import extract
-    from simclr_ablate.experiment import build_models, load_models, plain_batches
+    from simclr_ablate.experiment import build_models, plain_batches
     from simclr_ablate.launch.command import default_cache
     from simclr_ablate.schema import Experiment
 
     experiment = Experiment.from_config(run.config())
+    check_images(experiment.data)
     encoder, head = build_models(experiment, torch.device("cpu"))
-    load_models(run, encoder, head)
+    weights = load_weights(run)
+    encoder.load_state_dict(weights["encoder"])
+    head.load_state_dict(weights["head"])
     data, workers = experiment.data, available_cores()
     cache = Path(default_cache()).expanduser()
     streamed = data.name == "imagenet"
@@ -114,6 +118,17 @@ def embed(run: Run) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.int64], 
     labels = np.searchsorted(shown, h.labels.numpy())
     features = {"h": h.features.double().numpy(), "z": z.features.double().numpy()}
     return features, labels, [test.classes[label] for label in shown]
+
+
+def check_images(data: "Data") -> None:
+    """Raises ValueError where the images cannot be those that the run had."""
+    from simclr_ablate.data.listing import fingerprint
+    from simclr_ablate.schema import is_own
+
+    if is_own(data.name):
+        raise ValueError(f"images of {data.name} are made by code that the analysis does not call")
+    if data.root is not None and data.fingerprint not in (None, fingerprint(data.root)):
+        raise ValueError(f"the images in {data.root} have changed since")
 
 
 def choose(labels: NDArray[np.int64], seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

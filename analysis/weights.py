@@ -1,6 +1,7 @@
 """What takes a run's weights: computed once, then kept in the cache, beside the decoded images."""
 
 import hashlib
+import inspect
 import pickle
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -42,9 +43,13 @@ def cache_folder() -> Path:
 
 
 def kept(run: Run, name: str, compute: Callable[[Run], Arrays]) -> Arrays:
-    """The arrays that `compute` makes of the run's weights, from the cache where it has them."""
+    """The arrays that `compute` makes of the run's weights, from the cache where it has them.
+
+    What is kept is as good as the weights and the module of `compute` that it was made with.
+    """
     file = run.encoder_path.stat()
-    stamp = f"{run.path.resolve()} {file.st_size} {file.st_mtime_ns}"
+    code = Path(inspect.getfile(compute)).read_text(encoding="utf-8")
+    stamp = f"{run.path.resolve()} {file.st_size} {file.st_mtime_ns} {code}"
     digest = hashlib.sha256(stamp.encode()).hexdigest()[:10]
     path = cache_folder() / f"{name}-{run.run_id}-{digest}.npz"
     if not path.exists():

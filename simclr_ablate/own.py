@@ -20,6 +20,10 @@ _NOT_THE_USERS = (
 """Where code lies that the user has not written."""
 
 
+class OwnError(ConfigError):
+    """What the user brought along is wrong: the message names the key, the function and the line."""
+
+
 def look_in(folder: str | Path) -> None:
     """Has Python look for modules in `folder` too, after all other places.
 
@@ -32,25 +36,25 @@ def look_in(folder: str | Path) -> None:
 def find(key: str, name: str, choices: Iterable[str] = ()) -> Callable[..., Any]:
     """The function that `key`, whose value is `name`, means. choices: the names that are ours.
 
-    Raises ConfigError where there is none, with the reason.
+    Raises OwnError where there is none, with the reason, and ConfigError where `name` means no function of the user's.
     """
     if not is_own(name):
         raise ConfigError(f"{key} must be {one_of(choices, own=True)}, got {name!r}")
     module_name, _, function = name.partition(":")
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:
-        raise ConfigError(
+    except (Exception, SystemExit) as error:
+        raise OwnError(
             f"{key} must name what can be imported, got {name!r}: {_why(error, module_name)}"
         ) from error
     if not hasattr(module, function):
-        raise ConfigError(
+        raise OwnError(
             f"{key} must name what can be imported, got {name!r}: module {module_name!r} "
             f"has no {function!r}{nearest(function, dir(module))}"
         )
     found = getattr(module, function)
     if not callable(found):
-        raise ConfigError(
+        raise OwnError(
             f"{key} must name a function ({OWN}), got {name!r}, which is {type(found).__name__}"
         )
     return found
@@ -58,16 +62,16 @@ def find(key: str, name: str, choices: Iterable[str] = ()) -> Callable[..., Any]
 
 @contextmanager
 def blamed(key: str, name: str, task: str) -> Iterator[None]:
-    """Errors raised inside come out as a ConfigError that says who failed, at what, and in which line.
+    """Errors raised inside come out as an OwnError that says who failed, at what, and in which line.
 
     task: what the user's code was to do, e.g. `make a head for h of width 128`.
     """
     try:
         yield
-    except ConfigError:
+    except OwnError:
         raise
-    except Exception as error:
-        raise ConfigError(f"{key}={name} must {task}, and failed: {told(error)}") from error
+    except (Exception, SystemExit) as error:
+        raise OwnError(f"{key}={name} must {task}, and failed: {told(error)}") from error
 
 
 def told(error: BaseException) -> str:
@@ -82,7 +86,7 @@ def told(error: BaseException) -> str:
     return text
 
 
-def _why(error: Exception, module: str) -> str:
+def _why(error: BaseException, module: str) -> str:
     """Why the module could not be imported."""
     missing = isinstance(error, ModuleNotFoundError) and error.name is not None
     if missing and f"{module}.".startswith(f"{error.name}."):  # type: ignore[attr-defined]

@@ -37,6 +37,7 @@ def test_the_function_itself_is_found(own_module: Write) -> None:
     ("source", "message"),
     [
         ("import nowhere_at_all\n", "ModuleNotFoundError: No module named 'nowhere_at_all' ({mine}.py, line 1)"),
+        ("import sys\n\nsys.exit(0)\n", "SystemExit: 0 ({mine}.py, line 3)"),
         ("x = 1\ny = x / 0\n", "ZeroDivisionError: division by zero ({mine}.py, line 2)"),
         ("import json\njson.loads('{')\n", "({mine}.py, line 2)"),
         ("def loss(:\n", "SyntaxError: invalid syntax ({mine}.py, line 1)"),

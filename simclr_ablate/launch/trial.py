@@ -3,6 +3,7 @@
 A sweep of a hundred jobs should not have to start for its author to learn that a head returns a tuple.
 """
 
+import copy
 import functools
 from contextlib import AbstractContextManager
 
@@ -61,7 +62,7 @@ def _try_views(views: Views, data: Data) -> None:
         raise ConfigError(f"{named}: views must be {shape}, got {tuple(made.shape)}")
     if not (made.min() >= 0 and made.max() <= 1):  # nor may there be NaN
         raise ConfigError(
-            f"{named}: views must be in [0, 1], got {made.min():.3g} to {made.max():.3g}"
+            f"{named}: views must be in [0, 1], got {made.min():.7g} to {made.max():.7g}"
         )
     if data.name == "imagenet":
         with _blamed(named, "suit streamed images"):
@@ -89,7 +90,18 @@ def _blamed(named: str, task: str) -> AbstractContextManager[None]:
 def _try_head(head: Head, encoder: Encoder) -> None:
     with torch.device("meta"):
         in_dim = build_encoder(encoder.architecture, encoder.width, encoder.stem).dim
-    build_head(head.kind, in_dim, head.dim)
+    made = build_head(head.kind, in_dim, head.dim)
+    h = torch.randn(_IMAGES, in_dim)
+    outputs = []
+    for seed in range(2):
+        torch.manual_seed(seed)
+        with own.blamed("head.kind", head.kind, f"take h, {tuple(h.shape)}, in training"):
+            outputs.append(copy.deepcopy(made).train()(h))
+    if not torch.equal(*outputs):
+        raise ConfigError(
+            f"head.kind={head.kind} must draw nothing at random once it is made, as dropout does, "
+            "but made two different z of one h"
+        )
 
 
 @functools.cache

@@ -29,4 +29,4 @@ class ContrastivePretraining(Loop):
                 networks,
                 ranks,
             )
-        return torch.stack([result.loss.detach(), result.accuracy, result.entropy])
+        return torch.stack([result.loss, result.accuracy, result.entropy]).detach()

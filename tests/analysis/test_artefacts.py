@@ -50,6 +50,16 @@ def test_runs_of_other_artefacts_sweeps_are_left_out(store, artefact, without):
     assert set(kept) == {ids[name] for name in ids if name not in without}
 
 
+def test_runs_that_the_users_own_sweep_shares_with_another_stay(store):
+    path, ids = store
+    Store(path).record_sweep("study", [ids["study"], ids["table B.3"]])
+    # A union of the artefacts' sweeps is not the user's own.
+    Store(path).record_sweep("union", [ids["table 1"], ids["both"], ids["table B.3"]])
+    runs = analysis.load(path)
+    assert set(ARTEFACTS["table1"].runs_for(runs)["run_id"]) == set(ids.values())
+    assert ids["table 1"] not in set(ARTEFACTS["tableB3"].runs_for(runs)["run_id"])
+
+
 def test_a_longer_supervised_training_is_no_table_1_of_its_own(tmp_path, make, capsys):
     from analysis.__main__ import main
 

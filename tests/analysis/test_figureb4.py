@@ -156,3 +156,24 @@ def test_images_that_are_gone_leave_it_out_and_say_so(tmp_path, make, images, ca
     assert figureb4.reports(analysis.load(tmp_path / "runs")) == []
     assert run.run_id in caplog.text
     assert str(images) in caplog.text
+
+
+def test_images_and_weights_that_are_not_the_runs_are_told(tmp_path, make, images, caplog):
+    run, *_ = put(tmp_path / "runs", make, images, **{"data.fingerprint": "another"})
+    assert figureb4.reports(analysis.load(tmp_path / "runs")) == []
+    assert "have changed since" in caplog.text
+    whole = run.encoder_path.read_bytes()
+    for broken in (b"", b"no weights", whole[: len(whole) // 2]):
+        caplog.clear()
+        other, *_ = put(tmp_path / "other", make, images)
+        other.encoder_path.write_bytes(broken)
+        assert figureb4.reports(analysis.load(tmp_path / "other")) == []
+        assert "Figure B.4 is left out" in caplog.text
+
+
+def test_data_sets_of_one_label_have_a_picture_each(tmp_path, make, images):
+    for fingerprint, top1 in (("one", 50.0), ("two", 60.0)):
+        put(tmp_path, make, images, top1, **{"data.fingerprint": fingerprint})
+    chosen = figureb4.chosen(analysis.load(tmp_path))
+    assert {setting.config["data.fingerprint"] for setting in chosen} == {"one", "two"}
+    assert len({setting.name for setting in chosen}) == 2

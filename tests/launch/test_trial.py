@@ -15,7 +15,7 @@ OWN = """
 import torch
 from torch import nn
 from simclr_ablate.augment.operations import Operation, Solarize
-from simclr_ablate.augment.policies import Policy
+from simclr_ablate.augment.policies import Policy, pair_policy
 from simclr_ablate.losses.exact import ContrastiveLoss
 
 CALLS = []
@@ -56,6 +56,12 @@ def deep(in_dim, dim):
 
 def narrow(in_dim, dim):
     return nn.Linear(5, dim)
+
+def forgetful(in_dim, dim):
+    return nn.Sequential(nn.Linear(in_dim, dim), nn.Dropout(0.5))
+
+def misnamed(magnitudes):
+    return pair_policy(magnitudes.size, "colour", "blur")
 
 def loss(of_z):
     return lambda spec, ranks: of_z
@@ -135,6 +141,8 @@ def test_wrong_operations(
     [
         ("views.policy={}:too_large", "make views of images .*, and failed: RuntimeError"),
         ("views.policy={}:invert", "must make a Policy, got list"),
+        ("views.policy={}:misnamed", r"failed: ConfigError: views\.first must be .*line \d+\)"),
+        ("head.kind={}:forgetful", "must draw nothing at random .*, but made two different z"),
         ("head.kind={}:narrow", r"take h, \(3, 128\), and failed: RuntimeError: mat1"),
         ("head.kind={}:no_arguments", "make a head for h of width 128, and failed: TypeError"),
         ("loss.name={}:scalar", "must return a ContrastiveLoss of three scalar .*, got Tensor"),
