@@ -166,7 +166,7 @@ def follow(store: Store, filters: Mapping[str, str]) -> int:
 def stages(store: Store, sweep: str | None) -> list[Waiting]:
     """Second stages, of a sweep or of all, that no runs stand for yet."""
     found = Waiting.read_all(store).values()
-    return [each for each in found if not each.submitted and sweep in (None, *each.sweeps)]
+    return [each for each in found if each.state != "submitted" and sweep in (None, *each.sweeps)]
 
 
 def told(later: Sequence[Waiting], alive: Mapping[str, JobInfo | None]) -> list[str]:

@@ -273,7 +273,7 @@ class Store:
         """Notes that the stage's runs are seen to, by whomever. Does nothing where no job was to do it."""
         stage = self.stage(name)
         if stage is not None:
-            self.write_stage(name, {**stage, "submitted": True, "failure": None})
+            self.write_stage(name, {**stage, "state": "submitted", "reason": None})
 
     def stage(self, name: str) -> dict[str, Any] | None:
         return read_json(self.root / ".stages" / f"{name}.json")

@@ -50,9 +50,9 @@ def test_the_table(store: Store, capsys) -> None:
 
 
 def test_a_second_stage_that_was_not_submitted(store: Store, capsys) -> None:
-    failed = Waiting("two", ("both", "two"), "7", "runs/7.log", 0.0, failure="it may not")
+    failed = Waiting("two", ("both", "two"), "7", "runs/7.log", 0.0, "failed", "it may not")
     failed.write(store, "two-1")
-    replace(failed, submitted=True).write(store, "two-2")
+    replace(failed, state="submitted").write(store, "two-2")
     line = "second stage of two: it may not (log: runs/7.log); its command, given again, submits it"
     for words in ([], ["sweep=two"]):
         assert main([f"store={store.root}", *words]) == 0

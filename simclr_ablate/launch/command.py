@@ -123,7 +123,8 @@ def launch(command: Command, plan: Plan, console: Any, stages: Stages | None = N
     Returns the command's exit status. Raises ConfigError.
     """
     say, stages = _say(console), stages or Stages(plan.sweep, plan.store, {})
-    if all(state == "complete" for state in plan.states()):
+    # Its trials may have been completed elsewhere since it was planned.
+    if not stages.pending and all(state == "complete" for state in plan.states()):
         return _report(command, plan, Outcome(complete=list(plan.runs)), say)
     if isinstance(command.launcher, SlurmSettings) and command.launcher.cluster == "slurm":
         return _submit(command, command.launcher, plan, console, stages)
@@ -205,8 +206,13 @@ def _follow_second(
     from simclr_ablate.launch.waiting import wait
 
     say = _say(console)
-    if not wait(command.store, [selection.stage_name for selection in stages.pending], say):
+    left = wait(command.store, [selection.stage_name for selection in stages.pending], say)
+    if left is None:
         return plan, outcome.and_then(Outcome(interrupted=True))
+    if len(left) < len(stages.pending):
+        stages, outcome = stages.only(left), outcome.and_then(Outcome(called_off=True))
+    if not stages.pending:
+        return plan, outcome
     second = _second(command, stages, say)
     # Where the waiting jobs have done their work, nothing is left to submit.
     submission = launcher.submit(second)
@@ -224,6 +230,9 @@ def _report(command: Command, plan: Plan, outcome: Outcome, say: Callable[[str],
     for planned in outcome.failed:
         reason = (planned.run.failure() or {}).get("reason", "unknown reason")
         say(f"\nFAILED {planned.run_id}: {reason}\n  log: {planned.run.log_path}")
+    if outcome.called_off and not outcome.failed and not outcome.interrupted:
+        say(f"a second stage is called off; the same command goes on with it:\n  {again}")
+        return SOME_FAILED
     if outcome.failed or outcome.interrupted:
         left = len(plan.runs) - len(outcome.complete)
         what = "retry what failed with" if outcome.failed else "go on with"

@@ -59,18 +59,21 @@ class SecondStage:
     launcher: dict[str, Any]
 
     def __call__(self) -> None:
-        """Returns when the second stage is submitted, or another job waits for what is left of the first."""
+        """Returns when the second stage is submitted or called off, or another job waits for the rest of the first."""
         store, selection = Store(self.store), Selection.from_config(self.selection)
-        stage = Waiting.read(store, selection.stage_name)
-        if stage is None:
-            raise FileNotFoundError(f"{store.root} has no record of {selection.stage_name}")
-        try:
-            with _as_outside_of_a_job():
+        job = submitit.JobEnvironment().job_id
+        # Inside, the record cannot change, and that of a job that began at once is written.
+        with _as_outside_of_a_job(), store.submitting():
+            stage = Waiting.read(store, selection.stage_name)
+            if stage is None or not stage.is_left_to(job):
+                print(f"nothing is left to job {job}: {stage}", flush=True)
+                return
+            try:
                 self._go_on(store, selection, stage)
-        except Exception as error:
-            failure = f"{type(error).__name__}: {error}"
-            replace(stage, failure=failure).write(store, selection.stage_name)
-            raise
+            except Exception as error:
+                reason = f"{type(error).__name__}: {error}"
+                replace(stage, state="failed", reason=reason).write(store, selection.stage_name)
+                raise
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
         """What to call after a requeue: the same; all state is in the store."""
@@ -113,7 +116,7 @@ class SecondStage:
             return
         print("\n".join([selection.heading(), *map(Choice.describe, selection.choose(store))]))
         plan = plan_completed(selection.chosen(store), store, selection.sweep)
-        print(launcher.submit(plan).summary(), flush=True)
+        print(launcher.submit_inside(plan).summary(), flush=True)
         for sweep in stage.sweeps:
             store.extend_sweep(sweep, [planned.run_id for planned in plan.runs])
         store.close_stage(selection.stage_name)

@@ -1,7 +1,7 @@
 """What a command does first, and what follows where its sweeps choose."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 from simclr_ablate.launch.plan import Plan, complete, plan_completed
@@ -63,6 +63,11 @@ class Stages:
         chosen = self._chosen(self.pending)
         names = {one: listed for one, listed in chosen.items() if one not in self.names}
         return plan_completed(names, self.store, self.sweep, names)
+
+    def only(self, names: Sequence[str]) -> Self:
+        """The same with only these second stages pending. names: see `Selection.stage_name`."""
+        left = tuple(each for each in self.pending if each.stage_name in names)
+        return replace(self, pending=left)
 
     def _chosen(self, selections: Sequence[Selection]) -> dict[Experiment, list[str]]:
         names: dict[Experiment, list[str]] = {}

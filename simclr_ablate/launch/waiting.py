@@ -22,7 +22,8 @@ LOOK_SECONDS = 5.0
 class Waiting:
     """One second stage and the job that waits to submit it.
 
-    sweeps: that and the unions it was launched with; job, output: SLURM's, and what it prints.
+    sweeps: that and the unions it was launched with; job, output: SLURM's, and what it prints. state:
+    waiting, submitted, cancelled or failed; reason: why the job could not submit it, or who cancelled it.
     """
 
     sweep: str
@@ -30,8 +31,8 @@ class Waiting:
     job: str
     output: str
     time: float
-    submitted: bool = False
-    failure: str | None = None
+    state: str = "waiting"
+    reason: str | None = None
 
     @classmethod
     def read(cls, store: Store, name: str) -> Self | None:
@@ -53,7 +54,11 @@ class Waiting:
     @property
     def is_open(self) -> bool:
         """Whether its job has neither done its work nor failed, as far as the record knows."""
-        return not self.submitted and self.failure is None
+        return self.state == "waiting"
+
+    def is_left_to(self, job: str) -> bool:
+        """Whether `job` is the one that is to submit it: nobody has, it is not called off, and no other job waits."""
+        return self.is_open and self.job == job
 
 
 def living(stages: Iterable[Waiting]) -> dict[str, JobInfo | None]:
@@ -93,25 +98,31 @@ def describe(stage: Waiting, alive: Mapping[str, JobInfo | None] = MappingProxyT
         info = alive[stage.job]
         what = f"job {stage.job}" if info is None else queue.describe(info)
         return f"{begin}: {what} submits it once the first has ended"
-    reason = stage.failure or f"job {stage.job} ended before it had submitted it"
+    reason = stage.reason or f"job {stage.job} ended before it had submitted it"
     return f"{begin}: {reason} (log: {stage.output})"
 
 
-def wait(store: Store, names: Sequence[str], say: Callable[[str], None]) -> bool:
-    """Returns when none of these waits any more: True, or False at Ctrl-C. Says whose job has not submitted it.
+def wait(store: Store, names: Sequence[str], say: Callable[[str], None]) -> list[str] | None:
+    """Returns when none of these waits any more: those that are not cancelled, or None at Ctrl-C.
 
-    names: of their records.
+    Says which are, and whose job has not submitted its runs. names: of their records.
     """
     living_now_and_then = Lookout()
     try:
         while living_now_and_then(_read(store, names)):
             time.sleep(LOOK_SECONDS)
     except KeyboardInterrupt:
-        return False
-    for stage in _read(store, names):
-        if not stage.submitted:
+        return None
+    left = []
+    for name in names:
+        stage = Waiting.read(store, name)
+        if stage is not None and stage.state == "cancelled":
+            say(describe(stage))
+            continue
+        left.append(name)
+        if stage is not None and stage.state != "submitted":
             say(f"{describe(stage)}; it is submitted from here")
-    return True
+    return left
 
 
 def cancel(store: Store, sweep: str | None) -> list[Waiting]:
@@ -124,7 +135,8 @@ def cancel(store: Store, sweep: str | None) -> list[Waiting]:
     if waiting:
         scancel([stage.job for stage in waiting.values()])
     for name, stage in waiting.items():
-        replace(stage, failure=f"cancelled by {getpass.getuser()}").write(store, name)
+        reason = f"cancelled by {getpass.getuser()}"
+        replace(stage, state="cancelled", reason=reason).write(store, name)
     return list(waiting.values())
 
 

@@ -4,38 +4,15 @@ import copy
 import random
 
 import pytest
-from omegaconf import OmegaConf
 
-from simclr_ablate.launch.grid import Composer, Grids
+from simclr_ablate.launch.grid import Grids
 from simclr_ablate.launch.plan import place
-from simclr_ablate.launch.selection import Rule, Selection, select
+from simclr_ablate.launch.selection import Selection
 from simclr_ablate.launch.stages import Stages
 from simclr_ablate.schema import ConfigError
 from simclr_ablate.store import Store
-from tests.commands import SELECTING
 
-GROUPS = {"head", "loss", "views"}
 HEADS, TEMPERATURES = ["none", "linear"], [0.1, 0.5]
-
-
-@pytest.fixture
-def sweep():
-    """The section `sweep`, to be changed."""
-    return OmegaConf.to_container(OmegaConf.create(SELECTING))
-
-
-@pytest.fixture
-def selection(compose_config):
-    """`selection(sweep, swept, fixed)`: as the command makes it of the section and its own line."""
-
-    def build(sweep, swept=None, fixed=()) -> Selection:
-        lines = [f"{name}={value}" for name, value in dict(fixed).items()]
-        composer = Composer(lambda more: compose_config([*lines, *more]), GROUPS.__contains__)
-        rule = Rule.from_config(sweep)
-        seeds = Grids.from_config(sweep).seeds
-        return select(composer, sweep["name"], rule, seeds, swept or {}, list(dict(fixed)))
-
-    return build
 
 
 def finish(store: Store, experiment, score: float) -> None:
