@@ -50,7 +50,8 @@ def test_the_table(store: Store, capsys) -> None:
 
 
 def test_a_second_stage_that_was_not_submitted(store: Store, capsys) -> None:
-    failed = Waiting("two", ("both", "two"), "7", "runs/7.log", 0.0, "failed", "it may not")
+    launched = {"both": "both-1", "two": "two-1"}
+    failed = Waiting("two", launched, "7", "runs/7.log", 0.0, "failed", "it may not")
     failed.write(store, "two-1")
     replace(failed, state="submitted").write(store, "two-2")
     line = "second stage of two: it may not (log: runs/7.log); its command, given again, submits it"

@@ -7,7 +7,7 @@ is queued or running is submitted by none.
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -28,17 +28,16 @@ _SHAPE = (Resources(nodes=1, gpus=0, cpus=1, memory_gb=2.0, time_minutes=30), 1)
 
 
 def arrange(
-    launcher: SlurmLauncher, store: Store, sweep: str | None, selection: Selection
+    launcher: SlurmLauncher, store: Store, sweeps: Mapping[str, str], selection: Selection
 ) -> Waiting:
     """Sees to it that the second stage follows the first, by the job that waits already or by a new one.
 
-    sweep: that of the command, which may unite the selection's with others. Raises ConfigError as submitting does.
+    sweeps: see `Waiting`. Raises ConfigError as submitting does.
     """
-    sweeps = {sweep or selection.sweep, selection.sweep}
     with store.submitting():
         stage = Waiting.read(store, selection.stage_name)
         if stage is not None and living([stage]):
-            stage = replace(stage, sweeps=tuple(sorted(sweeps.union(stage.sweeps))))
+            stage = replace(stage, sweeps={**stage.sweeps, **sweeps})
             stage.write(store, selection.stage_name)
             return stage
         root, settings = str(store.root.resolve()), asdict(launcher.settings)
@@ -84,12 +83,12 @@ class SecondStage:
         launcher: SlurmLauncher,
         store: Store,
         selection: Selection,
-        sweeps: Iterable[str],
+        sweeps: Mapping[str, str],
         **options: str,
     ) -> Waiting:
         """Hands the job in, to begin when no job works on the first stage any more, and records it.
 
-        sweeps: those that the runs will be of; options: more of sbatch's. Raises ConfigError with sbatch's own words.
+        sweeps: see `Waiting`; options: more of sbatch's. Raises ConfigError with sbatch's own words.
         """
         if jobs := _jobs_of(_unfinished(store, selection)):
             options["dependency"] = ":".join(["afterany", *jobs])
@@ -98,7 +97,7 @@ class SecondStage:
             (handle,) = launcher.hand_in(store, name, _SHAPE, [self], **options)
             stage = Waiting(
                 sweep=selection.sweep,
-                sweeps=tuple(sorted(sweeps)),
+                sweeps=dict(sweeps),
                 job=handle.job_id,
                 output=str(handle.paths.stderr),
                 time=time.time(),
@@ -117,8 +116,8 @@ class SecondStage:
         print("\n".join([selection.heading(), *map(Choice.describe, selection.choose(store))]))
         plan = plan_completed(selection.chosen(store), store, selection.sweep)
         print(launcher.submit_inside(plan).summary(), flush=True)
-        for sweep in stage.sweeps:
-            store.extend_sweep(sweep, [planned.run_id for planned in plan.runs])
+        for launched in stage.sweeps.values():
+            store.extend_sweep(launched, [planned.run_id for planned in plan.runs])
         store.close_stage(selection.stage_name)
 
 

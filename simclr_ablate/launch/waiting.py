@@ -22,12 +22,13 @@ LOOK_SECONDS = 5.0
 class Waiting:
     """One second stage and the job that waits to submit it.
 
-    sweeps: that and the unions it was launched with; job, output: SLURM's, and what it prints. state:
+    sweeps: that and the unions it was launched with, each with its record in the store, which the second stage is to be
+    part of; job, output: SLURM's, and what it prints. state:
     waiting, submitted, cancelled or failed; reason: why the job could not submit it, or who cancelled it.
     """
 
     sweep: str
-    sweeps: tuple[str, ...]
+    sweeps: Mapping[str, str]
     job: str
     output: str
     time: float
@@ -46,7 +47,7 @@ class Waiting:
 
     @classmethod
     def _from_record(cls, record: dict[str, Any]) -> Self:
-        return cls(**{**record, "sweeps": tuple(record["sweeps"])})
+        return cls(**record)
 
     def write(self, store: Store, name: str) -> None:
         store.write_stage(name, asdict(self))

@@ -151,7 +151,7 @@ def test_a_second_stage_waits_as_long_as_its_job_lives(slurm, tmp_path) -> None:
     slurm(SQUEUE, SACCT)
     begun = time.time()
     stages = {
-        job: Waiting("pick", ("pick",), job, "log", begun - (120 if job == "7_6" else 0))
+        job: Waiting("pick", {"pick": "pick-1"}, job, "log", begun - (120 if job == "7_6" else 0))
         for job in (f"7_{k}" for k in range(8))
     }
     alive = living(stages.values())

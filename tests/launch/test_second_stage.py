@@ -3,7 +3,7 @@
 import re
 import threading
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from rich.console import Console
 
 from simclr_ablate.launch import waiting
-from simclr_ablate.launch.command import SOME_FAILED, Command, launch
+from simclr_ablate.launch.command import OK, SOME_FAILED, Command, launch
 from simclr_ablate.launch.plan import place
 from simclr_ablate.launch.second_stage import SecondStage, arrange
 from simclr_ablate.launch.selection import Selection
@@ -113,6 +113,12 @@ def finish_all(store: Store, found: Selection) -> None:
         finish(store, trial, 40.0 + score)
 
 
+def launched(store: Store, found: Selection) -> dict[str, str]:
+    """The sweep's record, as a command leaves it before it submits."""
+    trials = [place(trial, store).run_id for trial in found.trials]
+    return {"pick": store.record_sweep("pick", trials)}
+
+
 def record(store: Store, found: Selection) -> Waiting:
     stage = Waiting.read(store, found.stage_name)
     assert stage is not None
@@ -123,11 +129,14 @@ def test_the_job_submits_once_whatever_becomes_of_its_runs(
     cluster, store, launcher, found, job
 ) -> None:
     finish_all(store, found)
-    assert arrange(launcher, store, "pick", found).job == "1"
+    assert arrange(launcher, store, launched(store, found), found).job == "1"
     cluster.within("1")
     job()
     assert cluster.names == ["pick-second-stage", "pick"]
     assert record(store, found).state == "submitted"
+    (_, sweep) = store.sweeps()
+    everything = (*found.trials, *found.chosen(store))
+    assert set(sweep.run_ids) == {place(one, store).run_id for one in everything}
     for one in found.chosen(store):
         run = place(one, store).run
         run.end_job(run.submission()["job"], "it failed")
@@ -140,13 +149,13 @@ def test_a_job_that_is_not_to_submit_any_more_does_not(
     cluster, store, launcher, found, job, other
 ) -> None:
     finish_all(store, found)
-    arrange(launcher, store, "pick", found)
+    arrange(launcher, store, launched(store, found), found)
     cluster.leave("1")
     cancel(store, None)
     assert record(store, found).state == "cancelled"
     names = ["pick-second-stage"]
     if other:  # the command again, which takes the cancelling back
-        assert arrange(launcher, store, "pick", found).job == "2"
+        assert arrange(launcher, store, launched(store, found), found).job == "2"
         names *= 2
     before = record(store, found)
     cluster.within("1")
@@ -157,13 +166,25 @@ def test_a_job_that_is_not_to_submit_any_more_does_not(
 
 def test_a_refusal_is_recorded_and_made_good(cluster, store, launcher, found, job) -> None:
     finish_all(store, found)
-    arrange(launcher, store, "pick", found)
+    arrange(launcher, store, launched(store, found), found)
     cluster.within("1")
     cluster.refuse()
     with pytest.raises(ConfigError, match="not now"):
         job()
     assert record(store, found).state == "failed"
     assert record(store, found).reason == "ConfigError: sbatch: error: not now"
+    # The command, given again where it is refused too.
+    stages = Stages.plan("pick", store, found.trials, {}, [found])
+    settings = replace(launcher.settings, follow=False)
+    command = Command(store, launcher.cache, False, settings, "pick", None)
+    again = (command, stages.first(), Console(), stages)
+    with pytest.raises(ConfigError, match="not now"):
+        launch(*again)
+    assert record(store, found).state == "failed"
+    cluster.refuse(False)
+    assert launch(*again) == OK
+    assert record(store, found).state == "submitted"
+    assert cluster.names == ["pick-second-stage", "pick"]
 
 
 @pytest.fixture
@@ -173,6 +194,7 @@ def follow(store, settings, found, tmp_path):
 
     def build() -> tuple[int, str]:
         stages = Stages.plan("pick", store, found.trials, names, [found])
+        stages = stages.recorded(stages.first())
         finish_all(store, found)
         command = Command(store, str(tmp_path / "cache"), False, settings, "pick", None)
         console = Console(record=True, width=200)

@@ -103,6 +103,54 @@ def test_the_best_on_validation_are_run_with_the_reported_seeds(selection, sweep
         )
 
 
+def ids(store: Store, experiments) -> set[str]:
+    return {place(one, store).run_id for one in experiments}
+
+
+def members(store: Store, name: str) -> list[set[str]]:
+    """The records of a sweep, last launched last."""
+    return [set(record.run_ids) for record in store.sweeps() if record.name == name]
+
+
+def test_what_is_chosen_is_of_the_sweep_also_where_another_has_it(
+    selection, sweep, tmp_path
+) -> None:
+    store, found = Store(tmp_path), selection(sweep)
+    best = found.candidates[0]
+    names = {trial: ["pick"] for trial in found.trials} | {best.reported[0]: ["other"]}
+    planned = Stages.plan("both", store, names, names, [found])
+    planned = planned.recorded(planned.first())
+    for trial in found.trials:
+        finish(store, trial, 70.0 if trial == best.trial else random.uniform(20, 60))
+    second = [each.experiment for each in planned.second().runs]
+    assert best.reported[0] not in second
+    assert len(second) == 3
+    planned.close_pending()
+    everything = ids(store, [*found.trials, *found.chosen(store)])
+    assert members(store, "pick")[-1] == members(store, "both")[-1] == everything
+    assert members(store, "other") == [ids(store, best.reported[:1])]
+
+
+def test_a_second_stage_is_of_the_launch_that_chose_it(selection, sweep, tmp_path) -> None:
+    """Not of a later one, such as of another scale; and a launch that chooses anew does not lose it."""
+    store, found = Store(tmp_path), selection(sweep)
+    before = stages(found, store)
+    before = before.recorded(before.first())
+    later = store.record_sweep("pick", ["of another scale"])
+    for trial in found.trials[1:]:
+        finish(store, trial, random.uniform(20, 80))
+    before.close_pending()
+    everything = ids(store, [*found.trials, *found.chosen(store)])
+    assert members(store, "pick") == [ids(store, found.trials), everything, {"of another scale"}]
+    assert f"{later}.json" in {path.name for path in (tmp_path / ".sweeps").iterdir()}
+    for one in found.chosen(store):
+        place(one, store).run.create(one.to_config())
+    again = stages(found, store)
+    assert again.pending
+    again.recorded(again.first())
+    assert members(store, "pick")[-1] == everything
+
+
 def test_what_failed_is_passed_over_and_told(selection, sweep, tmp_path) -> None:
     store, found = Store(tmp_path), selection(sweep)
     finish(store, found.trials[1], 30.0)  # no head, temperature 0.5
