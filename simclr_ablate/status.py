@@ -157,10 +157,14 @@ def follow(store: Store, filters: Mapping[str, str]) -> int:
                     said = counts(rows)
                     console.print(said, highlight=False)
                 if not alive and not any(row["state"] in BUSY for row in rows):
-                    return 0
+                    break
                 time.sleep(REFRESH_SECONDS)
+        if not console.is_terminal:  # where they are in the picture
+            for line in told(later, alive):
+                console.print(line, highlight=False, soft_wrap=True)
     except KeyboardInterrupt:
-        return 0
+        pass
+    return 0
 
 
 def stages(store: Store, sweep: str | None) -> list[Waiting]:

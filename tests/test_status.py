@@ -58,6 +58,8 @@ def test_a_second_stage_that_was_not_submitted(store: Store, capsys) -> None:
     for words in ([], ["sweep=two"]):
         assert main([f"store={store.root}", *words]) == 0
         assert capsys.readouterr().out.splitlines()[-1] == line
+    assert main([f"store={store.root}", "--follow"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == line
     store.record_sweep("three", store.sweeps()[-1].run_ids)
     assert main([f"store={store.root}", "sweep=three"]) == 0
     assert "second stage" not in capsys.readouterr().out

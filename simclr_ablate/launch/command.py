@@ -170,7 +170,7 @@ def _submit(
 
     say, launcher = _say(console), SlurmLauncher(settings, command.cache)
     with command.store.submitting():
-        submission = launcher.submit_inside(plan)
+        submission = launcher.submit(plan)
         stages.close_decided()
     say(submission.summary())
     for selection in stages.pending:
@@ -214,7 +214,7 @@ def _follow_second(
     second = _second(stages, say)
     # Where the waiting jobs have done their work, nothing is left to submit.
     with command.store.submitting():
-        submission = launcher.submit_inside(second)
+        submission = launcher.submit(second)
         stages.close_pending()
     later = launcher.follow(submission, _view(console, second))
     return plan.and_then(second), outcome.and_then(later)

@@ -115,7 +115,7 @@ class SecondStage:
             return
         print("\n".join([selection.heading(), *map(Choice.describe, selection.choose(store))]))
         plan = plan_completed(selection.chosen(store), store, selection.sweep)
-        print(launcher.submit_inside(plan).summary(), flush=True)
+        print(launcher.submit(plan).summary(), flush=True)
         for launched in stage.sweeps.values():
             store.extend_sweep(launched, [planned.run_id for planned in plan.runs])
         store.close_stage(selection.stage_name)

@@ -75,14 +75,9 @@ class SlurmLauncher:
     def submit(self, plan: Plan) -> Submission:
         """Submits every run that is neither done, queued nor running, as one array for each shape of resources.
 
-        Raises ConfigError where resources make no sense, and with the cluster's own words where it refuses. What was
-        submitted before a refusal stays so.
+        To be called inside `Store.submitting`. Raises ConfigError where resources make no sense, and with the cluster's
+        own words where it refuses. What was submitted before a refusal stays so.
         """
-        with plan.store.submitting():
-            return self.submit_inside(plan)
-
-    def submit_inside(self, plan: Plan) -> Submission:
-        """`submit` for those who are inside `Store.submitting` already."""
         shapes = {planned: self._shape(planned) for planned in plan.runs}
         submission = Submission()
         arrays: dict[Shape, list[Group]] = {}

@@ -128,17 +128,24 @@ def wait(store: Store, names: Sequence[str], say: Callable[[str], None]) -> list
 
 def cancel(store: Store, sweep: str | None) -> list[Waiting]:
     """Calls off the second stages that wait, of a sweep or of all; returns them. Raises ConfigError as scancel does."""
-    waiting = {
+    if not _open(store, sweep):
+        return []
+    with store.submitting():  # lest one is submitted meanwhile
+        waiting = _open(store, sweep)
+        if waiting:
+            scancel([stage.job for stage in waiting.values()])
+        for name, stage in waiting.items():
+            reason = f"cancelled by {getpass.getuser()}"
+            replace(stage, state="cancelled", reason=reason).write(store, name)
+    return list(waiting.values())
+
+
+def _open(store: Store, sweep: str | None) -> dict[str, Waiting]:
+    return {
         name: stage
         for name, stage in Waiting.read_all(store).items()
         if stage.is_open and sweep in (None, *stage.sweeps)
     }
-    if waiting:
-        scancel([stage.job for stage in waiting.values()])
-    for name, stage in waiting.items():
-        reason = f"cancelled by {getpass.getuser()}"
-        replace(stage, state="cancelled", reason=reason).write(store, name)
-    return list(waiting.values())
 
 
 def _read(store: Store, names: Sequence[str]) -> list[Waiting]:

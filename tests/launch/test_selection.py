@@ -162,6 +162,16 @@ def test_what_failed_is_passed_over_and_told(selection, sweep, tmp_path) -> None
     ]
 
 
+def test_what_changes_no_result_is_counted_once(selection, sweep, tmp_path) -> None:
+    store, found = Store(tmp_path), selection(sweep, {"compute.threads": [1, 2]})
+    said: list[str] = []
+    planned = stages(found, store)
+    assert len(planned.first().runs) == 4
+    planned.tell_outlook(said.append)
+    assert said[0].startswith("pick: 4 experiments more follow when its 4 with seed 9")
+    assert [choice.tried for choice in found.choose(store)] == [2, 2]
+
+
 def test_a_frozen_selection_comes_back(selection, sweep) -> None:
     found = selection(sweep)
     assert Selection.from_config(found.to_config()) == found
@@ -181,6 +191,7 @@ def without(name):
         (lambda s: s.update(metrc="x"), r"unknown key sweep\.select\.metrc; did you mean .*metric"),
         (without("over"), r"sweep\.select\.over is missing: keys whose values are chosen"),
         (without("grids"), r"sweep\.select\.grids is missing"),
+        (lambda s: s.update(grids=[]), r"grids must have at least one grid, got \[\]"),
         (lambda s: s.update(over=[]), r"over must name the keys to choose, seed aside, got \[\]"),
         (lambda s: s.update(over=["seed"]), r"over must name .* got \['seed'\]"),
         (
