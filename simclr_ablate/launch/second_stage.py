@@ -41,7 +41,8 @@ def arrange(
             stage.write(store, selection.stage_name)
             return stage
         root, settings = str(store.root.resolve()), asdict(launcher.settings)
-        call = SecondStage(selection.to_config(), root, launcher.cache, settings)
+        own = {name: value for name, value in os.environ.items() if name.startswith("SBATCH_")}
+        call = SecondStage(selection.to_config(), root, launcher.cache, settings, own)
         return call.submit(launcher, store, selection, sweeps)
 
 
@@ -49,20 +50,22 @@ def arrange(
 class SecondStage:
     """What the job carries, in plain values. Calling it chooses and submits.
 
-    selection: see `Selection.to_config`; launcher: the settings that the first stage was submitted with.
+    selection: see `Selection.to_config`; launcher, sbatch: the settings, and sbatch's variables (SBATCH_ACCOUNT, ...),
+    that the first stage was submitted with.
     """
 
     selection: dict[str, Any]
     store: str
     cache: str
     launcher: dict[str, Any]
+    sbatch: dict[str, str]
 
     def __call__(self) -> None:
         """Returns when the second stage is submitted or called off, or another job waits for the rest of the first."""
         store, selection = Store(self.store), Selection.from_config(self.selection)
         job = submitit.JobEnvironment().job_id
         # Inside, the record cannot change, and that of a job that began at once is written.
-        with _as_outside_of_a_job(), store.submitting():
+        with _as_outside_of_a_job(self.sbatch), store.submitting():
             stage = Waiting.read(store, selection.stage_name)
             if stage is None or not stage.is_left_to(job):
                 print(f"nothing is left to job {job}: {stage}", flush=True)
@@ -135,10 +138,14 @@ def _jobs_of(runs: Sequence[PlannedRun]) -> list[str]:
 
 
 @contextmanager
-def _as_outside_of_a_job() -> Iterator[None]:
-    """Hides the job's own environment, which what is submitted inside would take for its own."""
+def _as_outside_of_a_job(sbatch: Mapping[str, str]) -> Iterator[None]:
+    """Hides the job's own environment, which what is submitted inside would take for its own.
+
+    sbatch: variables that stood where the job was submitted, and stand again.
+    """
     configuration = os.environ.get("SLURM_CONF")
     with submitit.helpers.clean_env():
+        os.environ.update(sbatch)
         if configuration is not None:
             os.environ["SLURM_CONF"] = configuration
         yield

@@ -3,17 +3,18 @@
 import re
 import threading
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import submitit
 from omegaconf import OmegaConf
 from rich.console import Console
 
 from simclr_ablate.launch import waiting
 from simclr_ablate.launch.command import OK, SOME_FAILED, Command, launch
 from simclr_ablate.launch.plan import place
-from simclr_ablate.launch.second_stage import SecondStage, arrange
+from simclr_ablate.launch.second_stage import arrange
 from simclr_ablate.launch.selection import Selection
 from simclr_ablate.launch.settings import SlurmSettings, read_settings
 from simclr_ablate.launch.slurm import SlurmLauncher
@@ -101,11 +102,10 @@ def found(selection, sweep) -> Selection:
     return selection(sweep)
 
 
-@pytest.fixture
-def job(found, store, launcher) -> SecondStage:
-    """What the job of `arrange(launcher, store, ...)` carries."""
-    root, settings = str(store.root), asdict(launcher.settings)
-    return SecondStage(found.to_config(), root, launcher.cache, settings)
+def carry_out(store: Store, job: str) -> None:
+    """What submitit does in the job."""
+    (pickle,) = store.root.glob(f".jobs/*-second-stage-*/{job}_submitted.pkl")
+    submitit.core.utils.DelayedSubmission.load(pickle).function()
 
 
 def finish_all(store: Store, found: Selection) -> None:
@@ -125,13 +125,11 @@ def record(store: Store, found: Selection) -> Waiting:
     return stage
 
 
-def test_the_job_submits_once_whatever_becomes_of_its_runs(
-    cluster, store, launcher, found, job
-) -> None:
+def test_the_job_submits_once_whatever_becomes_of_its_runs(cluster, store, launcher, found) -> None:
     finish_all(store, found)
     assert arrange(launcher, store, launched(store, found), found).job == "1"
     cluster.within("1")
-    job()
+    carry_out(store, "1")
     assert cluster.names == ["pick-second-stage", "pick"]
     assert record(store, found).state == "submitted"
     (_, sweep) = store.sweeps()
@@ -140,13 +138,13 @@ def test_the_job_submits_once_whatever_becomes_of_its_runs(
     for one in found.chosen(store):
         run = place(one, store).run
         run.end_job(run.submission()["job"], "it failed")
-    job()  # as after a requeue, or where a command was quicker
+    carry_out(store, "1")  # as after a requeue, or where a command was quicker
     assert len(cluster.names) == 2
 
 
 @pytest.mark.parametrize("other", [False, True])
 def test_a_job_that_is_not_to_submit_any_more_does_not(
-    cluster, store, launcher, found, job, other
+    cluster, store, launcher, found, other
 ) -> None:
     finish_all(store, found)
     arrange(launcher, store, launched(store, found), found)
@@ -159,18 +157,32 @@ def test_a_job_that_is_not_to_submit_any_more_does_not(
         names *= 2
     before = record(store, found)
     cluster.within("1")
-    job()
+    carry_out(store, "1")
     assert cluster.names == names
     assert record(store, found) == before
 
 
-def test_a_refusal_is_recorded_and_made_good(cluster, store, launcher, found, job) -> None:
+def test_what_is_being_submitted_is_not_cancelled(cluster, store, launcher, found) -> None:
+    finish_all(store, found)
+    arrange(launcher, store, launched(store, found), found)
+    cancelled: list[Waiting] = []
+    thread = threading.Thread(target=lambda: cancelled.extend(cancel(store, None)))
+    with store.submitting():
+        thread.start()
+        time.sleep(0.5)
+        store.close_stage(found.stage_name)
+    thread.join()
+    assert cancelled == []
+    assert record(store, found).state == "submitted"
+
+
+def test_a_refusal_is_recorded_and_made_good(cluster, store, launcher, found) -> None:
     finish_all(store, found)
     arrange(launcher, store, launched(store, found), found)
     cluster.within("1")
     cluster.refuse()
     with pytest.raises(ConfigError, match="not now"):
-        job()
+        carry_out(store, "1")
     assert record(store, found).state == "failed"
     assert record(store, found).reason == "ConfigError: sbatch: error: not now"
     # The command, given again where it is refused too.
@@ -185,6 +197,21 @@ def test_a_refusal_is_recorded_and_made_good(cluster, store, launcher, found, jo
     assert launch(*again) == OK
     assert record(store, found).state == "submitted"
     assert cluster.names == ["pick-second-stage", "pick"]
+
+
+def test_both_stages_are_submitted_with_the_users_own_variables(
+    cluster, store, launcher, found, monkeypatch
+) -> None:
+    finish_all(store, found)
+    monkeypatch.setenv("SBATCH_ACCOUNT", "mine")
+    arrange(launcher, store, launched(store, found), found)
+    cluster.within("1")
+    monkeypatch.setenv("SBATCH_MEM_BIND", "of the job")
+    carry_out(store, "1")
+    for submitted in cluster.submitted:
+        lines = submitted.splitlines()
+        assert "SBATCH_ACCOUNT=mine" in lines
+        assert not any(line.startswith(("SBATCH_MEM_BIND", "SLURM_JOB_ID")) for line in lines)
 
 
 @pytest.fixture
