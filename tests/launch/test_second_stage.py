@@ -241,11 +241,11 @@ def test_what_is_cancelled_while_it_is_followed_is_not_submitted(
         while not cancel(store, "pick"):
             time.sleep(0.1)
 
-    thread = threading.Thread(target=cancel_it)
+    thread = threading.Thread(target=cancel_it, daemon=True)
     thread.start()
     status, output = follow()
-    thread.join()
     assert status == SOME_FAILED
+    thread.join()
     assert "second stage of pick: cancelled by" in output
     assert "a second stage is called off; the same command goes on with it" in output
     assert cluster.names == ["pick-second-stage"]
