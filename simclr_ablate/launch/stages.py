@@ -93,8 +93,9 @@ class Stages:
         """Notes that the other second stages, now chosen, are seen to and part of their sweeps."""
         chosen = self._chosen(self.pending)
         plan = plan_completed(chosen, self.store, self.sweep, chosen)
-        for name, run_ids in plan.members().items():
-            self.store.extend_sweep(self.records[name], run_ids)
+        members = plan.members()
+        for name, record in self.records.items():
+            self.store.extend_sweep(record, members.get(name, ()))
         for selection in self.pending:
             self.store.close_stage(selection.stage_name)
 
