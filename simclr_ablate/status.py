@@ -157,16 +157,20 @@ def follow(store: Store, filters: Mapping[str, str]) -> int:
                     said = counts(rows)
                     console.print(said, highlight=False)
                 if not alive and not any(row["state"] in BUSY for row in rows):
-                    return 0
+                    break
                 time.sleep(REFRESH_SECONDS)
+        if not console.is_terminal:  # where they are in the picture
+            for line in told(later, alive):
+                console.print(line, highlight=False, soft_wrap=True)
     except KeyboardInterrupt:
-        return 0
+        pass
+    return 0
 
 
 def stages(store: Store, sweep: str | None) -> list[Waiting]:
     """Second stages, of a sweep or of all, that no runs stand for yet."""
     found = Waiting.read_all(store).values()
-    return [each for each in found if not each.submitted and sweep in (None, *each.sweeps)]
+    return [each for each in found if each.state != "submitted" and sweep in (None, *each.sweeps)]
 
 
 def told(later: Sequence[Waiting], alive: Mapping[str, JobInfo | None]) -> list[str]:

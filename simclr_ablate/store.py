@@ -243,25 +243,34 @@ class Store:
         finally:
             claim.release()
 
-    def record_sweep(self, name: str, run_ids: Iterable[str]) -> None:
-        """Remembers which runs a sweep consists of, for `status`."""
-        members = sorted(run_ids)
+    def record_sweep(self, name: str, run_ids: Iterable[str]) -> str:
+        """Remembers which runs a sweep consists of, for `status`; returns the record's name."""
+        return self._record_sweep(name, run_ids, time.time())
+
+    def extend_sweep(self, record: str, run_ids: Iterable[str]) -> None:
+        """Adds runs to a launched sweep, such as those of its second stage; launched when it was.
+
+        record: what `record_sweep` returned.
+        """
+        before = read_json(self.root / ".sweeps" / f"{record}.json")
+        if before is None:
+            raise FileNotFoundError(f"{self.root}/.sweeps holds no {record}.json")
+        self._record_sweep(before["name"], [*before["run_ids"], *run_ids], before["time"])
+
+    def _record_sweep(self, name: str, run_ids: Iterable[str], launched: float) -> str:
+        members = sorted(set(run_ids))
         digest = hashlib.sha256("\n".join(members).encode()).hexdigest()[:8]
         folder = self.root / ".sweeps"
         folder.mkdir(parents=True, exist_ok=True)
-        content = {"name": name, "run_ids": members, "time": time.time()}
+        content = {"name": name, "run_ids": members, "time": launched}
         write_json(folder / f"{name}-{digest}.json", content)
-
-    def extend_sweep(self, name: str, run_ids: Iterable[str]) -> None:
-        """Adds runs to the last launched sweep of that name, such as those of its second stage."""
-        before = [record.run_ids for record in self.sweeps() if record.name == name]
-        self.record_sweep(name, {*(before[-1] if before else ()), *run_ids})
+        return f"{name}-{digest}"
 
     def sweeps(self) -> list[SweepRecord]:
-        """Sweeps launched on this store, oldest first."""
+        """Sweeps launched on this store, oldest first; what a second stage was added to comes before the sum."""
         records = [read_json(path) for path in (self.root / ".sweeps").glob("[!.]*.json")]
         known = [SweepRecord(r["name"], tuple(r["run_ids"]), r["time"]) for r in records if r]
-        return sorted(known, key=lambda record: record.time)
+        return sorted(known, key=lambda record: (record.time, len(record.run_ids)))
 
     def write_stage(self, name: str, stage: Mapping[str, Any]) -> None:
         """Records what becomes of a sweep's second stage on a cluster: see `launch/second_stage.py`."""
@@ -273,7 +282,7 @@ class Store:
         """Notes that the stage's runs are seen to, by whomever. Does nothing where no job was to do it."""
         stage = self.stage(name)
         if stage is not None:
-            self.write_stage(name, {**stage, "submitted": True, "failure": None})
+            self.write_stage(name, {**stage, "state": "submitted", "reason": None})
 
     def stage(self, name: str) -> dict[str, Any] | None:
         return read_json(self.root / ".stages" / f"{name}.json")

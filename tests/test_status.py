@@ -50,13 +50,16 @@ def test_the_table(store: Store, capsys) -> None:
 
 
 def test_a_second_stage_that_was_not_submitted(store: Store, capsys) -> None:
-    failed = Waiting("two", ("both", "two"), "7", "runs/7.log", 0.0, failure="it may not")
+    launched = {"both": "both-1", "two": "two-1"}
+    failed = Waiting("two", launched, "7", "runs/7.log", 0.0, "failed", "it may not")
     failed.write(store, "two-1")
-    replace(failed, submitted=True).write(store, "two-2")
+    replace(failed, state="submitted").write(store, "two-2")
     line = "second stage of two: it may not (log: runs/7.log); its command, given again, submits it"
     for words in ([], ["sweep=two"]):
         assert main([f"store={store.root}", *words]) == 0
         assert capsys.readouterr().out.splitlines()[-1] == line
+    assert main([f"store={store.root}", "--follow"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == line
     store.record_sweep("three", store.sweeps()[-1].run_ids)
     assert main([f"store={store.root}", "sweep=three"]) == 0
     assert "second stage" not in capsys.readouterr().out

@@ -139,15 +139,15 @@ def test_creating_a_run_again_keeps_its_config(tmp_path):
 def test_sweeps_are_remembered(tmp_path):
     store = Store(tmp_path)
     store.record_sweep("grid", ["b", "a"])
-    store.record_sweep("grid", ["a", "b"])
+    grid = store.record_sweep("grid", ["a", "b", "b"])
     (record,) = store.sweeps()
     assert (record.name, record.run_ids) == ("grid", ("a", "b"))
-    store.extend_sweep("grid", ["c", "a"])
-    store.extend_sweep("new", ["d"])
+    store.record_sweep("grid", ["x"])
+    store.extend_sweep(grid, ["c", "a"])
     assert [(record.name, record.run_ids) for record in store.sweeps()] == [
         ("grid", ("a", "b")),
         ("grid", ("a", "b", "c")),
-        ("new", ("d",)),
+        ("grid", ("x",)),
     ]
 
 

@@ -94,10 +94,7 @@ def execute(
     if command.dry_run:
         _print_table(plan, console)
         return OK
-    for name, run_ids in plan.members().items():
-        command.store.record_sweep(name, run_ids)
-    for selection in stages.decided:
-        command.store.close_stage(selection.stage_name)
+    stages = stages.recorded(plan)
     if place is None:
         return launch(command, plan, console, stages)
     return _be_rank(command, plan, place, console)
@@ -123,14 +120,18 @@ def launch(command: Command, plan: Plan, console: Any, stages: Stages | None = N
     Returns the command's exit status. Raises ConfigError.
     """
     say, stages = _say(console), stages or Stages(plan.sweep, plan.store, {})
-    if all(state == "complete" for state in plan.states()):
+    # Its trials may have been completed elsewhere since it was planned.
+    if not stages.pending and all(state == "complete" for state in plan.states()):
+        stages.close_decided()
         return _report(command, plan, Outcome(complete=list(plan.runs)), say)
     if isinstance(command.launcher, SlurmSettings) and command.launcher.cluster == "slurm":
         return _submit(command, command.launcher, plan, console, stages)
     carry_out = _launcher_here(command)
+    stages.close_decided()
     outcome = carry_out(plan, _view(console, plan))
     if stages.pending and not outcome.interrupted:
-        second = _second(command, stages, say)
+        second = _second(stages, say)
+        stages.close_pending()
         outcome = outcome.and_then(carry_out(second, _view(console, second)))
         plan = plan.and_then(second)
     return _report(command, plan, outcome, say)
@@ -153,15 +154,11 @@ def _view(console: Any, plan: Plan) -> "ProgressView":
     return ProgressView(console, len(plan.runs), plan.states().count("complete"))
 
 
-def _second(command: Command, stages: Stages, say: Callable[[str], None]) -> Plan:
-    """The plan of the second stages that were not known at first, told and recorded."""
+def _second(stages: Stages, say: Callable[[str], None]) -> Plan:
+    """The plan of the second stages that were not known at first, told."""
     stages.tell_choices(stages.pending, say)
     plan = stages.second()
     say(f"second stage: {plan.summary()}")
-    for name, run_ids in plan.members().items():
-        command.store.extend_sweep(name, run_ids)
-    for selection in stages.pending:
-        command.store.close_stage(selection.stage_name)
     return plan
 
 
@@ -172,10 +169,12 @@ def _submit(
     from simclr_ablate.launch.slurm import SlurmLauncher
 
     say, launcher = _say(console), SlurmLauncher(settings, command.cache)
-    submission = launcher.submit(plan)
+    with command.store.submitting():
+        submission = launcher.submit(plan)
+        stages.close_decided()
     say(submission.summary())
     for selection in stages.pending:
-        job = arrange(launcher, command.store, command.sweep, selection).job
+        job = arrange(launcher, command.store, stages.records_of(selection), selection).job
         say(f"{selection.sweep}: job {job} submits its second stage once the first has ended")
     where = [f"sweep={command.sweep}"] if command.sweep else []
     if str(command.store.root) != "runs":
@@ -205,11 +204,18 @@ def _follow_second(
     from simclr_ablate.launch.waiting import wait
 
     say = _say(console)
-    if not wait(command.store, [selection.stage_name for selection in stages.pending], say):
+    left = wait(command.store, [selection.stage_name for selection in stages.pending], say)
+    if left is None:
         return plan, outcome.and_then(Outcome(interrupted=True))
-    second = _second(command, stages, say)
+    if len(left) < len(stages.pending):
+        stages, outcome = stages.only(left), outcome.and_then(Outcome(called_off=True))
+    if not stages.pending:
+        return plan, outcome
+    second = _second(stages, say)
     # Where the waiting jobs have done their work, nothing is left to submit.
-    submission = launcher.submit(second)
+    with command.store.submitting():
+        submission = launcher.submit(second)
+        stages.close_pending()
     later = launcher.follow(submission, _view(console, second))
     return plan.and_then(second), outcome.and_then(later)
 
@@ -224,6 +230,9 @@ def _report(command: Command, plan: Plan, outcome: Outcome, say: Callable[[str],
     for planned in outcome.failed:
         reason = (planned.run.failure() or {}).get("reason", "unknown reason")
         say(f"\nFAILED {planned.run_id}: {reason}\n  log: {planned.run.log_path}")
+    if outcome.called_off and not outcome.failed and not outcome.interrupted:
+        say(f"a second stage is called off; the same command goes on with it:\n  {again}")
+        return SOME_FAILED
     if outcome.failed or outcome.interrupted:
         left = len(plan.runs) - len(outcome.complete)
         what = "retry what failed with" if outcome.failed else "go on with"

@@ -7,7 +7,7 @@ is queued or running is submitted by none.
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -28,21 +28,21 @@ _SHAPE = (Resources(nodes=1, gpus=0, cpus=1, memory_gb=2.0, time_minutes=30), 1)
 
 
 def arrange(
-    launcher: SlurmLauncher, store: Store, sweep: str | None, selection: Selection
+    launcher: SlurmLauncher, store: Store, sweeps: Mapping[str, str], selection: Selection
 ) -> Waiting:
     """Sees to it that the second stage follows the first, by the job that waits already or by a new one.
 
-    sweep: that of the command, which may unite the selection's with others. Raises ConfigError as submitting does.
+    sweeps: see `Waiting`. Raises ConfigError as submitting does.
     """
-    sweeps = {sweep or selection.sweep, selection.sweep}
     with store.submitting():
         stage = Waiting.read(store, selection.stage_name)
         if stage is not None and living([stage]):
-            stage = replace(stage, sweeps=tuple(sorted(sweeps.union(stage.sweeps))))
+            stage = replace(stage, sweeps={**stage.sweeps, **sweeps})
             stage.write(store, selection.stage_name)
             return stage
         root, settings = str(store.root.resolve()), asdict(launcher.settings)
-        call = SecondStage(selection.to_config(), root, launcher.cache, settings)
+        own = {name: value for name, value in os.environ.items() if name.startswith("SBATCH_")}
+        call = SecondStage(selection.to_config(), root, launcher.cache, settings, own)
         return call.submit(launcher, store, selection, sweeps)
 
 
@@ -50,27 +50,32 @@ def arrange(
 class SecondStage:
     """What the job carries, in plain values. Calling it chooses and submits.
 
-    selection: see `Selection.to_config`; launcher: the settings that the first stage was submitted with.
+    selection: see `Selection.to_config`; launcher, sbatch: the settings, and sbatch's variables (SBATCH_ACCOUNT, ...),
+    that the first stage was submitted with.
     """
 
     selection: dict[str, Any]
     store: str
     cache: str
     launcher: dict[str, Any]
+    sbatch: dict[str, str]
 
     def __call__(self) -> None:
-        """Returns when the second stage is submitted, or another job waits for what is left of the first."""
+        """Returns when the second stage is submitted or called off, or another job waits for the rest of the first."""
         store, selection = Store(self.store), Selection.from_config(self.selection)
-        stage = Waiting.read(store, selection.stage_name)
-        if stage is None:
-            raise FileNotFoundError(f"{store.root} has no record of {selection.stage_name}")
-        try:
-            with _as_outside_of_a_job():
+        job = submitit.JobEnvironment().job_id
+        # Inside, the record cannot change, and that of a job that began at once is written.
+        with _as_outside_of_a_job(self.sbatch), store.submitting():
+            stage = Waiting.read(store, selection.stage_name)
+            if stage is None or not stage.is_left_to(job):
+                print(f"nothing is left to job {job}: {stage}", flush=True)
+                return
+            try:
                 self._go_on(store, selection, stage)
-        except Exception as error:
-            failure = f"{type(error).__name__}: {error}"
-            replace(stage, failure=failure).write(store, selection.stage_name)
-            raise
+            except Exception as error:
+                reason = f"{type(error).__name__}: {error}"
+                replace(stage, state="failed", reason=reason).write(store, selection.stage_name)
+                raise
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
         """What to call after a requeue: the same; all state is in the store."""
@@ -81,12 +86,12 @@ class SecondStage:
         launcher: SlurmLauncher,
         store: Store,
         selection: Selection,
-        sweeps: Iterable[str],
+        sweeps: Mapping[str, str],
         **options: str,
     ) -> Waiting:
         """Hands the job in, to begin when no job works on the first stage any more, and records it.
 
-        sweeps: those that the runs will be of; options: more of sbatch's. Raises ConfigError with sbatch's own words.
+        sweeps: see `Waiting`; options: more of sbatch's. Raises ConfigError with sbatch's own words.
         """
         if jobs := _jobs_of(_unfinished(store, selection)):
             options["dependency"] = ":".join(["afterany", *jobs])
@@ -95,7 +100,7 @@ class SecondStage:
             (handle,) = launcher.hand_in(store, name, _SHAPE, [self], **options)
             stage = Waiting(
                 sweep=selection.sweep,
-                sweeps=tuple(sorted(sweeps)),
+                sweeps=dict(sweeps),
                 job=handle.job_id,
                 output=str(handle.paths.stderr),
                 time=time.time(),
@@ -114,8 +119,8 @@ class SecondStage:
         print("\n".join([selection.heading(), *map(Choice.describe, selection.choose(store))]))
         plan = plan_completed(selection.chosen(store), store, selection.sweep)
         print(launcher.submit(plan).summary(), flush=True)
-        for sweep in stage.sweeps:
-            store.extend_sweep(sweep, [planned.run_id for planned in plan.runs])
+        for launched in stage.sweeps.values():
+            store.extend_sweep(launched, [planned.run_id for planned in plan.runs])
         store.close_stage(selection.stage_name)
 
 
@@ -133,10 +138,14 @@ def _jobs_of(runs: Sequence[PlannedRun]) -> list[str]:
 
 
 @contextmanager
-def _as_outside_of_a_job() -> Iterator[None]:
-    """Hides the job's own environment, which what is submitted inside would take for its own."""
+def _as_outside_of_a_job(sbatch: Mapping[str, str]) -> Iterator[None]:
+    """Hides the job's own environment, which what is submitted inside would take for its own.
+
+    sbatch: variables that stood where the job was submitted, and stand again.
+    """
     configuration = os.environ.get("SLURM_CONF")
     with submitit.helpers.clean_env():
+        os.environ.update(sbatch)
         if configuration is not None:
             os.environ["SLURM_CONF"] = configuration
         yield

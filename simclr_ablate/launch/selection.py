@@ -44,6 +44,8 @@ class Rule:
             raise ConfigError(
                 f"sweep.select.over must name the keys to choose, seed aside, got {list(rule.over)}"
             )
+        if not rule.grids:
+            raise ConfigError("sweep.select.grids must have at least one grid, got []")
         if any("seed" in grid for grid in rule.read()):
             raise ConfigError(
                 "sweep.select.grids must not name seed: its runs have sweep.select.seed "
@@ -106,7 +108,7 @@ class Selection:
     @property
     def stage_name(self) -> str:
         """Names its second stage in a store: another scale, or other seeds, is another one."""
-        runs = [(run_id(one), evaluation_key(one)) for one in self.experiments()]
+        runs = [_results(one) for one in self.experiments()]
         text = json.dumps([self.over, self.metric, runs])
         return f"{self.sweep}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
@@ -166,10 +168,11 @@ class Selection:
         groups = self._groups()
         shared = self._free(varying_keys([group[0].trial for group in groups]))
         each = f" for each {', '.join(shared)}" if shared else ""
-        done = sum(place(trial, store).state() == "complete" for trial in self.trials)
-        more = sum(len(group[0].reported) for group in groups)
+        trials = [each.trial for group in groups for each in group]
+        done = sum(place(trial, store).state() == "complete" for trial in trials)
+        more = sum(len(set(map(_results, group[0].reported))) for group in groups)
         return (
-            f"{self.sweep}: {more} experiments more follow when its {len(self.trials)} with seed "
+            f"{self.sweep}: {more} experiments more follow when its {len(trials)} with seed "
             f"{self.trials[0].seed} are done ({done} are): the best on {self.metric}{each}, with "
             f"seed {', '.join(str(one.seed) for one in groups[0][0].reported)}"
         )
@@ -179,12 +182,13 @@ class Selection:
         return f"{self.sweep}: chosen on {self.metric} with seed {self.trials[0].seed}"
 
     def _groups(self) -> list[list[Candidate]]:
-        groups: dict[tuple[Any, ...], list[Candidate]] = {}
+        """Candidates that compete, each once, also where it is to be worked on in several ways."""
+        groups: dict[tuple[Any, ...], dict[tuple[str, str], Candidate]] = {}
         for candidate in self.candidates:
             config = flatten(identity_config(candidate.trial))
             shared = tuple((name, repr(config[name])) for name in self._free(list(config)))
-            groups.setdefault(shared, []).append(candidate)
-        return list(groups.values())
+            groups.setdefault(shared, {}).setdefault(_results(candidate.trial), candidate)
+        return [list(group.values()) for group in groups.values()]
 
     def _free(self, names: Sequence[str]) -> list[str]:
         """Those of `names` that are not chosen."""
@@ -213,6 +217,11 @@ class Selection:
         planned = place(candidate.trial, store)
         evaluation = planned.run.evaluation(planned.evaluation_key)
         return math.nan if evaluation is None else float(evaluation["metrics"][self.metric])
+
+
+def _results(experiment: Experiment) -> tuple[str, str]:
+    """Where its results lie: the same for experiments that differ in what changes none."""
+    return run_id(experiment), evaluation_key(experiment)
 
 
 def select(

@@ -75,19 +75,18 @@ class SlurmLauncher:
     def submit(self, plan: Plan) -> Submission:
         """Submits every run that is neither done, queued nor running, as one array for each shape of resources.
 
-        Raises ConfigError where resources make no sense, and with the cluster's own words where it refuses. What was
-        submitted before a refusal stays so.
+        To be called inside `Store.submitting`. Raises ConfigError where resources make no sense, and with the cluster's
+        own words where it refuses. What was submitted before a refusal stays so.
         """
         shapes = {planned: self._shape(planned) for planned in plan.runs}
         submission = Submission()
-        with plan.store.submitting():
-            arrays: dict[Shape, list[Group]] = {}
-            for group in self._to_submit(plan, submission):
-                arrays.setdefault(shapes[group[0]], []).append(group)
-            largest = self._array_size() - 1
-            for shape, groups in arrays.items():
-                for first in range(0, len(groups), largest):
-                    self._submit_part(plan, shape, groups[first : first + largest], submission)
+        arrays: dict[Shape, list[Group]] = {}
+        for group in self._to_submit(plan, submission):
+            arrays.setdefault(shapes[group[0]], []).append(group)
+        largest = self._array_size() - 1
+        for shape, groups in arrays.items():
+            for first in range(0, len(groups), largest):
+                self._submit_part(plan, shape, groups[first : first + largest], submission)
         return submission
 
     def _to_submit(self, plan: Plan, submission: Submission) -> list[Group]:

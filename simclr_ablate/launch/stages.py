@@ -1,10 +1,10 @@
 """What a command does first, and what follows where its sweeps choose."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Self
 
-from simclr_ablate.launch.plan import Plan, complete, plan_completed
+from simclr_ablate.launch.plan import Plan, complete, place, plan_completed
 from simclr_ablate.launch.selection import Selection
 from simclr_ablate.schema import Experiment
 from simclr_ablate.store import Store
@@ -15,7 +15,7 @@ class Stages:
     """A command's experiments, completed, and its sweeps' selections.
 
     names: the experiments that need no choice, each with the sweeps that it is of. decided: selections whose first
-    stage the store has, so that their second is known; pending: the others.
+    stage the store has, so that their second is known; pending: the others. records: see `recorded`.
     """
 
     sweep: str | None
@@ -23,6 +23,7 @@ class Stages:
     names: Mapping[Experiment, Sequence[str]]
     decided: tuple[Selection, ...] = ()
     pending: tuple[Selection, ...] = ()
+    records: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def plan(
@@ -63,6 +64,45 @@ class Stages:
         chosen = self._chosen(self.pending)
         names = {one: listed for one, listed in chosen.items() if one not in self.names}
         return plan_completed(names, self.store, self.sweep, names)
+
+    def recorded(self, first: Plan) -> Self:
+        """The same once the store has a record of each sweep's runs, as far as they are known; it knows those records.
+
+        What is there already of second stages that are to be chosen anew remains part of their sweeps.
+        """
+        chosen = self._chosen(self.pending)
+        there = {
+            one: listed for one, listed in chosen.items() if place(one, self.store).run.exists()
+        }
+        plan = first.and_then(plan_completed(there, self.store, self.sweep, there))
+        members = plan.members().items()
+        records = {name: self.store.record_sweep(name, run_ids) for name, run_ids in members}
+        return replace(self, records=records)
+
+    def records_of(self, selection: Selection) -> dict[str, str]:
+        """The records, by sweep, that the selection's second stage is to be part of."""
+        sweeps = (self.sweep, selection.sweep)
+        return {name: record for name, record in self.records.items() if name in sweeps}
+
+    def close_decided(self) -> None:
+        """Notes that the second stages that were known are seen to."""
+        for selection in self.decided:
+            self.store.close_stage(selection.stage_name)
+
+    def close_pending(self) -> None:
+        """Notes that the other second stages, now chosen, are seen to and part of their sweeps."""
+        chosen = self._chosen(self.pending)
+        plan = plan_completed(chosen, self.store, self.sweep, chosen)
+        members = plan.members()
+        for name, record in self.records.items():
+            self.store.extend_sweep(record, members.get(name, ()))
+        for selection in self.pending:
+            self.store.close_stage(selection.stage_name)
+
+    def only(self, names: Sequence[str]) -> Self:
+        """The same with only these second stages pending. names: see `Selection.stage_name`."""
+        left = tuple(each for each in self.pending if each.stage_name in names)
+        return replace(self, pending=left)
 
     def _chosen(self, selections: Sequence[Selection]) -> dict[Experiment, list[str]]:
         names: dict[Experiment, list[str]] = {}

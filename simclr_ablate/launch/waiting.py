@@ -22,16 +22,18 @@ LOOK_SECONDS = 5.0
 class Waiting:
     """One second stage and the job that waits to submit it.
 
-    sweeps: that and the unions it was launched with; job, output: SLURM's, and what it prints.
+    sweeps: that and the unions it was launched with, each with its record in the store, which the second stage is to be
+    part of; job, output: SLURM's, and what it prints. state:
+    waiting, submitted, cancelled or failed; reason: why the job could not submit it, or who cancelled it.
     """
 
     sweep: str
-    sweeps: tuple[str, ...]
+    sweeps: Mapping[str, str]
     job: str
     output: str
     time: float
-    submitted: bool = False
-    failure: str | None = None
+    state: str = "waiting"
+    reason: str | None = None
 
     @classmethod
     def read(cls, store: Store, name: str) -> Self | None:
@@ -45,7 +47,7 @@ class Waiting:
 
     @classmethod
     def _from_record(cls, record: dict[str, Any]) -> Self:
-        return cls(**{**record, "sweeps": tuple(record["sweeps"])})
+        return cls(**record)
 
     def write(self, store: Store, name: str) -> None:
         store.write_stage(name, asdict(self))
@@ -53,7 +55,11 @@ class Waiting:
     @property
     def is_open(self) -> bool:
         """Whether its job has neither done its work nor failed, as far as the record knows."""
-        return not self.submitted and self.failure is None
+        return self.state == "waiting"
+
+    def is_left_to(self, job: str) -> bool:
+        """Whether `job` is the one that is to submit it: nobody has, it is not called off, and no other job waits."""
+        return self.is_open and self.job == job
 
 
 def living(stages: Iterable[Waiting]) -> dict[str, JobInfo | None]:
@@ -93,39 +99,53 @@ def describe(stage: Waiting, alive: Mapping[str, JobInfo | None] = MappingProxyT
         info = alive[stage.job]
         what = f"job {stage.job}" if info is None else queue.describe(info)
         return f"{begin}: {what} submits it once the first has ended"
-    reason = stage.failure or f"job {stage.job} ended before it had submitted it"
+    reason = stage.reason or f"job {stage.job} ended before it had submitted it"
     return f"{begin}: {reason} (log: {stage.output})"
 
 
-def wait(store: Store, names: Sequence[str], say: Callable[[str], None]) -> bool:
-    """Returns when none of these waits any more: True, or False at Ctrl-C. Says whose job has not submitted it.
+def wait(store: Store, names: Sequence[str], say: Callable[[str], None]) -> list[str] | None:
+    """Returns when none of these waits any more: those that are not cancelled, or None at Ctrl-C.
 
-    names: of their records.
+    Says which are, and whose job has not submitted its runs. names: of their records.
     """
     living_now_and_then = Lookout()
     try:
         while living_now_and_then(_read(store, names)):
             time.sleep(LOOK_SECONDS)
     except KeyboardInterrupt:
-        return False
-    for stage in _read(store, names):
-        if not stage.submitted:
+        return None
+    left = []
+    for name in names:
+        stage = Waiting.read(store, name)
+        if stage is not None and stage.state == "cancelled":
+            say(describe(stage))
+            continue
+        left.append(name)
+        if stage is not None and stage.state != "submitted":
             say(f"{describe(stage)}; it is submitted from here")
-    return True
+    return left
 
 
 def cancel(store: Store, sweep: str | None) -> list[Waiting]:
     """Calls off the second stages that wait, of a sweep or of all; returns them. Raises ConfigError as scancel does."""
-    waiting = {
+    if not _open(store, sweep):
+        return []
+    with store.submitting():  # lest one is submitted meanwhile
+        waiting = _open(store, sweep)
+        if waiting:
+            scancel([stage.job for stage in waiting.values()])
+        for name, stage in waiting.items():
+            reason = f"cancelled by {getpass.getuser()}"
+            replace(stage, state="cancelled", reason=reason).write(store, name)
+    return list(waiting.values())
+
+
+def _open(store: Store, sweep: str | None) -> dict[str, Waiting]:
+    return {
         name: stage
         for name, stage in Waiting.read_all(store).items()
         if stage.is_open and sweep in (None, *stage.sweeps)
     }
-    if waiting:
-        scancel([stage.job for stage in waiting.values()])
-    for name, stage in waiting.items():
-        replace(stage, failure=f"cancelled by {getpass.getuser()}").write(store, name)
-    return list(waiting.values())
 
 
 def _read(store: Store, names: Sequence[str]) -> list[Waiting]:

@@ -151,7 +151,7 @@ def test_a_second_stage_waits_as_long_as_its_job_lives(slurm, tmp_path) -> None:
     slurm(SQUEUE, SACCT)
     begun = time.time()
     stages = {
-        job: Waiting("pick", ("pick",), job, "log", begun - (120 if job == "7_6" else 0))
+        job: Waiting("pick", {"pick": "pick-1"}, job, "log", begun - (120 if job == "7_6" else 0))
         for job in (f"7_{k}" for k in range(8))
     }
     alive = living(stages.values())
@@ -162,8 +162,7 @@ def test_a_second_stage_waits_as_long_as_its_job_lives(slurm, tmp_path) -> None:
     assert describe(stages["7_3"], alive) == (
         "second stage of pick: job 7_3 ended before it had submitted it (log: log)"
     )
-    assert (
-        living([replace(stages["7_0"], failure="x"), replace(stages["7_1"], submitted=True)]) == {}
-    )
+    closed = ("submitted", "cancelled", "failed")
+    assert living([replace(stages["7_0"], state=state) for state in closed]) == {}
     slurm(None, None)
     assert set(living(stages.values())) == set(stages), "without an answer nothing changes"

@@ -4,38 +4,15 @@ import copy
 import random
 
 import pytest
-from omegaconf import OmegaConf
 
-from simclr_ablate.launch.grid import Composer, Grids
+from simclr_ablate.launch.grid import Grids
 from simclr_ablate.launch.plan import place
-from simclr_ablate.launch.selection import Rule, Selection, select
+from simclr_ablate.launch.selection import Selection
 from simclr_ablate.launch.stages import Stages
 from simclr_ablate.schema import ConfigError
 from simclr_ablate.store import Store
-from tests.commands import SELECTING
 
-GROUPS = {"head", "loss", "views"}
 HEADS, TEMPERATURES = ["none", "linear"], [0.1, 0.5]
-
-
-@pytest.fixture
-def sweep():
-    """The section `sweep`, to be changed."""
-    return OmegaConf.to_container(OmegaConf.create(SELECTING))
-
-
-@pytest.fixture
-def selection(compose_config):
-    """`selection(sweep, swept, fixed)`: as the command makes it of the section and its own line."""
-
-    def build(sweep, swept=None, fixed=()) -> Selection:
-        lines = [f"{name}={value}" for name, value in dict(fixed).items()]
-        composer = Composer(lambda more: compose_config([*lines, *more]), GROUPS.__contains__)
-        rule = Rule.from_config(sweep)
-        seeds = Grids.from_config(sweep).seeds
-        return select(composer, sweep["name"], rule, seeds, swept or {}, list(dict(fixed)))
-
-    return build
 
 
 def finish(store: Store, experiment, score: float) -> None:
@@ -126,6 +103,54 @@ def test_the_best_on_validation_are_run_with_the_reported_seeds(selection, sweep
         )
 
 
+def ids(store: Store, experiments) -> set[str]:
+    return {place(one, store).run_id for one in experiments}
+
+
+def members(store: Store, name: str) -> list[set[str]]:
+    """The records of a sweep, last launched last."""
+    return [set(record.run_ids) for record in store.sweeps() if record.name == name]
+
+
+def test_what_is_chosen_is_of_the_sweep_also_where_another_has_it(
+    selection, sweep, tmp_path
+) -> None:
+    store, found = Store(tmp_path), selection(sweep)
+    best = found.candidates[0]
+    names = {trial: ["pick"] for trial in found.trials} | {best.reported[0]: ["other"]}
+    planned = Stages.plan("both", store, names, names, [found])
+    planned = planned.recorded(planned.first())
+    for trial in found.trials:
+        finish(store, trial, 70.0 if trial == best.trial else random.uniform(20, 60))
+    second = [each.experiment for each in planned.second().runs]
+    assert best.reported[0] not in second
+    assert len(second) == 3
+    planned.close_pending()
+    everything = ids(store, [*found.trials, *found.chosen(store)])
+    assert members(store, "pick")[-1] == members(store, "both")[-1] == everything
+    assert members(store, "other") == [ids(store, best.reported[:1])]
+
+
+def test_a_second_stage_is_of_the_launch_that_chose_it(selection, sweep, tmp_path) -> None:
+    """Not of a later one, such as of another scale; and a launch that chooses anew does not lose it."""
+    store, found = Store(tmp_path), selection(sweep)
+    before = stages(found, store)
+    before = before.recorded(before.first())
+    later = store.record_sweep("pick", ["of another scale"])
+    for trial in found.trials[1:]:
+        finish(store, trial, random.uniform(20, 80))
+    before.close_pending()
+    everything = ids(store, [*found.trials, *found.chosen(store)])
+    assert members(store, "pick") == [ids(store, found.trials), everything, {"of another scale"}]
+    assert f"{later}.json" in {path.name for path in (tmp_path / ".sweeps").iterdir()}
+    for one in found.chosen(store):
+        place(one, store).run.create(one.to_config())
+    again = stages(found, store)
+    assert again.pending
+    again.recorded(again.first())
+    assert members(store, "pick")[-1] == everything
+
+
 def test_what_failed_is_passed_over_and_told(selection, sweep, tmp_path) -> None:
     store, found = Store(tmp_path), selection(sweep)
     finish(store, found.trials[1], 30.0)  # no head, temperature 0.5
@@ -135,6 +160,16 @@ def test_what_failed_is_passed_over_and_told(selection, sweep, tmp_path) -> None
         "head.kind=none: loss.temperature=0.5 (30.0 %, best of 1 complete of 2)",
         "head.kind=linear: none of 2 is complete, so that nothing of it is run",
     ]
+
+
+def test_what_changes_no_result_is_counted_once(selection, sweep, tmp_path) -> None:
+    store, found = Store(tmp_path), selection(sweep, {"compute.threads": [1, 2]})
+    said: list[str] = []
+    planned = stages(found, store)
+    assert len(planned.first().runs) == 4
+    planned.tell_outlook(said.append)
+    assert said[0].startswith("pick: 4 experiments more follow when its 4 with seed 9")
+    assert [choice.tried for choice in found.choose(store)] == [2, 2]
 
 
 def test_a_frozen_selection_comes_back(selection, sweep) -> None:
@@ -156,6 +191,7 @@ def without(name):
         (lambda s: s.update(metrc="x"), r"unknown key sweep\.select\.metrc; did you mean .*metric"),
         (without("over"), r"sweep\.select\.over is missing: keys whose values are chosen"),
         (without("grids"), r"sweep\.select\.grids is missing"),
+        (lambda s: s.update(grids=[]), r"grids must have at least one grid, got \[\]"),
         (lambda s: s.update(over=[]), r"over must name the keys to choose, seed aside, got \[\]"),
         (lambda s: s.update(over=["seed"]), r"over must name .* got \['seed'\]"),
         (

@@ -146,6 +146,7 @@ def test_a_union_runs_all_else_before_the_second_stage(environment, tmp_path) ->
     everything = {found.run_id for found in Store(store).runs()}
     assert members["both"] == everything
     assert members["other"] <= everything
+    assert len(members["pick"]) == 10
     assert f"all {len(everything)} experiments are in" in output
     status, output = run(environment, store, *flags, "sweep=both", SHORT)
     assert status == 0

@@ -1,0 +1,251 @@
+"""The job that submits a second stage and its record, with programs that answer as SLURM's would."""
+
+import re
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import submitit
+from omegaconf import OmegaConf
+from rich.console import Console
+
+from simclr_ablate.launch import waiting
+from simclr_ablate.launch.command import OK, SOME_FAILED, Command, launch
+from simclr_ablate.launch.plan import place
+from simclr_ablate.launch.second_stage import arrange
+from simclr_ablate.launch.selection import Selection
+from simclr_ablate.launch.settings import SlurmSettings, read_settings
+from simclr_ablate.launch.slurm import SlurmLauncher
+from simclr_ablate.launch.stages import Stages
+from simclr_ablate.launch.waiting import Waiting, cancel
+from simclr_ablate.schema import ConfigError
+from simclr_ablate.store import Store
+from tests.launch.test_selection import finish
+
+SBATCH = """\
+n=$(ls "$0".d | wc -l)
+[ -e "$0".refuses ] && { echo 'sbatch: error: not now' >&2; exit 1; }
+{ cat "$1"; env; } > "$0".d/$n
+echo "Submitted batch job $((n + 1))"
+"""
+
+
+class Cluster:
+    """What was handed to sbatch; it numbers jobs from 1, and all of them wait or have ended."""
+
+    def __init__(self, programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.sbatch = programs / "sbatch"
+        self._monkeypatch = monkeypatch
+        (programs / "sbatch.d").mkdir(parents=True)
+        for name, text in {"sbatch": SBATCH, "srun": "", "scancel": "", "sacct": ""}.items():
+            self._write(name, text)
+        self.leave()
+        monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
+
+    def _write(self, name: str, text: str) -> None:
+        path = self.sbatch.with_name(name)
+        path.write_text(f"#!/bin/sh\n{text}")
+        path.chmod(0o755)
+
+    @property
+    def submitted(self) -> list[str]:
+        """The script and environment of each job or array, in order."""
+        folder = self.sbatch.with_name("sbatch.d")
+        return [path.read_text() for path in sorted(folder.iterdir(), key=lambda p: int(p.name))]
+
+    @property
+    def names(self) -> list[str]:
+        return [re.findall(r"--job-name=(\S+)", text)[0] for text in self.submitted]
+
+    def refuse(self, whether: bool = True) -> None:
+        path = self.sbatch.with_name("sbatch.refuses")
+        path.touch() if whether else path.unlink()
+
+    def leave(self, *waiting: str) -> None:
+        """These jobs wait; all others have ended, long ago."""
+        lines = "".join(f"echo '{job}|PENDING|Dependency||0:00'\n" for job in waiting)
+        self._write("squeue", lines)
+
+    def within(self, job: str) -> None:
+        """From here on this process is that job."""
+        for name, value in {"SLURM_JOB_ID": job, "SUBMITIT_EXECUTOR": "slurm"}.items():
+            self._monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def cluster(tmp_path, monkeypatch) -> Cluster:
+    return Cluster(tmp_path / "programs", monkeypatch)
+
+
+@pytest.fixture
+def store(tmp_path) -> Store:
+    return Store(tmp_path / "store")
+
+
+@pytest.fixture
+def settings(compose_config) -> SlurmSettings:
+    config = compose_config(["launcher=slurm", "launcher.follow=true"])
+    found = read_settings(OmegaConf.to_container(config)["launcher"])
+    assert isinstance(found, SlurmSettings)
+    return found
+
+
+@pytest.fixture
+def launcher(settings, cluster, tmp_path) -> SlurmLauncher:
+    return SlurmLauncher(settings, str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def found(selection, sweep) -> Selection:
+    return selection(sweep)
+
+
+def carry_out(store: Store, job: str) -> None:
+    """What submitit does in the job."""
+    (pickle,) = store.root.glob(f".jobs/*-second-stage-*/{job}_submitted.pkl")
+    submitit.core.utils.DelayedSubmission.load(pickle).function()
+
+
+def finish_all(store: Store, found: Selection) -> None:
+    for score, trial in enumerate(found.trials):
+        finish(store, trial, 40.0 + score)
+
+
+def launched(store: Store, found: Selection) -> dict[str, str]:
+    """The sweep's record, as a command leaves it before it submits."""
+    trials = [place(trial, store).run_id for trial in found.trials]
+    return {"pick": store.record_sweep("pick", trials)}
+
+
+def record(store: Store, found: Selection) -> Waiting:
+    stage = Waiting.read(store, found.stage_name)
+    assert stage is not None
+    return stage
+
+
+def test_the_job_submits_once_whatever_becomes_of_its_runs(cluster, store, launcher, found) -> None:
+    finish_all(store, found)
+    assert arrange(launcher, store, launched(store, found), found).job == "1"
+    cluster.within("1")
+    carry_out(store, "1")
+    assert cluster.names == ["pick-second-stage", "pick"]
+    assert record(store, found).state == "submitted"
+    (_, sweep) = store.sweeps()
+    everything = (*found.trials, *found.chosen(store))
+    assert set(sweep.run_ids) == {place(one, store).run_id for one in everything}
+    for one in found.chosen(store):
+        run = place(one, store).run
+        run.end_job(run.submission()["job"], "it failed")
+    carry_out(store, "1")  # as after a requeue, or where a command was quicker
+    assert len(cluster.names) == 2
+
+
+@pytest.mark.parametrize("other", [False, True])
+def test_a_job_that_is_not_to_submit_any_more_does_not(
+    cluster, store, launcher, found, other
+) -> None:
+    finish_all(store, found)
+    arrange(launcher, store, launched(store, found), found)
+    cluster.leave("1")
+    cancel(store, None)
+    assert record(store, found).state == "cancelled"
+    names = ["pick-second-stage"]
+    if other:  # the command again, which takes the cancelling back
+        assert arrange(launcher, store, launched(store, found), found).job == "2"
+        names *= 2
+    before = record(store, found)
+    cluster.within("1")
+    carry_out(store, "1")
+    assert cluster.names == names
+    assert record(store, found) == before
+
+
+def test_what_is_being_submitted_is_not_cancelled(cluster, store, launcher, found) -> None:
+    finish_all(store, found)
+    arrange(launcher, store, launched(store, found), found)
+    cancelled: list[Waiting] = []
+    thread = threading.Thread(target=lambda: cancelled.extend(cancel(store, None)))
+    with store.submitting():
+        thread.start()
+        time.sleep(0.5)
+        store.close_stage(found.stage_name)
+    thread.join()
+    assert cancelled == []
+    assert record(store, found).state == "submitted"
+
+
+def test_a_refusal_is_recorded_and_made_good(cluster, store, launcher, found) -> None:
+    finish_all(store, found)
+    arrange(launcher, store, launched(store, found), found)
+    cluster.within("1")
+    cluster.refuse()
+    with pytest.raises(ConfigError, match="not now"):
+        carry_out(store, "1")
+    assert record(store, found).state == "failed"
+    assert record(store, found).reason == "ConfigError: sbatch: error: not now"
+    # The command, given again where it is refused too.
+    stages = Stages.plan("pick", store, found.trials, {}, [found])
+    settings = replace(launcher.settings, follow=False)
+    command = Command(store, launcher.cache, False, settings, "pick", None)
+    again = (command, stages.first(), Console(), stages)
+    with pytest.raises(ConfigError, match="not now"):
+        launch(*again)
+    assert record(store, found).state == "failed"
+    cluster.refuse(False)
+    assert launch(*again) == OK
+    assert record(store, found).state == "submitted"
+    assert cluster.names == ["pick-second-stage", "pick"]
+
+
+def test_both_stages_are_submitted_with_the_users_own_variables(
+    cluster, store, launcher, found, monkeypatch
+) -> None:
+    finish_all(store, found)
+    monkeypatch.setenv("SBATCH_ACCOUNT", "mine")
+    arrange(launcher, store, launched(store, found), found)
+    cluster.within("1")
+    monkeypatch.setenv("SBATCH_MEM_BIND", "of the job")
+    carry_out(store, "1")
+    for submitted in cluster.submitted:
+        lines = submitted.splitlines()
+        assert "SBATCH_ACCOUNT=mine" in lines
+        assert not any(line.startswith(("SBATCH_MEM_BIND", "SLURM_JOB_ID")) for line in lines)
+
+
+@pytest.fixture
+def follow(store, settings, found, tmp_path):
+    """`follow()`: exit status and output of a command whose trials were completed since it looked."""
+    names = {trial: ["pick"] for trial in found.trials}
+
+    def build() -> tuple[int, str]:
+        stages = Stages.plan("pick", store, found.trials, names, [found])
+        stages = stages.recorded(stages.first())
+        finish_all(store, found)
+        command = Command(store, str(tmp_path / "cache"), False, settings, "pick", None)
+        console = Console(record=True, width=200)
+        status = launch(command, stages.first(), console, stages)
+        return status, console.export_text()
+
+    return build
+
+
+def test_what_is_cancelled_while_it_is_followed_is_not_submitted(
+    cluster, store, follow, monkeypatch
+) -> None:
+    monkeypatch.setattr(waiting, "LOOK_SECONDS", 0.1)
+    cluster.leave("1")
+
+    def cancel_it() -> None:
+        while not cancel(store, "pick"):
+            time.sleep(0.1)
+
+    thread = threading.Thread(target=cancel_it, daemon=True)
+    thread.start()
+    status, output = follow()
+    assert status == SOME_FAILED
+    thread.join()
+    assert "second stage of pick: cancelled by" in output
+    assert "a second stage is called off; the same command goes on with it" in output
+    assert cluster.names == ["pick-second-stage"]
