@@ -2,6 +2,7 @@
 
 import importlib
 import multiprocessing
+import signal
 import sys
 import uuid
 from collections.abc import Callable, Iterator
@@ -17,6 +18,10 @@ from simclr_ablate.__main__ import CONFIG_FOLDER, register
 from simclr_ablate.launch.grid import experiment_sections
 from simclr_ablate.schema import Experiment
 from simclr_ablate.training.distributed import join
+
+# A shell starts what it puts in the background with SIGINT ignored, and then so do the commands that tests interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 CLUSTER = "tests/slurm/"
 
