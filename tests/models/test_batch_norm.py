@@ -105,7 +105,8 @@ def test_it_is_batch_norm_of_the_whole_batch(on_ranks: Callable, count: int) -> 
         gradient = torch.cat([one.gradient for one in shared])
         torch.testing.assert_close(gradient, alone.gradient, **close)
         summed = [sum(parts) for parts in zip(*(one.parameters for one in shared), strict=True)]
-        torch.testing.assert_close(summed, alone.parameters, rtol=tolerance, atol=10 * tolerance)
+        # Sums over all images and pixels of what has an error of `tolerance` each.
+        torch.testing.assert_close(summed, alone.parameters, rtol=tolerance, atol=50 * tolerance)
         for one in shared:
             assert list(one.state) == list(alone.state)
             torch.testing.assert_close(one.state, alone.state, **close)

@@ -94,7 +94,8 @@ def test_the_second_stage_follows_requeues_and_failures(pick, store) -> None:
     shown = follow(store).splitlines()
     assert shown[-1] == "6 complete, 1 failed", shown
 
-    assert requeued.log_path.read_text().count("pretraining from step") == 2
+    # Twice as a rule; SLURM may deliver the signal to the job that it has started again as well.
+    assert requeued.log_path.read_text().count("pretraining from step") >= 2
     trials = {
         head: [f for f in of_seed(store, 9) if head_of(f) == head] for head in ("none", "linear")
     }
