@@ -17,13 +17,12 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
-from analysis.drawing import COLORS, FAINT, INK, LINE_HEIGHT, SMALL, add_axes, page
+from analysis.drawing import COLORS, FAINT, INK, LINE_HEIGHT, SMALL
+from analysis.panels import LEGEND_LINE, TITLES, panel_page
 from analysis.typesetting import MISSING
 
-# Inches.
-PAGE, LEFT, RIGHT, TOP, HEIGHT = 9.4, 0.62, 0.13, 0.38, 2.1
-TITLES, LEGEND_LINE = 0.62, 0.19
-"""Below a panel: room for tick labels and their title, and for each line of the legend."""
+HEIGHT = 2.1
+"""Of a panel, inches."""
 CHARACTER = 0.061
 SWATCH = 0.34
 """Width of a legend entry: of each character, and of the rest."""
@@ -90,37 +89,22 @@ class Bars:
 
 def bar_page(panels: Sequence[Sequence[Bars]], caption: str) -> Figure:
     """Rows of panels, each as wide as its neighbours, made to be shown about 900 pixels wide."""
-    widths = [PAGE / len(row) - LEFT - RIGHT for row in panels]
-    below = [
-        max(_titles(panel) + LEGEND_LINE * _legend_lines(panel, width) for panel in row)
-        for row, width in zip(panels, widths, strict=True)
-    ]
-    body = sum(TOP + HEIGHT + room for room in below)
     if any(panel.limits()[0] != 0 for row in panels for panel in row):
         caption += "\nNot every vertical axis starts at 0."
-    figure, bottom = page(PAGE, body, caption)
-    top = bottom + body
-    for row, width, room in zip(panels, widths, below, strict=True):
-        for place, panel in enumerate(row):
-            left = PAGE / len(row) * place + LEFT
-            axes = add_axes(figure, left, top - TOP - HEIGHT, width, HEIGHT)
-            draw_bars(axes, panel)
-            _draw_legend(axes, panel, width)
-        top -= TOP + HEIGHT + room
-    return figure
+    return panel_page(panels, HEIGHT, _room_below, draw_bars, caption)
 
 
-def draw_bars(axes: Axes, panel: Bars) -> None:
-    """Bars, intervals, reference line, labels and title of one panel."""
+def draw_bars(axes: Axes, panel: Bars, width: float) -> None:
+    """Bars, intervals, reference line, labels, title and legend of one panel."""
     low, high = panel.limits()
-    width = GROUP / len(panel.series)
+    of_bar = GROUP / len(panel.series)
     for number, (series, color) in enumerate(zip(panel.bars, shades(panel), strict=True)):
         for group, bar in enumerate(series):
-            x = group + (number - (len(panel.series) - 1) / 2) * width
+            x = group + (number - (len(panel.series) - 1) / 2) * of_bar
             if bar is not None and math.isnan(bar.value):
                 axes.text(x, low, MISSING, ha="center", va="bottom", fontsize=10, color=INK)
             elif bar is not None:
-                _draw_bar(axes, x, width, bar, color, (high - low) / HEIGHT)
+                _draw_bar(axes, x, of_bar, bar, color, (high - low) / HEIGHT)
     if panel.reference is not None:
         axes.axhline(panel.reference[1], color="white", linewidth=2.2)
         axes.axhline(panel.reference[1], **REFERENCE)
@@ -136,6 +120,7 @@ def draw_bars(axes: Axes, panel: Bars) -> None:
     axes.set_ylabel(panel.value_title, labelpad=4)
     axes.set_xlabel(panel.group_title, labelpad=3)
     axes.set_title(panel.title, loc="left", pad=7, fontsize=10, fontweight="bold")
+    _draw_legend(axes, panel, width)
 
 
 def shades(panel: Bars) -> list[Any]:
@@ -158,6 +143,10 @@ def _draw_bar(
     if bar.marked:
         y = bar.value + bar.reach + 0.06 * inch
         axes.plot(x, y, "o", ms=3.2, mfc="white", mec=INK, mew=0.7, clip_on=False, zorder=3)
+
+
+def _room_below(panel: Bars, width: float) -> float:
+    return _titles(panel) + LEGEND_LINE * _legend_lines(panel, width)
 
 
 def _titles(panel: Bars) -> float:

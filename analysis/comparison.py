@@ -316,12 +316,11 @@ def report(
     text = caption(comparison)
     with style():
         figure = draw(text)
-    return Report(
-        name=setting.name,
-        title=f"{artefact.label} on {setting.description}",
+    return Report.of_setting(
+        artefact,
+        setting,
         caption=text,
         notes=[*NOTES, *notes],
-        command=artefact.command,
         alt=f"{artefact.label}, {artefact.title}: {setting.label} and the paper",
         figure=figure,
         tables=[

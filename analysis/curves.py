@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from analysis.bars import LEFT, LEGEND_LINE, PAGE, RIGHT, TITLES, TOP
-from analysis.drawing import FAINT, INK, SMALL, add_axes, page
+from analysis.drawing import FAINT, INK, SMALL
+from analysis.panels import LEGEND_LINE, TITLES, panel_page
 
 HEIGHT = 2.7
 """Of a panel, inches."""
@@ -65,26 +65,11 @@ class Curves:
 
 def curve_page(panels: Sequence[Sequence[Curves]], caption: str) -> Figure:
     """Rows of panels, each as wide as its neighbours, made to be shown about 900 pixels wide."""
-    widths = [PAGE / len(row) - LEFT - RIGHT for row in panels]
-    below = [
-        max(TITLES + LEGEND_LINE * _legend_lines(panel, width) for panel in row)
-        for row, width in zip(panels, widths, strict=True)
-    ]
-    body = sum(TOP + HEIGHT + room for room in below)
-    figure, bottom = page(PAGE, body, caption)
-    top = bottom + body
-    for row, width, room in zip(panels, widths, below, strict=True):
-        for place, panel in enumerate(row):
-            left = PAGE / len(row) * place + LEFT
-            axes = add_axes(figure, left, top - TOP - HEIGHT, width, HEIGHT)
-            draw_curves(axes, panel)
-            _draw_legend(axes, panel, width)
-        top -= TOP + HEIGHT + room
-    return figure
+    return panel_page(panels, HEIGHT, _room_below, draw_curves, caption)
 
 
-def draw_curves(axes: Axes, panel: Curves) -> None:
-    """Points or lines, intervals, labels and axes of one panel."""
+def draw_curves(axes: Axes, panel: Curves, width: float) -> None:
+    """Points or lines, intervals, labels, axes and legend of one panel."""
     for number, curve in enumerate(panel.curves):
         look = MARKER | LOOKS[number % len(LOOKS)]
         if panel.joined:
@@ -113,6 +98,7 @@ def draw_curves(axes: Axes, panel: Curves) -> None:
     axes.set_xlabel(panel.x_title, labelpad=3, color=INK)
     axes.set_ylabel(panel.y_title, labelpad=4, color=INK)
     axes.set_title(panel.title, loc="left", pad=7, fontsize=10, fontweight="bold")
+    _draw_legend(axes, panel, width)
 
 
 def _draw_labels(axes: Axes, panel: Curves) -> None:
@@ -137,8 +123,8 @@ def _mark_numbers(axes: Axes) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _legend_lines(panel: Curves, width: float) -> int:
-    return math.ceil(len(panel.curves) / _legend_columns(panel, width))
+def _room_below(panel: Curves, width: float) -> float:
+    return TITLES + LEGEND_LINE * math.ceil(len(panel.curves) / _legend_columns(panel, width))
 
 
 def _legend_columns(panel: Curves, width: float) -> int:

@@ -145,12 +145,11 @@ def report(grid: Grid) -> Report:
     """Everything about one grid."""
     with style():
         figure = heat_maps([our_map(grid), paper_map()], caption(grid))
-    return Report(
-        name=grid.setting.name,
-        title=f"Figure 5 on {grid.setting.description}",
+    return Report.of_setting(
+        ARTEFACTS["figure5"],
+        grid.setting,
         caption=caption(grid),
         notes=notes(),
-        command=ARTEFACTS["figure5"].command,
         alt=f"Heat maps of top-1 by 1st and 2nd transformation, {grid.setting.label} and the paper",
         figure=figure,
         tables=[our_table(grid), paper_table()],

@@ -102,12 +102,11 @@ def _report(setting: Setting, found: Sequence[Spectrum]) -> Report:
     text = caption(setting, found)
     with style():
         figure = curve_page([panels(setting, found)], text)
-    return Report(
-        name=setting.name,
-        title=f"{artefact.label} on {setting.description}",
+    return Report.of_setting(
+        artefact,
+        setting,
         caption=text,
         notes=NOTES,
-        command=artefact.command,
         alt=f"{artefact.label}, {artefact.title}: {setting.label}",
         figure=figure,
         tables=[table(setting, found)],

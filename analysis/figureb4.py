@@ -17,9 +17,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from analysis.artefacts import ARTEFACTS
-from analysis.bars import PAGE
 from analysis.comparison import trained
 from analysis.drawing import LINE_HEIGHT, SMALL, add_axes, page, style
+from analysis.panels import PAGE
 from analysis.report import Report
 from analysis.settings import Setting, settings
 from analysis.typesetting import Table, number
@@ -99,7 +99,7 @@ def embed(run: Run) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.int64], 
     from simclr_ablate.data.splits import open_data, stream_data
     from simclr_ablate.evaluation.features import extract
     from simclr_ablate.experiment import build_models, plain_batches
-    from simclr_ablate.launch.command import default_cache
+    from simclr_ablate.paths import default_cache
     from simclr_ablate.schema import Experiment
 
     experiment = Experiment.from_config(run.config())
@@ -159,12 +159,11 @@ def _report(setting: Setting, measured: Arrays) -> Report:
     text = caption(setting, measured)
     with style():
         figure = draw(measured, text)
-    return Report(
-        name=setting.name,
-        title=f"{artefact.label} on {setting.description}",
+    return Report.of_setting(
+        artefact,
+        setting,
         caption=text,
         notes=NOTES,
-        command=artefact.command,
         alt=f"{artefact.label}, {artefact.title}: {setting.label}",
         figure=figure,
         tables=[table(setting, measured)],

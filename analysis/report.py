@@ -3,11 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Self
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis import drawing
+from analysis.artefacts import Artefact
+from analysis.settings import Setting
 from analysis.typesetting import Table, escape_markdown, latex_tables, markdown_table
 from simclr_ablate.files import write_text
 
@@ -30,6 +33,12 @@ class Report:
     tables: Sequence[Table]
     data: pd.DataFrame
     summary: Sequence[str]
+
+    @classmethod
+    def of_setting(cls, artefact: Artefact, setting: Setting, **rest: Any) -> Self:
+        """Named, titled and made as all reports of an artefact in a setting are. rest: the other fields."""
+        title = f"{artefact.label} on {setting.description}"
+        return cls(name=setting.name, title=title, command=artefact.command, **rest)
 
     @property
     def run_ids(self) -> list[str]:

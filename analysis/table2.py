@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis.artefacts import ARTEFACTS
-from analysis.bars import PAGE
 from analysis.drawing import INK, page, style
+from analysis.panels import PAGE
 from analysis.report import Report
 from analysis.typesetting import Formula, Table
 

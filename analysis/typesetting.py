@@ -138,11 +138,17 @@ def _html_cell(text: str, scope: str, kind: str) -> str:
 def _html_content(text: str) -> str:
     if isinstance(text, Formula):
         return f"<code>{escape(text)}</code>"
+    value, half, marked = _parts(text)
+    interval = f" <small>± {escape(half)}</small>" if half else ""
+    mark = f' <abbr title="not clearly above the random encoder">{MARK}</abbr>' if marked else ""
+    return escape(value) + mark + interval
+
+
+def _parts(text: str) -> tuple[str, str, bool]:
+    """A cell's value, half its interval (empty: none), and whether it is marked."""
     plain = text.removesuffix(f" {MARK}")
-    value, sign, half = plain.partition(" ± ")
-    interval = f" <small>± {escape(half)}</small>" if sign else ""
-    mark = f' <abbr title="not clearly above the random encoder">{MARK}</abbr>'
-    return escape(value) + (mark if plain != text else "") + interval
+    value, _, half = plain.partition(" ± ")
+    return value, half, plain != text
 
 
 def _left_aligned(table: Table) -> list[bool]:
@@ -161,10 +167,9 @@ def _latex_cell(text: str) -> str:
     """Intervals are small, to fit a page. A mark takes no width, so that numbers stay aligned."""
     if isinstance(text, Formula):
         return f"${text}$"
-    plain = text.removesuffix(f" {MARK}")
-    value, sign, half = plain.partition(" ± ")
-    interval = f"\\,{{\\tiny{_LATEX['±']}{escape_latex(half)}}}" if sign else ""
-    mark = f"\\rlap{{{_LATEX[MARK]}}}" if plain != text else ""
+    value, half, marked = _parts(text)
+    interval = f"\\,{{\\tiny{_LATEX['±']}{escape_latex(half)}}}" if half else ""
+    mark = f"\\rlap{{{_LATEX[MARK]}}}" if marked else ""
     return escape_latex(value) + interval + mark
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from simclr_ablate.files import write_atomically
-from simclr_ablate.launch.command import default_cache
+from simclr_ablate.paths import default_cache
 from simclr_ablate.store import Run
 
 Arrays = Mapping[str, NDArray[Any]]

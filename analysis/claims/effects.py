@@ -5,6 +5,7 @@ An effect bounds what it estimates from below and from above, each with a probab
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -97,7 +98,24 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Least:
+class _Extreme(ABC):
+    """The one of several effects that lies furthest to one side, and is so estimated by theirs."""
+
+    effects: Sequence[Effect]
+
+    @property
+    def mean(self) -> float:
+        return self.decisive.mean
+
+    @property
+    @abstractmethod
+    def decisive(self) -> Measured: ...
+
+    def parts(self) -> list[Measured]:
+        return [part for effect in self.effects for part in effect.parts()]
+
+
+class Least(_Extreme):
     """The least of several effects.
 
     It is above a limit only if every one of them is: its lower bound is the least of theirs, each
@@ -105,12 +123,6 @@ class Least:
     is: its upper bound is the least of theirs, each with its share of `tail` (Bonferroni). The
     estimate is the least of theirs too, which errs towards low.
     """
-
-    effects: Sequence[Effect]
-
-    @property
-    def mean(self) -> float:
-        return self.decisive.mean
 
     @property
     def decisive(self) -> Measured:
@@ -122,19 +134,9 @@ class Least:
     def high(self, tail: float) -> float:
         return min(effect.high(tail / len(self.effects)) for effect in self.effects)
 
-    def parts(self) -> list[Measured]:
-        return [part for effect in self.effects for part in effect.parts()]
 
-
-@dataclass(frozen=True)
-class Greatest:
+class Greatest(_Extreme):
     """The greatest of several effects: `Least` the other way up."""
-
-    effects: Sequence[Effect]
-
-    @property
-    def mean(self) -> float:
-        return self.decisive.mean
 
     @property
     def decisive(self) -> Measured:
@@ -145,9 +147,6 @@ class Greatest:
 
     def high(self, tail: float) -> float:
         return max(effect.high(tail) for effect in self.effects)
-
-    def parts(self) -> list[Measured]:
-        return [part for effect in self.effects for part in effect.parts()]
 
 
 def _mean(measured: Measured) -> float:

@@ -23,8 +23,8 @@ class Waiting:
     """One second stage and the job that waits to submit it.
 
     sweeps: that and the unions it was launched with, each with its record in the store, which the second stage is to be
-    part of; job, output: SLURM's, and what it prints. state:
-    waiting, submitted, cancelled or failed; reason: why the job could not submit it, or who cancelled it.
+    part of. job, output: SLURM's, and what it prints. state: waiting, submitted, cancelled or failed. reason: why the
+    job could not submit it, or who cancelled it.
     """
 
     sweep: str

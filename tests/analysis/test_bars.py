@@ -6,9 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from analysis import bars as module
 from analysis.bars import Bar, Bars, bar_page, shades
 from analysis.drawing import DPI, save, style
+from analysis.panels import PAGE
 
 
 def panel(heights, halves=None, **changes):
@@ -106,7 +106,7 @@ def test_nothing_is_cut_off_and_no_labels_overlap(columns):
     whole, (width, height) = figure.get_tightbbox(renderer), figure.get_size_inches()
     assert 0 <= whole.x0 <= whole.x1 <= width
     assert 0 <= whole.y0 <= whole.y1 <= height
-    assert width * DPI == module.PAGE * DPI
+    assert width * DPI == PAGE * DPI
     texts = list(figure.texts)
     for axes in figure.axes:
         texts += [axes.xaxis.label, axes.title, *axes.texts, *axes.get_xticklabels()]

@@ -15,24 +15,18 @@ from analysis import figure7, paper, table1, table3
 from analysis.artefacts import ARTEFACTS
 from analysis.claims import CLAIMS, judge, scorecard
 from analysis.statistics import Accuracies
+from tests.analysis.printed import EXTRA, LOSSES
 
 NAMES = [claim.name for claim in CLAIMS]
 SEEDS = 3
 H_OVER_Z = 11.0
 """The paper's text says more than 10 points, and has no table of it."""
 
-LOSSES = {
-    "Margin": ("margin_triplet", False),
-    "NT-Logi.": ("nt_logistic", False),
-    "Margin (sh)": ("margin_triplet", True),
-    "NT-Logi.(sh)": ("nt_logistic", True),
-    "NT-Xent": ("nt_xent", False),
-}
 POLICIES = {"Crop": ("crop", True), "+Color": ("simclr", False), "+Color+Blur": ("simclr", True)}
 PROBES = dict(
     zip(
         paper.entries()["table3_transformation_prediction"]["rows"],
-        [("color", None), ("rotation", "rotate"), ("noise", "noise"), ("sobel", "sobel")],
+        EXTRA.items(),
         strict=True,
     )
 )

@@ -8,9 +8,9 @@ import analysis
 from analysis import paper, table3
 from analysis.artefacts import ARTEFACTS
 from analysis.report import write
+from tests.analysis.printed import EXTRA
 
 PRINTED = paper.table("table3_transformation_prediction")
-EXTRA = {"color": None, "rotation": "rotate", "noise": "noise", "sobel": "sobel"}
 
 
 def put(store, make, probe, features, accuracy, guess, **changes):

@@ -6,15 +6,9 @@ import pytest
 import analysis
 from analysis import paper, table4
 from analysis.report import write
+from tests.analysis.printed import LOSSES
 
 PRINTED = paper.entries()["table4_loss_comparison"]
-LOSSES = {
-    "Margin": ("margin_triplet", False),
-    "NT-Logi.": ("nt_logistic", False),
-    "Margin (sh)": ("margin_triplet", True),
-    "NT-Logi.(sh)": ("nt_logistic", True),
-    "NT-Xent": ("nt_xent", False),
-}
 
 
 COMMON = {"loss.negatives": "one", "loss.semi_hard": False, "loss.margin": None}

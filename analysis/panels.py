@@ -1,0 +1,42 @@
+"""Panels on a page, in rows above a caption. Sizes are in inches."""
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis.drawing import add_axes, page
+
+PAGE, LEFT, RIGHT, TOP = 9.4, 0.62, 0.13, 0.38
+TITLES, LEGEND_LINE = 0.62, 0.19
+"""Below a panel: room for tick labels and their title, and for each line of the legend."""
+
+Panel = TypeVar("Panel")
+
+
+def panel_page(
+    panels: Sequence[Sequence[Panel]],
+    height: float,
+    room: Callable[[Panel, float], float],
+    draw: Callable[[Axes, Panel, float], None],
+    caption: str,
+) -> Figure:
+    """Rows of panels, each as wide as its neighbours, made to be shown about 900 pixels wide.
+
+    height: of a panel's axes. room: what a panel of some width takes below them. draw: draws it, of
+    that width, into them.
+    """
+    widths = [PAGE / len(row) - LEFT - RIGHT for row in panels]
+    below = [
+        max(room(panel, width) for panel in row) for row, width in zip(panels, widths, strict=True)
+    ]
+    body = sum(TOP + height + under for under in below)
+    figure, bottom = page(PAGE, body, caption)
+    top = bottom + body
+    for row, width, under in zip(panels, widths, below, strict=True):
+        for place, panel in enumerate(row):
+            left = PAGE / len(row) * place + LEFT
+            draw(add_axes(figure, left, top - TOP - height, width, height), panel, width)
+        top -= TOP + height + under
+    return figure
