@@ -15,8 +15,9 @@ import pandas as pd
 
 from analysis import paper
 from analysis.artefacts import ARTEFACTS
-from analysis.comparison import Comparison, Part, Place, against_random, listed, rank_agreement
+from analysis.comparison import Comparison, Part, Place, listed
 from analysis.drawing import Cell, HeatMap, heat_maps, style
+from analysis.presentation import against_random, rank_agreement
 from analysis.report import Report
 from analysis.settings import (
     Setting,

@@ -13,19 +13,10 @@ from typing import Any
 import pandas as pd
 
 from analysis import paper
-from analysis.comparison import (
-    PAPER,
-    Axis,
-    Comparison,
-    Part,
-    Place,
-    cells,
-    read_labels,
-    report,
-    trained,
-)
+from analysis.comparison import Axis, Comparison, Part, Place, cells, read_labels, trained
 from analysis.curves import Curve, Curves, curve_page
 from analysis.parameters import parameters
+from analysis.presentation import PAPER, report
 from analysis.report import Report
 from analysis.settings import Setting, encoder_name, matching, named, settings
 from analysis.typesetting import Table

@@ -11,19 +11,8 @@ import pandas as pd
 
 from analysis import paper
 from analysis.bars import Bars, bar_page
-from analysis.comparison import (
-    Axis,
-    Comparison,
-    Label,
-    Part,
-    Place,
-    bars,
-    cells,
-    listed,
-    report,
-    trained,
-    varied,
-)
+from analysis.comparison import Axis, Comparison, Label, Part, Place, cells, listed, trained, varied
+from analysis.presentation import bars, report
 from analysis.report import Report
 from analysis.settings import Setting, random_encoder
 from analysis.statistics import Accuracies, mean_interval

@@ -6,7 +6,8 @@ import pandas as pd
 
 from analysis import paper
 from analysis.bars import bar_page
-from analysis.comparison import Axis, Comparison, Part, bars, cells, report, trained, varied
+from analysis.comparison import Axis, Comparison, Part, cells, trained, varied
+from analysis.presentation import bars, report
 from analysis.report import Report
 from analysis.settings import random_encoder
 

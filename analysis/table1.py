@@ -7,18 +7,8 @@ import pandas as pd
 
 from analysis import paper
 from analysis.bars import bar_page
-from analysis.comparison import (
-    Axis,
-    Comparison,
-    Part,
-    Place,
-    bars,
-    cells,
-    listed,
-    report,
-    trained,
-    varied,
-)
+from analysis.comparison import Axis, Comparison, Part, Place, cells, listed, trained, varied
+from analysis.presentation import bars, report
 from analysis.report import Report
 from analysis.settings import Setting, pairs, random_encoder
 

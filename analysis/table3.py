@@ -10,17 +10,8 @@ import pandas as pd
 
 from analysis import paper
 from analysis.bars import bar_page
-from analysis.comparison import (
-    Comparison,
-    Part,
-    Place,
-    bars,
-    cells,
-    constant,
-    listed,
-    report,
-    varied,
-)
+from analysis.comparison import Comparison, Part, Place, cells, constant, listed, varied
+from analysis.presentation import bars, report
 from analysis.report import Report
 from analysis.statistics import Accuracies
 

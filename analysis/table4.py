@@ -18,20 +18,18 @@ from analysis.comparison import (
     Comparison,
     Label,
     Part,
-    Tuned,
-    bars,
     cells,
     constant,
     listed,
     read_labels,
-    report,
     spell,
     trained,
-    tuned,
     varied,
 )
+from analysis.presentation import bars, report
 from analysis.report import Report
 from analysis.settings import plain_values, random_encoder
+from analysis.tuning import Tuned, tuned
 
 LOSSES = listed(
     ["Loss"],

@@ -8,18 +8,8 @@ import pandas as pd
 
 from analysis import paper
 from analysis.bars import Bars, bar_page
-from analysis.comparison import (
-    Axis,
-    Comparison,
-    Part,
-    Place,
-    bars,
-    cells,
-    constant,
-    report,
-    trained,
-    varied,
-)
+from analysis.comparison import Axis, Comparison, Part, Place, cells, constant, trained, varied
+from analysis.presentation import bars, report
 from analysis.report import Report
 from analysis.settings import random_encoder
 from analysis.statistics import Accuracies

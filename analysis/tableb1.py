@@ -10,9 +10,10 @@ from functools import partial
 import pandas as pd
 
 from analysis import paper
-from analysis.comparison import Comparison, Part, cells, maps, report, trained, varied
+from analysis.comparison import Comparison, Part, cells, trained, varied
 from analysis.drawing import heat_maps
 from analysis.figure9 import BATCH_SIZE, EPOCHS, FREE
+from analysis.presentation import maps, report
 from analysis.report import Report
 from analysis.settings import Setting, pairs, random_encoder
 from analysis.statistics import Accuracies, margin

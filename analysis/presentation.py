@@ -1,0 +1,312 @@
+"""A comparison as a report: tables, bars, heat maps, the caption and the CSV."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from analysis.artefacts import ARTEFACTS
+from analysis.bars import Bar, Bars
+from analysis.comparison import Comparison, Label, Part, Place, spell
+from analysis.drawing import Cell, HeatMap, style
+from analysis.report import Report
+from analysis.settings import count, seed_range
+from analysis.statistics import Accuracies, Correlation
+from analysis.typesetting import MARK, MISSING, Table, number
+
+PAPER = "The paper: ImageNet, ResNet-50"
+
+
+def report(
+    comparison: Comparison, draw: Callable[[str], Figure], notes: Sequence[str] = ()
+) -> Report:
+    """Everything about one comparison. `draw` makes its picture above a caption."""
+    artefact, setting = ARTEFACTS[comparison.artefact], comparison.setting
+    text = caption(comparison)
+    with style():
+        figure = draw(text)
+    return Report.of_setting(
+        artefact,
+        setting,
+        caption=text,
+        notes=[*NOTES, *notes],
+        alt=f"{artefact.label}, {artefact.title}: {setting.label} and the paper",
+        figure=figure,
+        tables=[
+            table
+            for part in comparison.parts
+            for table in (our_table(comparison, part), paper_table(part))
+        ],
+        data=data(comparison),
+        summary=[
+            agreement(comparison),
+            *gaps(comparison),
+            *references(comparison),
+        ],
+    )
+
+
+NOTES = [
+    f"{MARK}: not clearly above the random encoder. The difference of the means lies within its "
+    "95% margin, by Welch’s t test over seeds; where a side has one seed, the binomial error of "
+    "its accuracy on the test images takes the place of the scatter, which leaves out how much "
+    "seeds differ. Not corrected for the number of cells.",
+    f"{MISSING}: no finished run, or not published. Empty: there is nothing to run.",
+    "Spearman’s ρ compares the ranks of the cells that both have. Its interval resamples the cells "
+    "10,000 times.",
+]
+
+
+def bars(comparison: Comparison, part: Part, series: str = "columns") -> tuple[Bars, Bars]:
+    """Ours and the paper's as grouped bars; `series` says whether rows or columns are the series.
+
+    Reference line and marks are there where the part has cells that are tested.
+    """
+
+    def ours(place: Place) -> Bar | None:
+        if part.void(*place):
+            return None
+        if place not in part.cells:
+            return Bar(math.nan)
+        estimate = part.cells[place].estimate()
+        marked = comparison.above_random(part, place) is False
+        return Bar(estimate.mean, estimate.half, marked)
+
+    def theirs(place: Place) -> Bar | None:
+        return Bar(part.paper[place]) if place in part.paper else None
+
+    reference = None
+    if comparison.random is not None and any(map(part.tested, part.cells)):
+        mean = comparison.random.estimate().mean
+        reference = (f"random encoder ({number(mean)})", mean)
+    title = _titled(f"Ours: {comparison.setting.label}", part.name)
+    return (
+        _bars(part, title, series, part.row_labels, part.column_labels, ours, reference),
+        _bars(part, _titled(PAPER, part.name), series, part.paper_rows, part.paper_columns, theirs),
+    )
+
+
+def _bars(
+    part: Part,
+    title: str,
+    series: str,
+    rows: Sequence[Label],
+    columns: Sequence[Label],
+    bar: Callable[[Place], Bar | None],
+    reference: tuple[str, float] | None = None,
+) -> Bars:
+    by_row = [[bar((row, column)) for column in columns] for row in rows]
+    across = series == "rows"
+    groups, inner = (part.columns, part.rows) if across else (part.rows, part.columns)
+    return Bars(
+        title=title,
+        value_title=part.measure[:1].upper() + part.measure[1:],
+        group_title=groups.title,
+        series_title=inner.title,
+        groups=["\n".join(spell(label)) for label in (columns if across else rows)],
+        series=[" ".join(spell(label)) for label in (rows if across else columns)],
+        bars=by_row if across else [list(column) for column in zip(*by_row, strict=True)],
+        reference=reference,
+    )
+
+
+def maps(comparison: Comparison, parts: Sequence[Part]) -> list[HeatMap]:
+    """Heat maps: ours of each part, then the paper's; each of the two on one colour scale."""
+
+    def ours(part: Part, place: Place) -> Cell:
+        if place not in part.cells:
+            return Cell(math.nan)
+        estimate = part.cells[place].estimate()
+        interval = f"±{estimate.half:.1f}"
+        note = count(estimate.seeds, "seed") if math.isnan(estimate.half) else interval
+        marked = comparison.above_random(part, place) is False
+        return Cell(estimate.mean, note if comparison.several else "", marked)
+
+    random = comparison.random
+    reference = ("random encoder", random.estimate().mean) if random else None
+    shown = [cell.estimate().mean for part in parts for cell in part.cells.values()]
+    printed = [value for part in parts for value in part.paper.values()]
+    result = []
+    for part in parts:
+        rows, columns = part.row_labels, part.column_labels
+        values = [[ours(part, (row, column)) for column in columns] for row in rows]
+        title = _titled("Ours", part.name)
+        result.append(_map(part, title, rows, columns, values, reference, shown))
+    for part in parts:
+        rows, columns = part.paper_rows, part.paper_columns
+        values = [[Cell(part.paper.get((row, c), math.nan)) for c in columns] for row in rows]
+        result.append(
+            _map(part, _titled("The paper", part.name), rows, columns, values, None, printed)
+        )
+    return result
+
+
+def _map(
+    part: Part,
+    title: str,
+    rows: Sequence[Label],
+    columns: Sequence[Label],
+    values: Sequence[Sequence[Cell]],
+    reference: tuple[str, float] | None,
+    beside: Sequence[float],
+) -> HeatMap:
+    return HeatMap(
+        title=title,
+        row_title=part.rows.title,
+        column_title=part.columns.title,
+        rows=[" ".join(spell(label)) for label in rows],
+        columns=[" ".join(spell(label)) for label in columns],
+        cells=values,
+        reference=reference,
+        beside=beside,
+    )
+
+
+def our_table(comparison: Comparison, part: Part) -> Table:
+    def text(place: Place) -> str:
+        if part.void(*place):
+            return ""
+        if place not in part.cells:
+            return MISSING
+        estimate = part.cells[place].estimate()
+        return number(estimate.mean, estimate.half, comparison.above_random(part, place) is False)
+
+    title = _titled(f"Ours: {comparison.setting.label}", part.name, part.measure)
+    return _table(part, title, part.row_labels, part.column_labels, text)
+
+
+def paper_table(part: Part) -> Table:
+    def text(place: Place) -> str:
+        return number(part.paper.get(place, math.nan))
+
+    title = _titled(PAPER, part.name, part.measure)
+    return _table(part, title, part.paper_rows, part.paper_columns, text)
+
+
+def _table(
+    part: Part,
+    title: str,
+    rows: Sequence[Label],
+    columns: Sequence[Label],
+    text: Callable[[Place], str],
+) -> Table:
+    names = list(part.rows.titles)
+    if len(names) == 1 and part.columns.title:
+        names = [f"{names[0]} / {part.columns.title}"]
+    header = [*names, *(" ".join(spell(column)) for column in columns)]
+    body = [[*spell(row), *(text((row, column)) for column in columns)] for row in rows]
+    return Table(title, header, body)
+
+
+def data(comparison: Comparison) -> pd.DataFrame:
+    """The numbers at full precision: a row per cell, ours or the paper's, and the reference."""
+    result = []
+    for part in comparison.parts:
+        places = dict.fromkeys(part.places) | dict.fromkeys(part.paper)
+        for row, column in places:
+            cell = part.cells.get((row, column))
+            values = {
+                "kind": "cell",
+                "part": part.name,
+                "row": " ".join(spell(row, "{}")),
+                "column": " ".join(spell(column, "{}")),
+            }
+            paper = part.paper.get((row, column), math.nan)
+            result.append(
+                values | _numbers(cell, paper, comparison.above_random(part, (row, column)))
+            )
+    if comparison.random is not None:
+        result.append({"kind": "random encoder", **_numbers(comparison.random)})
+    return pd.DataFrame(result)
+
+
+def _numbers(
+    cell: Accuracies | None, paper: float = math.nan, above: bool | None = None
+) -> dict[str, Any]:
+    estimate = cell.estimate() if cell else None
+    return {
+        "mean": estimate.mean if estimate else math.nan,
+        "half_interval": estimate.half if estimate else math.nan,
+        "seeds": estimate.seeds if estimate else 0,
+        "paper": paper,
+        "above_random": above,
+        "run_ids": " ".join(cell.run_ids) if cell else "",
+    }
+
+
+def caption(comparison: Comparison) -> str:
+    """A line each for what was run and measured, for the random encoder, and for the agreement."""
+    found = [cell for part in comparison.parts for cell in part.cells.values()]
+    images = next((cell.images for cell in found if not math.isnan(cell.images)), math.nan)
+    on = "" if math.isnan(images) else f" on {images:,.0f} test images"
+    features = comparison.setting.config.get("evaluation.features", "h or z")
+    seeds = seed_range(len(cell.values) for cell in found)
+    measured = comparison.measured or f"of a linear classifier on the frozen {features}"
+    text = f"{comparison.setting.description}, {seeds}. {comparison.measure}{on} {measured}."
+    if comparison.several:
+        text += " Intervals (±): 95%, t over seeds."
+    if comparison.remark:
+        text += f"\n{comparison.remark}"
+    return "\n".join([text, *references(comparison), agreement(comparison)])
+
+
+def references(comparison: Comparison) -> list[str]:
+    """The random encoder in words, where cells are meant to be tested against it."""
+    tests = comparison.tests()
+    return [against_random(comparison.random, tests)] if tests else []
+
+
+def against_random(random: Accuracies | None, tests: Sequence[bool | None]) -> str:
+    """The random encoder, and how many of the cells' `tests` say that they are clearly above it."""
+    if random is None:
+        return "No random encoder was evaluated, so no cell is tested against it."
+    estimate = random.estimate()
+    text = f"Random encoder: {number(estimate.mean, estimate.half)}."
+    if None in tests:
+        return f"{text} No cell is tested against it: the number of test images is unknown."
+    if False not in tests:
+        return f"{text} Every cell is clearly above it (95% margin)."
+    marked = f"{tests.count(False)} of {len(tests)} cells"
+    return f"{text} {MARK}: not clearly above it (95% margin), {marked}."
+
+
+def agreement(comparison: Comparison) -> str:
+    """Spearman's ρ with the paper, in words."""
+    printed = sum(
+        part.ranked(place) and not math.isnan(value)
+        for part in comparison.parts
+        for place, value in part.paper.items()
+    )
+    found = comparison.correlation()
+    if not found.pairs:
+        return "No cell of the paper’s has its like here, so none is ranked against it."
+    return rank_agreement(found, printed)
+
+
+def rank_agreement(found: Correlation, printed: int) -> str:
+    """A correlation with `printed` cells of the paper, in words."""
+    among = f"{found.pairs} of {printed} cells"
+    if math.isnan(found.rho):
+        return f"Spearman’s ρ with the paper: not defined ({among})."
+    interval = f"95% bootstrap interval {found.low:.2f} to {found.high:.2f}"
+    if math.isnan(found.low):
+        interval = "too few cells for an interval"
+    return f"Spearman’s ρ with the paper: {found.rho:.2f} ({interval}; {among})."
+
+
+def gaps(comparison: Comparison) -> list[str]:
+    """Which cells are missing, a line a part."""
+    lines = []
+    for part in comparison.parts:
+        missing = [part.locate(place) for place in part.missing()]
+        text = f"{len(missing)} of {len(part.places)}"
+        if missing:
+            text += ": " + "; ".join(missing[:6]) + ("; ..." if len(missing) > 6 else "")
+        lines.append(f"Missing cells{f' ({part.name})' if part.name else ''}: {text}.")
+    return lines
+
+
+def _titled(*words: str) -> str:
+    return ", ".join(word for word in words if word)
