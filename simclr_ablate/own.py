@@ -61,9 +61,10 @@ def find(key: str, name: str, choices: Iterable[str] = ()) -> Callable[..., Any]
 
 
 @contextmanager
-def blamed(key: str, name: str, task: str) -> Iterator[None]:
+def blamed(named: str, task: str) -> Iterator[None]:
     """Errors raised inside come out as an OwnError that says who failed, at what, and in which line.
 
+    named: the key and the user's function, e.g. `head.kind=mine:deep`, or several.
     task: what the user's code was to do, e.g. `make a head for h of width 128`.
     """
     try:
@@ -71,7 +72,7 @@ def blamed(key: str, name: str, task: str) -> Iterator[None]:
     except OwnError:
         raise
     except (Exception, SystemExit) as error:
-        raise OwnError(f"{key}={name} must {task}, and failed: {told(error)}") from error
+        raise OwnError(f"{named} must {task}, and failed: {told(error)}") from error
 
 
 def told(error: BaseException) -> str:

@@ -65,7 +65,7 @@ def test_an_error_of_the_users_is_told_with_key_task_and_line(own_module: Write)
     function = own.find("head.kind", f"{mine}:f")
     with (
         pytest.raises(ConfigError, match=rf"^head\.kind={mine}:f must add up, and failed: ") as caught,
-        own.blamed("head.kind", f"{mine}:f", "add up"),
+        own.blamed(f"head.kind={mine}:f", "add up"),
     ):  # fmt: skip
         function(torch.ones(3))
     assert str(caught.value).endswith(f"({mine}.py, line 5)")

@@ -334,7 +334,7 @@ def own_policy(name: str, magnitudes: Magnitudes) -> Policy:
     Raises ConfigError where there is no such function, or it fails or makes something else.
     """
     maker = own.find("views.policy", name)
-    with own.blamed("views.policy", name, "make a policy of the magnitudes"):
+    with own.blamed(f"views.policy={name}", "make a policy of the magnitudes"):
         policy = maker(magnitudes)
     if not isinstance(policy, Policy):
         raise ConfigError(f"views.policy={name} must make a Policy, got {type(policy).__name__}")

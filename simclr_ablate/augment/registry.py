@@ -58,7 +58,7 @@ def make_operations(name: str, magnitudes: Magnitudes, key: str = "views.first")
     if name in OPERATIONS:
         return list(OPERATIONS[name](magnitudes))
     maker = own.find(key, name, OPERATIONS)
-    with own.blamed(key, name, "make operations of the magnitudes"):
+    with own.blamed(f"{key}={name}", "make operations of the magnitudes"):
         made = maker(magnitudes)
     if not isinstance(made, list | tuple) or not all(isinstance(o, Operation) for o in made):
         raise ConfigError(f"{key}={name} must make a list of Operations, got {made!r}")

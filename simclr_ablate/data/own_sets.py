@@ -30,7 +30,7 @@ def make_own(data: Data, cache: Path) -> str:
     Raises ConfigError where it can't be found, fails or returns something else.
     """
     function = own.find("data.name", data.name)
-    with own.blamed("data.name", data.name, "make images"):
+    with own.blamed(f"data.name={data.name}", "make images"):
         sets = function(data)
     _check(sets, data)
     fingerprint = _fingerprint(sets)

@@ -5,7 +5,6 @@ A sweep of a hundred jobs should not have to start for its author to learn that 
 
 import copy
 import functools
-from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor
@@ -65,7 +64,7 @@ def _try_views(views: Views, data: Data) -> None:
             f"{named}: views must be in [0, 1], got {made.min():.7g} to {made.max():.7g}"
         )
     if data.name == "imagenet":
-        with _blamed(named, "suit streamed images"):
+        with own.blamed(named, "suit streamed images"):
             split_crop(policy)
     policy.chunk_bytes = 1
     again = _make_views(named, policy, images)
@@ -77,13 +76,8 @@ def _try_views(views: Views, data: Data) -> None:
 
 
 def _make_views(named: str, policy: Policy, images: Tensor) -> Tensor:
-    with _blamed(named, f"make views of images {tuple(images.shape)}"):
+    with own.blamed(named, f"make views of images {tuple(images.shape)}"):
         return policy.two_views(images, torch.Generator().manual_seed(0))
-
-
-def _blamed(named: str, task: str) -> AbstractContextManager[None]:
-    key, _, name = named.partition("=")
-    return own.blamed(key, name, task)
 
 
 @functools.cache
@@ -95,7 +89,7 @@ def _try_head(head: Head, encoder: Encoder) -> None:
     outputs = []
     for seed in range(2):
         torch.manual_seed(seed)
-        with own.blamed("head.kind", head.kind, f"take h, {tuple(h.shape)}, in training"):
+        with own.blamed(f"head.kind={head.kind}", f"take h, {tuple(h.shape)}, in training"):
             outputs.append(copy.deepcopy(made).train()(h))
     if not torch.equal(*outputs):
         raise ConfigError(
@@ -108,7 +102,7 @@ def _try_head(head: Head, encoder: Encoder) -> None:
 def _try_loss(spec: Loss) -> None:
     z = torch.randn(2 * _IMAGES, 16, requires_grad=True)
     loss = build_loss(spec)
-    with own.blamed("loss.name", spec.name, f"take z, {tuple(z.shape)}"):
+    with own.blamed(f"loss.name={spec.name}", f"take z, {tuple(z.shape)}"):
         result = loss(z)
     named = f"loss.name={spec.name} must return a ContrastiveLoss of three scalar tensors"
     if not isinstance(result, ContrastiveLoss):
@@ -117,7 +111,7 @@ def _try_loss(spec: Loss) -> None:
         if not isinstance(value, Tensor) or value.ndim:
             got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
             raise ConfigError(f"{named}, got {got} as its {field}")
-    with own.blamed("loss.name", spec.name, "have a gradient with respect to z"):
+    with own.blamed(f"loss.name={spec.name}", "have a gradient with respect to z"):
         (gradient,) = torch.autograd.grad(result.loss, z)
     if not bool(gradient.isfinite().all()):
         raise ConfigError(f"loss.name={spec.name} must have a finite gradient with respect to z")

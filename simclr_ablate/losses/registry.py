@@ -50,7 +50,7 @@ def build_loss(spec: schema.Loss, ranks: Ranks = SOLO) -> Loss:
     if spec.name in LOSSES:
         return LOSSES[spec.name](spec, ranks)
     maker = own.find("loss.name", spec.name, LOSSES)
-    with own.blamed("loss.name", spec.name, "make a loss of the loss's keys and the ranks"):
+    with own.blamed(f"loss.name={spec.name}", "make a loss of the loss's keys and the ranks"):
         loss = maker(spec, ranks)
     if not callable(loss):
         raise schema.ConfigError(

@@ -59,7 +59,7 @@ class OwnHead(nn.Sequential):
 
     def __init__(self, kind: str, in_dim: int, dim: int) -> None:
         make = own.find("head.kind", kind, KINDS)
-        with own.blamed("head.kind", kind, f"make a head for h of width {in_dim}"):
+        with own.blamed(f"head.kind={kind}", f"make a head for h of width {in_dim}"):
             module = make(in_dim, dim)
         if not isinstance(module, nn.Module):
             raise ConfigError(
@@ -71,7 +71,7 @@ class OwnHead(nn.Sequential):
 
     def _width_of_z(self, kind: str, in_dim: int) -> int:
         # In eval mode, which leaves batch norm's statistics alone.
-        with torch.no_grad(), own.blamed("head.kind", kind, f"take h, (3, {in_dim})"):
+        with torch.no_grad(), own.blamed(f"head.kind={kind}", f"take h, (3, {in_dim})"):
             z = self.eval()(torch.randn(3, in_dim))
         self.train()
         if not isinstance(z, torch.Tensor) or z.ndim != 2 or len(z) != 3:
