@@ -26,6 +26,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -248,14 +249,16 @@ class Store:
         return self._record_sweep(name, run_ids, time.time())
 
     def extend_sweep(self, record: str, run_ids: Iterable[str]) -> None:
-        """Adds runs to a launched sweep, such as those of its second stage; launched when it was.
+        """Adds runs to a launched sweep, such as those of its second stage, and to what was added to it before.
 
         record: what `record_sweep` returned.
         """
-        before = read_json(self.root / ".sweeps" / f"{record}.json")
-        if before is None:
+        launched = read_json(self.root / ".sweeps" / f"{record}.json")
+        if launched is None:
             raise FileNotFoundError(f"{self.root}/.sweeps holds no {record}.json")
-        self._record_sweep(before["name"], [*before["run_ids"], *run_ids], before["time"])
+        name, when = launched["name"], launched["time"]
+        so_far = [one.run_ids for one in self.sweeps() if (one.name, one.time) == (name, when)]
+        self._record_sweep(name, [*chain.from_iterable(so_far), *run_ids], when)
 
     def _record_sweep(self, name: str, run_ids: Iterable[str], launched: float) -> str:
         members = sorted(set(run_ids))

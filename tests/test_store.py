@@ -149,6 +149,8 @@ def test_sweeps_are_remembered(tmp_path):
         ("grid", ("a", "b", "c")),
         ("grid", ("x",)),
     ]
+    store.extend_sweep(grid, ["d"])  # another second stage, which knows nothing of the first
+    assert ("grid", ("a", "b", "c", "d")) in [(one.name, one.run_ids) for one in store.sweeps()]
 
 
 def submitted(run, job: str = "7_0") -> None:

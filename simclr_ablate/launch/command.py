@@ -89,8 +89,7 @@ def execute(
         raise ConfigError("torchrun carries out one run, got a sweep that selects: leave it out")
     plan = stages.first()
     console.print(f"{command.sweep or 'run'}: {plan.summary()}", highlight=False)
-    stages.tell_choices(stages.decided, say)
-    stages.tell_outlook(say)
+    stages.tell(say)
     if command.dry_run:
         _print_table(plan, console)
         return OK
@@ -122,16 +121,17 @@ def launch(command: Command, plan: Plan, console: Any, stages: Stages | None = N
     say, stages = _say(console), stages or Stages(plan.sweep, plan.store, {})
     # Its trials may have been completed elsewhere since it was planned.
     if not stages.pending and all(state == "complete" for state in plan.states()):
-        stages.close_decided()
+        stages.close()
         return _report(command, plan, Outcome(complete=list(plan.runs)), say)
     if isinstance(command.launcher, SlurmSettings) and command.launcher.cluster == "slurm":
         return _submit(command, command.launcher, plan, console, stages)
     carry_out = _launcher_here(command)
-    stages.close_decided()
+    stages.close()
     outcome = carry_out(plan, _view(console, plan))
     if stages.pending and not outcome.interrupted:
+        stages = stages.decide()
         second = _second(stages, say)
-        stages.close_pending()
+        stages.close()
         outcome = outcome.and_then(carry_out(second, _view(console, second)))
         plan = plan.and_then(second)
     return _report(command, plan, outcome, say)
@@ -155,8 +155,8 @@ def _view(console: Any, plan: Plan) -> "ProgressView":
 
 
 def _second(stages: Stages, say: Callable[[str], None]) -> Plan:
-    """The plan of the second stages that were not known at first, told."""
-    stages.tell_choices(stages.pending, say)
+    """The plan of the second stages that were not known at first, told. stages: see `Stages.decide`."""
+    stages.tell(say)
     plan = stages.second()
     say(f"second stage: {plan.summary()}")
     return plan
@@ -171,7 +171,7 @@ def _submit(
     say, launcher = _say(console), SlurmLauncher(settings, command.cache)
     with command.store.submitting():
         submission = launcher.submit(plan)
-        stages.close_decided()
+        stages.close()
     say(submission.summary())
     for selection in stages.pending:
         job = arrange(launcher, command.store, stages.records_of(selection), selection).job
@@ -211,11 +211,12 @@ def _follow_second(
         stages, outcome = stages.only(left), outcome.and_then(Outcome(called_off=True))
     if not stages.pending:
         return plan, outcome
+    stages = stages.decide()
     second = _second(stages, say)
     # Where the waiting jobs have done their work, nothing is left to submit.
     with command.store.submitting():
         submission = launcher.submit(second)
-        stages.close_pending()
+        stages.close()
     later = launcher.follow(submission, _view(console, second))
     return plan.and_then(second), outcome.and_then(later)
 

@@ -16,7 +16,7 @@ import submitit
 
 from simclr_ablate.launch.plan import PlannedRun, place, plan_completed
 from simclr_ablate.launch.queue import settle
-from simclr_ablate.launch.selection import Choice, Selection
+from simclr_ablate.launch.selection import Selection
 from simclr_ablate.launch.settings import Resources, SlurmSettings, read_settings
 from simclr_ablate.launch.slurm import SlurmLauncher, deaf_to_ctrl_c, is_seen_to
 from simclr_ablate.launch.waiting import Waiting, living
@@ -116,12 +116,11 @@ class SecondStage:
             again = f"now+{AGAIN_SECONDS}"
             self.submit(launcher, store, selection, stage.sweeps, begin=again)
             return
-        print("\n".join([selection.heading(), *map(Choice.describe, selection.choose(store))]))
-        plan = plan_completed(selection.chosen(store), store, selection.sweep)
+        decision = selection.decide(store)
+        print(decision.describe())
+        plan = plan_completed(decision.experiments(), store, selection.sweep)
         print(launcher.submit(plan).summary(), flush=True)
-        for launched in stage.sweeps.values():
-            store.extend_sweep(launched, [planned.run_id for planned in plan.runs])
-        store.close_stage(selection.stage_name)
+        decision.close(store, stage.sweeps.values())
 
 
 def _unfinished(store: Store, selection: Selection) -> list[PlannedRun]:

@@ -6,7 +6,7 @@ So what a table reports was not selected on: neither its seeds nor, in the first
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -148,20 +148,15 @@ class Selection:
         )
         return cls(config["sweep"], tuple(config["over"]), config["metric"], candidates)
 
-    def is_decided(self, store: Store) -> bool:
+    def is_ready(self, store: Store) -> bool:
         """Whether the first stage is complete."""
         return all(place(trial, store).state() == "complete" for trial in self.trials)
 
-    def choose(self, store: Store) -> list[Choice]:
-        """The winner of each group, among its candidates that are complete."""
+    def decide(self, store: Store) -> "Decision":
+        """The winner of each group, among its candidates that are complete now."""
         groups = self._groups()
         shared = varying_keys([group[0].trial for group in groups])
-        return [self._choice(group, shared, store) for group in groups]
-
-    def chosen(self, store: Store) -> list[Experiment]:
-        """The second stage."""
-        winners = (choice.winner for choice in self.choose(store))
-        return [one for winner in winners if winner is not None for one in winner.reported]
+        return Decision(self, tuple(self._choice(group, shared, store) for group in groups))
 
     def outlook(self, store: Store) -> str:
         """One line: what the second stage will be, while the first is not complete."""
@@ -176,10 +171,6 @@ class Selection:
             f"{self.trials[0].seed} are done ({done} are): the best on {self.metric}{each}, with "
             f"seed {', '.join(str(one.seed) for one in groups[0][0].reported)}"
         )
-
-    def heading(self) -> str:
-        """What stands above the choices."""
-        return f"{self.sweep}: chosen on {self.metric} with seed {self.trials[0].seed}"
 
     def _groups(self) -> list[list[Candidate]]:
         """Candidates that compete, each once, also where it is to be worked on in several ways."""
@@ -217,6 +208,32 @@ class Selection:
         planned = place(candidate.trial, store)
         evaluation = planned.run.evaluation(planned.evaluation_key)
         return math.nan if evaluation is None else float(evaluation["metrics"][self.metric])
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a selection has come to at one look at the store: a trial that ends later changes nothing in it."""
+
+    selection: Selection
+    choices: tuple[Choice, ...]
+
+    def experiments(self) -> list[Experiment]:
+        """The second stage."""
+        winners = (choice.winner for choice in self.choices)
+        return [one for winner in winners if winner is not None for one in winner.reported]
+
+    def describe(self) -> str:
+        """A line for a person, and one for each choice."""
+        sweep, metric = self.selection.sweep, self.selection.metric
+        heading = f"{sweep}: chosen on {metric} with seed {self.selection.trials[0].seed}"
+        return "\n  ".join([heading, *map(Choice.describe, self.choices)])
+
+    def close(self, store: Store, records: Iterable[str] = ()) -> None:
+        """Notes that the second stage is seen to, and part of the launched sweeps with these records."""
+        members = [run_id(experiment) for experiment in self.experiments()]
+        for record in records:
+            store.extend_sweep(record, members)
+        store.close_stage(self.selection.stage_name)
 
 
 def _results(experiment: Experiment) -> tuple[str, str]:

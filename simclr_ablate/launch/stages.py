@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Self
 
 from simclr_ablate.launch.plan import Plan, complete, place, plan_completed
-from simclr_ablate.launch.selection import Selection
+from simclr_ablate.launch.selection import Decision, Selection
 from simclr_ablate.schema import Experiment
 from simclr_ablate.store import Store
 
@@ -14,14 +14,15 @@ from simclr_ablate.store import Store
 class Stages:
     """A command's experiments, completed, and its sweeps' selections.
 
-    names: the experiments that need no choice, each with the sweeps that it is of. decided: selections whose first
-    stage the store has, so that their second is known; pending: the others. records: see `recorded`.
+    names: the experiments that need no choice, each with the sweeps that it is of. decided: what the selections have
+    come to whose first stage the store has, so that their second is known; pending: the others. records: see
+    `recorded`.
     """
 
     sweep: str | None
     store: Store
     names: Mapping[Experiment, Sequence[str]]
-    decided: tuple[Selection, ...] = ()
+    decided: tuple[Decision, ...] = ()
     pending: tuple[Selection, ...] = ()
     records: Mapping[str, str] = field(default_factory=dict)
 
@@ -45,12 +46,13 @@ class Stages:
         names = {completed[given]: sweeps.get(given, ()) for given in experiments}
         done: dict[bool, list[Selection]] = {True: [], False: []}
         for selection in (each.replaced(completed) for each in selections):
-            done[selection.is_decided(store)].append(selection)
-        return cls(sweep, store, names, tuple(done[True]), tuple(done[False]))
+            done[selection.is_ready(store)].append(selection)
+        decided = tuple(selection.decide(store) for selection in done[True])
+        return cls(sweep, store, names, decided, tuple(done[False]))
 
     def first(self) -> Plan:
         """All that can be run now: whatever needs no choice, and the second stages that are known."""
-        chosen = self._chosen(self.decided)
+        chosen = _chosen(self.decided)
         names = {
             experiment: list(
                 dict.fromkeys([*self.names.get(experiment, ()), *chosen.get(experiment, ())])
@@ -59,9 +61,14 @@ class Stages:
         }
         return plan_completed(names, self.store, self.sweep, names)
 
+    def decide(self) -> Self:
+        """What is left once the first stages have come to an end: the second stages that were not known, now chosen."""
+        decided = tuple(selection.decide(self.store) for selection in self.pending)
+        return replace(self, decided=decided, pending=())
+
     def second(self) -> Plan:
-        """The second stages that were not known, once their first have come to an end, less what `first` had."""
-        chosen = self._chosen(self.pending)
+        """The second stages, less what needed no choice. For what `decide` returns."""
+        chosen = _chosen(self.decided)
         names = {one: listed for one, listed in chosen.items() if one not in self.names}
         return plan_completed(names, self.store, self.sweep, names)
 
@@ -70,7 +77,7 @@ class Stages:
 
         What is there already of second stages that are to be chosen anew remains part of their sweeps.
         """
-        chosen = self._chosen(self.pending)
+        chosen = _chosen(self.decide().decided)
         there = {
             one: listed for one, listed in chosen.items() if place(one, self.store).run.exists()
         }
@@ -84,41 +91,28 @@ class Stages:
         sweeps = (self.sweep, selection.sweep)
         return {name: record for name, record in self.records.items() if name in sweeps}
 
-    def close_decided(self) -> None:
-        """Notes that the second stages that were known are seen to."""
-        for selection in self.decided:
-            self.store.close_stage(selection.stage_name)
-
-    def close_pending(self) -> None:
-        """Notes that the other second stages, now chosen, are seen to and part of their sweeps."""
-        chosen = self._chosen(self.pending)
-        plan = plan_completed(chosen, self.store, self.sweep, chosen)
-        members = plan.members()
-        for name, record in self.records.items():
-            self.store.extend_sweep(record, members.get(name, ()))
-        for selection in self.pending:
-            self.store.close_stage(selection.stage_name)
+    def close(self) -> None:
+        """Notes that the second stages that are decided are seen to and part of their sweeps."""
+        for decision in self.decided:
+            decision.close(self.store, self.records_of(decision.selection).values())
 
     def only(self, names: Sequence[str]) -> Self:
         """The same with only these second stages pending. names: see `Selection.stage_name`."""
         left = tuple(each for each in self.pending if each.stage_name in names)
         return replace(self, pending=left)
 
-    def _chosen(self, selections: Sequence[Selection]) -> dict[Experiment, list[str]]:
-        names: dict[Experiment, list[str]] = {}
-        for selection in selections:
-            for experiment in selection.chosen(self.store):
-                names.setdefault(experiment, []).append(selection.sweep)
-        return names
-
-    def tell_choices(self, selections: Sequence[Selection], say: Callable[[str], None]) -> None:
-        """Which values have won."""
-        for selection in selections:
-            say(selection.heading())
-            for choice in selection.choose(self.store):
-                say(f"  {choice.describe()}")
-
-    def tell_outlook(self, say: Callable[[str], None]) -> None:
-        """What will follow."""
+    def tell(self, say: Callable[[str], None]) -> None:
+        """Which values have won, and what will follow."""
+        for decision in self.decided:
+            say(decision.describe())
         for selection in self.pending:
             say(selection.outlook(self.store))
+
+
+def _chosen(decisions: Sequence[Decision]) -> dict[Experiment, list[str]]:
+    """Second stages, each experiment with the sweeps that it is of."""
+    names: dict[Experiment, list[str]] = {}
+    for decision in decisions:
+        for experiment in decision.experiments():
+            names.setdefault(experiment, []).append(decision.selection.sweep)
+    return names

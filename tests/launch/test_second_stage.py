@@ -133,9 +133,9 @@ def test_the_job_submits_once_whatever_becomes_of_its_runs(cluster, store, launc
     assert cluster.names == ["pick-second-stage", "pick"]
     assert record(store, found).state == "submitted"
     (_, sweep) = store.sweeps()
-    everything = (*found.trials, *found.chosen(store))
+    everything = (*found.trials, *found.decide(store).experiments())
     assert set(sweep.run_ids) == {place(one, store).run_id for one in everything}
-    for one in found.chosen(store):
+    for one in found.decide(store).experiments():
         run = place(one, store).run
         run.end_job(run.submission()["job"], "it failed")
     carry_out(store, "1")  # as after a requeue, or where a command was quicker

@@ -64,7 +64,7 @@ def test_without_seeds_the_configs_own_is_reported(selection, sweep) -> None:
 def test_what_the_command_line_varies_has_a_winner_each(selection, sweep, tmp_path) -> None:
     found = selection(sweep, {"encoder.width": [1, 2], "loss.temperature": [0.2, 0.3, 0.4]})
     assert len(found.trials) == 2 * 2 * 3
-    choices = found.choose(Store(tmp_path))
+    choices = found.decide(Store(tmp_path)).choices
     assert [choice.group for choice in choices] == [
         f"encoder.width={width} head.kind={head}" for head in HEADS for width in (1, 2)
     ]
@@ -81,22 +81,23 @@ def test_the_best_on_validation_are_run_with_the_reported_seeds(selection, sweep
     assert (before.decided, len(before.pending)) == ((), 1)
     assert [planned.experiment for planned in before.first().runs] == found.trials
     said: list[str] = []
-    before.tell_outlook(said.append)
+    before.tell(said.append)
     assert said == [
         "pick: 4 experiments more follow when its 4 with seed 9 are done (3 are): the best on "
         "validation_top1 for each head.kind, with seed 0, 1"
     ]
     finish(store, found.trials[-1], scores[place_of(found.trials[-1])])
     expected = [(*one, seed) for one in sorted(best, reverse=True) for seed in (0, 1)]
-    second = [planned.experiment for planned in before.second().runs]
+    second = [planned.experiment for planned in before.decide().second().runs]
     assert [(*place_of(one), one.seed) for one in second] == expected
     after = stages(found, store)
     assert (len(after.decided), after.pending) == (1, ())
     first = [planned.experiment for planned in after.first().runs]
     assert first == [*found.trials, *second]
-    after.tell_choices(after.decided, said.append)
-    assert said[1] == "pick: chosen on validation_top1 with seed 9"
-    for line, (head, temperature) in zip(said[2:], sorted(best, reverse=True), strict=True):
+    after.tell(said.append)
+    heading, *lines = said[1].splitlines()
+    assert heading == "pick: chosen on validation_top1 with seed 9"
+    for line, (head, temperature) in zip(lines, sorted(best, reverse=True), strict=True):
         score = scores[head, temperature]
         assert line == (
             f"  head.kind={head}: loss.temperature={temperature} ({score:.1f} %, best of 2)"
@@ -122,11 +123,12 @@ def test_what_is_chosen_is_of_the_sweep_also_where_another_has_it(
     planned = planned.recorded(planned.first())
     for trial in found.trials:
         finish(store, trial, 70.0 if trial == best.trial else random.uniform(20, 60))
-    second = [each.experiment for each in planned.second().runs]
+    left = planned.decide()
+    second = [each.experiment for each in left.second().runs]
     assert best.reported[0] not in second
     assert len(second) == 3
-    planned.close_pending()
-    everything = ids(store, [*found.trials, *found.chosen(store)])
+    left.close()
+    everything = ids(store, [*found.trials, *found.decide(store).experiments()])
     assert members(store, "pick")[-1] == members(store, "both")[-1] == everything
     assert members(store, "other") == [ids(store, best.reported[:1])]
 
@@ -139,11 +141,12 @@ def test_a_second_stage_is_of_the_launch_that_chose_it(selection, sweep, tmp_pat
     later = store.record_sweep("pick", ["of another scale"])
     for trial in found.trials[1:]:
         finish(store, trial, random.uniform(20, 80))
-    before.close_pending()
-    everything = ids(store, [*found.trials, *found.chosen(store)])
+    before.decide().close()
+    second = found.decide(store).experiments()
+    everything = ids(store, [*found.trials, *second])
     assert members(store, "pick") == [ids(store, found.trials), everything, {"of another scale"}]
     assert f"{later}.json" in {path.name for path in (tmp_path / ".sweeps").iterdir()}
-    for one in found.chosen(store):
+    for one in second:
         place(one, store).run.create(one.to_config())
     again = stages(found, store)
     assert again.pending
@@ -151,12 +154,33 @@ def test_a_second_stage_is_of_the_launch_that_chose_it(selection, sweep, tmp_pat
     assert members(store, "pick")[-1] == everything
 
 
+def test_a_trial_that_ends_after_the_choice_changes_nothing_of_it(
+    selection, sweep, tmp_path
+) -> None:
+    store, found = Store(tmp_path), selection(sweep)
+    planned = stages(found, store)
+    planned = planned.recorded(planned.first())
+    for trial in found.trials[:-1]:
+        finish(store, trial, random.uniform(20, 80))
+    left = planned.decide()
+    second = left.second()
+    finish(store, found.trials[-1], 90.0)
+    said: list[str] = []
+    left.tell(said.append)
+    assert "best of 1 complete of 2" in said[0]
+    assert "90.0" not in said[0]
+    left.close()
+    assert members(store, "pick")[-1] == ids(store, found.trials) | {
+        run.run_id for run in second.runs
+    }
+
+
 def test_what_failed_is_passed_over_and_told(selection, sweep, tmp_path) -> None:
     store, found = Store(tmp_path), selection(sweep)
     finish(store, found.trials[1], 30.0)  # no head, temperature 0.5
-    choices = found.choose(store)
-    assert [one.loss.temperature for one in found.chosen(store)] == [0.5, 0.5]
-    assert [choice.describe() for choice in choices] == [
+    decision = found.decide(store)
+    assert [one.loss.temperature for one in decision.experiments()] == [0.5, 0.5]
+    assert [choice.describe() for choice in decision.choices] == [
         "head.kind=none: loss.temperature=0.5 (30.0 %, best of 1 complete of 2)",
         "head.kind=linear: none of 2 is complete, so that nothing of it is run",
     ]
@@ -167,9 +191,9 @@ def test_what_changes_no_result_is_counted_once(selection, sweep, tmp_path) -> N
     said: list[str] = []
     planned = stages(found, store)
     assert len(planned.first().runs) == 4
-    planned.tell_outlook(said.append)
+    planned.tell(said.append)
     assert said[0].startswith("pick: 4 experiments more follow when its 4 with seed 9")
-    assert [choice.tried for choice in found.choose(store)] == [2, 2]
+    assert [choice.tried for choice in found.decide(store).choices] == [2, 2]
 
 
 def test_a_frozen_selection_comes_back(selection, sweep) -> None:
@@ -227,5 +251,5 @@ def test_what_cannot_be_selected_is_refused(selection, sweep, change, message) -
 def test_a_section_of_keys_is_chosen_whole(selection, sweep) -> None:
     sweep["select"]["over"] = ["loss"]
     sweep["select"]["grids"] = [{"loss.temperature": [0.1, 0.5], "loss.normalize": [True, False]}]
-    choices = selection(sweep).choose(Store("nowhere"))
+    choices = selection(sweep).decide(Store("nowhere")).choices
     assert [choice.tried for choice in choices] == [4]
