@@ -52,7 +52,7 @@ CLAIMS = [
     ),
     Claim(
         "color-strength-simclr-more",
-        "SimCLR gains more from stronger colour distortion than supervised training does.",
+        "Stronger colour distortion suits SimCLR better than it suits supervised training.",
         "Section 3.2, Table 1",
         ("table1",),
         "SimCLR’s change from the weakest to the strongest colour distortion that both trainings "
@@ -197,8 +197,9 @@ CLAIMS = [
         "The gap between large and small batches shrinks with more epochs.",
         "Section 5.2, Figure 9",
         ("figure9",),
-        "The largest batch size less the smallest, of those that have both lengths, at the fewest "
-        "epochs less the same at the most, is above 0.",
+        "The lead of the largest batch size over the smallest, of those that have both lengths, is "
+        "greater at the fewest epochs than the gap at the most, whichever of the two leads there: "
+        "both must be clear to confirm; to refute, one clearly not, corrected for 2.",
         measures.shrinking_gap,
     ),
     Claim(

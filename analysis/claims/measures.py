@@ -250,10 +250,17 @@ def larger_batch(parts: Sequence[Part]) -> Measured:
     return _enlarging(parts[0], few, _sizes(parts[0], few))
 
 
-def shrinking_gap(parts: Sequence[Part]) -> Measured:
+def shrinking_gap(parts: Sequence[Part]) -> Effect:
+    """How much the lead of large batches at few epochs exceeds the gap at many, whoever leads there.
+
+    A lead that turns into as great a lag is no smaller gap.
+    """
     few, many = _lengths(parts[0])
-    common = _sizes(parts[0], few, many)
-    return _enlarging(parts[0], few, common) - _enlarging(parts[0], many, common)
+    small, large = _sizes(parts[0], few, many)
+    lead = _enlarging(parts[0], few, (small, large))
+    return Least(
+        [lead - _enlarging(parts[0], many, gap) for gap in ((small, large), (large, small))]
+    )
 
 
 def longer(parts: Sequence[Part]) -> Measured:
@@ -291,10 +298,11 @@ def _sizes(table: Part, *lengths: Label) -> tuple[Any, Any]:
 
 
 def _enlarging(table: Part, length: int, sizes: tuple[int, int]) -> Measured:
-    small, large = sizes
-    words = f"batch size {large:,} at {length:,} epochs"
-    return average(table, [(large, length)], words) - average(
-        table, [(small, length)], f"{small:,}"
+    """The second of two batch sizes less the first."""
+    first, second = sizes
+    words = f"batch size {second:,} at {length:,} epochs"
+    return average(table, [(second, length)], words) - average(
+        table, [(first, length)], f"{first:,}"
     )
 
 

@@ -214,6 +214,19 @@ def test_differences_beyond_a_margin_refute_that_there_are_none(printed, name, r
     assert verdicts(scorecard(higher))[name] == "refuted"
 
 
+def test_a_lead_that_turns_into_as_great_a_lag_is_no_shrinking_gap(printed):
+    runs = scattered(printed)
+    small_and_long = {
+        "data.label": "figure9",
+        "optimizer.batch_size": 256,
+        "optimizer.epochs": 1000,
+    }
+    chosen = (runs[list(small_and_long)] == pd.Series(small_and_long)).all(axis=1)
+    assert chosen.sum() == SEEDS
+    turned = runs.assign(top1=runs["top1"] + 15.0 * chosen.to_numpy())
+    assert verdicts(scorecard(turned))["batch-gap-shrinks"] == "refuted"
+
+
 def test_random_numbers_confirm_at_most_one_claim_in_twenty(printed):
     """All cells alike: of seeds that scatter by 10 points, in everything."""
     comparisons = {
