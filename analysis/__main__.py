@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from analysis import processes
 from analysis.artefacts import ARTEFACTS, Artefact
-from simclr_ablate.schema import nearest
+from simclr_ablate.config import nearest
 
 if TYPE_CHECKING:
     import pandas as pd

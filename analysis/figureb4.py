@@ -122,8 +122,8 @@ def embed(run: Run) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.int64], 
 
 def check_images(data: "Data") -> None:
     """Raises ValueError where the images cannot be those that the run had."""
+    from simclr_ablate.config import is_own
     from simclr_ablate.data.listing import fingerprint
-    from simclr_ablate.schema import is_own
 
     if is_own(data.name):
         raise ValueError(f"images of {data.name} are made by code that the analysis does not call")

@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from simclr_ablate.schema import nearest
+from simclr_ablate.config import nearest
 
 
 @functools.cache

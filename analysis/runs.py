@@ -7,7 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from simclr_ablate.schema import keys
+from simclr_ablate.config import keys
+from simclr_ablate.schema import Experiment
 from simclr_ablate.store import Run, Store
 
 METRICS = (
@@ -32,7 +33,7 @@ def load(store: str | Path) -> pd.DataFrame:
     frame = frame.reindex(columns=[*columns(), *frame.columns.difference(columns(), sort=False)])
     # pandas would turn integers with gaps into floats, and 50000 images into 50000.0.
     return frame.astype(
-        {key.name: _DTYPES[key.type] for key in keys() if key.type in _DTYPES}
+        {key.name: _DTYPES[key.type] for key in keys(Experiment) if key.type in _DTYPES}
         | dict.fromkeys((*METRICS, *(f"pretraining.{name}" for name in PRETRAINING)), float)
     )
 
@@ -41,7 +42,7 @@ def columns() -> list[str]:
     """The columns that are always there, in their order."""
     return [
         *("run_id", "path", "sweeps", "state", "evaluation"),
-        *(key.name for key in keys()),
+        *(key.name for key in keys(Experiment)),
         *METRICS,
         *(f"pretraining.{name}" for name in PRETRAINING),
     ]

@@ -15,7 +15,8 @@ from typing import Any
 import pandas as pd
 
 from analysis.statistics import Accuracies
-from simclr_ablate.schema import keys as schema_keys
+from simclr_ablate.config import keys as schema_keys
+from simclr_ablate.schema import Experiment
 
 DESCRIBED = (
     *("data.label", "data.name", "data.limit", "encoder.architecture", "encoder.width"),
@@ -162,7 +163,7 @@ def fixed_keys(free: Iterable[str]) -> list[str]:
     free = tuple(free)
     return [
         key.name
-        for key in schema_keys()
+        for key in schema_keys(Experiment)
         if key.identity
         and not any(key.name == name or key.name.startswith(f"{name}.") for name in free)
     ]

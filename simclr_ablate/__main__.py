@@ -12,13 +12,14 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from simclr_ablate.config import ConfigError, KeyInfo, keys, nearest
 from simclr_ablate.launch.command import OK, REFUSED, execute, refusing
 from simclr_ablate.launch.grid import experiment_sections, resolve
 from simclr_ablate.launch.plugins import read_command, register_plugins
 from simclr_ablate.launch.settings import LAUNCHERS
 from simclr_ablate.own import look_in
 from simclr_ablate.paths import config_folder
-from simclr_ablate.schema import ConfigError, Experiment, KeyInfo, keys, nearest
+from simclr_ablate.schema import Experiment
 
 CONFIG_FOLDER = str(config_folder("conf"))
 
@@ -84,7 +85,7 @@ def run_one(config: DictConfig) -> int:
 
 def misspelled_key(arguments: Sequence[str]) -> str | None:
     """A message for the first `key=value` whose key nobody could mean, before Hydra's own less helpful one."""
-    known = [info.name for info in keys()]
+    known = [info.name for info in keys(Experiment)]
     known += [info.name for info in _launcher_keys()]
     sections = {name.split(".")[0] for name in known if "." in name}
     elsewhere = {"store", "cache", "dry_run", "scale", "sweep", "hydra"}
@@ -111,7 +112,7 @@ def _launcher_keys() -> list[KeyInfo]:
 
 
 def _help_node() -> dict[str, str]:
-    rows = [*keys(), *_launcher_keys()]
+    rows = [*keys(Experiment), *_launcher_keys()]
     lines = []
     for info in rows:
         accepted = f" ({info.accepted})" if info.accepted else ""

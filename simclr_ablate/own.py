@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from simclr_ablate.schema import OWN, ConfigError, is_own, nearest, one_of
+from simclr_ablate.config import OWN, ConfigError, is_own, nearest, one_of
 
 _NOT_THE_USERS = (
     *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")),

@@ -15,11 +15,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from simclr_ablate.config import ConfigError, nearest
 from simclr_ablate.launch import queue, waiting
 from simclr_ablate.launch.progress import columns, duration, make_console
 from simclr_ablate.launch.queue import JobInfo, Settler, settle
 from simclr_ablate.launch.waiting import Lookout, Waiting, living
-from simclr_ablate.schema import ConfigError, nearest
 from simclr_ablate.store import BUSY, STATES, Run, Store
 
 COLORS = {

@@ -31,8 +31,9 @@ from pathlib import Path
 from typing import Any
 
 from simclr_ablate import claim as claims
+from simclr_ablate.config import ConfigError
 from simclr_ablate.files import read_json, write_json
-from simclr_ablate.schema import SCHEMA_VERSION, ConfigError
+from simclr_ablate.schema import SCHEMA_VERSION
 
 STATES = ("planned", "queued", "running", "interrupted", "failed", "pretrained", "complete")
 BUSY = ("queued", "running")

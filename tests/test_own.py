@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from simclr_ablate import own
-from simclr_ablate.schema import ConfigError, Experiment, is_own, own_values
+from simclr_ablate.config import ConfigError, is_own, own_values
+from simclr_ablate.schema import Experiment
 
 Write = Callable[[str], str]
 

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from simclr_ablate.config import ConfigError, KeyInfo, keys
 from simclr_ablate.identity import evaluation_key, run_id
 from simclr_ablate.paths import config_folder
-from simclr_ablate.schema import ConfigError, Experiment, KeyInfo, keys
+from simclr_ablate.schema import Experiment
 
-ALL_KEYS = list(keys())
+ALL_KEYS = list(keys(Experiment))
 
 
 def changed(config: dict, name: str, value: object) -> dict:

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from simclr_ablate import claim as claims
+from simclr_ablate.config import ConfigError
 from simclr_ablate.files import read_json, write_atomically, write_json
-from simclr_ablate.schema import ConfigError
 from simclr_ablate.store import Store
 
 context = multiprocessing.get_context("spawn")

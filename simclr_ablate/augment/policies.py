@@ -23,7 +23,7 @@ from simclr_ablate.augment.operations import (
     Resize,
 )
 from simclr_ablate.augment.registry import OPERATIONS, Magnitudes, make_operations
-from simclr_ablate.schema import ConfigError
+from simclr_ablate.config import ConfigError
 
 __all__ = [
     "OPERATIONS",

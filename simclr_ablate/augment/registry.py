@@ -16,7 +16,7 @@ from simclr_ablate.augment.operations import (
     Rotate,
     Sobel,
 )
-from simclr_ablate.schema import ConfigError
+from simclr_ablate.config import ConfigError
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from simclr_ablate.schema import ConfigError
+from simclr_ablate.config import ConfigError
 
 
 class UnreadableImageError(Exception):

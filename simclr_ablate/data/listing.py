@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from simclr_ablate.schema import ConfigError
+from simclr_ablate.config import ConfigError
 
 LAYOUT = "train/<class>/* and test/<class>/*"
 

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from simclr_ablate import own
+from simclr_ablate.config import ConfigError
 from simclr_ablate.data.cache import build_once, open_set, save_set
 from simclr_ablate.data.in_memory import ImageSet
-from simclr_ablate.schema import ConfigError, Data
+from simclr_ablate.schema import Data
 
 SPLITS = ("train", "test", "unlabelled")
 

@@ -4,9 +4,10 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from simclr_ablate.config import ConfigError, is_own
 from simclr_ablate.data.listing import list_images
 from simclr_ablate.paths import default_cache
-from simclr_ablate.schema import ConfigError, Data, is_own
+from simclr_ablate.schema import Data
 
 SHAPES_VERSION = 1
 """Part of the cache's key. Raised when the same arguments give other images."""

@@ -6,6 +6,7 @@ from typing import NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
+from simclr_ablate.config import ConfigError, is_own
 from simclr_ablate.data.image_folder import open_image_folder
 from simclr_ablate.data.in_memory import ImageSet
 from simclr_ablate.data.own_sets import open_own
@@ -14,7 +15,7 @@ from simclr_ablate.data.sizes import capacity, check_splits
 from simclr_ablate.data.streamed import StreamedSet, open_streamed
 from simclr_ablate.data.torchvision_sets import open_torchvision
 from simclr_ablate.randomness import generator
-from simclr_ablate.schema import ConfigError, Data, is_own
+from simclr_ablate.schema import Data
 
 Images = TypeVar("Images", ImageSet, StreamedSet)
 

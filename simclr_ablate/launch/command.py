@@ -9,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
+from simclr_ablate.config import ConfigError
 from simclr_ablate.launch.outcome import Outcome
 from simclr_ablate.launch.plan import Plan, flatten, varying_keys
 from simclr_ablate.launch.selection import Selection
@@ -16,7 +17,7 @@ from simclr_ablate.launch.settings import Settings, SlurmSettings, read_settings
 from simclr_ablate.launch.stages import Stages
 from simclr_ablate.launch.torchrun import Place, carry_out_here
 from simclr_ablate.paths import default_cache
-from simclr_ablate.schema import ConfigError, Experiment
+from simclr_ablate.schema import Experiment
 from simclr_ablate.store import Store
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from typing import Any
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
-from simclr_ablate.schema import ConfigError, Experiment, keys, unknown_key
+from simclr_ablate.config import ConfigError, keys, unknown_key
+from simclr_ablate.schema import Experiment
 
 EXPERIMENT_SECTIONS = tuple(Experiment.__dataclass_fields__)
 """Top-level keys of the composed config that make up an experiment; the rest is for the command."""
@@ -174,7 +175,7 @@ def _set(config: dict[str, Any], name: str, value: Any) -> None:
     for parent in parents:
         node = node.get(parent) if isinstance(node, dict) else None
     if not isinstance(node, dict) or last not in node:
-        raise ConfigError(unknown_key(name, [info.name for info in keys()]))
+        raise ConfigError(unknown_key(name, [info.name for info in keys(Experiment)]))
     node[last] = value
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
+from simclr_ablate.config import ConfigError
 from simclr_ablate.cores import available_cores
 from simclr_ablate.launch import worker
 from simclr_ablate.launch.outcome import Outcome
@@ -24,7 +25,6 @@ from simclr_ablate.launch.progress import ProgressView
 from simclr_ablate.launch.queue import Settler
 from simclr_ablate.launch.resources import ranks_of
 from simclr_ablate.launch.settings import LocalSettings
-from simclr_ablate.schema import ConfigError
 
 POLL_SECONDS = 0.1
 ELSEWHERE_SECONDS = 2.0

@@ -9,10 +9,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from simclr_ablate.config import ConfigError, is_own, own_values
 from simclr_ablate.identity import evaluation_key, run_id
 from simclr_ablate.launch.worker import Job
 from simclr_ablate.paths import default_cache
-from simclr_ablate.schema import ConfigError, Data, Experiment, is_own, own_values
+from simclr_ablate.schema import Data, Experiment
 from simclr_ablate.store import Run, Store
 
 

@@ -21,6 +21,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+from simclr_ablate.config import ConfigError
 from simclr_ablate.launch.command import OK, Command, execute, refusing
 from simclr_ablate.launch.grid import (
     Composer,
@@ -32,7 +33,7 @@ from simclr_ablate.launch.grid import (
 )
 from simclr_ablate.launch.selection import Rule, select
 from simclr_ablate.paths import config_folder
-from simclr_ablate.schema import ConfigError, Experiment
+from simclr_ablate.schema import Experiment
 
 PLUGIN_MODULE = "hydra_plugins.simclr_ablate"
 """The name that the plugins' module has for Hydra, which takes plugins from `hydra_plugins` alone."""

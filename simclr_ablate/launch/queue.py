@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from simclr_ablate.schema import ConfigError
+from simclr_ablate.config import ConfigError
 from simclr_ablate.store import Run
 
 QUEUE_SECONDS = 30.0

@@ -6,9 +6,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from simclr_ablate.config import ConfigError, unknown_key
 from simclr_ablate.launch.plan import flatten
 from simclr_ablate.launch.settings import ResourceRule, Resources, SlurmSettings
-from simclr_ablate.schema import ConfigError, Experiment, check_ranks, unknown_key
+from simclr_ablate.schema import Experiment, check_ranks
 
 _COMPARISON = re.compile(r"\s*(>=|<=|>|<)\s*([-+.\deE]+)\s*")
 _OPERATORS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}

@@ -10,10 +10,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
+from simclr_ablate.config import ConfigError, build, key, keys, nearest, unknown_key
 from simclr_ablate.identity import evaluation_key, identity_config, run_id
 from simclr_ablate.launch.grid import Composer, Grids, Values, multiplied, read_grids
 from simclr_ablate.launch.plan import flatten, place, varying_keys
-from simclr_ablate.schema import ConfigError, Experiment, build, key, keys, nearest, unknown_key
+from simclr_ablate.schema import Experiment
 from simclr_ablate.store import Store
 
 METRICS = ("validation_top1",)
@@ -35,7 +36,7 @@ class Rule:
         if sweep is None or "select" not in sweep:
             return None
         rule = build(cls, sweep["select"], "sweep.select")
-        known = [info.name for info in keys()]
+        known = [info.name for info in keys(Experiment)]
         sections = {name.rpartition(".")[0] for name in known} - {""}
         for name in rule.over:
             if name not in known and name not in sections:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from simclr_ablate.schema import ConfigError, build, key, nearest
+from simclr_ablate.config import ConfigError, build, key, nearest
 
 
 @dataclass(frozen=True)

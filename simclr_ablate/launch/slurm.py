@@ -20,6 +20,7 @@ from typing import Any
 
 import submitit
 
+from simclr_ablate.config import ConfigError
 from simclr_ablate.launch.outcome import Outcome
 from simclr_ablate.launch.plan import Plan, PlannedRun
 from simclr_ablate.launch.progress import ProgressView
@@ -27,7 +28,6 @@ from simclr_ablate.launch.queue import Settler, settle
 from simclr_ablate.launch.resources import ranks_of, resources_of
 from simclr_ablate.launch.settings import Resources, SlurmSettings
 from simclr_ablate.launch.submitted import RunFailedError, Submitted
-from simclr_ablate.schema import ConfigError
 from simclr_ablate.store import BUSY, Store
 
 LOOK_SECONDS = 0.5

@@ -5,11 +5,12 @@ import signal
 from dataclasses import dataclass
 from typing import Self
 
+from simclr_ablate.config import ConfigError
 from simclr_ablate.cores import available_cores
 from simclr_ablate.launch import worker
 from simclr_ablate.launch.plan import Plan
 from simclr_ablate.launch.ranks import carry_out_rank, device_of_rank
-from simclr_ablate.schema import ConfigError, check_ranks
+from simclr_ablate.schema import check_ranks
 from simclr_ablate.stopping import StopSignal
 
 

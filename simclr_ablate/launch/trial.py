@@ -11,22 +11,14 @@ from torch import Tensor
 
 from simclr_ablate import own
 from simclr_ablate.augment.policies import Policy
+from simclr_ablate.config import ConfigError, own_values
 from simclr_ablate.data.streamed import split_crop
 from simclr_ablate.experiment import build_policy
 from simclr_ablate.losses.exact import ContrastiveLoss
 from simclr_ablate.losses.registry import build_loss
 from simclr_ablate.models.encoder import build_encoder
 from simclr_ablate.models.head import build_head
-from simclr_ablate.schema import (
-    ConfigError,
-    Data,
-    Encoder,
-    Experiment,
-    Head,
-    Loss,
-    Views,
-    own_values,
-)
+from simclr_ablate.schema import Data, Encoder, Experiment, Head, Loss, Views
 
 _IMAGES = 4
 _TOLERANCE = 1e-4

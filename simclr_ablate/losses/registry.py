@@ -6,6 +6,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 from simclr_ablate import own, schema
+from simclr_ablate.config import ConfigError
 from simclr_ablate.losses.exact import ContrastiveLoss
 from simclr_ablate.losses.margin_triplet import margin_triplet
 from simclr_ablate.losses.nt_logistic import nt_logistic
@@ -53,7 +54,7 @@ def build_loss(spec: schema.Loss, ranks: Ranks = SOLO) -> Loss:
     with own.blamed(f"loss.name={spec.name}", "make a loss of the loss's keys and the ranks"):
         loss = maker(spec, ranks)
     if not callable(loss):
-        raise schema.ConfigError(
+        raise ConfigError(
             f"loss.name={spec.name} must make a function of z, got {type(loss).__name__}"
         )
     return loss

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from simclr_ablate import own
+from simclr_ablate.config import ConfigError
 from simclr_ablate.models.encoder import BN_EPSILON, BN_MOMENTUM
-from simclr_ablate.schema import ConfigError
 
 KINDS = ("none", "linear", "nonlinear")
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from simclr_ablate.schema import ConfigError
+from simclr_ablate.config import ConfigError
 from simclr_ablate.training.loop import Batch, Loop, Training
 
 

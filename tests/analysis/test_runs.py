@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 
 import analysis
+from simclr_ablate.config import keys
 from simclr_ablate.identity import evaluation_key, run_id
-from simclr_ablate.schema import keys
+from simclr_ablate.schema import Experiment
 from simclr_ablate.store import STATES, Store
 
 
@@ -36,7 +37,7 @@ def test_every_config_key_is_a_column_with_its_value(tmp_path, make):
     make.put(tmp_path, experiment, 40.0)
     row = analysis.load(tmp_path).squeeze()
     config = experiment.to_config()
-    for key in keys():
+    for key in keys(Experiment):
         value = config
         for part in key.name.split("."):
             value = value[part]

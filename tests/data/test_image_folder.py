@@ -11,9 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
+from simclr_ablate.config import ConfigError
 from simclr_ablate.data.decode import read_square
 from simclr_ablate.data.image_folder import open_image_folder
-from simclr_ablate.schema import ConfigError
 
 CLASSES = ["ant", "bee", "cat"]
 

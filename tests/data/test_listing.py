@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from simclr_ablate.config import ConfigError
 from simclr_ablate.data.listing import fingerprint, list_images
-from simclr_ablate.schema import ConfigError
 
 
 def _touch(root: Path, *names: str) -> None:

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from simclr_ablate.config import ConfigError
 from simclr_ablate.data.own_sets import make_own
 from simclr_ablate.data.sizes import data_size
 from simclr_ablate.data.splits import open_data
 from simclr_ablate.launch.plan import complete_data
-from simclr_ablate.schema import ConfigError, Data
+from simclr_ablate.schema import Data
 
 OWN = """
 from pathlib import Path

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from simclr_ablate.config import ConfigError
 from simclr_ablate.data.sizes import data_size
-from simclr_ablate.schema import ConfigError, Data
+from simclr_ablate.schema import Data
 
 
 def make_data(name: str, **changed: object) -> Data:

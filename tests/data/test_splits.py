@@ -7,10 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
+from simclr_ablate.config import ConfigError
 from simclr_ablate.data.in_memory import ImageSet
 from simclr_ablate.data.sizes import data_size
 from simclr_ablate.data.splits import open_data, split_training, stream_data, take_balanced
-from simclr_ablate.schema import ConfigError, Data
+from simclr_ablate.schema import Data
 
 
 def make_data(name: str, **changed: object) -> Data:

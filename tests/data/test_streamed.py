@@ -19,9 +19,9 @@ from simclr_ablate.augment.policies import (
     pair_policy,
     simclr_policy,
 )
+from simclr_ablate.config import ConfigError
 from simclr_ablate.data.streamed import StreamedSet, open_streamed, split_crop
 from simclr_ablate.randomness import generator
-from simclr_ablate.schema import ConfigError
 
 SIZE, CLASSES, PER_CLASS = 16, 3, 30
 

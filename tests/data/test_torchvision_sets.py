@@ -11,9 +11,10 @@ import torch
 from torchvision import datasets
 from torchvision.transforms.v2 import functional as oracle
 
+from simclr_ablate.config import ConfigError
 from simclr_ablate.data.splits import open_data
 from simclr_ablate.data.torchvision_sets import open_torchvision
-from simclr_ablate.schema import ConfigError, Data
+from simclr_ablate.schema import Data
 
 CLASSES = [f"class {number}" for number in range(10)]
 

@@ -7,8 +7,8 @@ import time
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from simclr_ablate.config import ConfigError
 from simclr_ablate.launch.grid import Composer, Grids, expand, resolve, split_overrides
-from simclr_ablate.schema import ConfigError
 
 GROUPS = {"data", "views", "encoder", "head", "loss", "optimizer", "evaluation", "scale"}
 

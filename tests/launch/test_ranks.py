@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from simclr_ablate.config import ConfigError
 from simclr_ablate.launch import worker
 from simclr_ablate.launch.local import LocalLauncher, Resources, fit
 from simclr_ablate.launch.settings import LocalSettings
-from simclr_ablate.schema import ConfigError
 from simclr_ablate.stopping import StopSignal
 from simclr_ablate.store import Run, Store
 from simclr_ablate.training.distributed import RankLostError

@@ -2,9 +2,9 @@
 
 import pytest
 
+from simclr_ablate.config import ConfigError
 from simclr_ablate.launch.resources import ranks_of, resources_of
 from simclr_ablate.launch.settings import Resources, SlurmSettings, read_settings
-from simclr_ablate.schema import ConfigError
 
 
 @pytest.fixture

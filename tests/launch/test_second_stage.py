@@ -11,6 +11,7 @@ import submitit
 from omegaconf import OmegaConf
 from rich.console import Console
 
+from simclr_ablate.config import ConfigError
 from simclr_ablate.launch import waiting
 from simclr_ablate.launch.command import OK, SOME_FAILED, Command, launch
 from simclr_ablate.launch.plan import place
@@ -20,7 +21,6 @@ from simclr_ablate.launch.settings import SlurmSettings, read_settings
 from simclr_ablate.launch.slurm import SlurmLauncher
 from simclr_ablate.launch.stages import Stages
 from simclr_ablate.launch.waiting import Waiting, cancel
-from simclr_ablate.schema import ConfigError
 from simclr_ablate.store import Store
 from tests.launch.test_selection import finish
 

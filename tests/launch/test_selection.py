@@ -5,11 +5,11 @@ import random
 
 import pytest
 
+from simclr_ablate.config import ConfigError
 from simclr_ablate.launch.grid import Grids
 from simclr_ablate.launch.plan import place
 from simclr_ablate.launch.selection import Selection
 from simclr_ablate.launch.stages import Stages
-from simclr_ablate.schema import ConfigError
 from simclr_ablate.store import Store
 
 HEADS, TEMPERATURES = ["none", "linear"], [0.1, 0.5]

@@ -6,9 +6,10 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from simclr_ablate.config import ConfigError
 from simclr_ablate.launch.plan import make_plan
 from simclr_ablate.launch.trial import try_own
-from simclr_ablate.schema import ConfigError, Experiment
+from simclr_ablate.schema import Experiment
 from simclr_ablate.store import Store
 
 OWN = """
