@@ -259,7 +259,9 @@ class Store:
             raise FileNotFoundError(f"{self.root}/.sweeps holds no {record}.json")
         name, when = launched["name"], launched["time"]
         so_far = [one.run_ids for one in self.sweeps() if (one.name, one.time) == (name, when)]
-        self._record_sweep(name, [*chain.from_iterable(so_far), *run_ids], when)
+        self._record_sweep(
+            name, [*launched["run_ids"], *chain.from_iterable(so_far), *run_ids], when
+        )
 
     def _record_sweep(self, name: str, run_ids: Iterable[str], launched: float) -> str:
         members = sorted(set(run_ids))

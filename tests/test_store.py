@@ -136,7 +136,7 @@ def test_creating_a_run_again_keeps_its_config(tmp_path):
     assert [found.run_id for found in Store(tmp_path).runs()] == ["a-run"]
 
 
-def test_sweeps_are_remembered(tmp_path):
+def test_sweeps_are_remembered(tmp_path, monkeypatch):
     store = Store(tmp_path)
     store.record_sweep("grid", ["b", "a"])
     grid = store.record_sweep("grid", ["a", "b", "b"])
@@ -151,6 +151,11 @@ def test_sweeps_are_remembered(tmp_path):
     ]
     store.extend_sweep(grid, ["d"])  # another second stage, which knows nothing of the first
     assert ("grid", ("a", "b", "c", "d")) in [(one.name, one.run_ids) for one in store.sweeps()]
+    # The sweep was launched once more meanwhile, so that its first record has another time.
+    monkeypatch.setattr(store, "sweeps", lambda: [])
+    store.extend_sweep(grid, ["e"])
+    monkeypatch.undo()
+    assert ("grid", ("a", "b", "e")) in [(one.name, one.run_ids) for one in store.sweeps()]
 
 
 def submitted(run, job: str = "7_0") -> None:

@@ -120,7 +120,7 @@ class SecondStage:
         print(decision.describe())
         plan = plan_completed(decision.experiments(), store, selection.sweep)
         print(launcher.submit(plan).summary(), flush=True)
-        decision.close(store, stage.sweeps.values())
+        decision.close(store, stage.sweeps)
 
 
 def _unfinished(store: Store, selection: Selection) -> list[PlannedRun]:

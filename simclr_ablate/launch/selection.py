@@ -6,7 +6,7 @@ So what a table reports was not selected on: neither its seeds nor, in the first
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -14,6 +14,7 @@ from simclr_ablate.config import ConfigError, build, key, keys, nearest, unknown
 from simclr_ablate.identity import evaluation_key, identity_config, run_id
 from simclr_ablate.launch.grid import Composer, Grids, Values, multiplied, read_grids
 from simclr_ablate.launch.plan import flatten, place, varying_keys
+from simclr_ablate.launch.waiting import Waiting
 from simclr_ablate.schema import Experiment
 from simclr_ablate.store import Store
 
@@ -229,10 +230,15 @@ class Decision:
         heading = f"{sweep}: chosen on {metric} with seed {self.selection.trials[0].seed}"
         return "\n  ".join([heading, *map(Choice.describe, self.choices)])
 
-    def close(self, store: Store, records: Iterable[str] = ()) -> None:
-        """Notes that the second stage is seen to, and part of the launched sweeps with these records."""
+    def close(self, store: Store, records: Mapping[str, str]) -> None:
+        """Notes that the second stage is seen to, and part of the launched sweeps with these records.
+
+        So it is of those that a waiting job was to submit it for. records: by sweep.
+        """
+        stage = Waiting.read(store, self.selection.stage_name)
+        waiting = stage.sweeps if stage is not None and stage.is_open else {}
         members = [run_id(experiment) for experiment in self.experiments()]
-        for record in records:
+        for record in {**waiting, **records}.values():
             store.extend_sweep(record, members)
         store.close_stage(self.selection.stage_name)
 

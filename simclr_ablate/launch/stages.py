@@ -14,9 +14,9 @@ from simclr_ablate.store import Store
 class Stages:
     """A command's experiments, completed, and its sweeps' selections.
 
-    names: the experiments that need no choice, each with the sweeps that it is of. decided: what the selections have
-    come to whose first stage the store has, so that their second is known; pending: the others. records: see
-    `recorded`.
+    names: the experiments that need no choice, each with the sweeps that it is of. decided: what selections have come
+    to, so that their second stage is known: as planned, those whose first stage the store has whole; from `decide`,
+    also those of which trials failed. pending: the other selections. records: see `recorded`.
     """
 
     sweep: str | None
@@ -67,7 +67,7 @@ class Stages:
         return replace(self, decided=decided, pending=())
 
     def second(self) -> Plan:
-        """The second stages, less what needed no choice. For what `decide` returns."""
+        """The second stages that `decide` has chosen, less what needed no choice. Only right for what it returns."""
         chosen = _chosen(self.decided)
         names = {one: listed for one, listed in chosen.items() if one not in self.names}
         return plan_completed(names, self.store, self.sweep, names)
@@ -94,7 +94,7 @@ class Stages:
     def close(self) -> None:
         """Notes that the second stages that are decided are seen to and part of their sweeps."""
         for decision in self.decided:
-            decision.close(self.store, self.records_of(decision.selection).values())
+            decision.close(self.store, self.records_of(decision.selection))
 
     def only(self, names: Sequence[str]) -> Self:
         """The same with only these second stages pending. names: see `Selection.stage_name`."""

@@ -142,6 +142,22 @@ def test_the_job_submits_once_whatever_becomes_of_its_runs(cluster, store, launc
     assert len(cluster.names) == 2
 
 
+def test_a_command_that_closes_a_waiting_stage_does_so_for_all_launches(
+    cluster, store, launcher, found
+) -> None:
+    """The job of the union has still to submit it when another command finds the first stage complete."""
+    trials = [place(trial, store).run_id for trial in found.trials]
+    arrange(launcher, store, {"both": store.record_sweep("both", trials)}, found)
+    finish_all(store, found)
+    names = {trial: ["pick"] for trial in found.trials}
+    planned = Stages.plan("pick", store, found.trials, names, [found])
+    planned.recorded(planned.first()).close()
+    everything = {place(one, store).run_id for one in found.decide(store).experiments()}
+    last = {one.name: set(one.run_ids) for one in store.sweeps()}
+    assert last["both"] == last["pick"] == everything | set(trials)
+    assert record(store, found).state == "submitted"
+
+
 @pytest.mark.parametrize("other", [False, True])
 def test_a_job_that_is_not_to_submit_any_more_does_not(
     cluster, store, launcher, found, other

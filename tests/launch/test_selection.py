@@ -1,6 +1,7 @@
 """What a sweep with `select` tries, and what it runs once that is done: planned in a store, nothing trained."""
 
 import copy
+import dataclasses
 import random
 
 import pytest
@@ -131,6 +132,40 @@ def test_what_is_chosen_is_of_the_sweep_also_where_another_has_it(
     everything = ids(store, [*found.trials, *found.decide(store).experiments()])
     assert members(store, "pick")[-1] == members(store, "both")[-1] == everything
     assert members(store, "other") == [ids(store, best.reported[:1])]
+
+
+def test_a_union_keeps_both_second_stages(selection, sweep, tmp_path) -> None:
+    """Each is closed by a job of its own, which knows the union's record as it was launched."""
+    store, first = Store(tmp_path), selection(sweep)
+    second = dataclasses.replace(selection(sweep, {"encoder.width": [2]}), sweep="other")
+    names = {trial: ["pick"] for trial in first.trials} | {
+        trial: ["other"] for trial in second.trials
+    }
+    planned = Stages.plan("both", store, names, names, [first, second])
+    planned = planned.recorded(planned.first())
+    everything = ids(store, names)
+    for found in (first, second):
+        for trial in found.trials:
+            finish(store, trial, random.uniform(20, 80))
+        decision = found.decide(store)
+        decision.close(store, planned.records_of(found))
+        everything |= ids(store, decision.experiments())
+        assert members(store, "both")[-1] == everything
+    for found in (first, second):
+        chosen = ids(store, [*found.trials, *found.decide(store).experiments()])
+        assert members(store, found.sweep)[-1] == chosen
+
+
+def test_what_was_decided_when_it_was_planned_adds_nothing(selection, sweep, tmp_path) -> None:
+    store, found = Store(tmp_path), selection(sweep)
+    for trial in found.trials:
+        finish(store, trial, random.uniform(20, 80))
+    planned = stages(found, store)
+    planned = planned.recorded(planned.first())
+    before = members(store, "pick")
+    planned.close()
+    assert members(store, "pick") == before
+    assert before[-1] == ids(store, [*found.trials, *found.decide(store).experiments()])
 
 
 def test_a_second_stage_is_of_the_launch_that_chose_it(selection, sweep, tmp_path) -> None:
