@@ -48,6 +48,7 @@ class LocalLauncher:
         self.cache = cache
         self._settle_now_and_then = Settler()
         self._devices_of: dict[PlannedRun, list[str]] = {}
+        self._runs = 0
         self._context = multiprocessing.get_context("forkserver")
         # The names are imported in the server before it forks, never in the command itself.
         self._context.set_forkserver_preload(["simclr_ablate.experiment"])
@@ -60,9 +61,11 @@ class LocalLauncher:
         if not waiting:
             return outcome
         active: dict[PlannedRun, ForkServerProcess] = {}
+        # A second stage is part of the same command.
+        self._runs = max(self._runs, len({planned.run_id for planned in plan.runs}))
         try:
             with _terminable(), view:
-                resources = fit(self.launcher, list(waiting))
+                resources = fit(self.launcher, list(waiting), self._runs)
                 self._follow(plan, waiting, active, outcome, resources, view)
         except KeyboardInterrupt:
             outcome.interrupted = True
@@ -192,8 +195,12 @@ class LocalLauncher:
                 process.kill()
 
 
-def fit(launcher: LocalSettings, runs: list[PlannedRun]) -> Resources:
-    """As many runs side by side as the cores (or GPUs) and the memory allow, and each one's share."""
+def fit(launcher: LocalSettings, runs: list[PlannedRun], count: int) -> Resources:
+    """As many of `runs` side by side as the cores (or GPUs) and the memory allow, and each one's share.
+
+    The share is that of `count` runs on an idle machine, also where fewer are left or memory is short: sums come out
+    in another order with another number of threads. count: the runs that the command names, finished ones too.
+    """
     cores = available_cores()
     devices = [f"cuda:{index}" for index in range(gpu_count())]
     if any(planned.experiment.compute.device == "cpu" for planned in runs):
@@ -202,10 +209,10 @@ def fit(launcher: LocalSettings, runs: list[PlannedRun]) -> Resources:
     if devices and ranks > len(devices):
         raise ConfigError(f"compute.ranks must be <= {len(devices)}, the GPUs here, got {ranks}")
     places = (len(devices) * launcher.runs_per_gpu if devices else cores) // ranks
-    fitting = max(1, int(available_memory() / (launcher.memory_gb * 2**30)))
-    parallel = launcher.parallel or min(places, fitting)
-    parallel = max(1, min(parallel, len(runs)))
-    return Resources(parallel, max(1, cores // parallel), devices or ["cpu"])
+    total, available = (max(1, int(size / (launcher.memory_gb * 2**30))) for size in memory())
+    shares = max(1, min(launcher.parallel or min(places, total), count))
+    parallel = min(shares, launcher.parallel or available)
+    return Resources(parallel, max(1, cores // shares), devices or ["cpu"])
 
 
 def _next(waiting: deque[PlannedRun], active: Mapping[PlannedRun, object]) -> PlannedRun | None:
@@ -225,15 +232,15 @@ def gpu_count() -> int:
     return len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
 
 
-def available_memory() -> float:
-    """Bytes of memory that can be had now; a guess where the system does not say."""
+def memory() -> tuple[float, float]:
+    """Bytes of memory in all, and those that can be had now; a guess where the system does not say."""
     try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return float(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return 8.0 * 2**30
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        sizes = {name: rest for name, _, rest in (line.partition(":") for line in lines)}
+        total, available = (float(sizes[name].split()[0]) for name in ("MemTotal", "MemAvailable"))
+    except (OSError, KeyError):
+        return 8.0 * 2**30, 8.0 * 2**30
+    return total * 1024, available * 1024
 
 
 @contextmanager

@@ -216,3 +216,18 @@ def test_hydras_own_flags_work(environment, tmp_path):
     assert "provider" in output("--info", "searchpath").lower()
     assert "planned" in output("hydra.verbose=true", "dry_run=true")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_run_that_is_left_over_comes_out_as_beside_others(environment, tmp_path):
+    """With the threads of its sweep: another number of them rounds otherwise."""
+    store, together = tmp_path / "store", tmp_path / "together"
+    shared = ("compute.threads=null", "optimizer.epochs=2")
+    status, output = run(environment, together, "-m", "seed=0,1", *shared)
+    assert status == 0, output
+    status, output = run(environment, store, "-m", "seed=0", *shared)
+    assert status == 0, output
+    status, output = run(environment, store, "-m", "seed=0,1", *shared)
+    assert status == 0, output
+    assert "1 already finished, 1 to run" in output
+    (left,) = (found for found in Store(store).runs() if found.config()["seed"] == 1)
+    assert_same(left, results(Store(together).run(left.run_id)))

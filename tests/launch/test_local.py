@@ -20,11 +20,12 @@ def launcher(**changes: object) -> LocalSettings:
 
 @pytest.fixture
 def machine(monkeypatch):
-    """`machine(cores, gigabytes, gpus)`: as if this machine had them."""
+    """`machine(cores, gigabytes, gpus, free)`: as if this machine had them, so many of the gigabytes free."""
 
-    def build(cores: int, gigabytes: float, gpus: str = "") -> None:
+    def build(cores: int, gigabytes: float, gpus: str = "", free: float | None = None) -> None:
+        sizes = (gigabytes * 2**30, (gigabytes if free is None else free) * 2**30)
         monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
-        monkeypatch.setattr(local, "available_memory", lambda: gigabytes * 2**30)
+        monkeypatch.setattr(local, "memory", lambda: sizes)
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
 
     return build
@@ -45,17 +46,37 @@ def test_cores_and_memory_are_shared(
     machine, make_runs, cores, gigabytes, runs, settings, parallel, threads
 ) -> None:
     machine(cores, gigabytes)
-    shares = fit(launcher(**settings), list(make_runs(runs).runs))
+    shares = fit(launcher(**settings), list(make_runs(runs).runs), runs)
     assert (shares.parallel, shares.threads, shares.devices) == (parallel, threads, ["cpu"])
+
+
+def test_a_runs_share_does_not_depend_on_what_is_left_or_free(machine, make_runs) -> None:
+    runs = list(make_runs(1).runs)
+    machine(8, 64)
+    assert fit(launcher(), runs, 50).threads == 1
+    assert fit(launcher(), runs, 1).threads == 8
+    machine(8, 64, free=2.5)
+    short = fit(launcher(), list(make_runs(50).runs), 50)
+    assert (short.parallel, short.threads) == (2, 1)
+    asked = fit(launcher(parallel=4), list(make_runs(50).runs), 50)
+    assert (asked.parallel, asked.threads) == (4, 2)
+    machine(8, 64, free=0.5)
+    assert fit(launcher(), runs, 50).parallel == 1
+
+
+def test_memory_is_what_the_system_says() -> None:
+    total, available = local.memory()
+    assert 0 < available < total
+    assert total == pytest.approx(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
 
 
 def test_gpus_take_one_run_each_or_as_many_as_asked(machine, make_runs) -> None:
     machine(16, 128, "0,3")
     runs = list(make_runs(9).runs)
-    assert fit(launcher(), runs).parallel == 2
-    assert fit(launcher(), runs).devices == ["cuda:0", "cuda:1"]
-    assert fit(launcher(runs_per_gpu=3), runs).parallel == 6
-    on_cpu = fit(launcher(), list(make_runs(9, "compute.device=cpu").runs))
+    assert fit(launcher(), runs, 9).parallel == 2
+    assert fit(launcher(), runs, 9).devices == ["cuda:0", "cuda:1"]
+    assert fit(launcher(runs_per_gpu=3), runs, 9).parallel == 6
+    on_cpu = fit(launcher(), list(make_runs(9, "compute.device=cpu").runs), 9)
     assert (on_cpu.parallel, on_cpu.devices) == (9, ["cpu"])
 
 

@@ -129,12 +129,12 @@ def launcher(**changes: object) -> LocalSettings:
 
 def test_a_run_takes_a_gpu_for_each_rank(make_runs, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)), raising=False)
-    monkeypatch.setattr("simclr_ablate.launch.local.available_memory", lambda: 2.0**40)
+    monkeypatch.setattr("simclr_ablate.launch.local.memory", lambda: (2.0**40, 2.0**40))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3,4")
     runs = list(make_runs(9, "compute.ranks=2").runs)
-    shares = fit(launcher(), runs)
+    shares = fit(launcher(), runs, 9)
     assert (shares.parallel, shares.threads) == (2, 8)
-    assert fit(launcher(runs_per_gpu=2), runs).parallel == 5
+    assert fit(launcher(runs_per_gpu=2), runs, 9).parallel == 5
     local = LocalLauncher(launcher(), "cache")
     chosen = [local._choose_devices(planned, shares) for planned in runs[:2]]
     assert chosen == [["cuda:0", "cuda:1"], ["cuda:2", "cuda:3"]]
@@ -142,4 +142,4 @@ def test_a_run_takes_a_gpu_for_each_rank(make_runs, monkeypatch: pytest.MonkeyPa
     assert local._choose_devices(runs[2], on_cpus) == ["cpu", "cpu"]
     too_many = list(make_runs(1, "compute.ranks=8").runs)
     with pytest.raises(ConfigError, match="ranks must be <= 5, the GPUs here, got 8"):
-        fit(launcher(), too_many)
+        fit(launcher(), too_many, 1)
