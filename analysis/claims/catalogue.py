@@ -194,12 +194,12 @@ CLAIMS = [
     ),
     Claim(
         "batch-gap-shrinks",
-        "The gap between large and small batches shrinks with more epochs.",
+        "The lead of large batches over small ones shrinks with more epochs.",
         "Section 5.2, Figure 9",
         ("figure9",),
-        "The lead of the largest batch size over the smallest, of those that have both lengths, is "
-        "greater at the fewest epochs than the gap at the most, whichever of the two leads there: "
-        "both must be clear to confirm; to refute, one clearly not, corrected for 2.",
+        "The lead of the largest batch size over the smallest, of those that have both lengths, at "
+        "the fewest epochs is greater than its lead at the most, and than the smallest's lead "
+        "there: both must be clear to confirm; to refute, one clearly not, corrected for 2.",
         measures.shrinking_gap,
     ),
     Claim(

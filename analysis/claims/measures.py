@@ -251,7 +251,7 @@ def larger_batch(parts: Sequence[Part]) -> Measured:
 
 
 def shrinking_gap(parts: Sequence[Part]) -> Effect:
-    """How much the lead of large batches at few epochs exceeds the gap at many, whoever leads there.
+    """How much the lead of large batches at few epochs exceeds that of either side at many.
 
     A lead that turns into as great a lag is no smaller gap.
     """
