@@ -18,6 +18,7 @@ from simclr_ablate.training.loop import Loop, NonFiniteLossError
 from simclr_ablate.training.supervised import SupervisedTraining
 
 IMAGES, BATCH, CLASSES = 70, 16, 5
+PER_EPOCH = IMAGES // BATCH
 TINY = (
     "objective=supervised",
     f"optimizer.batch_size={BATCH}",
@@ -78,34 +79,31 @@ def networks(loop: Loop) -> tuple[nn.Module, nn.Module]:
     return loop.training.encoder, loop.training.head
 
 
-@pytest.mark.parametrize("policy", POLICIES)
-def test_the_loop_is_supervised_training(make_experiment, images: ImageSet, policy: str) -> None:
-    """Six steps with SGD, the views, order and learning rate as documented, by hand."""
-    experiment = make_experiment(*TINY, *PLAIN, *POLICIES[policy])
-    loop = make_loop(experiment, images)
-    assert isinstance(loop, SupervisedTraining)
-    run_to(loop, 6)
-
-    encoder, classifier = build_models(experiment, CPU, CLASSES)
-    parameters = [*encoder.parameters(), *classifier.parameters()]
-    sgd = torch.optim.SGD(
+def nesterov(experiment: Experiment, parameters: list[nn.Parameter]) -> torch.optim.SGD:
+    decayed = [p for p in parameters if p.ndim > 1]
+    plain = [p for p in parameters if p.ndim <= 1]
+    return torch.optim.SGD(
         [
-            {
-                "params": [p for p in parameters if p.ndim > 1],
-                "weight_decay": experiment.optimizer.weight_decay,
-            },
-            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+            {"params": decayed, "weight_decay": experiment.optimizer.weight_decay},
+            {"params": plain, "weight_decay": 0.0},
         ],
         lr=1.0,
         momentum=experiment.optimizer.momentum,
         nesterov=True,
     )
+
+
+def six_steps_by_hand(
+    experiment: Experiment, images: ImageSet
+) -> tuple[tuple[nn.Module, nn.Module], list[float], list[float]]:
+    """Encoder and classifier, and each step's loss and share of right answers."""
+    encoder, classifier = build_models(experiment, CPU, CLASSES)
+    sgd = nesterov(experiment, [*encoder.parameters(), *classifier.parameters()])
     views = build_policy(experiment.views, experiment.data)
-    per_epoch = IMAGES // BATCH
-    warmup, total = per_epoch, 3 * per_epoch
+    warmup, total = PER_EPOCH, 3 * PER_EPOCH
     losses, right = [], []
     for step in range(6):
-        epoch, place = divmod(step, per_epoch)
+        epoch, place = divmod(step, PER_EPOCH)
         order = torch.randperm(IMAGES, generator=generator(experiment.seed, "order", epoch))
         chosen = order[place * BATCH : (place + 1) * BATCH]
         draw = generator(experiment.seed, "views", epoch, place)
@@ -123,13 +121,25 @@ def test_the_loop_is_supervised_training(make_experiment, images: ImageSet, poli
         sgd.step()
         losses.append(loss.item())
         right.append(float((logits.argmax(1) == labels).double().mean()))
-    for ours, theirs in zip(weights(networks(loop)), weights((encoder, classifier)), strict=True):
+    return (encoder, classifier), losses, right
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_the_loop_is_supervised_training(make_experiment, images: ImageSet, policy: str) -> None:
+    """Six steps with SGD, the views, order and learning rate as documented, by hand."""
+    experiment = make_experiment(*TINY, *PLAIN, *POLICIES[policy])
+    loop = make_loop(experiment, images)
+    assert isinstance(loop, SupervisedTraining)
+    run_to(loop, 6)
+
+    trained, losses, right = six_steps_by_hand(experiment, images)
+    for ours, theirs in zip(weights(networks(loop)), weights(trained), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=2e-3, atol=1e-4)
     (row,) = loop.history
     assert list(row) == ["epoch", "loss", "accuracy"]
-    assert row["loss"] == pytest.approx(sum(losses[:per_epoch]) / per_epoch, rel=1e-4)
-    assert row["accuracy"] == pytest.approx(sum(right[:per_epoch]) / per_epoch)
-    start = build_models(experiment, CPU, CLASSES)
+    assert row["loss"] == pytest.approx(sum(losses[:PER_EPOCH]) / PER_EPOCH, rel=1e-4)
+    assert row["accuracy"] == pytest.approx(sum(right[:PER_EPOCH]) / PER_EPOCH)
+    (encoder, classifier), start = trained, build_models(experiment, CPU, CLASSES)
     assert (encoder.conv1.weight - start[0].conv1.weight).abs().max() > 0.005
     assert (classifier.weight - start[1].weight).abs().max() > 0.005
 
