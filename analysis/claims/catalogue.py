@@ -11,6 +11,19 @@ NO_HELP = 0.5
 HARDLY = 1.5
 """Points: half of the 3 by which Section 4.2 has the nonlinear head above the linear one."""
 
+
+def _apart(times: int) -> str:
+    """Of a range that is wide enough to be judged by its ends."""
+    return f"at least {times}x apart"
+
+
+STRENGTHS, BATCH_SIZES, LENGTHS = map(
+    _apart, (measures.STRENGTHS_APART, measures.BATCH_SIZES_APART, measures.LENGTHS_APART)
+)
+DIMENSIONS, WIDTHS, DEPTHS = map(
+    _apart, (measures.DIMENSIONS_APART, measures.WIDTHS_APART, measures.DEPTHS_APART)
+)
+
 CLAIMS = [
     Claim(
         "crop-and-color",
@@ -37,7 +50,8 @@ CLAIMS = [
         "Stronger colour distortion helps SimCLR.",
         "Section 3.2, Table 1",
         ("table1",),
-        "SimCLR’s strongest colour distortion less its weakest, both without blur, is above 0.",
+        f"SimCLR’s strongest colour distortion less its weakest, both without blur and {STRENGTHS}, "
+        "is above 0.",
         partial(measures.stronger_color, table1.SIMCLR),
     ),
     Claim(
@@ -45,8 +59,8 @@ CLAIMS = [
         "Stronger colour distortion does not help supervised training.",
         "Section 3.2, Table 1",
         ("table1",),
-        "Supervised training’s strongest colour distortion less its weakest, both without blur, is "
-        f"below {NO_HELP:g} points.",
+        "Supervised training’s strongest colour distortion less its weakest, both without blur and "
+        f"{STRENGTHS}, is below {NO_HELP:g} points.",
         partial(measures.stronger_color, table1.SUPERVISED),
         NO_HELP,
     ),
@@ -56,7 +70,7 @@ CLAIMS = [
         "Section 3.2, Table 1",
         ("table1",),
         "SimCLR’s change from the weakest to the strongest colour distortion that both trainings "
-        "have, without blur, less supervised training’s, is above 0.",
+        f"have, without blur and {STRENGTHS}, less supervised training’s, is above 0.",
         measures.stronger_color_for_simclr_more,
     ),
     Claim(
@@ -64,7 +78,8 @@ CLAIMS = [
         "AutoAugment is worse for SimCLR than crop and strong colour distortion.",
         "Section 3.2, Table 1",
         ("table1",),
-        "SimCLR’s strongest colour distortion without blur, less AutoAugment, is above 0.",
+        f"SimCLR’s strongest colour distortion without blur, of strengths {STRENGTHS}, less "
+        "AutoAugment, is above 0.",
         measures.color_over_autoaugment,
     ),
     Claim(
@@ -73,7 +88,7 @@ CLAIMS = [
         "Section 4.1, Figure 7",
         ("figure7",),
         "After short training, the widest less the narrowest encoder of a depth, in the mean over "
-        "depths, is above 0.",
+        f"depths, of which one has widths {WIDTHS}, is above 0.",
         measures.wider,
     ),
     Claim(
@@ -82,7 +97,7 @@ CLAIMS = [
         "Section 4.1, Figure 7",
         ("figure7",),
         "After short training, the deepest less the shallowest encoder of a width, in the mean "
-        "over widths, is above 0.",
+        f"over widths, of which one has depths {DEPTHS}, is above 0.",
         measures.deeper,
     ),
     Claim(
@@ -91,8 +106,8 @@ CLAIMS = [
         "Section 4.1, Figure 7",
         ("figure7",),
         "The gain from the narrowest to the widest encoder of a depth, in the mean over depths "
-        "that both trainings have, is greater for SimCLR after long training than for supervised "
-        "training.",
+        f"that both trainings have, of which one has widths {WIDTHS}, is greater for SimCLR after "
+        "long training than for supervised training.",
         measures.wider_for_simclr_more,
     ),
     Claim(
@@ -118,10 +133,10 @@ CLAIMS = [
         "The output dimension of the projection head hardly matters.",
         "Section 4.2, Figure 8",
         ("figure8",),
-        "Every output dimension, of the linear and of the nonlinear head, lies less than "
-        f"{HARDLY:g} points from the mean over dimensions: each must clearly do so to confirm; to "
-        "refute, one must clearly not, corrected for their number. The margin is half of the "
-        "paper’s 3 points of nonlinear over linear.",
+        f"Every output dimension, of the linear and of the nonlinear head, of dimensions "
+        f"{DIMENSIONS}, lies less than {HARDLY:g} points from the mean over dimensions: each must "
+        "clearly do so to confirm; to refute, one must clearly not, corrected for their number. The "
+        "margin is half of the paper’s 3 points of nonlinear over linear.",
         measures.dimension,
         HARDLY,
     ),
@@ -130,8 +145,10 @@ CLAIMS = [
         "The representation h before the projection head is better than z = g(h) after it.",
         "Section 4.2, text",
         ("figure8",),
-        "With the nonlinear head, h less z in the mean over output dimensions is above 0. The "
-        "paper’s text, which has no table of it: more than 10 points.",
+        "With the nonlinear head, h less z is above 0 at every output dimension, of dimensions "
+        f"{DIMENSIONS}: all must be clear to confirm; to refute, one clearly below, corrected for "
+        "their number. The paper’s text, which has no table of it: more than 10 points, regardless "
+        "of the dimension.",
         measures.h_over_z,
     ),
     Claim(
@@ -179,9 +196,10 @@ CLAIMS = [
         "Without the l2 norm the contrastive accuracy is higher, but the representation is worse.",
         "Section 5.1, Table 5",
         ("table5",),
-        "At some temperature with l2 norm, top-1 is above and contrastive accuracy below that of "
-        "every temperature without: the least of these differences is above 0 at the temperature "
-        "where it is greatest. No temperature is chosen beforehand: corrected for their number.",
+        "The best contrastive accuracy without l2 norm less the best with it, and the best top-1 "
+        "with less the best without, are both above 0. No temperature is chosen beforehand: over "
+        "each, one of the other side must have a clear lead, corrected for the number of those; to "
+        "refute, one of the two the other way round, corrected for 2.",
         measures.accuracy_misleads,
     ),
     Claim(
@@ -189,7 +207,8 @@ CLAIMS = [
         "Larger batches help at few epochs.",
         "Section 5.2, Figure 9",
         ("figure9",),
-        "At the fewest of two or more lengths, the largest batch size less the smallest is above 0.",
+        f"At the fewest epochs, of lengths {LENGTHS}, the largest batch size less the smallest, "
+        f"{BATCH_SIZES}, is above 0.",
         measures.larger_batch,
     ),
     Claim(
@@ -197,9 +216,10 @@ CLAIMS = [
         "The lead of large batches over small ones shrinks with more epochs.",
         "Section 5.2, Figure 9",
         ("figure9",),
-        "The lead of the largest batch size over the smallest, of those that have both lengths, at "
-        "the fewest epochs is greater than its lead at the most, and than the smallest's lead "
-        "there: both must be clear to confirm; to refute, one clearly not, corrected for 2.",
+        "The lead of the largest batch size over the smallest, of those that have both lengths and "
+        f"are {BATCH_SIZES}, at the fewest epochs is greater than its lead at the most, {LENGTHS}, "
+        "and than the smallest’s lead there: both must be clear to confirm; to refute, one clearly "
+        "not, corrected for 2.",
         measures.shrinking_gap,
     ),
     Claim(
@@ -207,7 +227,8 @@ CLAIMS = [
         "Longer training helps SimCLR.",
         "Section 5.2, Figure 9",
         ("figure9",),
-        "The most epochs less the fewest, in the mean over batch sizes that have both, is above 0.",
+        f"The most epochs less the fewest, {LENGTHS}, in the mean over batch sizes that have both, "
+        "is above 0.",
         measures.longer,
     ),
     Claim(
@@ -216,7 +237,7 @@ CLAIMS = [
         "Appendix B.1, Table B.1",
         ("tableB1",),
         "Square root less linear scaling is above 0 at the smallest batch size and the fewest "
-        "epochs of two or more that both rules have.",
+        f"epochs, of sizes {BATCH_SIZES} and lengths {LENGTHS} that both rules have.",
         measures.square_root,
     ),
     Claim(
@@ -225,8 +246,8 @@ CLAIMS = [
         "Appendix B.3, Table B.3",
         ("tableB3",),
         "For every encoder, the longest training with colour and blur less the shortest with crops "
-        f"alone is below {NO_HELP:g} points: for each clearly so to confirm; to refute, for one "
-        "clearly not, corrected for their number.",
+        f"alone, {LENGTHS}, is below {NO_HELP:g} points: for each clearly so to confirm; to refute, "
+        "for one clearly not, corrected for their number.",
         measures.long_and_strong,
         NO_HELP,
     ),

@@ -26,6 +26,12 @@ CROP_COLOR = ("crop", "color")
 FREE_HEADS = (figure8.KINDS["linear"], figure8.KINDS["nonlinear"])
 """Heads whose output dimension can be chosen."""
 OTHER_LOSSES = ("Margin", "NT-Logi.", "Margin (sh)", "NT-Logi.(sh)")
+BATCH_SIZES_APART, LENGTHS_APART, STRENGTHS_APART = 16, 4, 8
+DIMENSIONS_APART, WIDTHS_APART, DEPTHS_APART = 16, 4, 2
+"""How many times the largest must be the smallest for a claim about a range to be tested; every scale's sweeps have it.
+
+Two neighbours of the paper's range would say little of it, and hardly differ where a claim is that nothing does.
+"""
 FORGOTTEN = ("Rotation", "Orig. vs corrupted", "Orig. vs Sobel filtered")
 """Rows of Table 3 that the paper says g(h) loses."""
 
@@ -62,20 +68,22 @@ def _pairs(grid: Part) -> dict[tuple[str, str], Measured]:
 
 def stronger_color(training: str, parts: Sequence[Part]) -> Measured:
     strengths = _strengths(parts[0], training)
-    return _strengthening(parts[0], training, *_ends(strengths, f"{training} at two strengths"))
+    ends = _ends(strengths, f"{training} at two strengths", STRENGTHS_APART)
+    return _strengthening(parts[0], training, *ends)
 
 
 def stronger_color_for_simclr_more(parts: Sequence[Part]) -> Measured:
     trainings = (table1.SIMCLR, table1.SUPERVISED)
     common = set.intersection(*(set(_strengths(parts[0], training)) for training in trainings))
-    ends = _ends(common, f"{' and '.join(trainings)} at two strengths")
+    ends = _ends(common, f"{' and '.join(trainings)} at two strengths", STRENGTHS_APART)
     simclr, supervised = (_strengthening(parts[0], training, *ends) for training in trainings)
     return simclr - supervised
 
 
 def color_over_autoaugment(parts: Sequence[Part]) -> Measured:
     (table,) = parts
-    _, strongest = _ends(_strengths(table, table1.SIMCLR), "SimCLR at two strengths")
+    strengths = _strengths(table, table1.SIMCLR)
+    _, strongest = _ends(strengths, "SimCLR at two strengths", STRENGTHS_APART)
     auto = average(table, [(table1.SIMCLR, table1.AUTOAUGMENT)], table1.AUTOAUGMENT)
     return average(table, [(table1.SIMCLR, str(strongest))], f"strength {strongest}") - auto
 
@@ -127,9 +135,17 @@ def _families(table: Part, trainings: Sequence[str], same: str) -> list[list[str
             depth, width = figure7.shape(name)
             families.setdefault(depth if same == "depth" else width, []).append(name)
     several = [family for family in families.values() if len(family) > 1]
-    if not several:
-        raise MissingCellsError([f"{' and '.join(trainings)} of two encoders of the same {same}"])
+    apart = WIDTHS_APART if same == "depth" else DEPTHS_APART
+    if not any(_size(family[-1], same) >= apart * _size(family[0], same) for family in several):
+        encoders = f"two encoders of the same {same}, one {apart} times the other"
+        raise MissingCellsError([f"{' and '.join(trainings)} of {encoders}"])
     return several
+
+
+def _size(name: str, same: str) -> int:
+    """The width of an encoder, or its depth where the width is the same."""
+    depth, width = figure7.shape(name)
+    return width if same == "depth" else depth
 
 
 def nonlinear_over_linear(parts: Sequence[Part]) -> Measured:
@@ -144,9 +160,18 @@ def linear_over_none(parts: Sequence[Part]) -> Measured:
     return head - _over_columns(parts[0], none, _columns(parts[0], none))
 
 
-def h_over_z(parts: Sequence[Part]) -> Measured:
-    common = _columns(parts[1], "h", "z")
-    return _over_columns(parts[1], "h", common) - _over_columns(parts[1], "z", common)
+def h_over_z(parts: Sequence[Part]) -> Effect:
+    """The paper has it regardless of the output dimension."""
+    (_, table), h, z = parts, "h", "z"
+    columns = _columns(table, h, z)
+    _ends(columns, "h and z of two output dimensions", DIMENSIONS_APART)
+    return Least(
+        [
+            average(table, [(h, column)], f"h at output dimension {' '.join(spell(column))}")
+            - average(table, [(z, column)], z)
+            for column in columns
+        ]
+    )
 
 
 def dimension(parts: Sequence[Part]) -> Effect:
@@ -154,7 +179,7 @@ def dimension(parts: Sequence[Part]) -> Effect:
     (table, _), apart = parts, []
     for head in FREE_HEADS:
         columns = _columns(table, head)
-        _ends(columns, f"{head} head with two output dimensions")
+        _ends(columns, f"{head} head with two output dimensions", DIMENSIONS_APART)
         mean = average(table, [(head, column) for column in columns], "the mean over dimensions")
         for column in columns:
             one = average(table, [(head, column)], f"{head} of {' '.join(spell(column))}")
@@ -211,26 +236,20 @@ def norm_over_none(parts: Sequence[Part]) -> Effect:
 
 
 def accuracy_misleads(parts: Sequence[Part]) -> Effect:
-    """The temperature at which both the lead in top-1 and the lag in the contrastive task are large."""
+    """The best contrastive accuracy without norm less the best with, and the best top-1 with less the best without."""
     (table,) = parts
     normalised, others = _norms(table)
-    top1, task = (
-        {row: _measured(table, row, metric) for row in (*normalised, *others)}
-        for metric in (table5.TOP1, table5.CONTRASTIVE)
-    )
-
-    def misled(row: Label) -> Effect:
-        leads = [top1[row] - top1[other] for other in others]
-        return Least([*leads, *(task[other] - task[row] for other in others)])
-
-    return Greatest([misled(row) for row in normalised])
+    task = {row: _measured(table, row, table5.CONTRASTIVE) for row in (*normalised, *others)}
+    higher = [Greatest([task[other] - task[row] for other in others]) for row in normalised]
+    return Least([norm_over_none(parts), *higher])
 
 
 def _norms(table: Part) -> tuple[list[Any], list[Any]]:
     """The rows with and without l2 norm."""
     rows: list[Any] = list(dict.fromkeys(row for row, _ in table.cells))
     normalised, others = ([row for row in rows if row[0] == norm] for norm in ("yes", "no"))
-    _ends(normalised, "two temperatures with l2 norm")
+    if len(normalised) < 2:
+        raise MissingCellsError(["two temperatures with l2 norm"])
     if not others:
         raise MissingCellsError(["one temperature without l2 norm"])
     return normalised, others
@@ -280,21 +299,22 @@ def square_root(parts: Sequence[Part]) -> Measured:
     """At the smallest batch size and the fewest epochs that both rules have."""
     linear, sqrt = parts
     common = set(linear.cells) & set(sqrt.cells)
-    few, _ = _ends([epochs for _, epochs in common], "two lengths with both rules")
-    small, _ = _ends([size for size, epochs in common if epochs == few], "two batch sizes")
+    few, _ = _ends([n for _, n in common], "two lengths with both rules", LENGTHS_APART)
+    sizes = [size for size, epochs in common if epochs == few]
+    small, _ = _ends(sizes, "two batch sizes with both rules", BATCH_SIZES_APART)
     words = f"batch size {small:,}, {few:,} epochs, square root"
     return average(sqrt, [(small, few)], words) - average(linear, [(small, few)], "linear")
 
 
 def _lengths(table: Part) -> tuple[Any, Any]:
-    return _ends([epochs for _, epochs in table.cells], "two lengths of training")
+    return _ends([epochs for _, epochs in table.cells], "two lengths of training", LENGTHS_APART)
 
 
 def _sizes(table: Part, *lengths: Label) -> tuple[Any, Any]:
     """The smallest and the largest batch size that has these lengths."""
     rows = [row for row in table.row_labels if all((row, n) in table.cells for n in lengths)]
     epochs = " and ".join(f"{length:,}" for length in lengths)
-    return _ends(rows, f"two batch sizes at {epochs} epochs")
+    return _ends(rows, f"two batch sizes at {epochs} epochs", BATCH_SIZES_APART)
 
 
 def _enlarging(table: Part, length: int, sizes: tuple[int, int]) -> Measured:
@@ -312,7 +332,11 @@ def long_and_strong(parts: Sequence[Part]) -> Effect:
     crop, *_, strong = tableb3.COLUMNS.labels
     rows: list[Any] = list(table.row_labels)
     lengths = {model: [n for name, n in rows if name == model] for model, _ in rows}
-    several = {model: _ends(found, model) for model, found in lengths.items() if len(found) > 1}
+    several = {
+        model: _ends(found, f"{model} at two lengths of training", LENGTHS_APART)
+        for model, found in lengths.items()
+        if len(found) > 1
+    }
     if not several:
         raise MissingCellsError(["one encoder at two lengths of training"])
     return Greatest(
@@ -324,9 +348,9 @@ def long_and_strong(parts: Sequence[Part]) -> Effect:
     )
 
 
-def _ends(values: Iterable[Any], needed: str) -> tuple[Any, Any]:
-    """The first and the last of two or more different values."""
+def _ends(values: Iterable[Any], needed: str, apart: int) -> tuple[Any, Any]:
+    """The least and the greatest of two or more values, if the one is `apart` times the other."""
     found = sorted(set(values))
-    if len(found) < 2:
-        raise MissingCellsError([needed])
+    if len(found) < 2 or found[-1] < apart * found[0]:
+        raise MissingCellsError([f"{needed}, {apart} times apart"])
     return found[0], found[-1]

@@ -176,7 +176,7 @@ def test_the_papers_numbers_confirm_every_claim(printed):
         "nt-xent": 63.9 - 57.9,
         "semi-hard-negatives": 57.9 - 51.6,
         "l2-norm": 64.4 - 57.2,
-        "contrastive-accuracy": 91.7 - 87.8,
+        "contrastive-accuracy": 92.1 - 90.5,
         "larger-batches": 64.766 - 57.518,
         "batch-gap-shrinks": (64.766 - 57.518) - (68.948 - 67.024),
         "square-root-scaling": 62.8 - 57.5,
@@ -227,8 +227,14 @@ def test_a_lead_that_turns_into_as_great_a_lag_is_no_shrinking_gap(printed):
     assert verdicts(scorecard(turned))["batch-gap-shrinks"] == "refuted"
 
 
-def test_random_numbers_confirm_at_most_one_claim_in_twenty(printed):
-    """All cells alike: of seeds that scatter by 10 points, in everything."""
+@pytest.mark.parametrize("scatter", [10.0, 0.1])
+def test_random_numbers_confirm_at_most_one_claim_in_twenty(printed, scatter):
+    """All cells alike, of seeds that scatter by so many points, in everything.
+
+    Where they scatter by less than a margin, a claim that nothing differs by more is true of them.
+    """
+    false = [claim for claim in CLAIMS if claim.margin is None or scatter > claim.margin]
+    assert len(false) >= 20
     comparisons = {
         name: ARTEFACTS[name].module().comparisons(printed[printed["data.label"] == name])
         for name in ROWS
@@ -236,7 +242,7 @@ def test_random_numbers_confirm_at_most_one_claim_in_twenty(printed):
     generator, replicates, confirmed = np.random.default_rng(0), 400, Counter()
 
     def redrawn(part):
-        drawn = iter(generator.normal(50, 10, (len(part.cells), SEEDS)))
+        drawn = iter(generator.normal(50, scatter, (len(part.cells), SEEDS)))
         return replace(
             part,
             cells={
@@ -250,8 +256,9 @@ def test_random_numbers_confirm_at_most_one_claim_in_twenty(printed):
             name: [replace(one, parts=[redrawn(part) for part in one.parts]) for one in found]
             for name, found in comparisons.items()
         }
-        confirmed.update(f.claim.name for f in judge(random) if f.verdict == "confirmed")
-    assert sum(confirmed.values()) <= 0.05 * replicates * len(CLAIMS)
+        found = [f for f in judge(random) if f.claim in false]
+        confirmed.update(f.claim.name for f in found if f.verdict == "confirmed")
+    assert sum(confirmed.values()) <= 0.05 * replicates * len(false)
     # For a claim with a true rate of 5%, a count above this has a probability of 0.1%.
     limit = stats.binom.ppf(0.999, replicates, 0.05)
     assert all(count <= limit for count in confirmed.values()), confirmed
@@ -303,6 +310,70 @@ def test_a_missing_cell_leaves_a_claim_undecided_and_is_named(printed, name, cel
     assert finding.verdict == "undecided"
     assert finding.reason.startswith("No finished runs of: ")
     assert words in finding.reason
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "values", "words"),
+    [
+        ("larger-batches", "optimizer.batch_size", [256, 2048], "two batch sizes at 100 epochs"),
+        ("batch-gap-shrinks", "optimizer.batch_size", [4096, 8192], "two batch sizes at 100 and"),
+        ("larger-batches", "optimizer.epochs", [100, 300], "two lengths of training, 4 times"),
+        ("longer-training", "optimizer.epochs", [300, 1000], "two lengths of training, 4 times"),
+        ("square-root-scaling", "optimizer.epochs", [100, 200], "two lengths with both rules"),
+        ("square-root-scaling", "optimizer.batch_size", [512, 4096], "two batch sizes with both"),
+        ("color-strength-simclr", "views.strength", [0.125, 0.25, 0.5], "SimCLR at two strengths"),
+        ("color-strength-supervised", "views.strength", [0.25, 1.0], "Supervised at two strengths"),
+        (
+            "color-strength-simclr-more",
+            "views.strength",
+            [0.5, 1.0],
+            "SimCLR and Supervised at two",
+        ),
+        ("autoaugment", "views.strength", [0.25, 0.5, 1.0], "SimCLR at two strengths, 8 times"),
+        ("output-dimension", "head.dim", [1024, 2048], "Linear head with two output dimensions"),
+        ("h-over-z", "head.dim", [256, 2048], "h and z of two output dimensions, 16 times apart"),
+        ("wider-encoders", "encoder.width", [1, 2], "two encoders of the same depth, one 4 times"),
+        ("wider-encoders-simclr-more", "encoder.width", [2, 4], "of the same depth, one 4 times"),
+        ("deeper-encoders", "encoder.architecture", ["resnet18", "resnet34"], "same width, one 2"),
+        ("longer-supervised", "optimizer.epochs", [500, 1000], "at two lengths of training, 4"),
+    ],
+)
+def test_a_part_of_a_range_decides_nothing_of_it(printed, name, key, values, words):
+    (claim,) = [claim for claim in CLAIMS if claim.name == name]
+    runs = scattered(printed)
+    runs = runs[runs["data.label"] == claim.artefacts[0]]
+    left = runs[runs[key].isin(values)]
+    assert 0 < len(left) < len(runs)
+    (finding,) = [f for f in scorecard(left) if f.claim is claim]
+    assert finding.verdict == "undecided"
+    assert finding.reason.startswith("No finished runs of: ")
+    assert words in finding.reason
+
+
+def changed(runs, artefact, changes, **cell):
+    """The runs with some of an artefact's metrics higher."""
+    chosen = (runs[[*cell]] == pd.Series(cell)).all(axis=1) & (runs["data.label"] == artefact)
+    assert chosen.sum() >= SEEDS
+    return runs.assign(**{key: runs[key] + more * chosen for key, more in changes.items()})
+
+
+def test_contrastive_accuracy_is_that_of_the_best_temperatures(printed):
+    """One temperature that the claim holds of is not enough, and one that it does not is too much."""
+    name, key = "contrastive-accuracy", "pretraining.accuracy"
+    higher = {"loss.normalize": True, "loss.temperature": 0.05}
+    runs = scattered(printed)
+    assert verdicts(scorecard(changed(runs, "table5", {key: 0.05}, **higher)))[name] == "refuted"
+    lower = {"loss.normalize": False, "loss.temperature": 10.0}
+    assert verdicts(scorecard(changed(runs, "table5", {key: -0.3}, **lower)))[name] == "confirmed"
+    assert verdicts(scorecard(changed(runs, "table5", {"top1": 9.0}, **lower)))[name] == "refuted"
+
+
+def test_h_is_better_at_every_dimension_or_it_is_not(printed):
+    one = {"head.kind": "nonlinear", "head.dim": 2048, "evaluation.features": "z"}
+    runs = changed(scattered(printed), "figure8", {"top1": H_OVER_Z + 1}, **one)
+    (finding,) = [f for f in scorecard(runs) if f.claim.name == "h-over-z"]
+    assert finding.verdict == "refuted"
+    assert finding.reason.startswith("h at output dimension 2,048 less z")
 
 
 def test_sides_without_common_seeds_are_undecided(printed):

@@ -121,14 +121,14 @@ def test_findings_travel_between_processes(findings):
 
 def test_the_command_prints_the_scorecard_and_draws_nothing(tmp_path, make, capsys):
     for seed in range(3):
-        for epochs in (3, 6):
+        for epochs in (3, 12):
             changes = {"optimizer.epochs": epochs, "optimizer.lr_rule": "linear", "seed": seed}
             make.put(tmp_path / "runs", make.experiment(**changes), 40 + epochs * (1 + 0.1 * seed))
     arguments = ["claims", "--store", str(tmp_path / "runs"), "--out", str(tmp_path / "out")]
     assert main(arguments) == 0
     printed = capsys.readouterr().out
     # However the terminal breaks lines.
-    assert "6 epochs less 3 epochs: the interval is above 0" in " ".join(printed.split())
+    assert "12 epochs less 3 epochs: the interval is above 0" in " ".join(printed.split())
     assert printed.splitlines()[-1] == f"1 confirmed, 0 refuted, {len(CLAIMS) - 1} undecided"
     assert not (tmp_path / "out").exists()
 
