@@ -5,16 +5,25 @@ pass (torch.utils.flop_counter), and the bytes that autograd keeps for the backw
 is an assumption, printed with the table.
 """
 
+import functools
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.measure import print_table
+from simclr_ablate.__main__ import register
+from simclr_ablate.identity import run_id
+from simclr_ablate.launch.grid import Composer, Grids, expand, resolve
+from simclr_ablate.launch.selection import Rule, select
 from simclr_ablate.models.encoder import build_encoder
 from simclr_ablate.models.head import build_head
+from simclr_ablate.paths import config_folder
+from simclr_ablate.schema import Experiment
 
 IMAGES_PER_SECOND = 2500
 """Assumed: images of 224 x 224 on which a GPU of the A100's class trains a ResNet-50 in mixed precision, as its maker
@@ -22,6 +31,7 @@ publishes. Other encoders are taken to reach the same rate of operations."""
 GPU_BYTES = 80e9 * 0.9
 IMAGES = 1_281_167
 VIEWS, BATCH, EPOCHS = 2, 4096, 100
+AT = ["scale=paper", "data.root=/images"]
 _FEW = 4
 
 ENCODERS = [
@@ -45,6 +55,7 @@ class Cost(NamedTuple):
     """Kept of one view for the backward pass, bfloat16."""
 
 
+@functools.cache
 def cost(architecture: str, width: int) -> Cost:
     """Counts on the meta device."""
     with torch.device("meta"):
@@ -69,9 +80,13 @@ def cost(architecture: str, width: int) -> Cost:
     )
 
 
+def rate() -> float:
+    """Floating-point operations that a GPU is taken to do in a second."""
+    return IMAGES_PER_SECOND * cost("resnet50", 1).view_flops
+
+
 def rows() -> Iterator[list[str]]:
     """One for each encoder of the paper's runs."""
-    rate = IMAGES_PER_SECOND * cost("resnet50", 1).view_flops
     for architecture, width in ENCODERS:
         found = cost(architecture, width)
         batch_bytes = found.view_bytes * VIEWS * BATCH
@@ -80,7 +95,7 @@ def rows() -> Iterator[list[str]]:
         gpus = next(
             n for n in (2**k for k in range(12)) if batch_bytes / n + state_bytes < GPU_BYTES
         )
-        hours = found.view_flops * VIEWS * IMAGES * EPOCHS / rate / 3600
+        hours = found.view_flops * VIEWS * IMAGES * EPOCHS / rate() / 3600
         yield [
             f"{architecture} {width}x",
             f"{found.parameters / 1e6:.0f} M",
@@ -90,6 +105,45 @@ def rows() -> Iterator[list[str]]:
             str(gpus),
             f"{hours:.0f}",
         ]
+
+
+def hours(experiment: Experiment) -> float:
+    """GPU hours of one run's training."""
+    if experiment.objective == "none":
+        return 0.0
+    views = 1 if experiment.objective == "supervised" else VIEWS
+    found = cost(experiment.encoder.architecture, experiment.encoder.width)
+    return found.view_flops * views * IMAGES * experiment.optimizer.epochs / rate() / 3600
+
+
+def sweep_rows() -> Iterator[list[str]]:
+    """One for each sweep of the paper's artefacts with one seed, and one for all of them, each run once."""
+    union: dict[str, float] = {}
+    register()
+    with initialize_config_dir(str(config_folder("conf").resolve()), version_base="1.3"):
+        for name in compose("config", [*AT, "sweep=paper_sections_3_to_5"]).sweep.sweeps:
+            runs = {run_id(experiment): hours(experiment) for experiment in planned(name)}
+            union |= runs
+            yield [name, f"{len(runs):,}", f"{sum(runs.values()):,.0f}"]
+    yield ["all of them", f"{len(union):,}", f"{sum(union.values()):,.0f}"]
+
+
+def planned(name: str) -> list[Experiment]:
+    """What a sweep runs, less the second stage of one that selects."""
+
+    def composed(more: list[str]) -> DictConfig:
+        return compose("config", [*AT, *more])
+
+    groups = {path.name for path in config_folder("conf").iterdir() if path.is_dir()}
+    sweep, composer = (
+        resolve(composed([f"sweep={name}"]))["sweep"],
+        Composer(composed, groups.__contains__),
+    )
+    rule, grids = Rule.from_config(sweep), Grids.from_config(sweep)
+    experiments = expand(composer, grids, {}, [])
+    if rule is not None:
+        experiments += select(composer, name, rule, grids.seeds, {}, []).trials
+    return experiments
 
 
 def main() -> None:
@@ -109,6 +163,8 @@ def main() -> None:
         ],
         list(rows()),
     )
+    print("\nThe sweeps with one seed, without the second stage of the one that selects\n")
+    print_table(["sweep", "runs", "GPU hours"], list(sweep_rows()))
 
 
 if __name__ == "__main__":

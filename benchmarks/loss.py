@@ -71,6 +71,7 @@ def lightlys() -> Callable[[Tensor], Tensor]:
 LOSSES = {
     "NT-Xent": ours("nt_xent"),
     "NT-Xent, lightly": lightlys,
+    "NT-Xent, semi-hard": ours("nt_xent", semi_hard=True),
     "NT-Logistic": ours("nt_logistic"),
     "NT-Logistic, semi-hard": ours("nt_logistic", semi_hard=True),
     "margin triplet": ours("margin_triplet", margin=0.4),

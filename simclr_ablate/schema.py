@@ -109,11 +109,11 @@ class Loss:
     normalize: bool = key("l2-normalise z (Table 5)")
     negatives: str = key("views that negatives come from (Table 4: one)", choices=("both", "one"))
     margin: float | None = key(
-        "margin_triplet: margin m; nt_logistic, semi-hard: of the negatives, null: none", at_least=0
+        "margin_triplet: margin m; the others, semi-hard: of the negatives, null: none", at_least=0
     )
     semi_hard: bool = key(
-        "nt_logistic, margin_triplet: of the negatives that are farther than the positive and "
-        "within the margin, only the nearest (Table 4: sh)"
+        "of the negatives that are farther than the positive and within the margin, only the "
+        "nearest (Table 4: sh)"
     )
     reduction: str = key(
         "nt_logistic, not semi-hard: an anchor's negatives are summed, or weigh as much together "
@@ -284,12 +284,10 @@ def _check_loss(loss: Loss) -> None:
     """Keys that a loss does not use have one value, for one run to have one id."""
     if is_own(loss.name):
         return  # it may use all keys
-    if loss.name == "nt_xent" and loss.semi_hard:
-        raise ConfigError("loss.semi_hard must be false with loss.name=nt_xent, got true")
     if loss.name != "margin_triplet" and not loss.semi_hard and loss.margin is not None:
-        semi_hard = "" if loss.name == "nt_xent" else " and loss.semi_hard=false"
         raise ConfigError(
-            f"loss.margin must be null with loss.name={loss.name}{semi_hard}, got {loss.margin}"
+            f"loss.margin must be null with loss.name={loss.name} and loss.semi_hard=false, "
+            f"got {loss.margin}"
         )
     if loss.name == "margin_triplet" and loss.margin is None:
         raise ConfigError("loss.margin must be >= 0 with loss.name=margin_triplet, got null")

@@ -14,7 +14,7 @@ from simclr_ablate.losses.exact import (
     gradient_of_negatives,
     pull_to_positives,
 )
-from simclr_ablate.losses.semi_hard import semi_hard_negatives
+from simclr_ablate.losses.semi_hard import margin_in_logits, semi_hard_negatives
 from simclr_ablate.training.distributed import SOLO, Ranks
 
 
@@ -49,17 +49,13 @@ def nt_logistic(
 
     Raises ValueError for an argument out of its range.
     """
-    if margin is not None and not semi_hard:
-        raise ValueError(f"loss.margin must be null with loss.semi_hard=false, got {margin}")
-    if margin is not None and not margin > 0:
-        raise ValueError(f"loss.margin must be > 0 with loss.semi_hard=true, got {margin}")
+    within = margin_in_logits(semi_hard, margin, temperature)
     if reduction not in ("sum", "mean"):
         raise ValueError(f"loss.reduction must be one of sum, mean, got {reduction!r}")
-    in_logits = math.inf if margin is None else margin * math.log2(math.e) / temperature
 
     def evaluate(blocks: SimilarityBlocks) -> Terms:
         if semi_hard:
-            return _of_semi_hard(blocks, in_logits)
+            return _of_semi_hard(blocks, within)
         count = (1 if negatives == "one" else 2) * (blocks.n - 1)
         return _of_all(blocks, 1 / count if reduction == "mean" else 1.0)
 

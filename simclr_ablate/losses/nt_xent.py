@@ -16,6 +16,7 @@ from simclr_ablate.losses.exact import (
     gradient_of_negatives,
     pull_to_positives,
 )
+from simclr_ablate.losses.semi_hard import margin_in_logits, semi_hard_negatives
 from simclr_ablate.training.distributed import SOLO, Ranks
 
 
@@ -24,6 +25,8 @@ def nt_xent(
     temperature: float,
     normalize: bool = True,
     negatives: str = "both",
+    semi_hard: bool = False,
+    margin: float | None = None,
     block_size: int | None = None,
     ranks: Ranks = SOLO,
 ) -> ContrastiveLoss:
@@ -41,10 +44,14 @@ def nt_xent(
         `one`: N-1 negatives. For Table 4 the paper takes "negatives from one augmentation view"
         and does not say which. Here it is the view that holds the anchor's positive, so that an
         anchor has one candidate for each image; both views take their turn as anchors.
+    semi_hard, margin: as in `nt_logistic`: the softmax is of the positive and the one negative.
+        Table 4 has no such column: this loss weighs its negatives by how hard they are as it is.
     block_size: side of the blocks of similarities held at a time; None: what suits the device. It
         changes memory, time and rounding only.
     ranks: processes that share the work. All have the same z, that of the whole batch, and get the
         same loss and the gradient of all of z.
+
+    Accuracy and entropy are those of all candidates, semi-hard or not.
 
     Memory grows with N, not with its square: the similarities are computed twice, first for the
     softmax's denominators, then for the exact gradient, which is done when the forward pass ends.
@@ -52,10 +59,15 @@ def nt_xent(
 
     Raises ValueError for an argument out of its range.
     """
-    return contrastive_loss(z, _nt_xent, temperature, normalize, negatives, block_size, ranks)
+    within = margin_in_logits(semi_hard, margin, temperature)
+
+    def evaluate(blocks: SimilarityBlocks) -> Terms:
+        return _of_semi_hard(blocks, within) if semi_hard else _of_all(blocks)
+
+    return contrastive_loss(z, evaluate, temperature, normalize, negatives, block_size, ranks)
 
 
-def _nt_xent(blocks: SimilarityBlocks) -> Terms:
+def _of_all(blocks: SimilarityBlocks) -> Terms:
     candidates = Candidates(blocks)
     positive, negative, log_sum = candidates.positive, candidates.negative, candidates.log_sum
 
@@ -75,3 +87,12 @@ def _nt_xent(blocks: SimilarityBlocks) -> Terms:
     losses = F.softplus((negative - positive) * math.log(2))
     entropy = ((log_sum.mean() - sum_of_logits / len(log_sum)) * math.log(2)).clamp(min=0)
     return Terms(losses, candidates.hits, entropy, gradient)
+
+
+def _of_semi_hard(blocks: SimilarityBlocks, margin: float) -> Terms:
+    candidates = Candidates(blocks)
+    negative, entropy = semi_hard_negatives(blocks, candidates, margin)
+    logit = -negative.beyond * math.log(2)
+    losses = negative.losses(F.softplus(logit), candidates.positive)
+    share = logit.sigmoid()
+    return Terms(losses, candidates.hits, entropy, negative.gradient(blocks.v, share, share))

@@ -33,7 +33,7 @@ def _maker(loss: Callable[..., ContrastiveLoss], *more: str) -> Maker:
 
 
 LOSSES: dict[str, Maker] = {
-    "nt_xent": _maker(nt_xent),
+    "nt_xent": _maker(nt_xent, "margin", "semi_hard"),
     "nt_logistic": _maker(nt_logistic, "margin", "semi_hard", "reduction"),
     "margin_triplet": _maker(margin_triplet, "margin", "semi_hard"),
 }

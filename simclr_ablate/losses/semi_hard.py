@@ -43,6 +43,20 @@ class SemiHard(NamedTuple):
         return gradient
 
 
+def margin_in_logits(semi_hard: bool, margin: float | None, temperature: float) -> float:
+    """The margin of a loss that has none of its own, for `semi_hard_negatives`; None: any negative is within it.
+
+    Raises ValueError for one that is not > 0, or without semi-hard negatives.
+    """
+    if margin is None:
+        return math.inf
+    if not semi_hard:
+        raise ValueError(f"loss.margin must be null with loss.semi_hard=false, got {margin}")
+    if not margin > 0:
+        raise ValueError(f"loss.margin must be > 0 with loss.semi_hard=true, got {margin}")
+    return margin * math.log2(math.e) / temperature
+
+
 def semi_hard_negatives(
     blocks: SimilarityBlocks, candidates: Candidates, margin: float
 ) -> tuple[SemiHard, Tensor]:

@@ -66,7 +66,7 @@ def test_equals_algorithm_1_in_plain_loops(tau: float, normalize: bool, negative
     z = views(17)
     expected = in_plain_loops(z, tau, normalize, negatives)
     for block_size in (4, 1000):
-        actual = nt_xent(z, tau, normalize, negatives, block_size)
+        actual = nt_xent(z, tau, normalize, negatives, block_size=block_size)
         assert [value.item() for value in actual] == pytest.approx(expected, rel=1e-7, abs=1e-9)
     assert 0 < expected[1] < 1
 
@@ -78,16 +78,16 @@ def test_equals_autograd_through_the_whole_matrix(block_size: int, negatives: st
         arguments = (0.3, normalize, negatives)
         expected = loss_and_gradient(with_the_whole_matrix, views(10), *arguments)
         actual = loss_and_gradient(
-            lambda *args: nt_xent(*args).loss, views(10), *arguments, block_size
+            lambda *args: nt_xent(*args, block_size=block_size).loss, views(10), *arguments
         )
         torch.testing.assert_close(actual, expected, rtol=1e-7, atol=1e-10)
 
 
 def test_blocks_that_are_not_kept_between_passes(monkeypatch: pytest.MonkeyPatch) -> None:
-    arguments = (views(12), 0.2, True, "both", 5)
-    kept = loss_and_gradient(lambda *args: nt_xent(*args).loss, *arguments)
+    z = views(12)
+    kept = loss_and_gradient(lambda z: nt_xent(z, 0.2, block_size=5).loss, z)
     monkeypatch.setattr("simclr_ablate.losses.blockwise._KEPT_ELEMENTS", 0)
-    recomputed = loss_and_gradient(lambda *args: nt_xent(*args).loss, *arguments)
+    recomputed = loss_and_gradient(lambda z: nt_xent(z, 0.2, block_size=5).loss, z)
     torch.testing.assert_close(recomputed, kept, rtol=1e-12, atol=1e-12)
 
 

@@ -35,6 +35,10 @@ def alignment(spec, ranks):
             functools.partial(nt_xent, temperature=0.2, normalize=False, negatives="one"),
         ),
         (
+            ["loss.semi_hard=true", "loss.margin=0.3"],
+            functools.partial(nt_xent, temperature=0.2, semi_hard=True, margin=0.3),
+        ),
+        (
             ["loss=nt_logistic", "loss.negatives=one", "loss.normalize=false"],
             functools.partial(nt_logistic, temperature=0.2, normalize=False, negatives="one"),
         ),

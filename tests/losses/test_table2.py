@@ -15,9 +15,11 @@ from simclr_ablate.losses.margin_triplet import margin_triplet
 from simclr_ablate.losses.nt_logistic import nt_logistic
 from simclr_ablate.losses.nt_xent import nt_xent
 
+LOSSES = {"nt_logistic": nt_logistic, "margin_triplet": margin_triplet, "nt_xent": nt_xent}
+
 
 class Case(NamedTuple):
-    """A loss and its arguments. Margins of NT-Logistic count with semi-hard negatives only."""
+    """A loss and its arguments. Margins of NT-Logistic and NT-Xent count with semi-hard negatives only."""
 
     name: str
     temperature: float
@@ -28,9 +30,9 @@ class Case(NamedTuple):
     reduction: str = "sum"
 
     def __call__(self, z: Tensor, **settings: object) -> ContrastiveLoss:
-        loss, arguments = nt_logistic, self._asdict()
-        if arguments.pop("name") == "margin_triplet":
-            loss = margin_triplet
+        arguments = self._asdict()
+        loss = LOSSES[arguments.pop("name")]
+        if loss is not nt_logistic:
             del arguments["reduction"]
         return loss(z, **arguments, **settings)
 
@@ -51,6 +53,12 @@ CASES += [
     for case in CASES
     if case.name == "nt_logistic" and not case.semi_hard
 ]
+CASES += [
+    case._replace(name="nt_xent")
+    for case in CASES
+    if case.name != "margin_triplet" and case.semi_hard
+]
+"""With all negatives it has tests of its own: test_nt_xent.py."""
 EVERY_CASE = pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(map(str, case)))
 
 
@@ -91,6 +99,9 @@ def as_table_2_has_it(z: Tensor, case: Case) -> Tensor:
         ]
         if case.name == "margin_triplet":
             losses.append(sum((far - near + case.margin).clamp(min=0) for far in terms))
+        elif terms and case.name == "nt_xent":
+            everything = torch.stack([near, *terms]) / case.temperature
+            losses.append(everything.logsumexp(0) - near / case.temperature)
         elif terms:
             losses.append(
                 -logsigmoid(near / case.temperature)
@@ -106,6 +117,11 @@ def printed_gradient(case: Case, u: Tensor, positive: Tensor, others: list[Tenso
         return {}
     weights = {id(v): 0.0 for v in [positive, *others]}
     near, tau = float(u @ positive), case.temperature
+    if case.name == "nt_xent":
+        shares = {id(v): math.exp(float(u @ v) / tau) for v in [positive, *others]}
+        for name, share in shares.items():
+            weights[name] = ((name == id(positive)) - share / sum(shares.values())) / tau
+        return weights
     for v in others:
         far = float(u @ v)
         if case.name == "margin_triplet":
@@ -238,6 +254,7 @@ def test_temperature_leaves_the_triplet_loss_alone(semi_hard: bool) -> None:
         lambda z: nt_logistic(z, 0.5, semi_hard=True),
         lambda z: nt_logistic(z, 0.5, semi_hard=True, margin=0.1),
         lambda z: margin_triplet(z, 0.1, semi_hard=True),
+        lambda z: nt_xent(z, 0.5, semi_hard=True),
     ],
 )
 def test_anchors_without_a_semi_hard_negative_contribute_nothing(
@@ -299,6 +316,8 @@ def test_memory_grows_with_the_batch_not_with_its_square(case: Case) -> None:
         (nt_logistic, {"temperature": 0.0}, r"loss\.temperature must be > 0, got 0"),
         (nt_logistic, {"negatives": "none"}, r"loss\.negatives must be one of both, one"),
         (nt_logistic, {"reduction": "max"}, r"loss\.reduction must be one of sum, mean, got 'max'"),
+        (nt_xent, {"margin": 0.4}, r"loss\.margin must be null with loss\.semi_hard=false"),
+        (nt_xent, {"margin": -1.0, "semi_hard": True}, r"loss\.margin must be > 0 with loss"),
         (nt_logistic, {"margin": 0.4}, r"loss\.margin must be null with loss\.semi_hard=false"),
         (
             nt_logistic,

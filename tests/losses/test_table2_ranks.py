@@ -1,4 +1,4 @@
-"""NT-Logistic and margin triplet whose blocks several ranks share, against one process."""
+"""NT-Logistic, margin triplet and semi-hard NT-Xent whose blocks several ranks share, against one process."""
 
 import functools
 import itertools
@@ -9,6 +9,7 @@ import torch
 
 from simclr_ablate.losses.margin_triplet import margin_triplet
 from simclr_ablate.losses.nt_logistic import nt_logistic
+from simclr_ablate.losses.nt_xent import nt_xent
 from simclr_ablate.training.distributed import SOLO
 from tests.losses.on_ranks import assert_a_bad_number_shows, losses, noisy_pairs
 
@@ -20,6 +21,7 @@ VARIANTS = [
             functools.partial(nt_logistic, temperature=0.2, reduction="mean"),
             functools.partial(nt_logistic, temperature=0.2, semi_hard=True),
             functools.partial(nt_logistic, temperature=0.2, semi_hard=True, margin=0.3),
+            functools.partial(nt_xent, temperature=0.2, semi_hard=True, margin=0.3),
             functools.partial(margin_triplet, margin=0.4),
             functools.partial(margin_triplet, margin=0.4, semi_hard=True),
         ),
