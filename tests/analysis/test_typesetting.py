@@ -9,6 +9,7 @@ import pytest
 
 from analysis.typesetting import (
     Table,
+    conjoined,
     escape_latex,
     escape_markdown,
     latex_tables,
@@ -37,6 +38,10 @@ def test_number():
     assert number(52.14, marked=True) == "52.1 ○"
     assert number(math.nan) == "–"
     assert number(0.0) == "0.0"
+
+
+def test_words_are_joined_as_one_says_them():
+    assert [conjoined("a"), conjoined("ab"), conjoined("abca")] == ["a", "a and b", "a, b and c"]
 
 
 def test_markdown_table_holds_the_cells():
