@@ -15,6 +15,7 @@ import pytest
 
 from analysis.artefacts import ARTEFACTS
 from analysis.claims import CLAIMS
+from tests.programs import require
 
 selenium = pytest.importorskip("selenium.webdriver", reason="needs selenium")
 from selenium.webdriver.chrome.service import Service  # noqa: E402
@@ -26,11 +27,6 @@ BROWSER = os.environ.get("SIMCLR_ABLATE_TEST_BROWSER") or next(
 )
 DRIVER = os.environ.get("SIMCLR_ABLATE_TEST_DRIVER") or shutil.which("chromedriver")
 
-pytestmark = pytest.mark.skipif(
-    not (BROWSER and DRIVER),
-    reason="needs Chromium and chromedriver, on PATH or named by SIMCLR_ABLATE_TEST_BROWSER and _DRIVER",
-)
-
 QUIET = (
     *("headless=new", "disable-gpu", "disable-dev-shm-usage", "disable-quic", "no-first-run"),
     *("disable-background-networking", "disable-component-update", "disable-sync"),
@@ -40,6 +36,15 @@ WEIGHTS = 0.2126, 0.7152, 0.0722
 WIDTHS = {"phone": 390, "laptop": 1280}
 SHEET = {"width": round(182 / 25.4 * 96), "height": round(267 / 25.4 * 96)}
 """What is printed of A4, less the margins that the style sets, pixels of 1/96 inch."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def chromium():
+    """Asked for before the page is made, which takes its time."""
+    require(
+        BROWSER and DRIVER,
+        "Chromium and chromedriver, on PATH or named by SIMCLR_ABLATE_TEST_BROWSER and _DRIVER",
+    )
 
 
 @pytest.fixture(scope="module")
