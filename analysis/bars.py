@@ -19,7 +19,7 @@ from matplotlib.ticker import MaxNLocator
 
 from analysis.drawing import COLORS, FAINT, INK, LINE_HEIGHT, SMALL
 from analysis.panels import LEGEND_LINE, TITLES, panel_page
-from analysis.typesetting import MISSING
+from analysis.typesetting import MISSING, conjoined, uncapitalized
 
 HEIGHT = 2.1
 """Of a panel, inches."""
@@ -92,6 +92,16 @@ def bar_page(panels: Sequence[Sequence[Bars]], caption: str) -> Figure:
     if any(panel.limits()[0] != 0 for row in panels for panel in row):
         caption += "\nNot every vertical axis starts at 0."
     return panel_page(panels, HEIGHT, _room_below, draw_bars, caption)
+
+
+def describe_bars(panels: Sequence[Sequence[Bars]]) -> str:
+    """What is drawn, in words: `Bars of top-1 (%) by batch size and epochs`."""
+    drawn = [panel for row in panels for panel in row]
+    measured = conjoined(uncapitalized(panel.value_title) for panel in drawn)
+    titles = [title for panel in drawn for title in (panel.group_title, panel.series_title)]
+    # A title names each part of its labels; that of a series that stands alone is empty.
+    parts = [uncapitalized(part) for title in titles for part in title.split(", ") if part]
+    return f"Bars of {measured} by {conjoined(parts)}"
 
 
 def draw_bars(axes: Axes, panel: Bars, width: float) -> None:

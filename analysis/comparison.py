@@ -14,6 +14,7 @@ import pandas as pd
 
 from analysis.settings import Setting, accuracies, plain_values, settings
 from analysis.statistics import Accuracies, Correlation, clearly_above, spearman
+from analysis.typesetting import uncapitalized
 
 Label = Hashable
 """Names a row or a column, as the paper's table does: `256`, `Linear`, `("yes", 0.05)`."""
@@ -113,12 +114,18 @@ class Part:
 
     def locate(self, place: Place) -> str:
         """A place in words: `batch size 64, epochs 12`."""
-        titles = [*self.rows.titles, *self.columns.titles]
+        return ", ".join(f"{title} {word}".strip() for title, word in self._titled(place))
+
+    def describe_place(self, place: Place) -> str:
+        """The same with the part's name, and without constant labels: they say what is measured."""
+        words = [f"{title} {word}" for title, word in self._titled(place) if title]
+        return ", ".join([*words, self.name] if self.name else words)
+
+    def _titled(self, place: Place) -> list[tuple[str, str]]:
+        """The parts of a place's labels, each with its title."""
+        titles = map(uncapitalized, [*self.rows.titles, *self.columns.titles])
         words = [word for label in place for word in spell(label)]
-        return ", ".join(
-            f"{title[:1].lower()}{title[1:]} {word}".strip()
-            for title, word in zip(titles, words, strict=True)
-        )
+        return list(zip(titles, words, strict=True))
 
     def only(self, column: Label) -> "Part":
         """The part with one of its columns, whose name says what is measured."""

@@ -12,6 +12,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from analysis.drawing import FAINT, INK, SMALL
 from analysis.panels import LEGEND_LINE, TITLES, panel_page
+from analysis.typesetting import conjoined, uncapitalized
 
 HEIGHT = 2.7
 """Of a panel, inches."""
@@ -66,6 +67,26 @@ class Curves:
 def curve_page(panels: Sequence[Sequence[Curves]], caption: str) -> Figure:
     """Rows of panels, each as wide as its neighbours, made to be shown about 900 pixels wide."""
     return panel_page(panels, HEIGHT, _room_below, draw_curves, caption)
+
+
+def describe_curves(panels: Sequence[Curves]) -> str:
+    """What is drawn, in words: `Points of top-1 (%) against parameters on a logarithmic axis (A; B)`."""
+    kind = "Lines" if any(panel.joined for panel in panels) else "Points"
+    measured = conjoined(uncapitalized(panel.y_title) for panel in panels)
+    measured += _describe_scales({panel.log_y for panel in panels})
+    against = conjoined(uncapitalized(panel.x_title) for panel in panels)
+    against += _describe_scales({panel.log_x for panel in panels})
+    names = dict.fromkeys(curve.name for panel in panels for curve in panel.curves)
+    return f"{kind} of {measured} against {against} ({'; '.join(names)})"
+
+
+def _describe_scales(logarithmic: set[bool]) -> str:
+    """An axis's scale in words, where it is not linear in all panels."""
+    if logarithmic == {False}:
+        return ""
+    return (
+        " on a logarithmic axis" if False not in logarithmic else " on linear and logarithmic axes"
+    )
 
 
 def draw_curves(axes: Axes, panel: Curves, width: float) -> None:

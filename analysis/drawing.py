@@ -22,7 +22,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from analysis.typesetting import MISSING, number
+from analysis.typesetting import MISSING, conjoined, number, uncapitalized
 from simclr_ablate.files import write_atomically
 
 DPI = 200
@@ -132,6 +132,15 @@ def heat_maps(maps: Sequence[HeatMap], caption: str) -> Figure:
         scale_width = CELL_WIDTH * (len(heat_map.columns) - heat_map.apart)
         draw_scale(add_axes(figure, left, bottom - 0.66, scale_width, 0.09), heat_map)
     return figure
+
+
+def describe_heat_maps(maps: Sequence[HeatMap], measure: str) -> str:
+    """What is drawn, in words: `Heat maps of top-1 (%), rows: batch size, columns: epochs`."""
+    rows, columns = (
+        conjoined(uncapitalized(title) for title in titles)
+        for titles in zip(*((each.row_title, each.column_title) for each in maps), strict=True)
+    )
+    return f"Heat maps of {uncapitalized(measure)}, rows: {rows}, columns: {columns}"
 
 
 def page(width: float, body: float, caption: str) -> tuple[Figure, float]:

@@ -16,8 +16,8 @@ import pandas as pd
 from analysis import paper
 from analysis.artefacts import ARTEFACTS
 from analysis.comparison import Comparison, Part, Place, listed
-from analysis.drawing import Cell, HeatMap, heat_maps, style
-from analysis.presentation import against_random, rank_agreement
+from analysis.drawing import Cell, HeatMap, describe_heat_maps, heat_maps, style
+from analysis.presentation import against_random, alt, rank_agreement
 from analysis.report import Report
 from analysis.settings import (
     Setting,
@@ -125,15 +125,16 @@ def grids(runs: pd.DataFrame) -> list[Grid]:
 
 def comparisons(runs: pd.DataFrame) -> list[Comparison]:
     """The grids as tables like other artefacts', without averages."""
+    return [comparison(grid) for grid in grids(runs)]
+
+
+def comparison(grid: Grid) -> Comparison:
     operations = {name: name for name in OPERATION_NAMES}
     rows = listed([ROW_TITLE], ["views.first"], operations)
     columns = listed([COLUMN_TITLE], ["views.second"], operations)
     printed: dict[Place, float] = {pair: published(*pair) for pair in PAIRS}
-    result = []
-    for grid in grids(runs):
-        part = Part("", rows, columns, dict(grid.cells.items()), printed)
-        result.append(Comparison("figure5", grid.setting, [part], grid.random))
-    return result
+    part = Part("", rows, columns, dict(grid.cells.items()), printed)
+    return Comparison("figure5", grid.setting, [part], grid.random)
 
 
 def published(first: str, second: str) -> float:
@@ -144,14 +145,16 @@ def published(first: str, second: str) -> float:
 
 def report(grid: Grid) -> Report:
     """Everything about one grid."""
+    maps = [our_map(grid), paper_map()]
+    compared = comparison(grid)
     with style():
-        figure = heat_maps([our_map(grid), paper_map()], caption(grid))
+        figure = heat_maps(maps, caption(grid))
     return Report.of_setting(
         ARTEFACTS["figure5"],
         grid.setting,
         caption=caption(grid),
         notes=notes(),
-        alt=f"Heat maps of top-1 by 1st and 2nd transformation, {grid.setting.label} and the paper",
+        alt=alt(compared, describe_heat_maps(maps, compared.measure)),
         figure=figure,
         tables=[our_table(grid), paper_table()],
         data=data(grid),

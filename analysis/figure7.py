@@ -14,7 +14,7 @@ import pandas as pd
 
 from analysis import paper
 from analysis.comparison import Axis, Comparison, Part, Place, cells, read_labels, trained
-from analysis.curves import Curve, Curves, curve_page
+from analysis.curves import Curve, Curves, curve_page, describe_curves
 from analysis.parameters import parameters
 from analysis.presentation import PAPER, report
 from analysis.report import Report
@@ -195,7 +195,8 @@ def _panel(title: str, points: dict[Place, tuple[float, float, float]]) -> Curve
 
 def _report(comparison: Comparison) -> Report:
     """With the parameters in tables and data."""
-    made = report(comparison, partial(curve_page, [panels(comparison)]), NOTES)
+    drawn = panels(comparison)
+    made = report(comparison, describe_curves(drawn), partial(curve_page, [drawn]), NOTES)
     ours, theirs = made.tables
     sizes = millions(comparison)
     printed = {str(name): size for (name, _), size in reversed(published(1).items())}

@@ -5,14 +5,13 @@ The paper gives h against z = g(h) in words only (Section 4.2): more than 10 poi
 
 import math
 from dataclasses import replace
-from functools import partial
 
 import pandas as pd
 
 from analysis import paper
-from analysis.bars import Bars, bar_page
+from analysis.bars import Bars
 from analysis.comparison import Axis, Comparison, Label, Part, Place, cells, listed, trained, varied
-from analysis.presentation import bars, report
+from analysis.presentation import bar_report, bars
 from analysis.report import Report
 from analysis.settings import Setting, random_encoder
 from analysis.statistics import Accuracies, mean_interval
@@ -44,7 +43,7 @@ FEATURES = listed(["Representation"], ["evaluation.features"], {"h": "h", "z": "
 
 def reports(runs: pd.DataFrame) -> list[Report]:
     """One report for each setting with two or more of head, dimension and representation."""
-    return [report(found, partial(bar_page, panels(found)), NOTES) for found in comparisons(runs)]
+    return [bar_report(found, panels(found), NOTES) for found in comparisons(runs)]
 
 
 NOTES = [

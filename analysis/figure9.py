@@ -1,13 +1,10 @@
 """Figure 9: top-1 by batch size and length of training, linear scaling of the learning rate."""
 
-from functools import partial
-
 import pandas as pd
 
 from analysis import paper
-from analysis.bars import bar_page
 from analysis.comparison import Axis, Comparison, Part, cells, trained, varied
-from analysis.presentation import bars, report
+from analysis.presentation import bar_report, bars
 from analysis.report import Report
 from analysis.settings import random_encoder
 
@@ -18,10 +15,7 @@ FREE = (*BATCH_SIZE.keys, *EPOCHS.keys, "seed")
 
 def reports(runs: pd.DataFrame) -> list[Report]:
     """One report for each setting with two or more of batch size and length."""
-    return [
-        report(found, partial(bar_page, [bars(found, found.parts[0])]))
-        for found in comparisons(runs)
-    ]
+    return [bar_report(found, [bars(found, found.parts[0])]) for found in comparisons(runs)]
 
 
 def comparisons(runs: pd.DataFrame) -> list[Comparison]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from analysis import paper
 from analysis.artefacts import ARTEFACTS
-from analysis.curves import Curve, Curves, curve_page
+from analysis.curves import Curve, Curves, curve_page, describe_curves
 from analysis.drawing import style
 from analysis.figure8 import dimension
 from analysis.report import Report
@@ -98,16 +98,15 @@ def squared_real_parts(run: Run) -> Arrays:
 
 
 def _report(setting: Setting, found: Sequence[Spectrum]) -> Report:
-    artefact = ARTEFACTS["figureB3"]
-    text = caption(setting, found)
+    text, drawn = caption(setting, found), panels(setting, found)
     with style():
-        figure = curve_page([panels(setting, found)], text)
+        figure = curve_page([drawn], text)
     return Report.of_setting(
-        artefact,
+        ARTEFACTS["figureB3"],
         setting,
         caption=text,
         notes=NOTES,
-        alt=f"{artefact.label}, {artefact.title}: {setting.label}",
+        alt=f"{describe_curves(drawn)}, ours on {setting.label}. {effective_rank(found)}.",
         figure=figure,
         tables=[table(setting, found)],
         data=data(found),
@@ -125,18 +124,23 @@ NOTES = [
 
 def caption(setting: Setting, found: Sequence[Spectrum]) -> str:
     width = len(found[0].squares)
-    rank = mean_interval([spectrum.rank for spectrum in found])
     entry = paper.entries()["figB3_eigenvalues"]
     return "\n".join(
         [
             f"{setting.description}, {count(len(found), 'seed')}. Squared real part of the "
             f"eigenvalues of the linear head’s {width:,} × {width:,} matrix W, g(h) = W h, from "
             "the largest on.",
-            f"Effective rank: {number(rank.mean, rank.half)} of {width:,}; untrained, a matrix of "
-            f"independent normal draws has about {width / 2:,.0f}.",
+            f"{effective_rank(found)}; untrained, a matrix of independent normal draws has about "
+            f"{width / 2:,.0f}.",
             f"The paper, of a 2,048 × 2,048 matrix: {entry['finding']}. It gives no numbers.",
         ]
     )
+
+
+def effective_rank(found: Sequence[Spectrum]) -> str:
+    """The mean over seeds, and how large it could be, in words."""
+    rank = mean_interval([spectrum.rank for spectrum in found])
+    return f"Effective rank: {number(rank.mean, rank.half)} of {len(found[0].squares):,}"
 
 
 def panels(setting: Setting, found: Sequence[Spectrum]) -> list[Curves]:

@@ -133,7 +133,7 @@ def scorecard(findings: Sequence[Finding], files: Sequence[Path]) -> str:
 def _finding(finding: Finding) -> str:
     """A row. Its cells' names are shown where a screen is too narrow for columns."""
     claim = finding.claim
-    tested = f"<details><summary>Test</summary>{escape(claim.test)}</details>"
+    tested = f'<details class="test"><summary>Test</summary>{escape(claim.test)}</details>'
     source = f'<span class="faint">{_source(claim)}</span>'
     setting = f'<span title="{escape(finding.setting)}">{escape(finding.label)}</span>'
     cells = {
@@ -220,7 +220,17 @@ def _facts(report: "Report", files: Sequence[Path], runs: pd.DataFrame) -> str:
         "Compute": escape(compute(runs, report.run_ids)) if report.run_ids else "",
     }
     rows = "".join(f"<dt>{name}</dt><dd>{fact}</dd>" for name, fact in facts.items() if fact)
-    return f'<dl>{rows}<dt class="files">Files</dt><dd class="files">{_links(files)}</dd></dl>'
+    listed = f'<dt class="files">Files</dt><dd class="files">{_links(files)}</dd>'
+    return f"<dl>{rows}{listed}{_runs_on_paper(report, files)}</dl>"
+
+
+def _runs_on_paper(report: "Report", files: Sequence[Path]) -> str:
+    """Where to find the run ids, which would fill pages."""
+    if not report.run_ids:
+        return ""
+    (data,) = (path for path in files if path.suffix == ".csv")
+    where = f"{count(len(report.run_ids), 'run')}, listed in <code>{escape(data.name)}</code>"
+    return f'<dt class="on-paper">Runs</dt><dd class="on-paper">{where}</dd>'
 
 
 def _links(files: Sequence[Path]) -> str:

@@ -2,27 +2,38 @@
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.artefacts import ARTEFACTS
-from analysis.bars import Bar, Bars
+from analysis.bars import Bar, Bars, bar_page, describe_bars
 from analysis.comparison import Comparison, Label, Part, Place, spell
 from analysis.drawing import Cell, HeatMap, style
 from analysis.report import Report
 from analysis.settings import count, seed_range
-from analysis.statistics import Accuracies, Correlation
+from analysis.statistics import Accuracies, Correlation, Estimate
 from analysis.typesetting import MARK, MISSING, Table, number
 
 PAPER = "The paper: ImageNet, ResNet-50"
 
 
-def report(
-    comparison: Comparison, draw: Callable[[str], Figure], notes: Sequence[str] = ()
+def bar_report(
+    comparison: Comparison, panels: Sequence[Sequence[Bars]], notes: Sequence[str] = ()
 ) -> Report:
-    """Everything about one comparison. `draw` makes its picture above a caption."""
+    """Everything about one comparison that is drawn as bars."""
+    return report(comparison, describe_bars(panels), partial(bar_page, panels), notes)
+
+
+def report(
+    comparison: Comparison,
+    drawn: str,
+    draw: Callable[[str], Figure],
+    notes: Sequence[str] = (),
+) -> Report:
+    """Everything about one comparison. `draw` makes its picture above a caption, and `drawn` says of what."""
     artefact, setting = ARTEFACTS[comparison.artefact], comparison.setting
     text = caption(comparison)
     with style():
@@ -32,7 +43,7 @@ def report(
         setting,
         caption=text,
         notes=[*NOTES, *notes],
-        alt=f"{artefact.label}, {artefact.title}: {setting.label} and the paper",
+        alt=alt(comparison, drawn),
         figure=figure,
         tables=[
             table
@@ -250,6 +261,44 @@ def caption(comparison: Comparison) -> str:
     if comparison.remark:
         text += f"\n{comparison.remark}"
     return "\n".join([text, *references(comparison), agreement(comparison)])
+
+
+def alt(comparison: Comparison, drawn: str) -> str:
+    """For whoever does not see the picture: what is `drawn`, its highest cells, and the agreement."""
+    found = [part.ranked(place) for part in comparison.parts for place in part.cells]
+    ranked = any(part.unranked for part in comparison.parts) and any(found)
+    among = "Highest of the cells that are ranked" if ranked else "Highest"
+    told = highest(comparison.parts, ranked)
+    rho = comparison.correlation().rho
+    if not math.isnan(rho):
+        told.append(f"Spearman’s ρ with the paper {rho:.2f}")
+    return f"{drawn}, ours on {comparison.setting.label} beside the paper’s. {among}: {'; '.join(told)}."
+
+
+def highest(parts: Sequence[Part], ranked: bool) -> list[str]:
+    """The highest cell and where it is, ours and the paper's: of all cells, or of the `ranked` ones."""
+
+    def counts(part: Part, place: Place) -> bool:
+        return part.ranked(place) or not ranked
+
+    ours = [
+        (cell.estimate(), part.describe_place(place))
+        for part in parts
+        for place, cell in part.cells.items()
+        if counts(part, place)
+    ]
+    theirs = [
+        (Estimate(value, math.nan, 1), part.describe_place(place))
+        for part in parts
+        for place, value in part.paper.items()
+        if counts(part, place) and not math.isnan(value)
+    ]
+    told = []
+    for whose, found in (("ours", ours), ("the paper’s", theirs)):
+        if found:
+            best, where = max(found, key=lambda cell: cell[0].mean)
+            told.append(f"{whose} {number(best.mean, best.half)} ({where})")
+    return told
 
 
 def references(comparison: Comparison) -> list[str]:

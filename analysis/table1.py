@@ -1,14 +1,12 @@
 """Table 1: top-1 by strength of colour distortion, for SimCLR and for supervised training."""
 
 from fractions import Fraction
-from functools import partial
 
 import pandas as pd
 
 from analysis import paper
-from analysis.bars import bar_page
 from analysis.comparison import Axis, Comparison, Part, Place, cells, listed, trained, varied
-from analysis.presentation import bars, report
+from analysis.presentation import bar_report, bars
 from analysis.report import Report
 from analysis.settings import Setting, pairs, random_encoder
 
@@ -52,7 +50,7 @@ COLUMNS = Axis(
 def reports(runs: pd.DataFrame) -> list[Report]:
     """One report for each setting in which SimCLR or supervised training has two views or more."""
     return [
-        report(found, partial(bar_page, [bars(found, found.parts[0], "rows")]), NOTES)
+        bar_report(found, [bars(found, found.parts[0], "rows")], NOTES)
         for found in comparisons(runs)
     ]
 

@@ -14,7 +14,7 @@ from analysis.artefacts import ARTEFACTS
 from analysis.drawing import INK, page, style
 from analysis.panels import PAGE
 from analysis.report import Report
-from analysis.typesetting import Formula, Table
+from analysis.typesetting import Formula, Table, conjoined
 
 HEADER = ["Name", "Negative loss function", "Gradient w.r.t. u"]
 
@@ -44,6 +44,10 @@ CAPTION = (
     "its positive v⁺ and negatives v⁻, all l2-normalised; temperature τ, margin m, and Z(u) the sum "
     "of exp(uᵀv / τ) over v⁺ and v⁻."
 )
+ALT = (
+    f"A typeset table of {conjoined(FORMULAS)}: the function of each, and its gradient with respect "
+    "to u. NT-Xent alone weighs each negative against the others, through Z(u)."
+)
 NOTES = [
     "tests/losses/test_table2.py compares the gradients that autograd gets from our losses with "
     "these, in float64 on random inputs. There, each view is an anchor as well as a candidate of "
@@ -65,7 +69,7 @@ def reports(runs: pd.DataFrame) -> list[Report]:
             caption=CAPTION,
             notes=NOTES,
             command=artefact.command,
-            alt=f"{artefact.label}, {artefact.title}",
+            alt=ALT,
             figure=figure,
             tables=[Table("Losses and gradients", HEADER, rows)],
             data=pd.DataFrame(rows, columns=["name", "negative_loss_function", "gradient_wrt_u"]),

@@ -4,14 +4,12 @@ The pretraining of a row has its transformation among its own; colour distortion
 """
 
 from dataclasses import replace
-from functools import partial
 
 import pandas as pd
 
 from analysis import paper
-from analysis.bars import bar_page
 from analysis.comparison import Comparison, Part, Place, cells, constant, listed, varied
-from analysis.presentation import bars, report
+from analysis.presentation import bar_report, bars
 from analysis.report import Report
 from analysis.statistics import Accuracies
 
@@ -43,7 +41,7 @@ def reports(runs: pd.DataFrame) -> list[Report]:
     """One report for each setting with two or more of transformation and representation."""
     return [
         # One above the other, for the names of transformations are long.
-        report(found, partial(bar_page, [[panel] for panel in panels]), NOTES)
+        bar_report(found, [[panel] for panel in panels], NOTES)
         for found in comparisons(runs)
         for panels in [bars(found, found.parts[0])]
     ]

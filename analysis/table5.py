@@ -1,15 +1,14 @@
 """Table 5: l2 norm of z and temperature; entropy and contrastive accuracy of the last epoch, top-1."""
 
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import pandas as pd
 
 from analysis import paper
-from analysis.bars import Bars, bar_page
+from analysis.bars import Bars
 from analysis.comparison import Axis, Comparison, Part, Place, cells, constant, trained, varied
-from analysis.presentation import bars, report
+from analysis.presentation import bar_report, bars
 from analysis.report import Report
 from analysis.settings import random_encoder
 from analysis.statistics import Accuracies
@@ -53,7 +52,7 @@ NOTES = [
 
 def reports(runs: pd.DataFrame) -> list[Report]:
     """One report for each setting with two or more of norm and temperature."""
-    return [report(found, partial(bar_page, panels(found)), NOTES) for found in comparisons(runs)]
+    return [bar_report(found, panels(found), NOTES) for found in comparisons(runs)]
 
 
 def comparisons(runs: pd.DataFrame) -> list[Comparison]:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from analysis import paper
 from analysis.comparison import Comparison, Part, cells, trained, varied
-from analysis.drawing import heat_maps
+from analysis.drawing import describe_heat_maps, heat_maps
 from analysis.figure9 import BATCH_SIZE, EPOCHS, FREE
 from analysis.presentation import maps, report
 from analysis.report import Report
@@ -25,8 +25,9 @@ RULE_FREE = ("optimizer.lr_rule", "optimizer.lr")
 def reports(runs: pd.DataFrame) -> list[Report]:
     """One report for each setting that has both rules."""
     return [
-        report(found, partial(heat_maps, maps(found, found.parts)), NOTES)
+        report(found, describe_heat_maps(drawn, found.measure), partial(heat_maps, drawn), NOTES)
         for found in comparisons(runs)
+        for drawn in [maps(found, found.parts)]
     ]
 
 

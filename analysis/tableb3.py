@@ -1,13 +1,10 @@
 """Table B.3: supervised top-1 by augmentation, for longer training and a wider encoder."""
 
-from functools import partial
-
 import pandas as pd
 
 from analysis import paper
-from analysis.bars import bar_page
 from analysis.comparison import Axis, Comparison, Part, cells, listed, trained, varied
-from analysis.presentation import bars, report
+from analysis.presentation import bar_report, bars
 from analysis.report import Report
 from analysis.settings import encoder_name
 
@@ -31,10 +28,7 @@ FREE = (*ROWS.keys, *COLUMNS.keys, "seed")
 
 def reports(runs: pd.DataFrame) -> list[Report]:
     """One report for each setting with two or more of augmentation, length and encoder."""
-    return [
-        report(found, partial(bar_page, [bars(found, found.parts[0], "rows")]))
-        for found in comparisons(runs)
-    ]
+    return [bar_report(found, [bars(found, found.parts[0], "rows")]) for found in comparisons(runs)]
 
 
 def comparisons(runs: pd.DataFrame) -> list[Comparison]:

@@ -1,7 +1,7 @@
 """Tables as Markdown, HTML and LaTeX (booktabs), from the same cells of plain text."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -64,6 +64,17 @@ def number(value: float, half: float = float("nan"), marked: bool = False) -> st
     return (
         f"{value:.1f}" + (f" ± {half:.1f}" if half == half else "") + (f" {MARK}" if marked else "")
     )
+
+
+def conjoined(words: Iterable[str]) -> str:
+    """`a, b and c`, each word once."""
+    *first, last = dict.fromkeys(words)
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def uncapitalized(title: str) -> str:
+    """A title in the middle of a sentence."""
+    return title[:1].lower() + title[1:]
 
 
 def markdown_table(table: Table) -> str:

@@ -56,10 +56,10 @@ const markScrolling = () => {
 addEventListener("resize", markScrolling);
 addEventListener("load", markScrolling);
 
-// Notes are printed, folded or not; lists of runs are printed where they are unfolded.
+// Notes and claims' tests are printed, folded or not; lists of runs are printed where they are unfolded.
 let folded = [];
 addEventListener("beforeprint", () => {
-  folded = [...document.querySelectorAll("details.notes:not([open])")];
+  folded = [...document.querySelectorAll("details:not([open], .runs)")];
   for (const details of folded) details.open = true;
 });
 addEventListener("afterprint", () => {

@@ -1,6 +1,8 @@
 """Runs as a sweep would leave them in a store, with accuracies of the tests' choosing."""
 
 import copy
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from simclr_ablate.experiment import build_models
 from simclr_ablate.identity import evaluation_key, run_id
 from simclr_ablate.schema import Experiment
 from simclr_ablate.store import Run, Store
+from tests.programs import require
 
 CONFIG: dict[str, Any] = {
     "objective": "contrastive",
@@ -172,6 +175,25 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     fill(folder / "runs", 380)
     assert main(["--store", str(folder / "runs"), "--out", str(folder / "reports")]) == 0
     return folder / "reports"
+
+
+@pytest.fixture(scope="session")
+def compile_latex() -> Callable[[Path, str, str], None]:
+    """`compile_latex(folder, packages, body)`: pdflatex makes a document of it without a line that is too wide."""
+    require(shutil.which("pdflatex"), "pdflatex (on Debian, texlive-latex-recommended)")
+
+    def compile_(folder: Path, packages: str, body: str) -> None:
+        page = (
+            f"\\documentclass{{article}}\n\\usepackage{{{packages}}}\n"
+            f"\\begin{{document}}\n{body}\n\\end{{document}}\n"
+        )
+        (folder / "page.tex").write_text(page)
+        command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "page.tex"]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout[-2000:]
+        assert "Overfull" not in done.stdout
+
+    return compile_
 
 
 @pytest.fixture(scope="session")

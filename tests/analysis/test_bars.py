@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from analysis.bars import Bar, Bars, bar_page, shades
+from analysis.bars import Bar, Bars, bar_page, describe_bars, shades
 from analysis.drawing import DPI, save, style
 from analysis.panels import PAGE
 
@@ -127,3 +127,12 @@ def test_equal_numbers_give_equal_files(tmp_path):
 def test_a_cut_axis_is_told():
     texts = [drawn([panel(heights)]).texts[0].get_text() for heights in ([[60, 62]], [[1, 50]])]
     assert ["starts at 0" in text for text in texts] == [True, False]
+
+
+def test_words_for_it_name_what_is_drawn_each_once():
+    one = panel([[1, 2]], group_title="l2 norm, Temperature", series_title="")
+    assert describe_bars([[one, one]]) == "Bars of top-1 (%) by l2 norm and temperature"
+    other = panel([[1, 2]], value_title="Entropy (nats)")
+    assert describe_bars([[one, other]]) == (
+        "Bars of top-1 (%) and entropy (nats) by l2 norm, temperature, batch size and epochs"
+    )

@@ -6,12 +6,16 @@ SIMCLR_ABLATE_TEST_DRIVER; on Debian, `apt-get install chromium chromium-driver`
 
 import base64
 import os
+import re
 import shutil
 from functools import partial
 
+import pandas as pd
 import pytest
 
 from analysis.artefacts import ARTEFACTS
+from analysis.claims import CLAIMS
+from tests.programs import require
 
 selenium = pytest.importorskip("selenium.webdriver", reason="needs selenium")
 from selenium.webdriver.chrome.service import Service  # noqa: E402
@@ -23,11 +27,6 @@ BROWSER = os.environ.get("SIMCLR_ABLATE_TEST_BROWSER") or next(
 )
 DRIVER = os.environ.get("SIMCLR_ABLATE_TEST_DRIVER") or shutil.which("chromedriver")
 
-pytestmark = pytest.mark.skipif(
-    not (BROWSER and DRIVER),
-    reason="needs Chromium and chromedriver, on PATH or named by SIMCLR_ABLATE_TEST_BROWSER and _DRIVER",
-)
-
 QUIET = (
     *("headless=new", "disable-gpu", "disable-dev-shm-usage", "disable-quic", "no-first-run"),
     *("disable-background-networking", "disable-component-update", "disable-sync"),
@@ -35,6 +34,17 @@ QUIET = (
 WEIGHTS = 0.2126, 0.7152, 0.0722
 """Of red, green and blue in luminance."""
 WIDTHS = {"phone": 390, "laptop": 1280}
+SHEET = {"width": round(182 / 25.4 * 96), "height": round(267 / 25.4 * 96)}
+"""What is printed of A4, less the margins that the style sets, pixels of 1/96 inch."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def chromium():
+    """Asked for before the page is made, which takes its time."""
+    require(
+        BROWSER and DRIVER,
+        "Chromium and chromedriver, on PATH or named by SIMCLR_ABLATE_TEST_BROWSER and _DRIVER",
+    )
 
 
 @pytest.fixture(scope="module")
@@ -189,17 +199,63 @@ def test_text_can_be_read_on_light_dark_and_paper(page, scheme, media):
     assert luminance(page, picture, "backgroundColor") > 0.9
 
 
-def test_notes_are_printed_and_folded_again(page):
+def pages_printed(browser):
+    """How many pages its PDF has."""
+    pdf = browser.execute_cdp_cmd("Page.printToPDF", {"preferCSSPageSize": True})
+    content = base64.b64decode(pdf["data"])
+    assert content.startswith(b"%PDF")
+    return len(re.findall(rb"/Type\s*/Page\b", content))
+
+
+def test_notes_and_tests_are_printed_and_folded_again(page):
     def opened():
         return page.execute_script("return document.querySelectorAll('details[open]').length")
 
     assert opened() == 0
     page.execute_script(
-        "window.printed = 0; addEventListener('beforeprint', () => {"
-        "printed = document.querySelectorAll('details.notes[open]').length; });"
+        "window.opened = []; addEventListener('beforeprint', () => {"
+        "opened = [...document.querySelectorAll('details')].map(d => [d.className, d.open]); });"
     )
-    printed = page.execute_cdp_cmd("Page.printToPDF", {"preferCSSPageSize": True})
-    assert base64.b64decode(printed["data"]).startswith(b"%PDF")
-    notes = page.find_elements(By.CSS_SELECTOR, "details.notes")
-    assert page.execute_script("return printed") == len(notes) > 0
+    pages_printed(page)
+    found = page.execute_script("return opened")
+    assert {kind for kind, _ in found} == {"notes", "test", "runs"}
+    assert all(is_open == (kind != "runs") for kind, is_open in found)
     assert opened() == 0
+
+
+@pytest.fixture
+def on_paper(page):
+    """The page as it is printed, in a window as wide as what is printed of a sheet."""
+    metrics = {**SHEET, "deviceScaleFactor": 1, "mobile": False}
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print", "features": []})
+    page.execute_script("dispatchEvent(new Event('beforeprint'))")
+    return page
+
+
+def test_paper_says_how_claims_were_tested_and_where_run_ids_are(on_paper, site):
+    card = " ".join(on_paper.find_element(By.CSS_SELECTOR, "table.scorecard").text.split())
+    for claim in CLAIMS:
+        assert claim.test in card
+    lists = on_paper.find_elements(By.CSS_SELECTOR, "details.runs")
+    assert lists
+    assert not any(each.is_displayed() for each in lists)
+    told = on_paper.find_elements(By.CSS_SELECTOR, "dd.on-paper")
+    assert len(told) == len(lists)
+    for line in told:
+        count, file = re.fullmatch(r"([\d,]+) runs?, listed in (\S+)", line.text).groups()
+        data = pd.read_csv(site / file)
+        ids = data.get("run_ids", data.get("run_id")).dropna().str.cat(sep=" ").split()
+        assert len(set(ids)) == int(count.replace(",", ""))
+
+
+def test_pages_are_filled(on_paper):
+    """A page goes unfilled only where a picture or a table does not fit below."""
+    height = on_paper.execute_script("return document.body.scrollHeight")
+    pages = pages_printed(on_paper)
+    assert height / SHEET["height"] < pages < 1.25 * height / SHEET["height"] + 1
+
+
+def test_screens_have_run_ids_and_no_line_for_paper(page):
+    assert not any(each.is_displayed() for each in page.find_elements(By.CSS_SELECTOR, ".on-paper"))
+    assert page.find_element(By.CSS_SELECTOR, "details.runs").is_displayed()

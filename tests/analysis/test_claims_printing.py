@@ -4,8 +4,6 @@ import io
 import math
 import pickle
 import re
-import shutil
-import subprocess
 
 import numpy as np
 import pandas as pd
@@ -101,18 +99,9 @@ def test_files_hold_every_finding(tmp_path, findings):
             assert re.sub(r"([<>~#])", r"\\\1", text) in markdown
 
 
-@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex")
-def test_latex_compiles(tmp_path, findings):
+def test_latex_compiles(compile_latex, tmp_path, findings):
     write(findings, tmp_path)
-    page = (
-        "\\documentclass{article}\n\\usepackage{booktabs}\n"
-        "\\begin{document}\n\\input{claims}\n\\end{document}\n"
-    )
-    (tmp_path / "page.tex").write_text(page)
-    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "page.tex"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout[-2000:]
-    assert "Overfull" not in done.stdout
+    compile_latex(tmp_path, "booktabs", "\\input{claims}")
 
 
 def test_findings_travel_between_processes(findings):

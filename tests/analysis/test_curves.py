@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from analysis.curves import Curve, Curves, curve_page
+from analysis.curves import Curve, Curves, curve_page, describe_curves
 from analysis.drawing import style
 
 
@@ -64,3 +64,19 @@ def test_labels_of_neighbours_do_not_overlap():
     boxes = [text.get_window_extent() for text in axes.texts]
     assert [text.get_text() for text in axes.texts] == ["R34", "R101 (2x)", "R152 (2x)"]
     assert not any(a.overlaps(b) for n, a in enumerate(boxes) for b in boxes[:n])
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ([{}], "Points of top-1 against parameters (a; b)"),
+        ([{"log_x": True}], "Points of top-1 against parameters on a logarithmic axis (a; b)"),
+        (
+            [{"joined": True}, {"joined": True, "log_y": True}],
+            "Lines of top-1 on linear and logarithmic axes against parameters (a; b)",
+        ),
+    ],
+)
+def test_words_for_it_name_axes_and_series(changes, words):
+    curves = [Curve(name, [1, 2], [1, 2]) for name in "ab"]
+    assert describe_curves([panel(*curves, **each) for each in changes]) == words

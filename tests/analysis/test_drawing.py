@@ -8,7 +8,7 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from analysis import drawing
-from analysis.drawing import Cell, HeatMap, heat_maps, ink_on, save, style
+from analysis.drawing import Cell, HeatMap, describe_heat_maps, heat_maps, ink_on, save, style
 
 SHAPE = 3, 4
 
@@ -133,3 +133,9 @@ def test_the_users_matplotlib_settings_neither_matter_nor_change(tmp_path):
 def test_maps_of_no_or_one_value_are_drawn(value):
     pixels, _ = drawn(heat_map(np.full(SHAPE, value)))
     assert pixels.std() > 0.01
+
+
+def test_words_for_maps_name_their_rows_and_columns():
+    one = heat_map(np.ones(SHAPE), row_title="Batch size", column_title="Epochs")
+    words = "Heat maps of top-1 (%), rows: batch size, columns: epochs"
+    assert describe_heat_maps([one, one], "Top-1 (%)") == words

@@ -93,6 +93,17 @@ def test_lengths_of_one_encoder_alone_are_neither_short_nor_long(rewritten):
     assert "99.0" not in str(report.tables[0].rows)
 
 
+def test_the_words_for_the_picture_name_the_best_encoders(rewritten):
+    rows = [*rows_of(top1=40.0), cell("resnet8(4x)", figure7.SHORT, 77.7)]
+    (report,) = figure7.reports(rewritten(rows))
+    assert report.alt == (
+        "Points of top-1 (%) against parameters (millions) on a logarithmic axis (SimCLR, short; "
+        "SimCLR, long; Supervised), ours on shapes beside the paper’s. Highest: ours 77.7 (encoder "
+        "ResNet-8 (4x), training SimCLR, short); the paper’s 78.4 (encoder ResNet-50 (4x), "
+        "training Supervised)."
+    )
+
+
 def test_one_length_has_the_other_missing(rewritten):
     (report,) = figure7.reports(rewritten(rows_of()))
     assert [row[2:] for row in report.tables[0].rows] == [["50.0", "–", "–"]] * 2

@@ -45,6 +45,8 @@ def test_the_eigenvalues_are_those_that_the_matrix_was_built_of(tmp_path, make):
     rank = expected.sum() ** 2 / (expected**2).sum()
     assert report.data["effective_rank"].to_numpy() == pytest.approx(np.full(128, rank), rel=1e-4)
     assert f"Effective rank: {rank:.1f} of 128" in report.caption
+    assert report.alt.startswith("Lines of squared real part on linear and logarithmic axes")
+    assert report.alt.endswith(f"ours on shapes. Effective rank: {rank:.1f} of 128.")
     assert "few large eigenvalues, approximately low rank" in report.caption
 
 

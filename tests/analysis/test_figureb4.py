@@ -99,6 +99,10 @@ def test_a_map_keeps_well_parted_classes_apart(tmp_path, make, images, monkeypat
     assert agree["z"].mean() < 0.7
     assert "100.0% in h" in report.caption
     assert "classes are better separated in h" in report.caption
+    assert "t-SNE’s maps of h and of z" in report.alt
+    assert "90 test images of 3 classes" in report.alt
+    assert "kNN: 100.0% in h" in report.alt
+    assert report.alt.endswith("classes are better separated in h.")
 
 
 def test_the_lead_is_paired_over_images():

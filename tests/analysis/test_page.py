@@ -128,6 +128,14 @@ def test_every_report_is_there_with_its_picture_and_its_files(site, document):
     assert files <= links
 
 
+def test_words_for_a_picture_say_more_than_its_headings(document):
+    headings = " ".join(heading.text for heading in document.all("h2", "h3"))
+    texts = [image.attributes["alt"] for image in document.all("img")]
+    for text in texts:
+        assert text not in headings
+        assert re.search("Highest|Effective rank|kNN|NT-Xent alone", text), text
+
+
 def markdown_tables(text):
     """The cells of every pipe table, as plain text."""
     tables = []

@@ -86,3 +86,13 @@ def test_other_strengths_have_columns_in_their_place(rewritten):
 
 def test_one_strength_is_no_table(rewritten):
     assert table1.reports(rewritten(simclr(columns=["1"]))) == []
+
+
+def test_the_words_for_the_picture_name_the_best_of_simclr_alone(rewritten):
+    best = simclr() + row("Supervised", SUPERVISED) + [simclr()[2] | {"seed": 1, "top1": 90.0}]
+    (report,) = table1.reports(rewritten(best))
+    assert "by colour distortion and training, ours on shapes" in report.alt
+    assert "Highest of the cells that are ranked: ours 76.3 ±" in report.alt
+    assert "(training SimCLR, colour distortion 1/2); the paper’s 64.5 (" in report.alt
+    (unranked,) = table1.reports(rewritten(row("Supervised", SUPERVISED)))
+    assert "Highest: ours 77.1 (training Supervised, colour distortion AutoAug); " in unranked.alt

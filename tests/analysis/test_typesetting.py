@@ -2,13 +2,12 @@
 
 import math
 import re
-import shutil
-import subprocess
 
 import pytest
 
 from analysis.typesetting import (
     Table,
+    conjoined,
     escape_latex,
     escape_markdown,
     latex_tables,
@@ -37,6 +36,10 @@ def test_number():
     assert number(52.14, marked=True) == "52.1 ○"
     assert number(math.nan) == "–"
     assert number(0.0) == "0.0"
+
+
+def test_words_are_joined_as_one_says_them():
+    assert [conjoined("a"), conjoined("ab"), conjoined("abca")] == ["a", "a and b", "a, b and c"]
 
 
 def test_markdown_table_holds_the_cells():
@@ -130,17 +133,7 @@ def test_the_check_of_structure_can_fail(broken):
         check_latex(text.replace(old, new, 1))
 
 
-@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex")
-def test_latex_compiles(tmp_path, site):
+def test_latex_compiles(compile_latex, tmp_path, site):
     tables = [latex_tables([TABLE, TABLE], NASTY, "tab-1")]
     tables += [path.read_text() for path in sorted(site.glob("[!c]*.tex"))]
-    body = "\\clearpage\n".join(tables)
-    page = (
-        "\\documentclass{article}\n\\usepackage{booktabs,graphicx}\n"
-        f"\\begin{{document}}\n{body}\n\\end{{document}}\n"
-    )
-    (tmp_path / "page.tex").write_text(page)
-    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "page.tex"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout[-2000:]
-    assert "Overfull" not in done.stdout
+    compile_latex(tmp_path, "booktabs,graphicx", "\\clearpage\n".join(tables))
