@@ -63,9 +63,13 @@ def page(
 
 
 def section(
-    artefact: Artefact, report: "Report", files: Sequence[Path], runs: pd.DataFrame
+    artefact: Artefact,
+    report: "Report",
+    files: Sequence[Path],
+    runs: pd.DataFrame,
+    commands: Sequence[str],
 ) -> Section:
-    """A report of `artefact`, whose picture is among the `files` that it was written to."""
+    """A report of `artefact`, whose picture is among the `files` that it was written to by `commands`."""
     (picture,) = (path for path in files if path.suffix == ".png")
     anchor = f"report-{report.name}"
     hidden = ' class="hidden"' if report.title == artefact.label else ""
@@ -74,7 +78,7 @@ def section(
         f'<h3{hidden} id="{escape(anchor)}">{escape(report.title)}</h3>',
         _figure(picture, report.alt, report.caption),
         f'<div class="tables">{"".join(map(html_table, report.tables))}</div>',
-        _facts(report, files, runs),
+        _facts(report, files, runs, commands),
         _details("notes", "How to read it", report.notes),
         _details("runs", f"Runs ({len(report.run_ids):,})", report.run_ids, "code"),
         "</section>",
@@ -212,8 +216,9 @@ def _figure(picture: Path, alt: str, caption: str) -> str:
     )
 
 
-def _facts(report: "Report", files: Sequence[Path], runs: pd.DataFrame) -> str:
-    commands = [command for command in (report.command, "python -m analysis") if command]
+def _facts(
+    report: "Report", files: Sequence[Path], runs: pd.DataFrame, commands: Sequence[str]
+) -> str:
     facts = {
         "Seeds": escape(_seeds(report.data)),
         "Command": ", then ".join(f"<code>{escape(command)}</code>" for command in commands),

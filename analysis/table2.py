@@ -64,7 +64,6 @@ def reports(runs: pd.DataFrame) -> list[Report]:
             title=artefact.label,
             caption=CAPTION,
             notes=NOTES,
-            command=artefact.command,
             alt=f"{artefact.label}, {artefact.title}",
             figure=figure,
             tables=[Table("Losses and gradients", HEADER, rows)],

@@ -258,7 +258,6 @@ def test_what_others_wrote_is_shown_as_it_is(tmp_path):
         title=NASTY,
         caption=NASTY,
         notes=[NASTY],
-        command=NASTY,
         alt=NASTY,
         figure=Figure((1, 1)),
         tables=[],
@@ -266,7 +265,7 @@ def test_what_others_wrote_is_shown_as_it_is(tmp_path):
         summary=[],
     )
     files = write(report, tmp_path)
-    shown = tree(section(ARTEFACTS["figure5"], report, files, pd.DataFrame()).html)
+    shown = tree(section(ARTEFACTS["figure5"], report, files, pd.DataFrame(), [NASTY]).html)
     assert shown.text.count(NASTY) == 4
     assert shown.all("img")[0].attributes["alt"] == NASTY
 
