@@ -14,6 +14,9 @@ from analysis.settings import Setting
 from analysis.typesetting import Table, escape_markdown, latex_tables, markdown_table
 from simclr_ablate.files import write_text
 
+TUNING = "tuning"
+"""`kind` of the row of `Report.data` that lists what hyperparameters were chosen by."""
+
 
 @dataclass(frozen=True)
 class Report:
@@ -45,8 +48,21 @@ class Report:
     @property
     def run_ids(self) -> list[str]:
         """The runs behind the numbers, each once."""
-        columns = [self.data[name] for name in ("run_ids", "run_id") if name in self.data]
-        return sorted({run for cells in columns for cell in cells for run in cell.split()})
+        if "kind" not in self.data:
+            return _listed(self.data)
+        return _listed(self.data[self.data["kind"] != TUNING])
+
+    @property
+    def tuning_ids(self) -> list[str]:
+        """Other runs, on which the choice of these rests."""
+        if "kind" not in self.data:
+            return []
+        return _listed(self.data[self.data["kind"] == TUNING])
+
+
+def _listed(data: pd.DataFrame) -> list[str]:
+    columns = [data[name] for name in ("run_ids", "run_id") if name in data]
+    return sorted({run for cells in columns for cell in cells for run in cell.split()})
 
 
 def write(report: Report, out: Path, commands: Sequence[str] = ()) -> list[Path]:

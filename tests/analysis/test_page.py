@@ -275,15 +275,29 @@ def test_each_run_is_counted_once_in_the_time():
     seconds = draw.uniform(100, 900, 12)
     rows = [{"run_id": f"r{k}", "pretraining.seconds": s} for k, s in enumerate(seconds)]
     rows.append({"run_id": "random", "pretraining.seconds": math.nan})
-    runs = pd.DataFrame(rows * 2)  # each has two evaluations
-    chosen = ["r3", "r7", "r7", "random"]
-    total = seconds[3] + seconds[7]
-    said = compute(runs, chosen)
-    assert (
-        said
-        == f"Pretraining took {duration(total)} in all, over 2 runs; 1 more was not pretrained."
+    evaluated = draw.uniform(1, 9, (2, 13))
+    runs = pd.concat(
+        pd.DataFrame(rows).assign(evaluation=key, evaluation_seconds=taken)
+        for key, taken in zip(("h", "z"), evaluated, strict=True)
     )
-    assert compute(runs, chosen[:3]).endswith("over 2 runs.")
+    chosen = ["r3", "r7", "r7", "random"]
+    training, evaluation = duration(seconds[[3, 7]].sum()), evaluated[:, [3, 7, 12]].sum()
+    evaluating = f"Evaluation took {duration(evaluation)}, over 6 evaluations."
+    assert (
+        compute(runs, chosen)
+        == f"Training took {training}, over 2 runs; 1 more was not trained. {evaluating}"
+    )
+    assert (
+        compute(runs, chosen, ["r1", "r3"])
+        .partition(". Eval")[0]
+        .endswith(f"over 2 runs; {duration(seconds[1])} of tuning, over 1; 1 more was not trained")
+    )
+    unknown = runs.assign(
+        evaluation_seconds=runs["evaluation_seconds"].where(runs["evaluation"] == "h")
+    )
+    assert compute(unknown, chosen).endswith("3 evaluations; of 3 more it was not recorded.")
+    nothing = runs.assign(evaluation_seconds=math.nan)
+    assert compute(nothing, chosen).endswith("How long evaluation took was not recorded.")
 
 
 @pytest.mark.parametrize(
