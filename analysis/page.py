@@ -244,7 +244,7 @@ def _facts(
     report: "Report", files: Sequence[Path], runs: pd.DataFrame, commands: Sequence[str]
 ) -> str:
     facts = {
-        "Seeds": escape(_seeds(report.data)),
+        "Seeds": escape(_seeds(report)),
         "Command": ", then ".join(f"<code>{escape(command)}</code>" for command in commands),
         "Compute": escape(compute(runs, report.run_ids, report.tuning_ids))
         if report.run_ids
@@ -260,13 +260,17 @@ def _links(files: Sequence[Path]) -> str:
     )
 
 
-def _seeds(data: pd.DataFrame) -> str:
+def _seeds(report: "Report") -> str:
     """How many seeds stand behind the numbers, and what their intervals are."""
-    seeds = [int(number) for number in data.get("seeds", ()) if number > 0]
+    data = report.data
+    if "seed" in data:
+        seeds = [data["seed"].nunique()]
+    else:
+        seeds = [int(number) for number in data.get("seeds", ()) if number > 0]
     if not seeds:
         return ""
-    several = "; ±: 95% interval over seeds, by Student’s t" if max(seeds) > 1 else "; no intervals"
-    return seed_range(seeds) + several
+    over = report.intervals or ("seeds, by Student’s t" if max(seeds) > 1 else "")
+    return seed_range(seeds) + (f"; ±: 95% interval over {over}" if over else "; no intervals")
 
 
 def _details(kind: str, summary: str, lines: Sequence[str], tag: str = "span") -> str:

@@ -24,7 +24,7 @@ class Report:
 
     name: of its files, without ending. caption, notes, alt: plain text. data: the numbers at full
     precision. summary: the lines that are printed. setting: None where it needs no runs. beside: the
-    ids of runs that are no part of its sweep.
+    ids of runs that are no part of its sweep. intervals: what they are over, if not seeds.
     """
 
     name: str
@@ -38,6 +38,7 @@ class Report:
     summary: Sequence[str]
     setting: Setting | None = None
     beside: Sequence[str] = ()
+    intervals: str = ""
 
     @classmethod
     def of_setting(cls, artefact: Artefact, setting: Setting, **rest: Any) -> Self:

@@ -243,6 +243,32 @@ def test_an_effect_is_shown_with_what_is_known_of_it(changes, shown):
     assert row.all("td")[3].text == shown
 
 
+def report_of(data, text="t", **more):
+    """A report with `text` wherever there is any."""
+    told = {"title": text, "caption": text, "notes": [text], "alt": text}
+    figure = Figure((1, 1))
+    return Report(name="n", **told, figure=figure, tables=[], data=data, summary=[], **more)
+
+
+@pytest.mark.parametrize(
+    ("data", "intervals", "shown"),
+    [
+        ({"seeds": [0, 3, 3]}, "", "3 seeds; ±: 95% interval over seeds, by Student’s t"),
+        ({"seeds": [2, 3]}, "", "2 to 3 seeds a cell; ±: 95% interval over seeds, by Student’s t"),
+        ({"seeds": [1, 1]}, "", "1 seed; no intervals"),
+        ({"seed": [0, 0, 4]}, "", "2 seeds; ±: 95% interval over seeds, by Student’s t"),
+        ({"seed": [4, 4]}, "", "1 seed; no intervals"),
+        ({"seed": [4, 4]}, "test images", "1 seed; ±: 95% interval over test images"),
+    ],
+)
+def test_seeds_are_told_with_what_intervals_are_over(tmp_path, data, intervals, shown):
+    report = report_of(pd.DataFrame(data), intervals=intervals)
+    files = write(report, tmp_path)
+    document = tree(section(ARTEFACTS["figureB3"], report, files, pd.DataFrame(), []).html)
+    facts = zip(document.all("dt"), document.all("dd"), strict=True)
+    assert {name.text: fact.text for name, fact in facts}["Seeds"] == shown
+
+
 def test_what_others_wrote_is_shown_as_it_is(tmp_path):
     claim = dataclasses.replace(CLAIMS[0], statement=NASTY, source=NASTY, test=NASTY)
     card = scorecard(
@@ -253,17 +279,7 @@ def test_what_others_wrote_is_shown_as_it_is(tmp_path):
     assert tree(card).text.count(NASTY) == 6
     table = tree(html_table(Table(NASTY, [NASTY, "a"], [[NASTY, NASTY]])))
     assert table.text.count(NASTY) == 4
-    report = Report(
-        name="n",
-        title=NASTY,
-        caption=NASTY,
-        notes=[NASTY],
-        alt=NASTY,
-        figure=Figure((1, 1)),
-        tables=[],
-        data=pd.DataFrame(),
-        summary=[],
-    )
+    report = report_of(pd.DataFrame(), NASTY)
     files = write(report, tmp_path)
     shown = tree(section(ARTEFACTS["figure5"], report, files, pd.DataFrame(), [NASTY]).html)
     assert shown.text.count(NASTY) == 4
