@@ -34,6 +34,7 @@ def load(store: str | Path = "runs") -> pd.DataFrame:
       place of the accuracies above where `evaluation.probe` names a transformation.
     - `test_images`: how many images the test split has. Any other metric of the evaluation follows
       under its own name.
+    - `evaluation_seconds`: how long the evaluation took; missing where it was not recorded.
     - `pretraining.loss`, `pretraining.accuracy`, `pretraining.entropy`, `pretraining.seconds`: the
       last metrics of pretraining (supervised: no entropy) and how long it took. Any other follows
       under `pretraining.*`.

@@ -143,7 +143,8 @@ class Comparison:
     """An artefact (a name in ARTEFACTS) in one setting.
 
     remark, measure, measured: for the caption, on what else there is to know, on what is measured
-    if not top-1, and on what it is of if not of a linear classifier on frozen features.
+    if not top-1, and on what it is of if not of a linear classifier on frozen features. tuning: the
+    ids of the runs that a choice of the cells' hyperparameters rests on.
     """
 
     artefact: str
@@ -153,6 +154,7 @@ class Comparison:
     remark: str = ""
     measure: str = "Top-1 (%)"
     measured: str = ""
+    tuning: Sequence[str] = ()
 
     def above_random(self, part: Part, place: Place) -> bool | None:
         """Whether a cell is clearly above the random encoder; None where it is not tested."""

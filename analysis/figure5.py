@@ -159,6 +159,7 @@ def report(grid: Grid) -> Report:
         tables=[our_table(grid), paper_table()],
         data=data(grid),
         summary=summary(grid),
+        beside=grid.simclr.run_ids if grid.simclr else (),
     )
 
 

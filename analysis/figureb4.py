@@ -168,6 +168,7 @@ def _report(setting: Setting, measured: Arrays) -> Report:
         tables=[table(setting, measured)],
         data=data(setting, measured),
         summary=text.splitlines()[1:],
+        intervals="test images",
     )
 
 
@@ -248,6 +249,7 @@ def data(setting: Setting, measured: Arrays) -> pd.DataFrame:
         [
             pd.DataFrame(
                 {
+                    "seed": setting.config["seed"],
                     "representation": name,
                     "class": measured["classes"][measured["labels"]],
                     "x": measured[f"map_{name}"][:, 0],

@@ -27,11 +27,12 @@ VERDICTS = {"confirmed": "✓", "refuted": "✗", "undecided": "?"}
 
 @dataclass(frozen=True)
 class Section:
-    """One report on the page: its anchor, its heading, the runs behind it and its HTML."""
+    """One report on the page: its anchor, its heading, the runs behind it and those of its tuning, and its HTML."""
 
     anchor: str
     title: str
     run_ids: frozenset[str]
+    tuning_ids: frozenset[str]
     html: str
 
 
@@ -45,14 +46,16 @@ def page(
 
     sections: by the artefact's name. files: of the scorecard of `findings`. runs: `analysis.load`.
     """
-    run_ids = frozenset[str]().union(*(s.run_ids for group in sections.values() for s in group))
+    shown = [section for group in sections.values() for section in group]
+    run_ids = frozenset[str]().union(*(each.run_ids for each in shown))
+    tuning_ids = frozenset[str]().union(*(each.tuning_ids for each in shown))
     return _template("page.html").substitute(
         title=escape(TITLE),
         style=_read("page.css"),
         script=_read("page.js"),
         summary=escape(
             "Tables and figures of Chen et al. (ICML 2020), made by runs of our own, beside the "
-            f"paper’s numbers, which are of other data and larger networks. {compute(runs, run_ids)}"
+            f"paper’s numbers, which are of other data and larger networks. {compute(runs, run_ids, tuning_ids)}"
         ),
         contents=_contents(),
         scorecard=scorecard(findings, files),
@@ -63,9 +66,13 @@ def page(
 
 
 def section(
-    artefact: Artefact, report: "Report", files: Sequence[Path], runs: pd.DataFrame
+    artefact: Artefact,
+    report: "Report",
+    files: Sequence[Path],
+    runs: pd.DataFrame,
+    commands: Sequence[str],
 ) -> Section:
-    """A report of `artefact`, whose picture is among the `files` that it was written to."""
+    """A report of `artefact`, whose picture is among the `files` that it was written to by `commands`."""
     (picture,) = (path for path in files if path.suffix == ".png")
     anchor = f"report-{report.name}"
     hidden = ' class="hidden"' if report.title == artefact.label else ""
@@ -74,26 +81,47 @@ def section(
         f'<h3{hidden} id="{escape(anchor)}">{escape(report.title)}</h3>',
         _figure(picture, report.alt, report.caption),
         f'<div class="tables">{"".join(map(html_table, report.tables))}</div>',
-        _facts(report, files, runs),
+        _facts(report, files, runs, commands),
         _details("notes", "How to read it", report.notes),
         _details("runs", f"Runs ({len(report.run_ids):,})", report.run_ids, "code"),
+        _details(
+            "runs", f"Runs of the tuning ({len(report.tuning_ids):,})", report.tuning_ids, "code"
+        ),
         "</section>",
     ]
     html = "\n".join(filter(None, blocks))
-    return Section(anchor, report.title, frozenset(report.run_ids), html)
+    run_ids, tuning_ids = frozenset(report.run_ids), frozenset(report.tuning_ids)
+    return Section(anchor, report.title, run_ids, tuning_ids, html)
 
 
-def compute(runs: pd.DataFrame, run_ids: Iterable[str]) -> str:
-    """How long these runs were pretrained, each counted once, in words."""
-    chosen = runs[runs["run_id"].isin(list(run_ids))].drop_duplicates("run_id")
-    seconds = chosen["pretraining.seconds"].dropna()
-    untrained = len(chosen) - len(seconds)
-    text = f"Pretraining took {duration(seconds.sum())} in all, over {count(len(seconds), 'run')}"
-    return text + (
-        f"; {untrained:,} more {'was' if untrained == 1 else 'were'} not pretrained."
-        if untrained
-        else "."
-    )
+def compute(runs: pd.DataFrame, run_ids: Iterable[str], tuning_ids: Iterable[str] = ()) -> str:
+    """How long these runs took, each counted once, in words: training, tuning, and all their evaluations.
+
+    tuning_ids: those that are there for a choice; one that is among `run_ids` too counts there.
+    """
+    shown = set(run_ids)
+    chosen = runs[runs["run_id"].isin(shown.union(tuning_ids))]
+    training = chosen.drop_duplicates("run_id").set_index("run_id")["pretraining.seconds"]
+    seconds = training.dropna()
+    reported = seconds[seconds.index.isin(shown)]
+    tuning = seconds[~seconds.index.isin(shown)]
+    parts = [f"Training took {duration(reported.sum())}, over {count(len(reported), 'run')}"]
+    if len(tuning):
+        parts.append(f"{duration(tuning.sum())} of tuning, over {len(tuning):,}")
+    if untrained := len(training) - len(seconds):
+        parts.append(f"{untrained:,} more {'was' if untrained == 1 else 'were'} not trained")
+    return f"{'; '.join(parts)}. {_evaluation(chosen)}"
+
+
+def _evaluation(runs: pd.DataFrame) -> str:
+    """How long all evaluations of these runs took, as far as that is known, in words."""
+    seconds = runs[runs["evaluation"].notna()].drop_duplicates(["run_id", "evaluation"])
+    known = seconds["evaluation_seconds"].dropna()
+    if known.empty:
+        return "How long evaluation took was not recorded."
+    text = f"Evaluation took {duration(known.sum())}, over {count(len(known), 'evaluation')}"
+    unknown = len(seconds) - len(known)
+    return text + (f"; of {unknown:,} more it was not recorded." if unknown else ".")
 
 
 def duration(seconds: float) -> str:
@@ -212,12 +240,15 @@ def _figure(picture: Path, alt: str, caption: str) -> str:
     )
 
 
-def _facts(report: "Report", files: Sequence[Path], runs: pd.DataFrame) -> str:
-    commands = [command for command in (report.command, "python -m analysis") if command]
+def _facts(
+    report: "Report", files: Sequence[Path], runs: pd.DataFrame, commands: Sequence[str]
+) -> str:
     facts = {
-        "Seeds": escape(_seeds(report.data)),
+        "Seeds": escape(_seeds(report)),
         "Command": ", then ".join(f"<code>{escape(command)}</code>" for command in commands),
-        "Compute": escape(compute(runs, report.run_ids)) if report.run_ids else "",
+        "Compute": escape(compute(runs, report.run_ids, report.tuning_ids))
+        if report.run_ids
+        else "",
     }
     rows = "".join(f"<dt>{name}</dt><dd>{fact}</dd>" for name, fact in facts.items() if fact)
     listed = f'<dt class="files">Files</dt><dd class="files">{_links(files)}</dd>'
@@ -239,13 +270,17 @@ def _links(files: Sequence[Path]) -> str:
     )
 
 
-def _seeds(data: pd.DataFrame) -> str:
+def _seeds(report: "Report") -> str:
     """How many seeds stand behind the numbers, and what their intervals are."""
-    seeds = [int(number) for number in data.get("seeds", ()) if number > 0]
+    data = report.data
+    if "seed" in data:
+        seeds = [data["seed"].nunique()]
+    else:
+        seeds = [int(number) for number in data.get("seeds", ()) if number > 0]
     if not seeds:
         return ""
-    several = "; ±: 95% interval over seeds, by Student’s t" if max(seeds) > 1 else "; no intervals"
-    return seed_range(seeds) + several
+    over = report.intervals or ("seeds, by Student’s t" if max(seeds) > 1 else "")
+    return seed_range(seeds) + (f"; ±: 95% interval over {over}" if over else "; no intervals")
 
 
 def _details(kind: str, summary: str, lines: Sequence[str], tag: str = "span") -> str:

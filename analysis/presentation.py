@@ -12,7 +12,7 @@ from analysis.artefacts import ARTEFACTS
 from analysis.bars import Bar, Bars, bar_page, describe_bars
 from analysis.comparison import Comparison, Label, Part, Place, spell
 from analysis.drawing import Cell, HeatMap, style
-from analysis.report import Report
+from analysis.report import TUNING, Report
 from analysis.settings import count, seed_range
 from analysis.statistics import Accuracies, Correlation, Estimate
 from analysis.typesetting import MARK, MISSING, Table, number
@@ -212,7 +212,9 @@ def _table(
 
 
 def data(comparison: Comparison) -> pd.DataFrame:
-    """The numbers at full precision: a row per cell, ours or the paper's, and the reference."""
+    """The numbers at full precision: a row per cell, ours or the paper's, the reference, and the runs that a choice of
+    hyperparameters rests on.
+    """
     result = []
     for part in comparison.parts:
         places = dict.fromkeys(part.places) | dict.fromkeys(part.paper)
@@ -230,6 +232,8 @@ def data(comparison: Comparison) -> pd.DataFrame:
             )
     if comparison.random is not None:
         result.append({"kind": "random encoder", **_numbers(comparison.random)})
+    if comparison.tuning:
+        result.append({"kind": TUNING, **_numbers(None), "run_ids": " ".join(comparison.tuning)})
     return pd.DataFrame(result)
 
 

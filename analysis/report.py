@@ -14,45 +14,67 @@ from analysis.settings import Setting
 from analysis.typesetting import Table, escape_markdown, latex_tables, markdown_table
 from simclr_ablate.files import write_text
 
+TUNING = "tuning"
+"""`kind` of the row of `Report.data` that lists what hyperparameters were chosen by."""
+
 
 @dataclass(frozen=True)
 class Report:
     """One artefact in one setting.
 
-    name: of its files, without ending. caption, notes, alt: plain text. command: makes its runs;
-    empty where it needs none. data: the numbers at full precision. summary: the lines that are printed.
+    name: of its files, without ending. caption, notes, alt: plain text. data: the numbers at full
+    precision. summary: the lines that are printed. setting: None where it needs no runs. beside: the
+    ids of runs that are no part of its sweep. intervals: what they are over, if not seeds.
     """
 
     name: str
     title: str
     caption: str
     notes: Sequence[str]
-    command: str
     alt: str
     figure: Figure
     tables: Sequence[Table]
     data: pd.DataFrame
     summary: Sequence[str]
+    setting: Setting | None = None
+    beside: Sequence[str] = ()
+    intervals: str = ""
 
     @classmethod
     def of_setting(cls, artefact: Artefact, setting: Setting, **rest: Any) -> Self:
         """Named, titled and made as all reports of an artefact in a setting are. rest: the other fields."""
         title = f"{artefact.label} on {setting.description}"
-        return cls(name=setting.name, title=title, command=artefact.command, **rest)
+        return cls(name=setting.name, title=title, setting=setting, **rest)
 
     @property
     def run_ids(self) -> list[str]:
         """The runs behind the numbers, each once."""
-        columns = [self.data[name] for name in ("run_ids", "run_id") if name in self.data]
-        return sorted({run for cells in columns for cell in cells for run in cell.split()})
+        if "kind" not in self.data:
+            return _listed(self.data)
+        return _listed(self.data[self.data["kind"] != TUNING])
+
+    @property
+    def tuning_ids(self) -> list[str]:
+        """Other runs, on which the choice of these rests."""
+        if "kind" not in self.data:
+            return []
+        return _listed(self.data[self.data["kind"] == TUNING])
 
 
-def write(report: Report, out: Path) -> list[Path]:
-    """Writes the report as PNG, PDF, CSV, Markdown and LaTeX under `out`; returns the files."""
+def _listed(data: pd.DataFrame) -> list[str]:
+    columns = [data[name] for name in ("run_ids", "run_id") if name in data]
+    return sorted({run for cells in columns for cell in cells for run in cell.split()})
+
+
+def write(report: Report, out: Path, commands: Sequence[str] = ()) -> list[Path]:
+    """Writes the report as PNG, PDF, CSV, Markdown and LaTeX under `out`; returns the files.
+
+    commands: those that make it, which Markdown tells.
+    """
     out.mkdir(parents=True, exist_ok=True)
     texts = {
         "csv": report.data.to_csv(index=False, lineterminator="\n"),
-        "md": _markdown(report),
+        "md": _markdown(report, commands),
         "tex": latex_tables(report.tables, report.caption, report.name),
     }
     paths = drawing.save(report.figure, out / report.name)
@@ -63,7 +85,7 @@ def write(report: Report, out: Path) -> list[Path]:
     return paths
 
 
-def _markdown(report: Report) -> str:
+def _markdown(report: Report, commands: Sequence[str]) -> str:
     blocks = [
         f"# {escape_markdown(report.title)}\n",
         f"![{escape_markdown(report.alt)}]({report.name}.png)\n",
@@ -72,6 +94,6 @@ def _markdown(report: Report) -> str:
     ]
     if report.notes:
         blocks.append("".join(f"- {escape_markdown(note)}\n" for note in report.notes))
-    commands = [f"`{command}`" for command in (report.command, "python -m analysis") if command]
-    blocks.append(f"Made by {' and '.join(commands)}.\n")
+    if commands:
+        blocks.append(f"Made by {' and '.join(f'`{command}`' for command in commands)}.\n")
     return "\n".join(blocks)

@@ -15,6 +15,7 @@ METRICS = (
     *("top1", "top5", "validation_top1", "knn_top1", "test_images"),
     *("probe_accuracy", "probe_validation_accuracy", "probe_guess"),
 )
+MEASURED = (*METRICS, "evaluation_seconds")
 PRETRAINING = ("loss", "accuracy", "entropy", "seconds")
 
 _DTYPES = {"int or null": "Int64", "bool or null": "boolean"}
@@ -34,7 +35,7 @@ def load(store: str | Path) -> pd.DataFrame:
     # pandas would turn integers with gaps into floats, and 50000 images into 50000.0.
     return frame.astype(
         {key.name: _DTYPES[key.type] for key in keys(Experiment) if key.type in _DTYPES}
-        | dict.fromkeys((*METRICS, *(f"pretraining.{name}" for name in PRETRAINING)), float)
+        | dict.fromkeys((*MEASURED, *(f"pretraining.{name}" for name in PRETRAINING)), float)
     )
 
 
@@ -43,7 +44,7 @@ def columns() -> list[str]:
     return [
         *("run_id", "path", "sweeps", "state", "evaluation"),
         *(key.name for key in keys(Experiment)),
-        *METRICS,
+        *MEASURED,
         *(f"pretraining.{name}" for name in PRETRAINING),
     ]
 
@@ -73,7 +74,8 @@ def _rows(run: Run, sweeps: tuple[str, ...]) -> Iterator[dict[str, Any]]:
         raise ValueError(f"{run.path} holds a file that cannot be read: {error}") from error
     for key, content in evaluations.items():
         config = _flatten(content["config"], "evaluation.")
-        yield {**row, "evaluation": key, **config, **content["metrics"]}
+        measured = {"evaluation_seconds": content.get("seconds"), **content["metrics"]}
+        yield {**row, "evaluation": key, **config, **measured}
     if not evaluations:
         yield row
 

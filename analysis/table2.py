@@ -68,7 +68,6 @@ def reports(runs: pd.DataFrame) -> list[Report]:
             title=artefact.label,
             caption=CAPTION,
             notes=NOTES,
-            command=artefact.command,
             alt=ALT,
             figure=figure,
             tables=[Table("Losses and gradients", HEADER, rows)],

@@ -65,7 +65,12 @@ def comparisons(runs: pd.DataFrame) -> list[Comparison]:
         if len(best) > 1:
             part = Part("", TOP1, LOSSES, cells(chosen, TOP1, LOSSES), published(), "")
             random = random_encoder(runs, setting)
-            result.append(Comparison("table4", setting, [part], random, remark(setting.runs, best)))
+            tuning = [run_id for found in best.values() for run_id in found.run_ids]
+            result.append(
+                Comparison(
+                    "table4", setting, [part], random, remark(setting.runs, best), tuning=tuning
+                )
+            )
     return result
 
 

@@ -3,7 +3,7 @@
 import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -17,7 +17,8 @@ class Tuned:
     """A label's best values of the keys that were tuned, and what that rests on.
 
     candidates: how many sets of values were compared, on the seeds `chosen_on`; left_out: how many
-    were not, for want of these seeds. reported: the seeds of the best that a table shows.
+    were not, for want of these seeds. reported: the seeds of the best that a table shows. run_ids:
+    the runs of the candidates on the seeds `chosen_on`, less those that are reported.
     """
 
     values: Mapping[str, Any]
@@ -25,6 +26,7 @@ class Tuned:
     left_out: int
     chosen_on: tuple[int, ...]
     reported: tuple[int, ...]
+    run_ids: tuple[str, ...] = ()
 
 
 def tuned(
@@ -40,6 +42,7 @@ def tuned(
     for run, (label, tried) in enumerate(zip(read_labels(runs, axis), values, strict=True)):
         if label is not None:
             candidates[label].setdefault(tried, []).append(run)
+    seeds, run_ids = runs["seed"].tolist(), runs["run_id"].tolist()
     kept: list[int] = []
     best = {}
     for label, by_values in candidates.items():
@@ -47,8 +50,18 @@ def tuned(
             tried: runs.iloc[places].groupby("seed")["validation_top1"].mean().to_dict()
             for tried, places in by_values.items()
         }
-        winner, best[label] = _choose(scores, keys)
-        kept += [run for run in by_values[winner] if runs["seed"].iloc[run] in best[label].reported]
+        winner, found = _choose(scores, keys)
+        shown = [run for run in by_values[winner] if seeds[run] in found.reported]
+        compared = [
+            run
+            for tried, places in by_values.items()
+            if scores[tried].keys() >= set(found.chosen_on)
+            for run in places
+            if seeds[run] in found.chosen_on
+        ]
+        others = {run_ids[run] for run in compared} - {run_ids[run] for run in shown}
+        best[label] = replace(found, run_ids=tuple(sorted(others)))
+        kept += shown
     return runs.iloc[sorted(kept)], best
 
 

@@ -8,6 +8,7 @@ import pandas as pd
 
 from analysis.artefacts import Artefact
 from analysis.claims import Finding, printing
+from analysis.commands import commands
 from analysis.page import Section, page, section
 from analysis.report import write
 from simclr_ablate.files import write_text
@@ -25,9 +26,11 @@ def write_artefact(artefact: Artefact, out: Path, runs: pd.DataFrame) -> list[Wr
     """Writes every report of `artefact` under `out`; none where no run belongs to it."""
     result = []
     for report in artefact.module().reports(artefact.runs_for(runs)):
-        files = write(report, out)
+        told = commands(artefact, report, runs)
+        files = write(report, out, told)
         heading = [report.title, *(f"  {line}" for line in report.summary)]
-        result.append(Written([*heading, *map(str, files)], section(artefact, report, files, runs)))
+        part = section(artefact, report, files, runs, told)
+        result.append(Written([*heading, *map(str, files)], part))
     return result
 
 

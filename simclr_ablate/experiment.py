@@ -100,12 +100,14 @@ def carry_out(
     if ranks.is_first:
         run.write_progress({"phase": "evaluating"})
         log.info("evaluating as %s", evaluation_key(experiment))
+    begin = time.monotonic()
     metrics = evaluate(experiment, data, encoder, head, device, ranks)
+    seconds = time.monotonic() - begin
     if claim is None:
         return
     claim.check()
     config = experiment.to_config()["evaluation"]
-    run.write_evaluation(evaluation_key(experiment), config, metrics)
+    run.write_evaluation(evaluation_key(experiment), config, metrics, seconds)
 
 
 def read_data(

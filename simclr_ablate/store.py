@@ -10,7 +10,7 @@
       checkpoint.pt        to go on from; checkpoint.previous.pt the one before
       encoder.pt           pretraining is complete: weights of encoder and head; for a supervised run, its classifier
       pretraining.json     what pretraining came to: last metrics, seconds
-      evaluations/KEY.json one evaluation of that encoder: its config and metrics
+      evaluations/KEY.json one evaluation of that encoder: its config, its metrics, and how long it took
       failure.json         how the last attempt failed
       log.txt              what the run's processes printed
     runs/.sweeps/NAME-HASH.json  which runs a sweep that was launched consists of
@@ -148,15 +148,28 @@ class Run:
         return read_json(self._file("pretraining.json")) or {}
 
     def write_evaluation(
-        self, key: str, config: Mapping[str, Any], metrics: Mapping[str, Any]
+        self,
+        key: str,
+        config: Mapping[str, Any],
+        metrics: Mapping[str, Any],
+        seconds: float | None = None,
     ) -> None:
-        """Adds one evaluation result under its own key. Accuracies are in percent."""
+        """Adds one evaluation result under its own key. Accuracies are in percent.
+
+        seconds: how long it took, None where nobody knows. It is no metric: those are the same when a run is repeated.
+        """
         folder = self._file("evaluations")
         folder.mkdir(exist_ok=True)
-        write_json(folder / f"{key}.json", {"config": dict(config), "metrics": dict(metrics)})
+        content: dict[str, Any] = {"config": dict(config), "metrics": dict(metrics)}
+        if seconds is not None:
+            content["seconds"] = seconds
+        write_json(folder / f"{key}.json", content)
 
     def evaluation(self, key: str) -> dict[str, Any] | None:
-        """`{"config": ..., "metrics": ...}` of one evaluation, or None."""
+        """`{"config": ..., "metrics": ..., "seconds": ...}` of one evaluation, or None.
+
+        Seconds are not there in stores of before they were measured.
+        """
         return read_json(self._file("evaluations") / f"{key}.json")
 
     def evaluations(self) -> dict[str, dict[str, Any]]:

@@ -126,6 +126,8 @@ def test_states_follow_the_files(tmp_path):
     assert run.state() == run.state("h-1") == "complete"
     assert run.state("h-2") == "pretrained"
     assert run.evaluations() == {"h-1": {"config": {"features": "h"}, "metrics": {"top1": 50.0}}}
+    run.write_evaluation("h-1", {"features": "h"}, {"top1": 50.0}, seconds=1.5)
+    assert run.evaluation("h-1")["seconds"] == 1.5
 
 
 def test_creating_a_run_again_keeps_its_config(tmp_path):

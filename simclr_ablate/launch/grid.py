@@ -78,7 +78,7 @@ class Composer:
 
     def experiment(self, point: Values) -> Experiment:
         """The checked experiment at `point`. Raises ConfigError."""
-        through_hydra = [f"{k}={_literal(v)}" for k, v in point.items() if self._needs_hydra(k)]
+        through_hydra = [f"{k}={literal(v)}" for k, v in point.items() if self._needs_hydra(k)]
         config = copy.deepcopy(self._base(through_hydra))
         for name, value in point.items():
             if not self._needs_hydra(name):
@@ -158,7 +158,7 @@ def _parse(text: str) -> Any:
     return OmegaConf.create(f"value: {text}").value
 
 
-def _literal(value: Any) -> str:
+def literal(value: Any) -> str:
     """`value` in Hydra's override grammar."""
     if value is None:
         return "null"

@@ -43,6 +43,7 @@ def test_what_is_measured_is_of_h_and_z_of_the_test_images(tmp_path, make, image
     shown = sorted(set(of_h["class"]))
     assert len(shown) == 10
     assert len(of_h) == 60
+    assert (set(report.data["seed"]), report.intervals) == ({0}, "test images")
     files = [path for name in shown for path in sorted((images / "test" / name).iterdir())]
     labels = np.repeat(np.arange(10), 6)
     pixels = np.stack([np.asarray(Image.open(path)) for path in files])

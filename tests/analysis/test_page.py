@@ -251,6 +251,32 @@ def test_an_effect_is_shown_with_what_is_known_of_it(changes, shown):
     assert row.all("td")[3].text == shown
 
 
+def report_of(data, text="t", **more):
+    """A report with `text` wherever there is any."""
+    told = {"title": text, "caption": text, "notes": [text], "alt": text}
+    figure = Figure((1, 1))
+    return Report(name="n", **told, figure=figure, tables=[], data=data, summary=[], **more)
+
+
+@pytest.mark.parametrize(
+    ("data", "intervals", "shown"),
+    [
+        ({"seeds": [0, 3, 3]}, "", "3 seeds; ±: 95% interval over seeds, by Student’s t"),
+        ({"seeds": [2, 3]}, "", "2 to 3 seeds a cell; ±: 95% interval over seeds, by Student’s t"),
+        ({"seeds": [1, 1]}, "", "1 seed; no intervals"),
+        ({"seed": [0, 0, 4]}, "", "2 seeds; ±: 95% interval over seeds, by Student’s t"),
+        ({"seed": [4, 4]}, "", "1 seed; no intervals"),
+        ({"seed": [4, 4]}, "test images", "1 seed; ±: 95% interval over test images"),
+    ],
+)
+def test_seeds_are_told_with_what_intervals_are_over(tmp_path, data, intervals, shown):
+    report = report_of(pd.DataFrame(data), intervals=intervals)
+    files = write(report, tmp_path)
+    document = tree(section(ARTEFACTS["figureB3"], report, files, pd.DataFrame(), []).html)
+    facts = zip(document.all("dt"), document.all("dd"), strict=True)
+    assert {name.text: fact.text for name, fact in facts}["Seeds"] == shown
+
+
 def test_what_others_wrote_is_shown_as_it_is(tmp_path):
     claim = dataclasses.replace(CLAIMS[0], statement=NASTY, source=NASTY, test=NASTY)
     card = scorecard(
@@ -261,20 +287,9 @@ def test_what_others_wrote_is_shown_as_it_is(tmp_path):
     assert tree(card).text.count(NASTY) == 6
     table = tree(html_table(Table(NASTY, [NASTY, "a"], [[NASTY, NASTY]])))
     assert table.text.count(NASTY) == 4
-    report = Report(
-        name="n",
-        title=NASTY,
-        caption=NASTY,
-        notes=[NASTY],
-        command=NASTY,
-        alt=NASTY,
-        figure=Figure((1, 1)),
-        tables=[],
-        data=pd.DataFrame(),
-        summary=[],
-    )
+    report = report_of(pd.DataFrame(), NASTY)
     files = write(report, tmp_path)
-    shown = tree(section(ARTEFACTS["figure5"], report, files, pd.DataFrame()).html)
+    shown = tree(section(ARTEFACTS["figure5"], report, files, pd.DataFrame(), [NASTY]).html)
     assert shown.text.count(NASTY) == 4
     assert shown.all("img")[0].attributes["alt"] == NASTY
 
@@ -284,15 +299,29 @@ def test_each_run_is_counted_once_in_the_time():
     seconds = draw.uniform(100, 900, 12)
     rows = [{"run_id": f"r{k}", "pretraining.seconds": s} for k, s in enumerate(seconds)]
     rows.append({"run_id": "random", "pretraining.seconds": math.nan})
-    runs = pd.DataFrame(rows * 2)  # each has two evaluations
-    chosen = ["r3", "r7", "r7", "random"]
-    total = seconds[3] + seconds[7]
-    said = compute(runs, chosen)
-    assert (
-        said
-        == f"Pretraining took {duration(total)} in all, over 2 runs; 1 more was not pretrained."
+    evaluated = draw.uniform(1, 9, (2, 13))
+    runs = pd.concat(
+        pd.DataFrame(rows).assign(evaluation=key, evaluation_seconds=taken)
+        for key, taken in zip(("h", "z"), evaluated, strict=True)
     )
-    assert compute(runs, chosen[:3]).endswith("over 2 runs.")
+    chosen = ["r3", "r7", "r7", "random"]
+    training, evaluation = duration(seconds[[3, 7]].sum()), evaluated[:, [3, 7, 12]].sum()
+    evaluating = f"Evaluation took {duration(evaluation)}, over 6 evaluations."
+    assert (
+        compute(runs, chosen)
+        == f"Training took {training}, over 2 runs; 1 more was not trained. {evaluating}"
+    )
+    assert (
+        compute(runs, chosen, ["r1", "r3"])
+        .partition(". Eval")[0]
+        .endswith(f"over 2 runs; {duration(seconds[1])} of tuning, over 1; 1 more was not trained")
+    )
+    unknown = runs.assign(
+        evaluation_seconds=runs["evaluation_seconds"].where(runs["evaluation"] == "h")
+    )
+    assert compute(unknown, chosen).endswith("3 evaluations; of 3 more it was not recorded.")
+    nothing = runs.assign(evaluation_seconds=math.nan)
+    assert compute(nothing, chosen).endswith("How long evaluation took was not recorded.")
 
 
 @pytest.mark.parametrize(

@@ -83,9 +83,10 @@ def test_an_empty_store_has_the_same_columns(tmp_path, make):
 def test_other_metrics_keep_their_names(tmp_path, make):
     run = make.put(tmp_path, make.experiment(), 50.0)
     run.write_pretraining({"loss": 1.0, "pairs_per_second": 2500.0})
-    run.write_evaluation("h-other", {"features": "h"}, {"top1": 51.0, "l2": 0.01})
+    run.write_evaluation("h-other", {"features": "h"}, {"top1": 51.0, "l2": 0.01}, seconds=2.5)
     runs = analysis.load(tmp_path).set_index("evaluation")
     assert runs.at["h-other", "l2"] == 0.01
+    assert sorted(runs["evaluation_seconds"].dropna()) == [2.5]
     assert set(runs["pretraining.pairs_per_second"]) == {2500.0}
 
 

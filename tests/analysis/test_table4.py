@@ -134,3 +134,20 @@ def test_nt_xent_alone_is_no_table(tmp_path, make):
         changes = {"loss.negatives": "one", "loss.temperature": temperature}
         make.put(tmp_path, make.experiment(**changes), 50.0)
     assert table4.reports(analysis.load(tmp_path)) == []
+
+
+def test_what_the_choice_rests_on_is_listed_apart(tmp_path, make):
+    def put(margin, seed):
+        changes = {"loss.name": "margin_triplet", "loss.negatives": "one", "loss.margin": margin}
+        return make.put(tmp_path, make.experiment(**changes, seed=seed), 50.0 + margin).run_id
+
+    tried = {put(margin, 1000) for margin in (0.0, 0.4, 0.8)}
+    put(1.6, 7)  # without that seed it is not compared
+    shown = {put(0.8, seed) for seed in (0, 1)}
+    xent = {"loss.negatives": "one"}
+    shown |= {
+        make.put(tmp_path, make.experiment(**xent, seed=seed), 60.0).run_id for seed in (0, 1)
+    }
+    (report,) = table4.reports(analysis.load(tmp_path))
+    assert set(report.run_ids) == shown
+    assert set(report.tuning_ids) == tried

@@ -123,7 +123,9 @@ def test_what_is_finished_is_not_done_again(environment, tmp_path):
     assert status == 0, output
     for found in Store(tmp_path).runs():
         assert found.encoder_path.stat().st_mtime_ns == stamps[found.run_id]
-        assert {e["config"]["features"] for e in found.evaluations().values()} == {"h", "z"}
+        evaluations = found.evaluations().values()
+        assert {e["config"]["features"] for e in evaluations} == {"h", "z"}
+        assert all(0 < e["seconds"] < 60 and "seconds" not in e["metrics"] for e in evaluations)
 
     command = [sys.executable, "-m", "simclr_ablate.status", f"store={tmp_path}", "--json"]
     listed = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
