@@ -46,8 +46,9 @@ def commands(artefact: Artefact, report: Report, runs: pd.DataFrame) -> list[str
     """
     if report.setting is None or artefact.sweep is None:
         return ["python -m analysis"]
-    offer = _likeliest(artefact.sweep, report.setting.runs)
-    shared = _shared(report.setting, offer)
+    held = {key: _values(report.setting.runs, key) for key in KEYS}
+    offer = _likeliest(artefact.sweep, held)
+    shared = _shared(report.setting, offer, held)
     store = str(Path(runs["path"].iloc[0]).parent)
     place = [] if store == "runs" else [_override("store", store)]
     beside = set(report.beside)
@@ -74,24 +75,26 @@ class Offer:
     seeds: frozenset[int]
     tuning_seed: int | None
 
-    def misfits(self, runs: pd.DataFrame) -> dict[str, set[Any]]:
-        """The runs' values of the keys of which the sweep does not have all, data and seed aside."""
-        found = {key: _values(runs, key) for key in KEYS}
-        return {key: values for key, values in found.items() if not values <= self.values[key]}
+    def misfits(self, held: Mapping[str, set[Any]]) -> dict[str, set[Any]]:
+        """The runs' values of the keys of which the sweep does not have all. held: see `_likeliest`."""
+        return {key: values for key, values in held.items() if not values <= self.values[key]}
 
 
-def _likeliest(sweep: str, runs: pd.DataFrame) -> Offer:
-    """With the scale and the groups from which the fewest keys of the runs differ; of equals, the command's own."""
+def _likeliest(sweep: str, held: Mapping[str, set[Any]]) -> Offer:
+    """With the scale and the groups from which the fewest keys of the runs differ; of equals, the command's own.
+
+    held: the values that the runs have of each of KEYS.
+    """
     default = _offer(sweep, ())
-    if not default.misfits(runs):
+    if not default.misfits(held):
         return default
     scales = sorted(path.stem for path in (config_folder("conf") / "scale").glob("*.yaml"))
-    others = [scale for scale in scales if _resembles(runs, scale, default.usual)]
+    others = [scale for scale in scales if _resembles(held, scale, default.usual)]
     offers = [default, *(_offer(sweep, (f"scale={scale}",)) for scale in others)]
-    scaled = min(offers, key=lambda offer: len(offer.misfits(runs)))
-    groups = tuple(_groups(scaled.misfits(runs)))
+    scaled = min(offers, key=lambda offer: len(offer.misfits(held)))
+    groups = tuple(_groups(scaled.misfits(held)))
     offers = [scaled, *([_offer(sweep, (*scaled.choices, *groups))] if groups else [])]
-    return min(offers, key=lambda offer: len(offer.misfits(runs)))
+    return min(offers, key=lambda offer: len(offer.misfits(held)))
 
 
 def _groups(misfits: Mapping[str, set[Any]]) -> Iterator[str]:
@@ -103,13 +106,11 @@ def _groups(misfits: Mapping[str, set[Any]]) -> Iterator[str]:
                 yield f"{group}={name}"
 
 
-def _resembles(runs: pd.DataFrame, scale: str, usual: Mapping[str, Any]) -> bool:
+def _resembles(held: Mapping[str, set[Any]], scale: str, usual: Mapping[str, Any]) -> bool:
     """Whether the runs have any value that the scale itself sets and that is not usual: others need not be composed."""
     own = flatten(_read("conf/scale", scale))
     return any(
-        value != usual[key] and value in _values(runs, key)
-        for key, value in own.items()
-        if key in usual
+        value != usual[key] and value in held[key] for key, value in own.items() if key in held
     )
 
 
@@ -167,9 +168,9 @@ def _read(folder: str, name: str) -> dict[str, Any]:
     return {key: value for key, value in plain.items() if key != "defaults"}
 
 
-def _shared(setting: Setting, offer: Offer) -> list[str]:
-    """The overrides that all of the setting's runs share."""
-    single = {k: v for k, v in offer.misfits(setting.runs).items() if len(v) == 1}
+def _shared(setting: Setting, offer: Offer, held: Mapping[str, set[Any]]) -> list[str]:
+    """The overrides that all of the setting's runs share. held: see `_likeliest`."""
+    single = {k: v for k, v in offer.misfits(held).items() if len(v) == 1}
     return [
         *offer.choices,
         *_data(setting, offer.usual),

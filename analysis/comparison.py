@@ -8,6 +8,7 @@ with the paper. `presentation.py` shows them.
 from collections import defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import pandas as pd
@@ -171,6 +172,7 @@ class Comparison:
             if part.tested(place)
         ]
 
+    @cached_property
     def correlation(self) -> Correlation:
         """Spearman's rank correlation with the paper, over the cells that both have."""
         common = [

@@ -9,6 +9,7 @@ unmarked.
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import pandas as pd
@@ -91,6 +92,7 @@ class Grid:
     def missing(self) -> list[Pair]:
         return [pair for pair in PAIRS if pair not in self.cells]
 
+    @cached_property
     def correlation(self) -> Correlation:
         """Spearman's rank correlation with the paper's cells."""
         ours = [
@@ -280,7 +282,7 @@ def references(grid: Grid) -> str:
 
 
 def agreement(grid: Grid) -> str:
-    return rank_agreement(grid.correlation(), len(PAIRS))
+    return rank_agreement(grid.correlation, len(PAIRS))
 
 
 def notes() -> list[str]:

@@ -273,7 +273,7 @@ def alt(comparison: Comparison, drawn: str) -> str:
     ranked = any(part.unranked for part in comparison.parts) and any(found)
     among = "Highest of the cells that are ranked" if ranked else "Highest"
     told = highest(comparison.parts, ranked)
-    rho = comparison.correlation().rho
+    rho = comparison.correlation.rho
     if not math.isnan(rho):
         told.append(f"Spearman’s ρ with the paper {rho:.2f}")
     return f"{drawn}, ours on {comparison.setting.label} beside the paper’s. {among}: {'; '.join(told)}."
@@ -332,7 +332,7 @@ def agreement(comparison: Comparison) -> str:
         for part in comparison.parts
         for place, value in part.paper.items()
     )
-    found = comparison.correlation()
+    found = comparison.correlation
     if not found.pairs:
         return "No cell of the paper’s has its like here, so none is ranked against it."
     return rank_agreement(found, printed)

@@ -16,7 +16,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.measure import print_table
-from simclr_ablate.__main__ import register
+from simclr_ablate.__main__ import CONFIG_FOLDER, register
 from simclr_ablate.identity import run_id
 from simclr_ablate.launch.grid import Composer, Grids, expand, resolve
 from simclr_ablate.launch.selection import Rule, select
@@ -80,9 +80,10 @@ def cost(architecture: str, width: int) -> Cost:
     )
 
 
-def rate() -> float:
-    """Floating-point operations that a GPU is taken to do in a second."""
-    return IMAGES_PER_SECOND * cost("resnet50", 1).view_flops
+def gpu_hours(found: Cost, views: int, epochs: int) -> float:
+    """Of training on so many views of each image in an epoch."""
+    flops_per_second = IMAGES_PER_SECOND * cost("resnet50", 1).view_flops
+    return found.view_flops * views * IMAGES * epochs / flops_per_second / 3600
 
 
 def rows() -> Iterator[list[str]]:
@@ -95,7 +96,6 @@ def rows() -> Iterator[list[str]]:
         gpus = next(
             n for n in (2**k for k in range(12)) if batch_bytes / n + state_bytes < GPU_BYTES
         )
-        hours = found.view_flops * VIEWS * IMAGES * EPOCHS / rate() / 3600
         yield [
             f"{architecture} {width}x",
             f"{found.parameters / 1e6:.0f} M",
@@ -103,7 +103,7 @@ def rows() -> Iterator[list[str]]:
             f"{found.view_bytes / 1e6:.0f}",
             f"{batch_bytes / 1e9:,.0f}",
             str(gpus),
-            f"{hours:.0f}",
+            f"{gpu_hours(found, VIEWS, EPOCHS):.0f}",
         ]
 
 
@@ -113,14 +113,14 @@ def hours(experiment: Experiment) -> float:
         return 0.0
     views = 1 if experiment.objective == "supervised" else VIEWS
     found = cost(experiment.encoder.architecture, experiment.encoder.width)
-    return found.view_flops * views * IMAGES * experiment.optimizer.epochs / rate() / 3600
+    return gpu_hours(found, views, experiment.optimizer.epochs)
 
 
 def sweep_rows() -> Iterator[list[str]]:
     """One for each sweep of the paper's artefacts with one seed, and one for all of them, each run once."""
     union: dict[str, float] = {}
     register()
-    with initialize_config_dir(str(config_folder("conf").resolve()), version_base="1.3"):
+    with initialize_config_dir(CONFIG_FOLDER, version_base="1.3"):
         for name in compose("config", [*AT, "sweep=paper_sections_3_to_5"]).sweep.sweeps:
             runs = {run_id(experiment): hours(experiment) for experiment in planned(name)}
             union |= runs
@@ -135,10 +135,8 @@ def planned(name: str) -> list[Experiment]:
         return compose("config", [*AT, *more])
 
     groups = {path.name for path in config_folder("conf").iterdir() if path.is_dir()}
-    sweep, composer = (
-        resolve(composed([f"sweep={name}"]))["sweep"],
-        Composer(composed, groups.__contains__),
-    )
+    composer = Composer(composed, groups.__contains__)
+    sweep = resolve(composed([f"sweep={name}"]))["sweep"]
     rule, grids = Rule.from_config(sweep), Grids.from_config(sweep)
     experiments = expand(composer, grids, {}, [])
     if rule is not None:

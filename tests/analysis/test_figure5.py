@@ -99,7 +99,7 @@ def test_correlation_is_that_of_the_cells_without_averages(tmp_path, make):
     fill(tmp_path, make, ours)
     (grid,) = figure5.grids(analysis.load(tmp_path))
     expected = stats.spearmanr(list(ours.values()), list(CELLS.values())).statistic
-    assert grid.correlation().rho == pytest.approx(expected)
+    assert grid.correlation.rho == pytest.approx(expected)
     assert f"{expected:.2f} (95% bootstrap interval" in figure5.agreement(grid)
 
 
