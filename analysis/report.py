@@ -49,21 +49,18 @@ class Report:
     @property
     def run_ids(self) -> list[str]:
         """The runs behind the numbers, each once."""
-        if "kind" not in self.data:
-            return _listed(self.data)
-        return _listed(self.data[self.data["kind"] != TUNING])
+        return self._listed(tuning=False)
 
     @property
     def tuning_ids(self) -> list[str]:
         """Other runs, on which the choice of these rests."""
-        if "kind" not in self.data:
-            return []
-        return _listed(self.data[self.data["kind"] == TUNING])
+        return self._listed(tuning=True)
 
-
-def _listed(data: pd.DataFrame) -> list[str]:
-    columns = [data[name] for name in ("run_ids", "run_id") if name in data]
-    return sorted({run for cells in columns for cell in cells for run in cell.split()})
+    def _listed(self, tuning: bool) -> list[str]:
+        kinds = self.data.get("kind", pd.Series("", index=self.data.index))
+        rows = self.data[(kinds == TUNING) == tuning]
+        columns = [rows[name] for name in ("run_ids", "run_id") if name in rows]
+        return sorted({run for cells in columns for cell in cells for run in cell.split()})
 
 
 def write(report: Report, out: Path, commands: Sequence[str] = ()) -> list[Path]:
