@@ -1,43 +1,193 @@
-"""Files that are either whole or absent, whatever is killed when."""
+"""Files that are either whole or absent, whatever is killed when, also by a power cut."""
 
+import errno
+import functools
 import json
+import logging
 import os
+import shutil
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from simclr_ablate.config import ConfigError
+
+log = logging.getLogger(__name__)
+
+_NO_LINKS = {errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+"""What `os.link` fails with where a file system has no hard links."""
+
+
+class StorageError(ConfigError):
+    """A file or folder cannot be read or written: the message names it, says why, and what to do."""
+
+
+@contextmanager
+def storing(path: str | Path, setting: str = "") -> Iterator[None]:
+    """Errors of the file system that are raised inside come out as StorageErrors about `path`.
+
+    setting: the key by which a user chooses another place, such as `store`, where there is one.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(told(error, path, setting)) from error
+
+
+def told(error: OSError, path: str | Path, setting: str = "") -> str:
+    """One line for a user: what is wrong with `path`, and what to do about it. setting: see `storing`."""
+    path = Path(path)
+    elsewhere = f", or choose another place by {setting}=DIR" if setting else ""
+    if error.errno == errno.ENOSPC:
+        return f"cannot write {path}: the disk is full ({_free(path)} free): make room{elsewhere}"
+    if error.errno == errno.EDQUOT:
+        return f"cannot write {path}: your disk quota is used up: make room{elsewhere}"
+    if error.errno == errno.EROFS:
+        return f"cannot write {path}: its file system is read-only{elsewhere}"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return f"cannot use {path}: no permission; ask its owner{elsewhere}"
+    blocking = next((parent for parent in (path, *path.parents) if parent.is_file()), None)
+    if error.errno in (errno.ENOTDIR, errno.EEXIST) and blocking is not None:
+        return f"cannot use {path}: {blocking} is a file and no folder{elsewhere}"
+    return f"cannot use {path}: {error.strerror or error}{elsewhere}"
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Calls `write` with a temporary file in the same folder, then renames it to `path`.
 
-    The content reaches the disk before the name does: without the fsync, a power cut can leave a renamed empty file.
+    Its content reaches the disk before its name does: without the fsync, a power cut can leave a renamed empty file.
+    Raises StorageError.
     """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
-        with open(temporary, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        with storing(path):
+            with open(temporary, "wb") as file:
+                _write(file, write)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+            flush_folder(path.parent)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise
 
 
+def create_exclusively(path: Path, content: str) -> bool:
+    """Makes the file `path` with `content`; False where it exists already, whoever made it at the same moment.
+
+    By a hard link, which NFS keeps atomic and which shows a file that is whole; where the file system has none, by
+    O_EXCL. Raises StorageError.
+    """
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        with storing(path):
+            _write_new(temporary, content)
+            try:
+                os.link(temporary, path)
+            except FileExistsError:
+                return False
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise
+                try:
+                    _write_new(path, content)
+                except FileExistsError:
+                    return False
+            flush_folder(path.parent)
+            return True
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def flush_folder(folder: Path) -> None:
+    """Sends the names in `folder` to the disk, where the system can."""
+    with suppress(OSError):  # not every file system lets a folder be opened or flushed
+        number = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
+
+
 def write_text(path: Path, text: str) -> None:
-    """Writes `text` as UTF-8, atomically."""
+    """Writes `text` as UTF-8, atomically. Raises StorageError."""
     write_atomically(path, lambda file: file.write(text.encode()))
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Writes `content` as JSON, atomically."""
+    """Writes `content` as JSON, atomically. Raises StorageError."""
     write_text(path, json.dumps(content, indent=1) + "\n")
 
 
 def read_json(path: Path) -> Any | None:
-    """The content of a JSON file, or None where there is no such file."""
+    """The content of a JSON file, or None where there is no such file.
+
+    One that cannot be read counts as absent too, and is named once in the log: a damaged file costs what it says, and
+    nothing else.
+    """
     try:
         return json.loads(path.read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except (OSError, ValueError, RecursionError) as error:
+        report_damage(path, str(error))
+        return None
+
+
+@functools.cache
+def report_damage(path: Path, reason: str) -> None:
+    """Says once that `path` counts as absent, and why."""
+    log.warning("%s cannot be read and counts as absent: %s", path, reason)
+
+
+def _write(file: BinaryIO, write: Callable[[BinaryIO], object]) -> None:
+    """`write(file)`; an error of the system comes out as itself, whatever a library makes of it on its way."""
+    watched = _Watched(file)
+    try:
+        write(watched)  # type: ignore[arg-type]
+    except Exception:
+        if watched.error is not None:
+            raise watched.error from None
+        raise
+
+
+class _Watched:
+    """A file that remembers the first error of the system. torch.save reports a full disk as "unexpected pos"."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.error: OSError | None = None
+
+    def write(self, content: Any) -> int:
+        try:
+            return self._file.write(content)
+        except OSError as error:
+            self.error = self.error or error
+            raise
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
+def _write_new(path: Path, content: str) -> None:
+    with open(path, "x", encoding="utf-8") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _free(path: Path) -> str:
+    """Free space where `path` lies, for a person."""
+    existing = next((parent for parent in path.absolute().parents if parent.exists()), Path("/"))
+    try:
+        free = shutil.disk_usage(existing).free
+    except OSError:
+        return "nothing"
+    for unit, size in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if free >= size:
+            return f"{free / size:.1f} {unit}"
+    return f"{free} bytes"
