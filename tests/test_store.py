@@ -12,7 +12,6 @@ import pytest
 
 from simclr_ablate import claim as claims
 from simclr_ablate.config import ConfigError
-from simclr_ablate.files import read_json, write_atomically, write_json
 from simclr_ablate.store import Store
 
 context = multiprocessing.get_context("spawn")
@@ -91,20 +90,6 @@ def test_a_process_number_used_again_is_not_the_holder(tmp_path):
     owner = {"host": socket.gethostname(), "pid": os.getpid(), "start": "before"}
     (tmp_path / "claim.1").write_text(json.dumps(owner))
     assert claims.holder(tmp_path) is None
-
-
-def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
-    path = tmp_path / "file"
-    write_json(path, {"old": True})
-
-    def fail(file):
-        file.write(b"half")
-        raise OSError("disk full")
-
-    with pytest.raises(OSError, match="disk full"):
-        write_atomically(path, fail)
-    assert read_json(path) == {"old": True}
-    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_states_follow_the_files(tmp_path):
