@@ -39,8 +39,9 @@ def load(store: str | Path = "runs") -> pd.DataFrame:
       last metrics of pretraining (supervised: no entropy) and how long it took. Any other follows
       under `pretraining.*`.
 
-    What is null in the config or unknown is missing (`isna`). Raises FileNotFoundError where there
-    is no such folder, and ValueError, naming the run, where a file cannot be read.
+    What is null in the config or unknown is missing (`isna`). A run or an evaluation whose file is
+    damaged, and a run of another version of the schema, is left out and named in the log. Raises
+    FileNotFoundError where there is no such folder, and ValueError where it cannot be read.
     """
     # Here, so that `python -m analysis --help` does not wait for pandas.
     from analysis import runs

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from analysis import processes
 from analysis.artefacts import ARTEFACTS, Artefact
-from simclr_ablate.config import nearest
+from simclr_ablate.config import ConfigError, nearest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -114,12 +114,23 @@ def _write(
 
 
 def _load(store: Path) -> "pd.DataFrame | None":
-    if not store.is_dir():
-        print(f"The store {store} does not exist.", file=sys.stderr)
-        return None
+    """The store's runs, or None where none is finished, and why is printed."""
     import analysis
 
-    return analysis.load(store)
+    try:
+        runs = analysis.load(store)
+    except FileNotFoundError:
+        print(f"The store {store} does not exist.", file=sys.stderr)
+        return None
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return None
+    if runs["evaluation"].isna().all():
+        count = runs["run_id"].nunique()
+        said = f"Of {count} runs in the store {store}, none is finished." if count else ""
+        print(said or f"The store {store} holds no runs.", file=sys.stderr)
+        return None
+    return runs
 
 
 def _show_claims(store: Path) -> int:

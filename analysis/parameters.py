@@ -2,11 +2,13 @@
 
 import functools
 import hashlib
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
 from analysis.weights import cache_folder
-from simclr_ablate.files import read_json, write_json
+from simclr_ablate.files import StorageError, write_json
+from simclr_ablate.records import read_record
 
 ENCODER = "simclr_ablate.models.encoder"
 
@@ -15,10 +17,11 @@ ENCODER = "simclr_ablate.models.encoder"
 def parameters(architecture: str, width: int, stem: str) -> int:
     """Those of f alone, without head or classifier."""
     file = cache_folder() / f"parameters-{architecture}-{width}-{stem}-{_version()}.json"
-    known: int | None = read_json(file)
+    known: int | None = read_record(file, int)
     if known is None:
         known = count(architecture, width, stem)
-        write_json(file, known)
+        with suppress(StorageError):  # counted again, the next time
+            write_json(file, known)
     return known
 
 

@@ -1,5 +1,6 @@
 """The run store as a pandas DataFrame. `analysis.load` documents the columns."""
 
+import logging
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,8 +9,10 @@ from typing import Any
 import pandas as pd
 
 from simclr_ablate.config import keys
-from simclr_ablate.schema import Experiment
+from simclr_ablate.schema import SCHEMA_VERSION, Experiment
 from simclr_ablate.store import Run, Store
+
+log = logging.getLogger(__name__)
 
 METRICS = (
     *("top1", "top5", "validation_top1", "knn_top1", "test_images"),
@@ -24,12 +27,14 @@ _DTYPES = {"int or null": "Int64", "bool or null": "boolean"}
 def load(store: str | Path) -> pd.DataFrame:
     """See `analysis.load`."""
     root = Path(store)
-    if not root.is_dir():
+    if not root.exists():
         raise FileNotFoundError(
             f"store must be a folder of runs, got {store}, which does not exist"
         )
-    sweeps = _sweeps(Store(root))
-    rows = [row for run in Store(root).runs() for row in _rows(run, sweeps[run.run_id])]
+    Store(root).check()
+    sweeps, strange = _sweeps(Store(root)), Strange()
+    rows = [row for run in Store(root).runs() for row in _rows(run, sweeps[run.run_id], strange)]
+    strange.tell()
     frame = pd.DataFrame(rows)
     frame = frame.reindex(columns=[*columns(), *frame.columns.difference(columns(), sort=False)])
     # pandas would turn integers with gaps into floats, and 50000 images into 50000.0.
@@ -58,20 +63,39 @@ def _sweeps(store: Store) -> dict[str, tuple[str, ...]]:
     return defaultdict(tuple, {run_id: tuple(sorted(of_run)) for run_id, of_run in names.items()})
 
 
-def _rows(run: Run, sweeps: tuple[str, ...]) -> Iterator[dict[str, Any]]:
-    try:
-        evaluations = run.evaluations()
-        row = {
-            "run_id": run.run_id,
-            "path": str(run.path),
-            "sweeps": sweeps,
-            "state": "complete" if evaluations else run.state(),
-            "evaluation": None,
-            **_flatten(run.config()),
-            **_flatten(run.pretraining(), "pretraining."),
-        }
-    except ValueError as error:
-        raise ValueError(f"{run.path} holds a file that cannot be read: {error}") from error
+class Strange:
+    """Runs of another schema, which are left out: their keys may mean something else."""
+
+    def __init__(self) -> None:
+        self.versions: dict[int, list[str]] = defaultdict(list)
+
+    def tell(self) -> None:
+        for version, run_ids in self.versions.items():
+            log.warning(
+                "%d runs of schema %d are left out, for this program's is %d: %s%s",
+                *(len(run_ids), version, SCHEMA_VERSION),
+                *(", ".join(run_ids[:3]), ", ..." if len(run_ids) > 3 else ""),
+            )
+
+
+def _rows(run: Run, sweeps: tuple[str, ...], strange: Strange) -> Iterator[dict[str, Any]]:
+    """None where the run's config is damaged, which the store has told, or of another schema."""
+    experiment = run.experiment()
+    if experiment is None:
+        return
+    if experiment["schema_version"] != SCHEMA_VERSION:
+        strange.versions[experiment["schema_version"]].append(run.run_id)
+        return
+    evaluations = run.evaluations()
+    row = {
+        "run_id": run.run_id,
+        "path": str(run.path),
+        "sweeps": sweeps,
+        "state": "complete" if evaluations else run.state(),
+        "evaluation": None,
+        **_flatten(experiment["config"]),
+        **_flatten(run.pretraining(), "pretraining."),
+    }
     for key, content in evaluations.items():
         config = _flatten(content["config"], "evaluation.")
         measured = {"evaluation_seconds": content.get("seconds"), **content["metrics"]}

@@ -2,8 +2,9 @@
 
 import hashlib
 import inspect
-import pickle
+import zipfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from simclr_ablate.files import write_atomically
+from simclr_ablate.files import StorageError, write_atomically
 from simclr_ablate.paths import default_cache
 from simclr_ablate.store import Run
 
@@ -25,25 +26,20 @@ def with_weights(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def load_weights(run: Run) -> dict[str, Any]:
-    """Its encoder's and its head's tensors, by name. Raises ValueError where they can't be read."""
-    # Here, so that nothing else waits for torch.
-    import torch
-
-    try:
-        return torch.load(run.encoder_path, map_location="cpu", weights_only=True)
-    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
-        raise ValueError(f"{run.encoder_path} cannot be read: {error}") from error
+    """Its encoder's and its head's tensors, by name. Raises ValueError where they are damaged or cannot be read."""
+    return run.weights()
 
 
 def cache_folder() -> Path:
-    """Where the analysis keeps what takes long to compute."""
+    """Where the analysis keeps what takes long to compute. It may be missing where nobody can make it."""
     folder = Path(default_cache()).expanduser() / "analysis"
-    folder.mkdir(parents=True, exist_ok=True)
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
 def kept(run: Run, name: str, compute: Callable[[Run], Arrays]) -> Arrays:
-    """The arrays that `compute` makes of the run's weights, from the cache where it has them.
+    """The arrays that `compute` makes of the run's weights, from the cache where it has them, and keeps them.
 
     What is kept is as good as the weights and the module of `compute` that it was made with.
     """
@@ -52,8 +48,12 @@ def kept(run: Run, name: str, compute: Callable[[Run], Arrays]) -> Arrays:
     stamp = f"{run.path.resolve()} {file.st_size} {file.st_mtime_ns} {code}"
     digest = hashlib.sha256(stamp.encode()).hexdigest()[:10]
     path = cache_folder() / f"{name}-{run.run_id}-{digest}.npz"
-    if not path.exists():
-        arrays: dict[str, Any] = dict(compute(run))
-        write_atomically(path, lambda stream: np.savez(stream, **arrays))
-    with np.load(path, allow_pickle=False) as stored:
+    with (
+        suppress(OSError, ValueError, EOFError, zipfile.BadZipFile),
+        np.load(path, allow_pickle=False) as stored,
+    ):
         return dict(stored)
+    arrays: dict[str, Any] = dict(compute(run))
+    with suppress(StorageError):  # computed again, the next time
+        write_atomically(path, lambda stream: np.savez(stream, **arrays))
+    return arrays

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -31,7 +32,7 @@ from simclr_ablate.evaluation.features import extract, in_batches, reset_batchno
 from simclr_ablate.evaluation.knn import knn_top1
 from simclr_ablate.evaluation.linear import evaluate_linear, log_spaced
 from simclr_ablate.evaluation.probe import evaluate_probe, transformed
-from simclr_ablate.files import write_atomically
+from simclr_ablate.files import StorageError, write_text
 from simclr_ablate.identity import evaluation_key
 from simclr_ablate.losses.cross_entropy import cross_entropy
 from simclr_ablate.losses.registry import build_loss
@@ -43,6 +44,7 @@ from simclr_ablate.randomness import seeded_init
 from simclr_ablate.schema import Data, Experiment, Views
 from simclr_ablate.stopping import Interrupted, Stop
 from simclr_ablate.store import Run
+from simclr_ablate.tensors import DamagedError
 from simclr_ablate.training.checkpoint import (
     load_checkpoint,
     remove_checkpoints,
@@ -90,8 +92,9 @@ def carry_out(
     with ranks.first_alone():  # others find in the cache what it has decoded
         data = read_data(experiment, run, share, ranks)
     encoder, head = build_models(experiment, device, len(data.train.classes))
-    if ranks.any(run.is_pretrained()):
-        load_models(run, encoder, head)
+    if load_whole(run, encoder, head, ranks):
+        if claim is not None:
+            remove_checkpoints(run.path)  # of a holder that was killed before it could
     elif experiment.objective == "none":
         calibrate(data, encoder, ranks)
         finish_pretraining(run, claim, encoder, head, {})
@@ -108,6 +111,8 @@ def carry_out(
     claim.check()
     config = experiment.to_config()["evaluation"]
     run.write_evaluation(evaluation_key(experiment), config, metrics, seconds)
+    with suppress(StorageError):  # the run is complete, whether it can still say so or not
+        run.write_progress({"phase": "complete", "fraction": 1.0})
 
 
 def read_data(
@@ -325,16 +330,44 @@ def finish_pretraining(
         return
     claim.check()
     run.write_pretraining(metrics)
-    weights = {"encoder": encoder.state_dict(), "head": head.state_dict()}
-    write_atomically(run.encoder_path, lambda file: torch.save(weights, file))
+    # This says that pretraining is complete, so it comes last.
+    run.write_weights({"encoder": encoder.state_dict(), "head": head.state_dict()})
     remove_checkpoints(run.path)
 
 
+def load_whole(run: Run, encoder: nn.Module, head: nn.Module, ranks: Ranks = SOLO) -> bool:
+    """Loads the run's final weights on all ranks; False, with nothing loaded, where there are none that are whole.
+
+    A damaged encoder is renamed, for it is made again: from the last checkpoint, where there still is one.
+    """
+    whole = False
+    if ranks.is_first and run.is_pretrained():
+        try:
+            load_models(run, encoder, head)
+            whole = True
+        except DamagedError as error:
+            log.warning("%s; it is kept as %s, and made again", error, run.set_encoder_aside().name)
+    whole = ranks.from_first(whole)
+    if whole and not ranks.is_first:
+        load_models(run, encoder, head)
+    return whole
+
+
 def load_models(run: Run, encoder: nn.Module, head: nn.Module) -> None:
-    """Loads the run's final weights."""
-    weights = torch.load(run.encoder_path, map_location="cpu", weights_only=True)
-    encoder.load_state_dict(weights["encoder"])
-    head.load_state_dict(weights["head"])
+    """Loads the run's final weights, both or none. Raises DamagedError, StorageError."""
+    weights = run.weights()
+    networks = {"encoder": encoder, "head": head}
+    for name, network in networks.items():
+        if _shapes(weights[name]) != _shapes(network.state_dict()):
+            raise DamagedError(run.encoder_path, f"its {name} is not that of this experiment")
+    for name, network in networks.items():
+        network.load_state_dict(weights[name])
+
+
+def _shapes(state: Any) -> dict[str, object]:
+    if not isinstance(state, dict):
+        return {}
+    return {name: getattr(tensor, "shape", None) for name, tensor in state.items()}
 
 
 def evaluate(
@@ -418,8 +451,7 @@ def plain_batches(
 def write_history(run: Run, loop: Loop) -> None:
     """One row per finished epoch: loss (nats), accuracy on the training views, and where it has one entropy (nats)."""
     table = pd.DataFrame(loop.history, columns=["epoch", *loop.METRICS])
-    text = table.to_csv(index=False)
-    write_atomically(run.history_path, lambda file: file.write(text.encode()))
+    write_text(run.history_path, table.to_csv(index=False))
 
 
 def loader_workers(experiment: Experiment, share: Share, ranks: Ranks) -> int:

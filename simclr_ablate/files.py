@@ -2,9 +2,11 @@
 
 import errno
 import functools
+import itertools
 import json
 import logging
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
@@ -18,6 +20,8 @@ log = logging.getLogger(__name__)
 
 _NO_LINKS = {errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 """What `os.link` fails with where a file system has no hard links."""
+
+_TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{32}\.tmp")
 
 
 class StorageError(ConfigError):
@@ -67,6 +71,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
                 _write(file, write)
                 file.flush()
                 os.fsync(file.fileno())
+            clear_way(path)
             os.replace(temporary, path)
             flush_folder(path.parent)
     except BaseException:
@@ -103,6 +108,45 @@ def create_exclusively(path: Path, content: str) -> bool:
             temporary.unlink(missing_ok=True)
 
 
+def clear_way(path: Path) -> None:
+    """Where `path` is a folder in a file's place, renames it."""
+    if path.is_dir():
+        set_aside(path)
+
+
+def set_aside(path: Path) -> Path:
+    """Renames what is damaged to `NAME.damaged`, or `NAME.damaged.2` and so on; returns its new path."""
+    for number in itertools.count(1):
+        aside = path.with_name(f"{path.name}.damaged" + (f".{number}" if number > 1 else ""))
+        if not os.path.lexists(aside):
+            break
+    with storing(path):
+        os.rename(path, aside)
+    return aside
+
+
+def remove(path: Path) -> None:
+    """Removes the file `path`, if it is there; a folder in its place is renamed. Raises StorageError."""
+    with storing(path):
+        clear_way(path)
+        path.unlink(missing_ok=True)
+
+
+def temporary_files(folder: Path) -> Iterator[Path]:
+    """What writing atomically has left in `folder` where it was killed, or is writing now."""
+    with suppress(OSError):
+        for entry in os.scandir(folder):
+            if _TEMPORARY.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+                yield Path(entry.path)
+
+
+def target_of(temporary: Path) -> str:
+    """The name of the file that a temporary one was to become."""
+    found = _TEMPORARY.fullmatch(temporary.name)
+    assert found is not None
+    return found[1]
+
+
 def flush_folder(folder: Path) -> None:
     """Sends the names in `folder` to the disk, where the system can."""
     with suppress(OSError):  # not every file system lets a folder be opened or flushed
@@ -130,12 +174,15 @@ def read_json(path: Path) -> Any | None:
     nothing else.
     """
     try:
-        return json.loads(path.read_bytes())
+        content = json.loads(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, RecursionError) as error:
         report_damage(path, str(error))
         return None
+    if content is None:
+        report_damage(path, "it is null")
+    return content
 
 
 @functools.cache

@@ -5,12 +5,15 @@ here the whole resolved config is hashed, less the keys that the schema marks wi
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 import re
+import typing
+from collections.abc import Mapping, Set
 from typing import Any
 
-from simclr_ablate.schema import SCHEMA_VERSION, Experiment
+from simclr_ablate.schema import SCHEMA_VERSION, Evaluation, Experiment
 
 
 def run_id(experiment: Experiment) -> str:
@@ -18,17 +21,24 @@ def run_id(experiment: Experiment) -> str:
 
     Evaluations are not part of it: they are kept under keys of their own beside the pretrained encoder.
     """
-    config = {
-        name: value for name, value in identity_config(experiment).items() if name != "evaluation"
-    }
-    return f"{_slug(experiment)}-{_digest(config)}"
+    return run_id_of(experiment.to_config())
+
+
+def run_id_of(config: Mapping[str, Any]) -> str:
+    """The same of a config as nested dictionaries, such as a run keeps it. Raises ValueError where it is no whole one.
+
+    Without building the experiment, which would take most of the analysis of a large store.
+    """
+    counted = {name: value for name, value in _counted(config).items() if name != "evaluation"}
+    return f"{_slug(config)}-{_digest(counted)}"
 
 
 def evaluation_key(experiment: Experiment) -> str:
     """The name of the experiment's evaluation inside its run, e.g. `h-5ac1b0e2`."""
     evaluation = experiment.evaluation
     kind = f"{evaluation.features}-{evaluation.probe}" if evaluation.probe else evaluation.features
-    return f"{kind}-{_digest(_identity_fields(evaluation))[:8]}"
+    counted = _identity_fields(Evaluation, dataclasses.asdict(evaluation))
+    return f"{kind}-{_digest(counted)[:8]}"
 
 
 def identity_config(experiment: Experiment) -> dict[str, Any]:
@@ -36,34 +46,57 @@ def identity_config(experiment: Experiment) -> dict[str, Any]:
 
     Supervised training has neither g nor a contrastive loss, so their keys count for nothing there.
     """
-    fields = _identity_fields(experiment)
-    unused = ("head", "loss") if experiment.objective == "supervised" else ()
+    return _counted(experiment.to_config())
+
+
+def _counted(config: Mapping[str, Any]) -> dict[str, Any]:
+    fields = _identity_fields(Experiment, config)
+    unused = ("head", "loss") if config["objective"] == "supervised" else ()
     return {name: value for name, value in fields.items() if name not in unused}
 
 
-def _identity_fields(node: Any) -> dict[str, Any]:
-    fields = {}
-    for field in dataclasses.fields(node):
-        value = getattr(node, field.name)
-        if dataclasses.is_dataclass(value):
-            fields[field.name] = _identity_fields(value)
-        elif field.metadata["identity"]:
-            fields[field.name] = value
-    return {name: value for name, value in fields.items() if value != {}}
+def _identity_fields(cls: type, config: Any) -> dict[str, Any]:
+    known, sections, counting = _fields(cls)
+    if not isinstance(config, Mapping) or config.keys() != known:
+        raise ValueError(f"it does not have the keys of {cls.__name__} in the schema")
+    fields = {name: config[name] for name in counting}
+    for name, section in sections.items():
+        inner = _identity_fields(section, config[name])
+        if inner:
+            fields[name] = inner
+    return fields
+
+
+@functools.cache
+def _fields(cls: type) -> tuple[Set[str], dict[str, type], list[str]]:
+    """All keys of a dataclass, those that are sections, and those of the others that count."""
+    hints = typing.get_type_hints(cls)
+    fields = dataclasses.fields(cls)
+    sections = {f.name: hints[f.name] for f in fields if dataclasses.is_dataclass(hints[f.name])}
+    counting = [f.name for f in fields if f.name not in sections and f.metadata["identity"]]
+    return {field.name for field in fields}, sections, counting
+
+
+_encode = json.JSONEncoder(sort_keys=True).encode
 
 
 def _digest(config: dict[str, Any]) -> str:
-    text = json.dumps({"version": SCHEMA_VERSION, "config": config}, sort_keys=True)
+    text = _encode({"version": SCHEMA_VERSION, "config": config})
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
-def _slug(experiment: Experiment) -> str:
-    data, views, encoder = experiment.data, experiment.views, experiment.encoder
-    policy = f"pair-{views.first}-{views.second}" if views.policy == "pair" else views.policy
+def _slug(config: Mapping[str, Any]) -> str:
+    data, views, encoder = config["data"], config["views"], config["encoder"]
+    policy = (
+        f"pair-{views['first']}-{views['second']}" if views["policy"] == "pair" else views["policy"]
+    )
+    width = "" if encoder["width"] == 1 else f"x{encoder['width']}"
+    objective = config["objective"]
+    trained = f"supervised-{policy}" if objective == "supervised" else policy
     parts = [
-        data.label or data.name,
-        encoder.architecture + (f"x{encoder.width}" if encoder.width > 1 else ""),
-        {"none": "random", "supervised": f"supervised-{policy}"}.get(experiment.objective, policy),
-        f"s{experiment.seed}",
+        data["label"] or data["name"],
+        f"{encoder['architecture']}{width}",
+        "random" if objective == "none" else trained,
+        f"s{config['seed']}",
     ]
-    return re.sub(r"[^a-z0-9-]+", "-", "-".join(parts).lower()).strip("-")
+    return re.sub(r"[^a-z0-9-]+", "-", "-".join(map(str, parts)).lower()).strip("-")

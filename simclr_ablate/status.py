@@ -4,6 +4,9 @@ python -m simclr_ablate.status                      a table of all runs
 python -m simclr_ablate.status sweep=NAME --follow  kept up to date until nothing is queued or running
 python -m simclr_ablate.status cancel state=queued  calls runs off: by sweep, run id or state
 python -m simclr_ablate.status retry sweep=NAME     launches what failed or was interrupted again, as before
+python -m simclr_ablate.status clean                removes what killed processes left unfinished, and nothing else
+
+A damaged file costs its own run alone: it is named, and counts as absent. The run's command makes it again.
 """
 
 import argparse
@@ -30,7 +33,11 @@ COLORS = {
     "interrupted": "yellow",
 }
 FILTERS = ("sweep", "run", "state", "store")
-ACTIONS = {"cancel": BUSY, "retry": ("failed", "interrupted", "pretrained")}
+ACTIONS = {
+    "cancel": BUSY,
+    "retry": ("failed", "interrupted", "pretrained"),
+    "clean": tuple(state for state in STATES if state not in BUSY),
+}
 """What can be done with runs, and the states of those it is done with where no state is given."""
 REFRESH_SECONDS = 2.0
 
@@ -43,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "words", nargs="*", metavar="cancel|retry|sweep=NAME|run=ID|state=STATE|store=DIR"
+        "words", nargs="*", metavar="cancel|retry|clean|sweep=NAME|run=ID|state=STATE|store=DIR"
     )
     parser.add_argument("--json", action="store_true", help="one JSON list of runs")
     parser.add_argument("--follow", action="store_true", help="until nothing is queued or running")
@@ -51,6 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         action, filters = read_words(options.words)
         store = Store(filters.get("store", "runs"))
+        store.check()
         if action is not None:
             return act(action, store, filters)
         if options.follow:
@@ -65,7 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(json.dumps(rows, indent=1))
     else:
         console = make_console()
-        for part in (*picture(rows, store), *told(later, living(later))):
+        parts = picture(rows) if rows else [nothing(runs, store, filters)]
+        for part in (*parts, *told(later, living(later))):
             console.print(part, highlight=False, soft_wrap=isinstance(part, str))
     return 0
 
@@ -113,7 +122,7 @@ def select(store: Store, sweep: str | None, run_id: str | None = None) -> list[R
 
 def act(action: str, store: Store, filters: Mapping[str, str]) -> int:
     """`cancel` or `retry`, on the runs that the filters leave. Raises ConfigError, LookupError."""
-    from simclr_ablate.launch.tend import cancel, retry
+    from simclr_ablate.launch.tend import cancel, clean, retry
 
     console = make_console()
     runs = select(store, filters.get("sweep"), filters.get("run"))
@@ -128,6 +137,8 @@ def act(action: str, store: Store, filters: Mapping[str, str]) -> int:
     settle(runs)
     states = (filters["state"],) if "state" in filters else ACTIONS[action]
     chosen = [run for run in runs if run.state() in states]
+    if action == "clean":
+        return clean(store, chosen, say)
     if not chosen:
         console.print(f"nothing to {action}: no run is {' or '.join(states)}", highlight=False)
         return 0
@@ -140,6 +151,7 @@ def follow(store: Store, filters: Mapping[str, str]) -> int:
     """The table, kept up to date until nothing in it is queued or running and nothing follows, or Ctrl-C."""
     from rich.console import Group
     from rich.live import Live
+    from rich.text import Text
 
     console = make_console()
     settle_now_and_then, living_now_and_then, said = Settler(), Lookout(), ""
@@ -152,7 +164,8 @@ def follow(store: Store, filters: Mapping[str, str]) -> int:
                 runs = select(store, filters.get("sweep"), filters.get("run"))
                 rows = in_state(describe_all(runs, settle_now_and_then), filters.get("state"))
                 if console.is_terminal:
-                    live.update(Group(*picture(rows, store), *told(later, alive)), refresh=True)
+                    parts = picture(rows) if rows else [nothing(runs, store, filters)]
+                    live.update(Group(*parts, *map(Text, told(later, alive))), refresh=True)
                 elif counts(rows) != said:
                     said = counts(rows)
                     console.print(said, highlight=False)
@@ -188,18 +201,31 @@ def describe_all(
 
 
 def describe(run: Run, info: JobInfo | None = None) -> dict[str, Any]:
-    """One run as plain values: id, state, progress, metrics (percent) by evaluation, failure, job."""
+    """One run as plain values: id, state, progress, metrics (percent) by evaluation, failure, job, and what is wrong
+    with its config."""
+    state, progress = run.state(), run.progress()
+    if state == "complete":  # it may have been killed before it could write so
+        progress = {**progress, "phase": "complete", "fraction": 1.0}
     return {
         "run_id": run.run_id,
-        "state": run.state(),
+        "state": state,
         "folder": str(run.path),
-        "progress": run.progress(),
+        "progress": progress,
         "holder": run.holder(),
         "job": asdict(info) if info is not None else None,
         "evaluations": {key: found["metrics"] for key, found in run.evaluations().items()},
         "failure": (run.failure() or {}).get("reason"),
         "log": _log(run),
+        "config": _config_problem(run),
     }
+
+
+def _config_problem(run: Run) -> str | None:
+    """What keeps the analysis and `retry` from reading the run's config, or None."""
+    if not run.exists():
+        return "experiment.json is damaged; the run's command writes it again"
+    version = run.other_schema()
+    return None if version is None else f"made by another version: its schema is {version}"
 
 
 def _log(run: Run) -> str:
@@ -215,20 +241,26 @@ def in_state(rows: list[dict[str, Any]], state: str | None) -> list[dict[str, An
     return [row for row in rows if state in (None, row["state"])]
 
 
-def picture(rows: list[dict[str, Any]], store: Store) -> list[Any]:
+def picture(rows: list[dict[str, Any]]) -> list[Any]:
     """A line a run, and counts by state, to be printed one after the other."""
     from rich.table import Column, Table
     from rich.text import Text
 
-    if not rows:
-        return [f"the store {store.root}/ holds no such runs"]
     table = Table(Column("run", no_wrap=True), "state", "top-1", "kNN", "details")
     for row in rows:
         metrics = {k: v for found in row["evaluations"].values() for k, v in found.items()}
         cells = [f"{metrics[k]:.1f}" if k in metrics else "-" for k in ("top1", "knn_top1")]
         state = Text(row["state"], style=COLORS.get(row["state"], ""))
-        table.add_row(row["run_id"], state, *cells, Text(_details(row)))
-    return [table, counts(rows)]
+        table.add_row(Text(row["run_id"]), state, *cells, Text(_details(row)))
+    return [table, Text(counts(rows))]
+
+
+def nothing(runs: Sequence[Run], store: Store, filters: Mapping[str, str]) -> str:
+    """Why no run is shown. runs: those that were asked for, in any state."""
+    if not runs:
+        of_sweep = f" of the sweep {filters['sweep']}" if "sweep" in filters else ""
+        return f"the store {store.root} holds no runs{of_sweep} yet"
+    return f"of {len(runs)} runs in the store {store.root}, none is {filters['state']}"
 
 
 def counts(rows: list[dict[str, Any]]) -> str:
@@ -240,7 +272,7 @@ def counts(rows: list[dict[str, Any]]) -> str:
 def _details(row: dict[str, Any]) -> str:
     if row["state"] == "failed":
         return f"{row['failure']} (log: {row['log']})"
-    parts = []
+    parts = [row["config"]] if row["config"] else []
     progress = row["progress"]
     if row["state"] in ("running", "interrupted") and progress:
         since = duration(max(0.0, time.time() - progress["time"]))

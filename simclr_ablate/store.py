@@ -18,10 +18,20 @@
     runs/.jobs/              what submitit writes: scripts, pickles, output of jobs before their run begins
     runs/.submitting/        the claim of the command that submits now
 
-Nothing here is ever rewritten by a second process without a claim, and nothing needs torch.
+Nothing here is ever rewritten by a second process without a claim, and nothing needs torch but the weights.
+
+A damaged file counts as absent and is named, whatever is wrong with it (`records.py`, `tensors.py`): who reads goes on
+without it, and the run's command makes it again. Evaluations and pretraining.json carry a digest; so do encoder.pt and
+checkpoints, where it is looked at when they are read. experiment.json must be of the id that names its folder. What is
+kept of a damaged file is called `NAME.damaged`.
+
+A store is trusted as code's own folder is: who can write to it can have `retry` import what experiment.json names.
 """
 
 import hashlib
+import logging
+import os
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -32,190 +42,13 @@ from typing import Any
 
 from simclr_ablate import claim as claims
 from simclr_ablate.config import ConfigError
-from simclr_ablate.files import read_json, write_json
-from simclr_ablate.schema import SCHEMA_VERSION
+from simclr_ablate.files import StorageError, report_damage, storing, told, write_json
+from simclr_ablate.records import LaunchRecord, StageRecord, read_record
+from simclr_ablate.run import BUSY, STATES, Run
 
-STATES = ("planned", "queued", "running", "interrupted", "failed", "pretrained", "complete")
-BUSY = ("queued", "running")
-"""States in which somebody is seeing to the run."""
+__all__ = ["BUSY", "STATES", "Run", "Store", "SweepRecord"]
 
-
-class Run:
-    """One run's folder."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.run_id = path.name
-
-    def create(self, config: Mapping[str, Any]) -> None:
-        """Makes the folder and writes the frozen config, unless they are there."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        if not self._file("experiment.json").exists():
-            content = {"schema_version": SCHEMA_VERSION, "config": dict(config)}
-            write_json(self._file("experiment.json"), content)
-
-    def exists(self) -> bool:
-        return self._file("experiment.json").exists()
-
-    def config(self) -> dict[str, Any]:
-        """The frozen config, as nested dictionaries."""
-        content = read_json(self._file("experiment.json"))
-        if content is None:
-            raise FileNotFoundError(f"{self.path} holds no experiment.json")
-        return content["config"]
-
-    def claim(self, job: str | None = None) -> claims.Claim | None:
-        """The right to work on the run, or None where a living process has it. `job`: see `claim.acquire`."""
-        return claims.acquire(self.path, job)
-
-    def holder(self) -> dict[str, Any] | None:
-        """The process that works on the run now (host, pid), or None."""
-        return claims.holder(self.path)
-
-    def write_submission(self, submission: Mapping[str, Any]) -> None:
-        """Records the job that will carry the run out: `job`, and what it takes to submit it again."""
-        write_json(self._file("submission.json"), {**submission, "time": time.time()})
-
-    def submission(self) -> dict[str, Any] | None:
-        """The last submission, or None where its job has ended or was cancelled."""
-        last = self.last_submission()
-        return None if last is None or last.get("withdrawn") else last
-
-    def last_submission(self) -> dict[str, Any] | None:
-        """The last submission, whatever became of it, or None."""
-        return read_json(self._file("submission.json"))
-
-    def withdraw_submission(self) -> None:
-        """Notes that the submitted job has ended or was cancelled."""
-        last = self.last_submission()
-        if last is not None:
-            write_json(self._file("submission.json"), {**last, "withdrawn": True})
-
-    def is_queued(self) -> bool:
-        """Whether a job was submitted that has not begun, or waits to begin again."""
-        submission = self.submission()
-        if submission is None:
-            return False
-        last = claims.last(self.path)
-        return last.get("job") != submission["job"] or bool(last.get("requeued"))
-
-    def requeue_job(self, job: str) -> None:
-        """Notes that the cluster is to start `job` again."""
-        claims.end_claim_of(self.path, job, requeued=True)
-
-    def end_job(self, job: str, reason: str) -> None:
-        """The cluster says that `job` has ended. A run that is neither done nor gone on with elsewhere has failed: for
-        `reason`, where it left no better one."""
-        submission = self.submission() or {}
-        claims.end_claim_of(self.path, job)
-        self.withdraw_submission()
-        done = all(map(self.is_evaluated, submission.get("evaluations", [None])))
-        if not done and self.failure() is None and self.holder() is None:
-            self.write_failure({"reason": reason})
-
-    def count_timeout(self) -> int:
-        """Counts one more time-out; returns how many in a row, with this one, came without progress."""
-        place = [self.is_pretrained(), self.progress().get("step", 0)]
-        before = read_json(self._file("timeouts.json")) or {"place": [False, 0], "count": 0}
-        count = before["count"] + 1 if place <= before["place"] else 0
-        content = {"place": max(place, before["place"]), "count": count}
-        write_json(self._file("timeouts.json"), content)
-        return count
-
-    def forget_timeouts(self) -> None:
-        self._file("timeouts.json").unlink(missing_ok=True)
-
-    def is_pretrained(self) -> bool:
-        return self.encoder_path.exists()
-
-    @property
-    def encoder_path(self) -> Path:
-        return self._file("encoder.pt")
-
-    @property
-    def history_path(self) -> Path:
-        return self._file("history.csv")
-
-    @property
-    def log_path(self) -> Path:
-        return self._file("log.txt")
-
-    def write_pretraining(self, metrics: Mapping[str, Any]) -> None:
-        write_json(self._file("pretraining.json"), dict(metrics))
-
-    def pretraining(self) -> dict[str, Any]:
-        """Last metrics of pretraining; empty until it is complete."""
-        return read_json(self._file("pretraining.json")) or {}
-
-    def write_evaluation(
-        self,
-        key: str,
-        config: Mapping[str, Any],
-        metrics: Mapping[str, Any],
-        seconds: float | None = None,
-    ) -> None:
-        """Adds one evaluation result under its own key. Accuracies are in percent.
-
-        seconds: how long it took, None where nobody knows. It is no metric: those are the same when a run is repeated.
-        """
-        folder = self._file("evaluations")
-        folder.mkdir(exist_ok=True)
-        content: dict[str, Any] = {"config": dict(config), "metrics": dict(metrics)}
-        if seconds is not None:
-            content["seconds"] = seconds
-        write_json(folder / f"{key}.json", content)
-
-    def evaluation(self, key: str) -> dict[str, Any] | None:
-        """`{"config": ..., "metrics": ..., "seconds": ...}` of one evaluation, or None.
-
-        Seconds are not there in stores of before they were measured.
-        """
-        return read_json(self._file("evaluations") / f"{key}.json")
-
-    def evaluations(self) -> dict[str, dict[str, Any]]:
-        """Every evaluation by its key."""
-        paths = sorted(self._file("evaluations").glob("[!.]*.json"))
-        return {path.stem: found for path in paths if (found := read_json(path))}
-
-    def write_progress(self, progress: Mapping[str, Any]) -> None:
-        write_json(self._file("progress.json"), {**progress, "time": time.time()})
-
-    def progress(self) -> dict[str, Any]:
-        """Where the run is, as last written; empty before it starts."""
-        return read_json(self._file("progress.json")) or {}
-
-    def write_failure(self, failure: Mapping[str, Any]) -> None:
-        """Records why an attempt ended: `reason` (one line), `traceback`, and what is known of where."""
-        write_json(self._file("failure.json"), {**failure, "time": time.time()})
-
-    def clear_failure(self) -> None:
-        self._file("failure.json").unlink(missing_ok=True)
-
-    def failure(self) -> dict[str, Any] | None:
-        return read_json(self._file("failure.json"))
-
-    def state(self, evaluation_key: str | None = None) -> str:
-        """One of STATES. `complete` means that the evaluation asked for (or any, for None) is there."""
-        if self.is_evaluated(evaluation_key):
-            return "complete"
-        if self.holder() is not None:
-            return "running"
-        if self.is_queued():
-            return "queued"
-        if self.failure() is not None:
-            return "failed"
-        if self.is_pretrained():
-            return "pretrained"
-        return "interrupted" if self._file("progress.json").exists() else "planned"
-
-    def is_evaluated(self, key: str | None = None) -> bool:
-        folder = self._file("evaluations")
-        if key is None:
-            return any(folder.glob("[!.]*.json"))
-        return (folder / f"{key}.json").exists()
-
-    def _file(self, name: str) -> Path:
-        return self.path / name
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -233,19 +66,58 @@ class Store:
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
 
+    def prepare(self) -> None:
+        """Sees to it that runs can be kept here. Raises StorageError, which names the key, where they cannot."""
+        with storing(self.root, "store"):
+            self.root.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=".probe-", dir=self.root) as folder:
+                Path(folder, "file").write_bytes(bytes(_PROBE_BYTES))
+
+    def check(self) -> None:
+        """Raises StorageError where there is no such folder, or one that cannot be read."""
+        try:
+            os.scandir(self.root).close()
+        except FileNotFoundError:
+            raise StorageError(f"the store {self.root} does not exist") from None
+        except OSError as error:
+            raise StorageError(told(error, self.root, "store")) from error
+
     def run(self, run_id: str) -> Run:
+        """The run of that id, there or not. Raises ConfigError for what is no name of a folder."""
+        _check_name(run_id, "a run")
         return Run(self.root / run_id)
 
     def runs(self) -> Iterator[Run]:
-        """Every run in the store, by id."""
-        for path in sorted(self.root.glob("[!.]*/experiment.json")):
-            yield Run(path.parent)
+        """Every run in the store, by id, also where its experiment.json is damaged or gone.
+
+        A folder that is closed to us is named and left out. Raises StorageError where the store is.
+        """
+        for run_id in sorted(self._folders()):
+            run = Run(self.root / run_id)
+            path = run.path / "experiment.json"
+            if os.path.lexists(path):
+                yield run
+            elif not os.access(run.path, os.R_OK | os.X_OK):
+                report_damage(run.path, "no permission")
+            elif os.path.exists(run.encoder_path) or (run.path / "evaluations").is_dir():
+                report_damage(path, "it is missing")
+                yield run
+
+    def _folders(self) -> list[str]:
+        try:
+            with storing(self.root, "store"), os.scandir(self.root) as entries:
+                return [e.name for e in entries if not e.name.startswith(".") and e.is_dir()]
+        except StorageError as error:
+            if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
+                return []
+            raise
 
     @contextmanager
     def submitting(self, wait_seconds: float = 600.0) -> Iterator[None]:
         """Inside, no other command submits runs of this store. Raises ConfigError where one goes on for too long."""
         folder = self.root / ".submitting"
-        folder.mkdir(parents=True, exist_ok=True)
+        with storing(folder, "store"):
+            folder.mkdir(parents=True, exist_ok=True)
         deadline = time.monotonic() + wait_seconds
         while (claim := claims.acquire(folder)) is None:
             if time.monotonic() > deadline:
@@ -267,9 +139,10 @@ class Store:
 
         record: what `record_sweep` returned.
         """
-        launched = read_json(self.root / ".sweeps" / f"{record}.json")
+        launched = self._launched(self.root / ".sweeps" / f"{record}.json")
         if launched is None:
-            raise FileNotFoundError(f"{self.root}/.sweeps holds no {record}.json")
+            log.warning("%s/.sweeps has lost %s.json, to be added to", self.root, record)
+            return
         name, when = launched["name"], launched["time"]
         so_far = [one.run_ids for one in self.sweeps() if (one.name, one.time) == (name, when)]
         self._record_sweep(
@@ -277,24 +150,42 @@ class Store:
         )
 
     def _record_sweep(self, name: str, run_ids: Iterable[str], launched: float) -> str:
+        _check_name(name, "a sweep")
         members = sorted(set(run_ids))
         digest = hashlib.sha256("\n".join(members).encode()).hexdigest()[:8]
         folder = self.root / ".sweeps"
-        folder.mkdir(parents=True, exist_ok=True)
+        with storing(folder, "store"):
+            folder.mkdir(parents=True, exist_ok=True)
         content = {"name": name, "run_ids": members, "time": launched}
         write_json(folder / f"{name}-{digest}.json", content)
         return f"{name}-{digest}"
 
     def sweeps(self) -> list[SweepRecord]:
         """Sweeps launched on this store, oldest first; what a second stage was added to comes before the sum."""
-        records = [read_json(path) for path in (self.root / ".sweeps").glob("[!.]*.json")]
-        known = [SweepRecord(r["name"], tuple(r["run_ids"]), r["time"]) for r in records if r]
+        paths = sorted((self.root / ".sweeps").glob("[!.]*.json"))
+        found = [record for record in map(self._launched, paths) if record is not None]
+        known = [SweepRecord(r["name"], tuple(r["run_ids"]), r["time"]) for r in found]
         return sorted(known, key=lambda record: (record.time, len(record.run_ids)))
+
+    def _launched(self, path: Path) -> LaunchRecord | None:
+        """A sweep's record, less what would lead out of the store, which is named."""
+        _check_name(path.stem, "a sweep's record")
+        record: LaunchRecord | None = read_record(path, LaunchRecord)
+        if record is None:
+            return None
+        if not _is_name(record["name"]):
+            report_damage(path, f"{record['name']!r} is no name of a sweep")
+            return None
+        for run_id in record["run_ids"]:
+            if not _is_name(run_id):
+                log.warning("%s names a run outside of the store, left out: %r", path, run_id)
+        return {**record, "run_ids": [each for each in record["run_ids"] if _is_name(each)]}
 
     def write_stage(self, name: str, stage: Mapping[str, Any]) -> None:
         """Records what becomes of a sweep's second stage on a cluster: see `launch/second_stage.py`."""
         folder = self.root / ".stages"
-        folder.mkdir(parents=True, exist_ok=True)
+        with storing(folder, "store"):
+            folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / f"{name}.json", dict(stage))
 
     def close_stage(self, name: str) -> None:
@@ -304,9 +195,30 @@ class Store:
             self.write_stage(name, {**stage, "state": "submitted", "reason": None})
 
     def stage(self, name: str) -> dict[str, Any] | None:
-        return read_json(self.root / ".stages" / f"{name}.json")
+        """What becomes of a second stage, or None where there is no record, or a damaged one."""
+        path = self.root / ".stages" / f"{name}.json"
+        record: dict[str, Any] | None = read_record(path, StageRecord)
+        for launched in record["sweeps"].values() if record else ():
+            if not _is_name(launched):
+                report_damage(path, f"{launched!r} is no name of a sweep's record")
+                return None
+        return record
 
     def stages(self) -> dict[str, dict[str, Any]]:
         """Every second stage that a cluster's job was to submit, by name."""
-        paths = sorted((self.root / ".stages").glob("[!.]*.json"))
-        return {path.stem: found for path in paths if (found := read_json(path))}
+        names = sorted(path.stem for path in (self.root / ".stages").glob("[!.]*.json"))
+        return {name: found for name in names if (found := self.stage(name)) is not None}
+
+
+_PROBE_BYTES = 2**16
+"""What must fit into a store for a run to begin: its config, claims and log, and more than that."""
+
+
+def _is_name(text: str) -> bool:
+    """Whether `text` names something that lies in a folder and not elsewhere."""
+    return bool(text) and text not in (".", "..") and not set(text) & {"/", "\0", os.sep}
+
+
+def _check_name(text: str, what: str) -> None:
+    if not _is_name(text):
+        raise ConfigError(f"{what} must be named as a file can be, got {text!r}")

@@ -1,10 +1,14 @@
 """The status command: a table for people, JSON for scripts."""
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
 
+from simclr_ablate.identity import run_id
 from simclr_ablate.launch.plan import make_plan
 from simclr_ablate.launch.waiting import Waiting
 from simclr_ablate.status import main
@@ -88,6 +92,42 @@ def test_what_it_does_not_know_is_named(store: Store, capsys, arguments, message
     assert message in capsys.readouterr().err
 
 
-def test_an_empty_store_says_so(tmp_path, capsys) -> None:
-    assert main([f"store={tmp_path}"]) == 0
-    assert "holds no such runs" in capsys.readouterr().out
+def test_a_store_without_such_runs_says_why(store: Store, tmp_path, capsys) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert main([f"store={empty}"]) == 0
+    assert capsys.readouterr().out == f"the store {empty} holds no runs yet\n"
+    assert main([f"store={store.root}", "state=running"]) == 0
+    said = capsys.readouterr().out
+    assert said == f"of 3 runs in the store {store.root}, none is running\n"
+    for words in ([], ["--json"], ["--follow"], ["retry"], ["clean"]):
+        assert main([f"store={tmp_path / 'nowhere'}", *words]) == 2
+        assert f"the store {tmp_path / 'nowhere'} does not exist" in capsys.readouterr().err
+    (tmp_path / "file").touch()
+    assert main([f"store={tmp_path / 'file'}"]) == 2
+    assert "is a file and no folder" in capsys.readouterr().err
+
+
+def test_a_complete_run_says_so_whatever_it_wrote_last(store: Store, capsys) -> None:
+    (run,) = (run for run in store.runs() if run.state() == "complete")
+    run.write_progress({"phase": "evaluating"})
+    assert main([f"store={store.root}", f"run={run.run_id}", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["progress"]["phase"] == "complete"
+
+
+def test_names_are_text_whatever_they_look_like(make_experiment, tmp_path, capsys) -> None:
+    """Markup and emoji of rich's, in a folder's name and in a reason."""
+    root = tmp_path / "[red]runs[/red] :cat: é"
+    experiment = make_experiment()
+    run = Store(root).run(run_id(experiment))
+    run.create(experiment.to_config())
+    run.write_failure({"reason": "[bold]no[/] :dog:"})
+    assert main([f"store={root}"]) == 0
+    shown = capsys.readouterr().out
+    assert "[bold]no[/] :dog:" in shown
+    assert "[red]runs[/red] :cat:" in shown
+    command = [sys.executable, "-m", "simclr_ablate.status", f"store={root}"]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "COLUMNS": "400"}
+    done = subprocess.run(command, env=environment, capture_output=True, check=True)
+    assert b":cat: \\xe9" in done.stdout

@@ -12,9 +12,23 @@ import pytest
 
 from simclr_ablate import claim as claims
 from simclr_ablate.config import ConfigError
+from simclr_ablate.identity import run_id
 from simclr_ablate.store import Store
 
 context = multiprocessing.get_context("spawn")
+
+
+@pytest.fixture
+def make_run(make_experiment, tmp_path):
+    """`make_run(seed)`: a run that is created in the store, with its config."""
+
+    def build(seed: int = 0):
+        experiment = make_experiment(f"seed={seed}")
+        run = Store(tmp_path).run(run_id(experiment))
+        run.create(experiment.to_config())
+        return run
+
+    return build
 
 
 def _try_to_claim(folder: str, barrier, wins) -> None:
@@ -92,10 +106,9 @@ def test_a_process_number_used_again_is_not_the_holder(tmp_path):
     assert claims.holder(tmp_path) is None
 
 
-def test_states_follow_the_files(tmp_path):
-    run = Store(tmp_path).run("a-run")
-    assert not run.exists()
-    run.create({"seed": 0})
+def test_states_follow_the_files(make_run):
+    run = make_run()
+    assert run.exists()
     assert run.state() == "planned"
     claim = run.claim()
     assert run.state() == "running"
@@ -115,12 +128,13 @@ def test_states_follow_the_files(tmp_path):
     assert run.evaluation("h-1")["seconds"] == 1.5
 
 
-def test_creating_a_run_again_keeps_its_config(tmp_path):
-    run = Store(tmp_path).run("a-run")
-    run.create({"seed": 0})
-    run.create({"seed": 1})
-    assert run.config() == {"seed": 0}
-    assert [found.run_id for found in Store(tmp_path).runs()] == ["a-run"]
+def test_creating_a_run_again_keeps_its_config(make_run, make_experiment, tmp_path):
+    run = make_run()
+    first = (run.path / "experiment.json").read_bytes()
+    assert run.config() == make_experiment("seed=0").to_config()
+    run.create(make_experiment("seed=0", "compute.threads=3").to_config())
+    assert (run.path / "experiment.json").read_bytes() == first
+    assert [found.run_id for found in Store(tmp_path).runs()] == [run.run_id]
 
 
 def test_sweeps_are_remembered(tmp_path, monkeypatch):
@@ -146,12 +160,13 @@ def test_sweeps_are_remembered(tmp_path, monkeypatch):
 
 
 def submitted(run, job: str = "7_0") -> None:
-    run.create({})
-    run.write_submission({"job": job, "cluster": "slurm", "evaluations": ["h-1"]})
+    record = {"job": job, "cluster": "slurm", "evaluations": ["h-1"], "output": "7.err"}
+    run.path.mkdir(exist_ok=True)
+    run.write_submission(record)
 
 
-def test_a_submitted_run_is_queued_until_its_job_begins(tmp_path):
-    run = Store(tmp_path).run("a")
+def test_a_submitted_run_is_queued_until_its_job_begins(make_run):
+    run = make_run()
     submitted(run)
     assert run.state() == "queued"
     claim = run.claim("7_0")
@@ -167,13 +182,12 @@ def test_a_submitted_run_is_queued_until_its_job_begins(tmp_path):
     assert run.last_submission()["job"] == "9"
 
 
-def test_a_job_that_has_ended_leaves_a_failure_unless_the_run_is_done(tmp_path):
-    store = Store(tmp_path)
-    dead, told, done, taken = (store.run(name) for name in "abcd")
+def test_a_job_that_has_ended_leaves_a_failure_unless_the_run_is_done(make_run):
+    dead, told, done, taken = map(make_run, range(4))
     for run in (dead, told, done, taken):
         submitted(run)
     told.write_failure({"reason": "its own words"})
-    done.write_evaluation("h-1", {}, {})
+    done.write_evaluation("h-1", {}, {"top1": 50.0})
     holder = taken.claim()  # another command's, meanwhile
     for run in (dead, told, done, taken):
         run.end_job("7_0", "SLURM's words")
@@ -203,9 +217,8 @@ def test_a_job_takes_over_from_its_own_earlier_start_only(tmp_path):
     again.release()
 
 
-def test_time_outs_count_as_long_as_nothing_moves(tmp_path):
-    run = Store(tmp_path).run("a")
-    run.create({})
+def test_time_outs_count_as_long_as_nothing_moves(make_run):
+    run = make_run()
     counts = []
     for step in (0, 0, 5, 5, 5, 6):
         run.write_progress({"phase": "pretraining", "step": step})

@@ -94,6 +94,7 @@ def execute(
     if command.dry_run:
         _print_table(plan, console)
         return OK
+    command.store.prepare()
     stages = stages.recorded(plan)
     if place is None:
         return launch(command, plan, console, stages)

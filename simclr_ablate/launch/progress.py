@@ -3,7 +3,9 @@
 Reads what the runs write into the store, so that it shows runs of any launcher.
 """
 
+import io
 import os
+import sys
 import time
 from types import TracebackType
 from typing import Any, Self
@@ -21,11 +23,17 @@ PLAIN_SECONDS = 30.0
 
 
 def make_console(quiet: bool = False) -> Console:
-    """The terminal; for a file or a pipe, lines wide enough that run ids stay whole."""
-    console = Console(quiet=quiet)
-    if console.is_terminal or "COLUMNS" in os.environ:
-        return console
-    return Console(width=200, quiet=quiet)
+    """The terminal; for a file or a pipe, lines wide enough that run ids stay whole.
+
+    What is printed is text, and means nothing else: names may hold `[red]` or `:cat:`. What the terminal cannot show
+    is escaped.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    console = Console(quiet=quiet, markup=False, emoji=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = 200
+    return console
 
 
 class ProgressView:
@@ -159,25 +167,31 @@ class ProgressView:
 def _done_part(progress: dict[str, Any]) -> float:
     """About how much of a run is done; reading and evaluating take little of it."""
     phase = progress.get("phase")
-    return progress["fraction"] if phase == "pretraining" else float(phase == "evaluating")
+    return progress.get("fraction", 0.0) if phase == "pretraining" else float(phase in _LATE)
+
+
+_LATE = ("evaluating", "complete")
 
 
 def columns(progress: dict[str, Any]) -> list[str]:
-    """A run's progress as the cells of its line."""
+    """A run's progress as the cells of its line: what of it was written."""
     if not progress:
         return ["starting"]
     if progress["phase"] != "pretraining":
         return [progress["phase"]]
     cells = [
-        f"epoch {progress['epoch']}/{progress['epochs']}",
-        f"step {progress['step']}/{progress['steps']}",
-        f"loss {progress['loss']:.3f}" if progress["loss"] is not None else "loss -",
-        f"lr {progress['lr']:.2g}",
+        f"{name} {progress[name]}/{progress[f'{name}s']}"
+        for name in ("epoch", "step")
+        if name in progress and f"{name}s" in progress
     ]
+    if "loss" in progress:
+        cells.append("loss -" if progress["loss"] is None else f"loss {progress['loss']:.3f}")
+    if "lr" in progress:
+        cells.append(f"lr {progress['lr']:.2g}")
     for seen in ("pairs", "images"):
         if f"{seen}_per_second" in progress:
             cells.append(f"{progress[f'{seen}_per_second']:,.0f} {seen}/s")
-    if progress["seconds_left"] is not None:
+    if progress.get("seconds_left") is not None:
         cells.append(f"{duration(progress['seconds_left'])} left")
     return cells
 

@@ -209,7 +209,8 @@ class Selection:
         """NaN where the trial is not complete."""
         planned = place(candidate.trial, store)
         evaluation = planned.run.evaluation(planned.evaluation_key)
-        return math.nan if evaluation is None else float(evaluation["metrics"][self.metric])
+        metrics = evaluation["metrics"] if evaluation is not None else {}
+        return float(metrics.get(self.metric, math.nan))
 
 
 @dataclass(frozen=True)

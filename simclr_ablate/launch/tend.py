@@ -1,4 +1,4 @@
-"""Runs that were launched before, taken up again or called off: `status retry` and `status cancel`."""
+"""Runs that were launched before, taken up again, called off or cleaned up: `status retry`, `cancel` and `clean`."""
 
 import getpass
 import json
@@ -6,10 +6,13 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from omegaconf import OmegaConf
 
+from simclr_ablate import leftovers
+from simclr_ablate.config import ConfigError
 from simclr_ablate.launch.command import OK, SOME_FAILED, Command, launch
 from simclr_ablate.launch.plan import make_plan
 from simclr_ablate.launch.queue import scancel
@@ -24,26 +27,44 @@ def retry(store: Store, runs: Sequence[Run], console: Any) -> int:
 
     A run that no cluster ever had is carried out on this machine. Raises ConfigError.
     """
-    groups: dict[str, list[Run]] = {}
+    groups: dict[str, list[Experiment]] = {}
+    left = 0
     for run in runs:
         last = run.last_submission() or {}
         how = {"launcher": last.get("launcher"), "cache": last.get("cache")}
-        groups.setdefault(json.dumps(how, sort_keys=True), []).append(run)
-    statuses = [
-        _launch_again(store, json.loads(how), group, console) for how, group in groups.items()
-    ]
-    return max(statuses, default=OK)
+        try:
+            experiments = _experiments(run, last)
+        except ConfigError as error:
+            console.print(f"not retried: {run.run_id}: {error}", highlight=False, soft_wrap=True)
+            left += 1
+            continue
+        groups.setdefault(json.dumps(how, sort_keys=True), []).extend(experiments)
+    statuses, refused = [SOME_FAILED if left else OK], []
+    for key, group in groups.items():
+        try:
+            statuses.append(_launch_again(store, json.loads(key), group, console))
+        except ConfigError as error:  # the others go on
+            refused.append(error)
+    if refused:
+        raise ConfigError("; ".join(map(str, refused)))
+    return max(statuses)
 
 
-def _launch_again(store: Store, how: dict[str, Any], runs: Sequence[Run], console: Any) -> int:
-    configs = [
-        config
-        for run in runs
-        for config in (run.last_submission() or {}).get("configs") or [run.config()]
-    ]
-    experiments = [Experiment.from_config(config) for config in configs]
+def _experiments(run: Run, last: Mapping[str, Any]) -> list[Experiment]:
+    """What is to be launched again. Raises ConfigError where the run's config is damaged or another version's."""
+    version = run.other_schema()
+    if version is not None:
+        raise ConfigError(f"it was made by another version, whose schema is {version}")
+    configs = last.get("configs") or [run.config()]
+    return [Experiment.from_config(config) for config in configs]
+
+
+def _launch_again(
+    store: Store, how: dict[str, Any], experiments: Sequence[Experiment], console: Any
+) -> int:
     cache = how["cache"] or default_cache()
     plan = make_plan(experiments, store, None, cache=cache)
+    store.prepare()
     command = Command(
         store=store,
         cache=cache,
@@ -79,6 +100,28 @@ def cancel(runs: Sequence[Run], say: Callable[[str], None]) -> int:
     for run in left:
         say(f"not cancelled: {run.run_id} is run by {run.holder()}: cancel it there")
     return SOME_FAILED if left else OK
+
+
+def clean(store: Store, runs: Sequence[Run], say: Callable[[str], None]) -> int:
+    """Removes what killed processes have left unfinished in the store and in `runs`. Returns an exit status.
+
+    Runs that somebody works on, or whose job nobody has accounted for, are left alone.
+    """
+    count, size = leftovers.clear(leftovers.of_store(store.root))
+    for run in runs:
+        if not any(leftovers.of_run(run.path)) and not any(leftovers.checkpoints_of(run.path)):
+            continue
+        claim = None if run.submission() is not None else run.claim(clears=False)
+        if claim is None:
+            continue
+        try:
+            found = chain(leftovers.of_run(run.path), leftovers.checkpoints_of(run.path))
+            more, bytes_ = leftovers.clear(found)
+        finally:
+            claim.release()
+        count, size = count + more, size + bytes_
+    say(f"removed {count} unfinished {'file' if count == 1 else 'files'}, {size / 2**20:.1f} MiB")
+    return OK
 
 
 def _terminate(run: Run) -> bool:

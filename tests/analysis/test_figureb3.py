@@ -115,4 +115,4 @@ def test_weights_that_cannot_be_read_are_told(tmp_path, make, caplog):
     run.encoder_path.write_bytes(run.encoder_path.read_bytes()[:1000])
     assert figureb3.reports(analysis.load(tmp_path)) == []
     assert "Figure B.3 on shapes" in caplog.text
-    assert f"{run.run_id}/encoder.pt cannot be read" in caplog.text
+    assert f"{run.run_id}/encoder.pt is damaged" in caplog.text

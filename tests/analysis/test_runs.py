@@ -95,13 +95,6 @@ def test_a_store_that_is_not_there_is_named(tmp_path):
         analysis.load(tmp_path / "nowhere")
 
 
-def test_an_unreadable_file_names_its_run(tmp_path, make):
-    run = make.put(tmp_path, make.experiment(), 50.0)
-    (run.path / "pretraining.json").write_text('{"loss": ')
-    with pytest.raises(ValueError, match=run.run_id):
-        analysis.load(tmp_path)
-
-
 def test_neither_loading_nor_drawing_needs_torch(tmp_path, make):
     make.put(tmp_path, make.pair("crop", "color"), 50.0)
     code = f"""

@@ -1,0 +1,60 @@
+"""What killed processes leave in a store: files that were being written, and checkpoints of what is complete."""
+
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from simclr_ablate.files import StorageError, target_of, temporary_files
+from simclr_ablate.tensors import check
+
+OLD_SECONDS = 3600.0
+"""An unfinished file of this age is nobody's any more: writing one takes seconds, of large weights minutes."""
+
+_HOLDERS = (
+    *("progress.json", "history.csv", "pretraining.json", "encoder.pt", "timeouts.json"),
+    "checkpoint.incoming.pt",
+)
+"""What only a run's holder writes into its folder; claims, submissions and failures are others' too."""
+
+
+def of_run(folder: Path) -> Iterator[Path]:
+    """What earlier holders of the run left unfinished. Only for its holder: for anybody else, files being written."""
+    for path in temporary_files(folder):
+        if target_of(path) in _HOLDERS or _is_old(path):
+            yield path
+    yield from temporary_files(folder / "evaluations")
+
+
+def checkpoints_of(folder: Path) -> Iterator[Path]:
+    """Checkpoints of a run whose pretraining is complete: without a doubt, for the encoder matches its digest."""
+    found = list(folder.glob("checkpoint*.pt"))
+    with suppress(StorageError):
+        if found and check(folder / "encoder.pt"):
+            yield from found
+
+
+def of_store(root: Path) -> Iterator[Path]:
+    """The same of a store, outside of its runs' folders: what is old."""
+    for name in (".sweeps", ".stages", ".submitting"):
+        yield from filter(_is_old, temporary_files(root / name))
+    # submitit's, while it writes what a requeued job is to call.
+    yield from filter(_is_old, (root / ".jobs").glob("*/*.save_tmp"))
+
+
+def clear(paths: Iterator[Path]) -> tuple[int, int]:
+    """Removes files that are there; returns how many, and their bytes."""
+    count = size = 0
+    for path in paths:
+        with suppress(OSError):
+            bytes_ = path.stat().st_size
+            path.unlink()
+            count, size = count + 1, size + bytes_
+    return count, size
+
+
+def _is_old(path: Path) -> bool:
+    try:
+        return time.time() - path.stat().st_mtime > OLD_SECONDS
+    except OSError:
+        return False

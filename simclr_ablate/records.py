@@ -1,0 +1,196 @@
+"""JSON files with a known shape: what parses but is not what it should be counts as absent, and is named once.
+
+A record that results rest on is sealed: it holds a digest of all else in it, so that an edit or a damaged disk is
+noticed. Records of before there were digests have none, and are read as they are.
+"""
+
+import functools
+import hashlib
+import json
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NotRequired, TypedDict
+
+from simclr_ablate.files import read_json, report_damage, write_json
+
+_DIGEST = "digest"
+
+_NAMES = {
+    dict: "a mapping",
+    list: "a list",
+    tuple: "a list",
+    str: "a text",
+    int: "a whole number",
+    float: "any other",
+    bool: "true or false",
+    type(None): "null",
+}
+
+_encode = json.JSONEncoder(sort_keys=True).encode
+
+
+def read_record(path: Path, shape: Any) -> Any | None:
+    """The content of a JSON file, or None where there is none; without its digest.
+
+    One that is damaged counts as absent and is named once in the log: one that cannot be read, is not of `shape`, or
+    does not match its digest.
+
+    shape: a TypedDict, `dict[str, X]`, `list[X]`, `tuple[X, Y]`, a union, or a type of JSON; of a TypedDict's keys,
+        others than it names may be there too.
+    """
+    content = read_json(path)
+    if content is None:
+        return None
+    expected = content.pop(_DIGEST, None) if isinstance(content, dict) else None
+    problem = mismatch(content, shape)
+    if problem is None and expected is not None and expected != _digest(content):
+        problem = "its content does not match its digest"
+    if problem is not None:
+        report_damage(path, problem)
+        return None
+    return content
+
+
+def write_sealed(path: Path, content: Mapping[str, Any]) -> None:
+    """Writes `content` as JSON with its digest, atomically. Raises StorageError."""
+    write_json(path, {**content, _DIGEST: _digest(content)})
+
+
+def mismatch(value: Any, shape: Any, name: str = "it") -> str | None:
+    """What is wrong with a value of JSON that should be of `shape`, or None. `name` is what to call it."""
+    kinds, inner = _parsed(shape)
+    if kinds and type(value) not in kinds:
+        return f"{name} is not {' or '.join(_NAMES[kind] for kind in kinds)}"
+    if isinstance(inner, dict):
+        for key, (each, required) in inner.items():
+            if key in value:
+                if problem := mismatch(value[key], each, key):
+                    return problem
+            elif required:
+                return f"{key} is missing"
+    elif isinstance(inner, tuple):
+        if len(value) != len(inner):
+            return f"{name} is not a list of {len(inner)}"
+        for each, one in zip(value, inner, strict=True):
+            if problem := mismatch(each, one, f"a value in {name}"):
+                return problem
+    elif inner is not Any:
+        for each in value.values() if type(value) is dict else value:
+            if problem := mismatch(each, inner, f"a value in {name}"):
+                return problem
+    return None
+
+
+@functools.cache
+def _parsed(shape: Any) -> tuple[tuple[type, ...], Any]:
+    """Which types a value may have, () for any; and what is in it.
+
+    The latter is for a TypedDict each key's shape and whether it must be there; for a tuple the shapes, one by one; for
+    other containers the shape of each value; else Any. Parsed once: a large store has tens of thousands of records.
+    """
+    if shape is Any:
+        return (), Any
+    if typing.is_typeddict(shape):
+        hints = typing.get_type_hints(shape)
+        return (dict,), {
+            name: (hint, name in shape.__required_keys__) for name, hint in hints.items()
+        }
+    origin, inner = typing.get_origin(shape), typing.get_args(shape)
+    if origin in (types.UnionType, typing.Union):
+        return tuple(kind for one in inner for kind in _parsed(one)[0]), Any
+    if origin is tuple:
+        return (list,), inner
+    if origin is not None:
+        return (origin,), inner[-1]
+    return (int, float) if shape is float else (shape,), Any
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(_encode(content).encode()).hexdigest()
+
+
+class ExperimentRecord(TypedDict):
+    """What a run is: experiment.json."""
+
+    schema_version: int
+    config: dict[str, Any]
+
+
+class EvaluationRecord(TypedDict):
+    """One evaluation of a run's encoder; metrics by name."""
+
+    config: dict[str, Any]
+    metrics: dict[str, float]
+    seconds: NotRequired[float]
+
+
+PretrainingRecord = dict[str, float]
+"""What pretraining came to, by name."""
+
+
+class ProgressRecord(TypedDict):
+    """Where a run is: the phase, how much of it is done, and in pretraining what each step is told by."""
+
+    phase: str
+    time: float
+    fraction: NotRequired[float]
+    epoch: NotRequired[int]
+    epochs: NotRequired[int]
+    step: NotRequired[int]
+    steps: NotRequired[int]
+    loss: NotRequired[float | None]
+    lr: NotRequired[float]
+    pairs_per_second: NotRequired[float]
+    images_per_second: NotRequired[float]
+    seconds_left: NotRequired[float | None]
+
+
+class SubmissionRecord(TypedDict):
+    """The job that a run was last submitted as."""
+
+    job: str
+    cluster: str
+    output: str
+    time: float
+    evaluations: list[str]
+    configs: NotRequired[list[dict[str, Any]]]
+    launcher: NotRequired[dict[str, Any]]
+    cache: NotRequired[str]
+    withdrawn: NotRequired[bool]
+
+
+class TimeoutRecord(TypedDict):
+    """Time-outs in a row, and where the run was: whether it was pretrained, and its step."""
+
+    place: tuple[bool, int]
+    count: int
+
+
+class FailureRecord(TypedDict):
+    """Why an attempt failed."""
+
+    reason: str
+    time: float
+    traceback: NotRequired[str]
+
+
+class LaunchRecord(TypedDict):
+    """The runs of a sweep that was launched."""
+
+    name: str
+    run_ids: list[str]
+    time: float
+
+
+class StageRecord(TypedDict):
+    """A second stage that a job is to submit: see `launch/waiting.py`."""
+
+    sweep: str
+    sweeps: dict[str, str]
+    job: str
+    output: str
+    time: float
+    state: NotRequired[str]
+    reason: NotRequired[str | None]

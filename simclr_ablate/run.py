@@ -1,0 +1,301 @@
+"""One run's folder in the store: what lies in it says how the run is. `store.py` lists the files."""
+
+import logging
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from simclr_ablate import claim as claims
+from simclr_ablate import leftovers, tensors
+from simclr_ablate.files import (
+    StorageError,
+    remove,
+    report_damage,
+    set_aside,
+    storing,
+    write_json,
+)
+from simclr_ablate.identity import run_id_of
+from simclr_ablate.records import (
+    EvaluationRecord,
+    ExperimentRecord,
+    FailureRecord,
+    PretrainingRecord,
+    ProgressRecord,
+    SubmissionRecord,
+    TimeoutRecord,
+    read_record,
+    write_sealed,
+)
+from simclr_ablate.schema import SCHEMA_VERSION
+
+log = logging.getLogger(__name__)
+
+STATES = ("planned", "queued", "running", "interrupted", "failed", "pretrained", "complete")
+BUSY = ("queued", "running")
+"""States in which somebody is seeing to the run."""
+
+
+class Run:
+    """One run's folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.run_id = path.name
+
+    def create(self, config: Mapping[str, Any]) -> None:
+        """Makes the folder and writes the frozen config, unless they are there and whole. Raises StorageError."""
+        with storing(self.path, "store"):
+            self.path.mkdir(parents=True, exist_ok=True)
+        if not self.exists():
+            content = {"schema_version": SCHEMA_VERSION, "config": dict(config)}
+            write_json(self._file("experiment.json"), content)
+
+    def exists(self) -> bool:
+        """Whether the run is there, of any schema, and its config is whole."""
+        return self.experiment() is not None
+
+    def experiment(self) -> ExperimentRecord | None:
+        """The frozen config and the version of its schema, or None where there is none, or a damaged one.
+
+        A config that is not the one that the run is named by is damaged. Of another schema, nobody can tell.
+        """
+        path = self._file("experiment.json")
+        record: ExperimentRecord | None = read_record(path, ExperimentRecord)
+        if record is None:
+            return None
+        try:
+            of_config = run_id_of(record["config"])
+            problem = f"its config is not this run's, but that of {of_config}"
+        except ValueError as error:
+            of_config, problem = None, str(error)
+        if record["schema_version"] != SCHEMA_VERSION:
+            if of_config != self.run_id:
+                return record
+            problem = (
+                f"its schema_version is {record['schema_version']}, its config's {SCHEMA_VERSION}"
+            )
+        elif of_config == self.run_id:
+            return record
+        report_damage(path, problem)
+        return None
+
+    def config(self) -> dict[str, Any]:
+        """The frozen config, as nested dictionaries. Raises StorageError where there is none, or a damaged one."""
+        record = self.experiment()
+        if record is None:
+            raise StorageError(f"{self._file('experiment.json')} is missing or damaged")
+        return record["config"]
+
+    def other_schema(self) -> int | None:
+        """The version of the schema that the run was made by, where it is not this program's."""
+        record = self.experiment()
+        version = SCHEMA_VERSION if record is None else record["schema_version"]
+        return None if version == SCHEMA_VERSION else version
+
+    def claim(self, job: str | None = None, clears: bool = True) -> claims.Claim | None:
+        """The right to work on the run, or None where a living process has it. `job`: see `claim.acquire`.
+
+        clears: removes what holders that were killed left unfinished.
+        """
+        claim = claims.acquire(self.path, job)
+        if claim is not None and clears:
+            leftovers.clear(leftovers.of_run(self.path))
+        return claim
+
+    def holder(self) -> dict[str, Any] | None:
+        """The process that works on the run now (host, pid), or None."""
+        return claims.holder(self.path)
+
+    def write_submission(self, submission: Mapping[str, Any]) -> None:
+        """Records the job that will carry the run out: `job`, and what it takes to submit it again."""
+        write_json(self._file("submission.json"), {**submission, "time": time.time()})
+
+    def submission(self) -> dict[str, Any] | None:
+        """The last submission, or None where its job has ended or was cancelled."""
+        last = self.last_submission()
+        return None if last is None or last.get("withdrawn") else last
+
+    def last_submission(self) -> dict[str, Any] | None:
+        """The last submission, whatever became of it, or None."""
+        found: dict[str, Any] | None = read_record(self._file("submission.json"), SubmissionRecord)
+        return found
+
+    def withdraw_submission(self) -> None:
+        """Notes that the submitted job has ended or was cancelled."""
+        last = self.last_submission()
+        if last is not None:
+            write_json(self._file("submission.json"), {**last, "withdrawn": True})
+
+    def is_queued(self) -> bool:
+        """Whether a job was submitted that has not begun, or waits to begin again."""
+        submission = self.submission()
+        if submission is None:
+            return False
+        last = claims.last(self.path)
+        return last.get("job") != submission["job"] or bool(last.get("requeued"))
+
+    def requeue_job(self, job: str) -> None:
+        """Notes that the cluster is to start `job` again, where the store can be written."""
+        with self._noting():
+            claims.end_claim_of(self.path, job, requeued=True)
+
+    def end_job(self, job: str, reason: str) -> None:
+        """The cluster says that `job` has ended. A run that is neither done nor gone on with elsewhere has failed: for
+        `reason`, where it left no better one. Nothing is noted where the store cannot be written."""
+        submission = self.submission()
+        evaluations: Iterable[str | None] = submission["evaluations"] if submission else [None]
+        with self._noting():
+            claims.end_claim_of(self.path, job)
+            self.withdraw_submission()
+            done = all(map(self.is_evaluated, evaluations))
+            if not done and self.failure() is None and self.holder() is None:
+                self.write_failure({"reason": reason})
+
+    @contextmanager
+    def _noting(self) -> Iterator[None]:
+        """For what readers note where they can: a store that they cannot write to does not stop them."""
+        try:
+            yield
+        except StorageError as error:
+            log.debug("what has become of a job is not noted: %s", error)
+
+    def count_timeout(self) -> int:
+        """Counts one more time-out; returns how many in a row, with this one, came without progress."""
+        place = [self.is_pretrained(), self.progress().get("step", 0)]
+        before = read_record(self._file("timeouts.json"), TimeoutRecord) or {
+            "place": [False, 0],
+            "count": 0,
+        }
+        count = before["count"] + 1 if place <= before["place"] else 0
+        content = {"place": max(place, before["place"]), "count": count}
+        write_json(self._file("timeouts.json"), content)
+        return count
+
+    def forget_timeouts(self) -> None:
+        remove(self._file("timeouts.json"))
+
+    def is_pretrained(self) -> bool:
+        """Whether an encoder was kept; whether it is whole shows when it is read."""
+        return os.path.exists(self.encoder_path)
+
+    def write_weights(self, weights: Mapping[str, Any]) -> None:
+        """Keeps the `encoder`'s and the `head`'s tensors, each by name. Raises StorageError."""
+        tensors.save(self.encoder_path, dict(weights))
+
+    def weights(self) -> dict[str, dict[str, Any]]:
+        """The `encoder`'s and the `head`'s tensors, each by name, on the CPU. Raises DamagedError, StorageError."""
+        found = tensors.load(self.encoder_path)
+        if not isinstance(found, dict) or not {"encoder", "head"} <= found.keys():
+            raise tensors.DamagedError(self.encoder_path, "it holds no weights of encoder and head")
+        return found
+
+    def set_encoder_aside(self) -> Path:
+        """Renames a damaged encoder, so that pretraining is not complete any more; returns its new path."""
+        return set_aside(self.encoder_path)
+
+    @property
+    def encoder_path(self) -> Path:
+        return self._file("encoder.pt")
+
+    @property
+    def history_path(self) -> Path:
+        return self._file("history.csv")
+
+    @property
+    def log_path(self) -> Path:
+        return self._file("log.txt")
+
+    def write_pretraining(self, metrics: Mapping[str, Any]) -> None:
+        write_sealed(self._file("pretraining.json"), metrics)
+
+    def pretraining(self) -> dict[str, Any]:
+        """Last metrics of pretraining; empty until it is complete."""
+        return read_record(self._file("pretraining.json"), PretrainingRecord) or {}
+
+    def write_evaluation(
+        self,
+        key: str,
+        config: Mapping[str, Any],
+        metrics: Mapping[str, Any],
+        seconds: float | None = None,
+    ) -> None:
+        """Adds one evaluation result under its own key. Accuracies are in percent.
+
+        seconds: how long it took, None where nobody knows. It is no metric: those are the same when a run is repeated.
+        """
+        folder = self._file("evaluations")
+        with storing(folder, "store"):
+            if folder.is_file():
+                set_aside(folder)
+            folder.mkdir(exist_ok=True)
+        content: dict[str, Any] = {"config": dict(config), "metrics": dict(metrics)}
+        if seconds is not None:
+            content["seconds"] = seconds
+        write_sealed(folder / f"{key}.json", content)
+
+    def evaluation(self, key: str) -> dict[str, Any] | None:
+        """`{"config": ..., "metrics": ..., "seconds": ...}` of one evaluation, or None where there is no whole one.
+
+        Seconds are not there in stores of before they were measured.
+        """
+        return self._evaluation(self._file("evaluations") / f"{key}.json")
+
+    def _evaluation(self, path: Path) -> dict[str, Any] | None:
+        found: dict[str, Any] | None = read_record(path, EvaluationRecord)
+        if found is None:
+            return None
+        main = "probe_accuracy" if found["config"].get("probe") else "top1"
+        if main not in found["metrics"]:
+            report_damage(path, f"it has no {main}")
+            return None
+        return found
+
+    def evaluations(self) -> dict[str, dict[str, Any]]:
+        """Every whole evaluation by its key."""
+        paths = sorted(self._file("evaluations").glob("[!.]*.json"))
+        found = {path.stem: self._evaluation(path) for path in paths}
+        return {key: content for key, content in found.items() if content is not None}
+
+    def write_progress(self, progress: Mapping[str, Any]) -> None:
+        write_json(self._file("progress.json"), {**progress, "time": time.time()})
+
+    def progress(self) -> dict[str, Any]:
+        """Where the run is, as last written; empty before it starts."""
+        return read_record(self._file("progress.json"), ProgressRecord) or {}
+
+    def write_failure(self, failure: Mapping[str, Any]) -> None:
+        """Records why an attempt ended: `reason` (one line), `traceback`, and what is known of where."""
+        write_json(self._file("failure.json"), {**failure, "time": time.time()})
+
+    def clear_failure(self) -> None:
+        remove(self._file("failure.json"))
+
+    def failure(self) -> dict[str, Any] | None:
+        found: dict[str, Any] | None = read_record(self._file("failure.json"), FailureRecord)
+        return found
+
+    def state(self, evaluation_key: str | None = None) -> str:
+        """One of STATES. `complete` means that the evaluation asked for (or any, for None) is there and whole, and that
+        the config is."""
+        if self.is_evaluated(evaluation_key) and self.exists():
+            return "complete"
+        if self.holder() is not None:
+            return "running"
+        if self.is_queued():
+            return "queued"
+        if self.failure() is not None:
+            return "failed"
+        if self.is_pretrained():
+            return "pretrained"
+        return "interrupted" if os.path.exists(self._file("progress.json")) else "planned"
+
+    def is_evaluated(self, key: str | None = None) -> bool:
+        """Whether the evaluation (any, for None) is there and whole."""
+        return bool(self.evaluations()) if key is None else self.evaluation(key) is not None
+
+    def _file(self, name: str) -> Path:
+        return self.path / name
