@@ -1,26 +1,46 @@
 """Claims: at most one process works on a run, also when several commands share a store over NFS.
 
-A claim is a numbered file, `claim.1`, `claim.2`, ...; the highest number holds the run. It is created with `os.link`,
-which NFS keeps atomic (O_EXCL and flock are not everywhere). The obvious take-over of a dead holder's claim, removing
-the file and creating it anew, lets two processes that both saw the dead claim remove each other's; here both
+A claim is a numbered file, `claim.1`, `claim.2`, ...; the highest number holds the run. It is created exclusively,
+which NFS keeps atomic for hard links (flock is not everywhere). The obvious take-over of a dead holder's claim,
+removing the file and creating it anew, lets two processes that both saw the dead claim remove each other's; here both
 try to create the same next number, and one of them fails.
 
-A holder on this host is alive while its process is. One on another host is alive while it touches its file. A job of a
-cluster that starts again takes over from itself, wherever it ran before: the cluster has ended it there.
+A holder on this host is alive while its process is. One elsewhere is alive while it touches its file, and elsewhere is
+whatever has another name, boot or PID namespace: two containers may share a host name. A job of a cluster that starts
+again takes over from itself, wherever it ran before: the cluster has ended it there.
+
+How long ago a claim was touched is judged by the file system's clock where somebody claims, who has to write anyway;
+readers write nothing and go by their host's clock. A date in the future counts as much as one in the past, so that no
+wrong clock blocks a run for ever. A claim that cannot be read is no claim.
 """
 
 import json
 import os
 import socket
 import threading
+import time
 import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from simclr_ablate.files import read_json, write_json
+from simclr_ablate.files import (
+    StorageError,
+    create_exclusively,
+    read_json,
+    report_damage,
+    storing,
+    write_json,
+)
 
 HEARTBEAT_SECONDS = 15.0
 STALE_SECONDS = 180.0
+_WRITING_SECONDS = 5.0
+"""How long a claim may be empty because it is just being written, where the file system has no hard links."""
+_UNKNOWN = "running"
+"""The start of a process of which only its number can be seen."""
 
 
 class ClaimLostError(RuntimeError):
@@ -44,54 +64,62 @@ class Claim:
 
     def check(self) -> None:
         """Raises ClaimLostError where another process holds the run by now."""
-        if _latest(self.folder) != self.number:
+        if not self.is_held():
             raise ClaimLostError(f"{self.folder.name} was taken over by another process")
 
+    def is_held(self) -> bool:
+        """Whether no other process has taken the run over."""
+        return latest(self.folder) == self.number
+
     def release(self) -> None:
-        """Lets others claim the run. Does nothing where it was taken over already."""
+        """Lets others claim the run. Does nothing where it was taken over already; never raises."""
         self._stop.set()
         self._heart.join()
-        if _latest(self.folder) == self.number:
-            write_json(self.path, {"released": True, "job": self.job})
+        with suppress(OSError):
+            if not self.is_held():
+                return
+            try:
+                write_json(self.path, {"released": True, "job": self.job})
+            except StorageError:
+                # Takes no room, and a claim that cannot be read is none.
+                os.truncate(self.path, 0)
 
     def _beat(self) -> None:
         while not self._stop.wait(HEARTBEAT_SECONDS):
-            try:
+            with suppress(OSError):  # a server that is away for a moment comes back
                 os.utime(self.path)
-            except OSError:
-                return
 
 
 def acquire(folder: Path, job: str | None = None) -> Claim | None:
-    """Claims the run in `folder`, or returns None where a living process holds it.
+    """Claims the run in `folder`, or returns None where a living process holds it. Raises StorageError.
 
     job: the cluster's job that this process is, which takes over from its own earlier start.
     """
-    number = _latest(folder)
-    owner = holder(folder) if number else None
-    if owner is not None and (job is None or owner["job"] != job):
+    number = latest(folder)
+    if number and _is_taken(folder / f"claim.{number}", job):
         return None
     ours = folder / f"claim.{number + 1}"
-    if not _create(ours, job):
+    if not create_exclusively(ours, json.dumps(_ourselves(job))):
         return None
-    if _latest(folder) != number + 1:
+    if latest(folder) != number + 1:
         # Somebody went on from a later number while we looked at an old listing.
         ours.unlink(missing_ok=True)
         return None
     for old in range(max(1, number - 2), number + 1):
-        (folder / f"claim.{old}").unlink(missing_ok=True)
+        with suppress(OSError):
+            (folder / f"claim.{old}").unlink(missing_ok=True)
     return Claim(folder, number + 1, job)
 
 
 def last(folder: Path) -> dict[str, Any]:
     """The last claim as it was written, alive or not, with its `job`; empty where there was none."""
-    number = _latest(folder)
-    return (read_json(folder / f"claim.{number}") if number else None) or {}
+    number = latest(folder)
+    return (_read(folder / f"claim.{number}") if number else None) or {}
 
 
 def end_claim_of(folder: Path, job: str, requeued: bool = False) -> None:
     """Releases the claim of a job that has ended, or that the cluster is to start again, where it is the last one."""
-    number = _latest(folder)
+    number = latest(folder)
     if number and last(folder).get("job") == job:
         owner = {"released": True, "job": job, "requeued": requeued}
         write_json(folder / f"claim.{number}", owner)
@@ -99,18 +127,21 @@ def end_claim_of(folder: Path, job: str, requeued: bool = False) -> None:
 
 def holder(folder: Path) -> dict[str, Any] | None:
     """Who works on the run now: `host`, `pid`, `start`, `job` (None outside a cluster); None where nobody does."""
-    number = _latest(folder)
-    if not number:
-        return None
+    number = latest(folder)
     path = folder / f"claim.{number}"
-    owner: dict[str, Any] | None = read_json(path)
-    if owner is None or owner.get("released"):
-        return None
-    if owner["host"] == socket.gethostname():
-        alive = process_start(owner["pid"]) == owner["start"]
-    else:
-        alive = _seconds_since_touched(path) < STALE_SECONDS
-    return owner if alive else None
+    owner = _read(path) if number else None
+    return owner if owner and _is_alive(owner, path, time.time) else None
+
+
+def latest(folder: Path) -> int:
+    """The number of the claim that counts; 0 where there is none."""
+    names = (path.name.removeprefix("claim.") for path in folder.glob("claim.*"))
+    return max((int(name) for name in names if name.isdigit()), default=0)
+
+
+def is_here(owner: dict[str, Any]) -> bool:
+    """Whether the holder is a process of this host that can be seen, and sent signals, from here."""
+    return owner.get("place") == _place()
 
 
 def process_start(pid: int) -> str | None:
@@ -123,41 +154,85 @@ def process_start(pid: int) -> str | None:
         return None if state == "Z" else rest[18]
     except OSError:
         pass
-    if Path("/proc/self/stat").exists():
-        return None
+    # No /proc, or one that hides other users' processes.
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return None
     except PermissionError:
         pass
-    return "running"
+    return _UNKNOWN
 
 
-def _create(path: Path, job: str | None) -> bool:
-    pid = os.getpid()
-    owner = {"host": socket.gethostname(), "pid": pid, "start": process_start(pid), "job": job}
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    temporary.write_text(json.dumps(owner))
-    try:
-        os.link(temporary, path)
-    except FileExistsError:
+def _is_taken(path: Path, job: str | None) -> bool:
+    """Whether the last claim keeps `job`, or None, from making the next one."""
+    owner = _read(path)
+    if owner is None:
+        return _seconds_since_touched(path, _clock_of(path.parent)) < _WRITING_SECONDS
+    if job is not None and owner.get("job") == job:
         return False
-    finally:
-        temporary.unlink()
-    return True
+    return _is_alive(owner, path, lambda: _clock_of(path.parent))
 
 
-def _latest(folder: Path) -> int:
-    names = (path.name.removeprefix("claim.") for path in folder.glob("claim.*"))
-    return max((int(name) for name in names if name.isdigit()), default=0)
+def _is_alive(owner: dict[str, Any], path: Path, clock: Callable[[], float]) -> bool:
+    """Whether the process that wrote `owner` to `path` still works on the run. clock: see `_seconds_since_touched`."""
+    if owner.get("released"):
+        return False
+    if is_here(owner):
+        start = process_start(owner["pid"])
+        if start != _UNKNOWN:
+            return start == owner["start"]
+    return _seconds_since_touched(path, clock()) < STALE_SECONDS
 
 
-def _seconds_since_touched(path: Path) -> float:
-    """Age by the file system's own clock, since hosts' clocks differ."""
-    probe = path.with_name(f".clock.{uuid.uuid4().hex}.tmp")
-    probe.touch()
+def _ourselves(job: str | None) -> dict[str, Any]:
+    pid = os.getpid()
+    return {
+        "host": socket.gethostname(),
+        "place": _place(),
+        "pid": pid,
+        "start": process_start(pid),
+        "job": job,
+    }
+
+
+@cache
+def _place() -> str:
+    """Names the one place where this process's number means this process: a host since its boot, a PID namespace."""
+    parts = [socket.gethostname()]
+    with suppress(OSError):  # elsewhere than on Linux, the name has to do
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+        parts.append(os.readlink("/proc/self/ns/pid"))
+    return " ".join(parts)
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """The claim as it was written; None where it cannot be read or is none."""
+    owner = read_json(path)
+    if owner is None:
+        return None
+    if isinstance(owner, dict) and (
+        owner.get("released") or (isinstance(owner.get("pid"), int) and "start" in owner)
+    ):
+        return owner
+    report_damage(path, "it holds no claim")
+    return None
+
+
+def _seconds_since_touched(path: Path, now: float) -> float:
+    """How far the claim's date is from `now`, before or after."""
     try:
-        return probe.stat().st_mtime - path.stat().st_mtime
-    finally:
-        probe.unlink()
+        return abs(now - path.stat().st_mtime)
+    except OSError:  # somebody has gone on from it
+        return 0.0
+
+
+def _clock_of(folder: Path) -> float:
+    """The time by the clock of the file system, by which it dates what is touched. Raises StorageError."""
+    probe = folder / f".clock.{uuid.uuid4().hex}.tmp"
+    with storing(folder):
+        probe.touch()
+        try:
+            return probe.stat().st_mtime
+        finally:
+            probe.unlink()

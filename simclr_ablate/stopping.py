@@ -1,16 +1,28 @@
 """Requests to stop a run from outside: signals, and the launcher's end."""
 
+import ctypes
 import os
 import signal
+import stat
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from multiprocessing import parent_process
 from types import FrameType, TracebackType
 from typing import Any, Protocol, Self
 
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
+"""What asks a process to stop: somebody's word, and the end of the terminal that it was started from."""
+
+_PR_SET_PDEATHSIG = 1
+"""From Linux's sys/prctl.h."""
+
 
 class Interrupted(Exception):  # noqa: N818 - not an error: the run was asked to stop
     """The run stopped because it was asked to; what it has to save is written."""
+
+
+class RankLostError(RuntimeError):
+    """Another rank of the run is gone, or has not answered for long."""
 
 
 class Stop(Protocol):
@@ -42,14 +54,14 @@ class StopSignal:
 
     def __init__(
         self,
-        stop_on: tuple[signal.Signals, ...] = (signal.SIGTERM,),
+        stop_on: tuple[signal.Signals, ...] = STOP_SIGNALS,
         save_on: tuple[signal.Signals, ...] = (),
     ) -> None:
         self.stop_on, self.save_on = stop_on, save_on
         self.heard: int | None = None
         """The first signal that asked to stop."""
         self._save = self._raises = False
-        self._pid = os.getpid()
+        self._pid, self._parent = os.getpid(), os.getppid()
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
@@ -57,6 +69,8 @@ class StopSignal:
         handlers: dict[int, Any] = {signal.SIGINT: signal.SIG_IGN}
         handlers.update(dict.fromkeys((*self.stop_on, *self.save_on), self._hear))
         self._before = {number: signal.signal(number, how) for number, how in handlers.items()}
+        # What came while whoever started this process held them back is heard now.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, handlers)
         return self
 
     def __exit__(
@@ -69,8 +83,17 @@ class StopSignal:
             signal.signal(number, handler)
 
     def __call__(self) -> bool:
+        if self.heard is not None:
+            return True
         launcher = parent_process()
-        return self.heard is not None or (launcher is not None and not launcher.is_alive())
+        # Of a process that was forked by a server, the launcher is not the parent: it ends with either.
+        return launcher is not None and (not launcher.is_alive() or os.getppid() != self._parent)
+
+    def reason(self) -> str:
+        """Why the run is to stop, for a person."""
+        if self.heard is None:
+            return "what started it is gone"
+        return f"stopped by {signal.Signals(self.heard).name}"
 
     def take_save_request(self) -> bool:
         """Whether a signal of `save_on` came since the last call."""
@@ -110,3 +133,56 @@ class StopSignal:
         if self._raises:
             self._raises = False
             raise Interrupted
+
+
+def end_with_parent() -> None:
+    """Has Linux send this process SIGTERM when its parent ends, so that it stops wherever it is."""
+    parent = os.getppid()
+    try:
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM))
+    except (OSError, AttributeError):
+        return  # another system: between its steps it looks itself
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+@contextmanager
+def held_back() -> Iterator[None]:
+    """Inside, signals to stop wait, also in what is started inside until it enters a StopSignal: none is lost."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, *STOP_SIGNALS))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Makes the signals to stop end a command as cleanly as Ctrl-C does: the first of them raises KeyboardInterrupt.
+
+    A terminal that closes sends more than one, and takes no more output.
+    """
+    heard = False
+
+    def interrupt(*_: object) -> None:
+        nonlocal heard
+        _leave_dead_terminals()
+        if not heard:
+            heard = True
+            raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in STOP_SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _leave_dead_terminals() -> None:
+    for stream in (1, 2):
+        with suppress(OSError):
+            if stat.S_ISCHR(os.fstat(stream).st_mode) and not os.isatty(stream):
+                nothing = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nothing, stream)
+                os.close(nothing)

@@ -101,8 +101,9 @@ def test_a_holder_on_another_host_lives_while_it_touches_its_claim(tmp_path, age
 
 
 def test_a_process_number_used_again_is_not_the_holder(tmp_path):
-    owner = {"host": socket.gethostname(), "pid": os.getpid(), "start": "before"}
-    (tmp_path / "claim.1").write_text(json.dumps(owner))
+    claims.acquire(tmp_path)
+    path = tmp_path / "claim.1"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "start": "before"}))
     assert claims.holder(tmp_path) is None
 
 

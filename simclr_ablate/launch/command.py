@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from simclr_ablate.config import ConfigError
 from simclr_ablate.launch.outcome import Outcome
 from simclr_ablate.launch.plan import Plan, flatten, varying_keys
+from simclr_ablate.launch.queue import require_slurm
 from simclr_ablate.launch.selection import Selection
 from simclr_ablate.launch.settings import Settings, SlurmSettings, read_settings
 from simclr_ablate.launch.stages import Stages
@@ -94,6 +95,8 @@ def execute(
     if command.dry_run:
         _print_table(plan, console)
         return OK
+    if isinstance(command.launcher, SlurmSettings) and command.launcher.cluster == "slurm":
+        require_slurm()
     command.store.prepare()
     stages = stages.recorded(plan)
     if place is None:
@@ -231,7 +234,7 @@ def _report(command: Command, plan: Plan, outcome: Outcome, say: Callable[[str],
     """How it came out, in the end."""
     again = shlex.join(["python", "-m", "simclr_ablate", *sys.argv[1:]])
     for planned in outcome.failed:
-        reason = (planned.run.failure() or {}).get("reason", "unknown reason")
+        reason = outcome.reason_of(planned)
         say(f"\nFAILED {planned.run_id}: {reason}\n  log: {planned.run.log_path}")
     if outcome.called_off and not outcome.failed and not outcome.interrupted:
         say(f"a second stage is called off; the same command goes on with it:\n  {again}")

@@ -7,14 +7,16 @@ by side beat one run with all of them, because small tensors leave threads waiti
 import itertools
 import multiprocessing
 import os
-import signal
 import time
-from collections import deque
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections import Counter, deque
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from typing import NamedTuple
 
 from simclr_ablate.config import ConfigError
 from simclr_ablate.cores import available_cores
@@ -23,12 +25,26 @@ from simclr_ablate.launch.outcome import Outcome
 from simclr_ablate.launch.plan import Plan, PlannedRun
 from simclr_ablate.launch.progress import ProgressView
 from simclr_ablate.launch.queue import Settler
+from simclr_ablate.launch.ranks import sent
 from simclr_ablate.launch.resources import ranks_of
 from simclr_ablate.launch.settings import LocalSettings
+from simclr_ablate.stopping import held_back, terminable
 
 POLL_SECONDS = 0.1
 ELSEWHERE_SECONDS = 2.0
 STOP_SECONDS = 120.0
+STARTS = 2
+"""How often a run is started, should the fork server be killed each time."""
+_SERVER_GONE = 255
+"""multiprocessing's status for a process whose fork server, which alone knows how it ended, is gone."""
+_SERVER_GONE_REASON = "the process that starts runs was killed (out of memory?)"
+
+
+class Started(NamedTuple):
+    """A process that carries a run out, and the end of the pipe by which it tells why it could not."""
+
+    process: ForkServerProcess
+    receiver: Connection
 
 
 @dataclass
@@ -48,6 +64,8 @@ class LocalLauncher:
         self.cache = cache
         self._settle_now_and_then = Settler()
         self._devices_of: dict[PlannedRun, list[str]] = {}
+        self._lost: Counter[PlannedRun] = Counter()
+        """How often the fork server went away under each."""
         self._runs = 0
         self._context = multiprocessing.get_context("forkserver")
         # The names are imported in the server before it forks, never in the command itself.
@@ -60,23 +78,24 @@ class LocalLauncher:
         outcome = Outcome(complete=complete)
         if not waiting:
             return outcome
-        active: dict[PlannedRun, ForkServerProcess] = {}
+        active: dict[PlannedRun, Started] = {}
         # A second stage is part of the same command.
         self._runs = max(self._runs, len({planned.run_id for planned in plan.runs}))
-        try:
-            with _terminable(), view:
-                resources = fit(self.launcher, list(waiting), self._runs)
-                self._follow(plan, waiting, active, outcome, resources, view)
-        except KeyboardInterrupt:
-            outcome.interrupted = True
-            self._stop(active, view)
+        with terminable():
+            try:
+                with view:
+                    resources = fit(self.launcher, list(waiting), self._runs)
+                    self._follow(plan, waiting, active, outcome, resources, view)
+            except KeyboardInterrupt:
+                outcome.interrupted = True
+                self._stop(active, view)
         return outcome
 
     def _follow(
         self,
         plan: Plan,
         waiting: deque[PlannedRun],
-        active: dict[PlannedRun, ForkServerProcess],
+        active: dict[PlannedRun, Started],
         outcome: Outcome,
         resources: Resources,
         view: ProgressView,
@@ -94,25 +113,51 @@ class LocalLauncher:
                     elsewhere[planned] = time.monotonic()
                     view.held(planned)
                     continue
-                active[planned] = self._start(plan, planned, resources)
-                view.started(planned)
-            for planned, process in list(active.items()):
+                with held_back():  # lest a process is started that nobody knows of
+                    status = self._start(plan, planned, resources, active)
+                if status is None:
+                    view.started(planned)
+                else:
+                    self._ended(planned, status, None, waiting, elsewhere, outcome, view)
+            for planned, (process, receiver) in list(active.items()):
                 if process.exitcode is None:
                     continue
                 del active[planned]
                 self._devices_of.pop(planned, None)
-                self._ended(planned, process.exitcode, elsewhere, outcome, view)
+                reason = sent(receiver)
+                self._ended(planned, process.exitcode, reason, waiting, elsewhere, outcome, view)
             view.update(list(active), len(waiting), len(elsewhere))
             time.sleep(POLL_SECONDS)
 
-    def _start(self, plan: Plan, planned: PlannedRun, resources: Resources) -> ForkServerProcess:
+    def _start(
+        self,
+        plan: Plan,
+        planned: PlannedRun,
+        resources: Resources,
+        active: dict[PlannedRun, Started],
+    ) -> int | None:
+        """Adds the run's process to `active`; returns _SERVER_GONE where the fork server went away meanwhile.
+
+        To be called where signals to stop are held back, which the fork server inherits: what reaches the whole
+        process group, as the end of a terminal does, is for its children.
+        """
         devices = self._choose_devices(planned, resources)
         job = plan.job(
             planned, self.cache, resources.threads, device=devices[0], devices=tuple(devices)
         )
-        process = self._context.Process(target=worker.work, args=(job,), daemon=False)
-        process.start()
-        return process
+        with held_back():
+            resource_tracker.ensure_running()  # the fork server starts it otherwise, and lets signals through
+        receiver, sender = self._context.Pipe(duplex=False)
+        process = self._context.Process(target=worker.work, args=(job, sender), daemon=False)
+        with sender, held_back():
+            try:
+                process.start()
+            except (OSError, EOFError):
+                receiver.close()
+                self._devices_of.pop(planned, None)
+                return _SERVER_GONE
+        active[planned] = Started(process, receiver)
+        return None
 
     def _choose_devices(self, planned: PlannedRun, resources: Resources) -> list[str]:
         """One for each of the run's ranks: the GPUs with the fewest of them."""
@@ -129,28 +174,50 @@ class LocalLauncher:
         self,
         planned: PlannedRun,
         status: int,
+        reason: str | None,
+        waiting: deque[PlannedRun],
         elsewhere: dict[PlannedRun, float],
         outcome: Outcome,
         view: ProgressView,
     ) -> None:
+        """Notes how a process ended, and sees to its run. reason: what it told, if it did."""
         if status == worker.COMPLETE:
             outcome.complete.append(planned)
             view.completed(planned)
-        elif status == worker.HELD:
+        elif status in (worker.HELD, worker.TAKEN):
             elsewhere[planned] = time.monotonic()
             view.held(planned)
+        elif status == _SERVER_GONE and self._is_to_start_again(planned):
+            # Its process ends by itself; as long as it has not, it holds the run.
+            waiting.append(planned)
+            view.say(f"again     {planned.label}  {_SERVER_GONE_REASON}")
+        elif _is_gone_on_with(planned):
+            elsewhere[planned] = time.monotonic()
         else:
-            if status == worker.INTERRUPTED:
-                reason = "stopped by SIGTERM; its checkpoint is kept"
-                planned.run.write_failure({"reason": reason})
-            elif status < 0:
-                planned.run.write_failure({"reason": worker.killed(-status)})
-            elif planned.run.failure() is None:
-                # It came to its end before, or beside, what records failures.
-                reason = f"its process ended with status {status} and left no reason"
-                planned.run.write_failure({"reason": reason})
-            outcome.failed.append(planned)
-            view.failed(planned)
+            self._failed(planned, status, reason, outcome, view)
+
+    def _is_to_start_again(self, planned: PlannedRun) -> bool:
+        self._lost[planned] += 1
+        return self._lost[planned] < STARTS
+
+    def _failed(
+        self,
+        planned: PlannedRun,
+        status: int,
+        reason: str | None,
+        outcome: Outcome,
+        view: ProgressView,
+    ) -> None:
+        """Records why the process ended, unless it has done so itself."""
+        if status < 0:
+            reason = worker.killed(-status)
+        elif status == _SERVER_GONE:
+            reason = _SERVER_GONE_REASON
+        elif reason is None:
+            # It came to its end before, or beside, what records failures.
+            reason = f"its process ended with status {status} and left no reason"
+        outcome.fail(planned, reason)
+        view.failed(planned, reason)
 
     def _take_back(
         self,
@@ -174,23 +241,25 @@ class LocalLauncher:
             elif state == "failed":
                 del elsewhere[planned]
                 outcome.failed.append(planned)
-                view.failed(planned)
+                view.failed(planned, outcome.reason_of(planned))
             elif state not in ("running", "queued"):
                 del elsewhere[planned]
                 waiting.append(planned)
 
-    def _stop(self, active: dict[PlannedRun, ForkServerProcess], view: ProgressView) -> None:
+    def _stop(self, active: dict[PlannedRun, Started], view: ProgressView) -> None:
         """Asks the running ones to checkpoint and end, and waits for them."""
-        view.stopping(len(active))
-        for process in active.values():
+        processes = [started.process for started in active.values()]
+        for process in processes:
             process.terminate()
         deadline = time.monotonic() + STOP_SECONDS
         try:
-            for process in active.values():
+            with suppress(OSError):  # a terminal that is gone
+                view.stopping(len(processes))
+            for process in processes:
                 process.join(max(0.0, deadline - time.monotonic()))
         except KeyboardInterrupt:
             view.say("stopped at once; runs go on from their last periodic checkpoint")
-        for process in active.values():
+        for process in processes:
             if process.exitcode is None:
                 process.kill()
 
@@ -213,6 +282,13 @@ def fit(launcher: LocalSettings, runs: list[PlannedRun], count: int) -> Resource
     shares = max(1, min(launcher.parallel or min(places, total), count))
     parallel = min(shares, launcher.parallel or available)
     return Resources(parallel, max(1, cores // shares), devices or ["cpu"])
+
+
+def _is_gone_on_with(planned: PlannedRun) -> bool:
+    """Whether another process has done the run, or works on it, since the one that had it has ended."""
+    state = planned.state()
+    # Ranks may outlive the process that leads them for a moment.
+    return state == "complete" or (state == "running" and ranks_of(planned.experiment) == 1)
 
 
 def _next(waiting: deque[PlannedRun], active: Mapping[PlannedRun, object]) -> PlannedRun | None:
@@ -241,17 +317,3 @@ def memory() -> tuple[float, float]:
     except (OSError, KeyError):
         return 8.0 * 2**30, 8.0 * 2**30
     return total * 1024, available * 1024
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Makes SIGTERM stop the command as cleanly as Ctrl-C does."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

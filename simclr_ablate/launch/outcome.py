@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from simclr_ablate.config import ConfigError
 from simclr_ablate.launch.plan import PlannedRun
 
 
@@ -9,13 +10,32 @@ from simclr_ablate.launch.plan import PlannedRun
 class Outcome:
     """What a launcher made of a plan's runs.
 
-    interrupted: it was told to stop before all had ended; called_off: somebody cancelled what was to follow.
+    interrupted: it was told to stop before all had ended; called_off: somebody cancelled what was to follow. reasons:
+    of failures that the store could not keep.
     """
 
     complete: list[PlannedRun] = field(default_factory=list)
     failed: list[PlannedRun] = field(default_factory=list)
     interrupted: bool = False
     called_off: bool = False
+    reasons: dict[PlannedRun, str] = field(default_factory=dict)
+
+    def fail(self, planned: PlannedRun, reason: str) -> None:
+        """Notes that a run has failed: in its folder, unless it says so already or cannot be written. Never raises."""
+        self.failed.append(planned)
+        if self.reason_of(planned) == reason:
+            return
+        try:
+            planned.run.create(planned.experiment.to_config())
+            planned.run.write_failure({"reason": reason})
+        except (OSError, ConfigError) as error:
+            kept = f"{error}" in reason  # the process met the same
+            self.reasons[planned] = reason if kept else f"{reason} (not recorded: {error})"
+
+    def reason_of(self, planned: PlannedRun) -> str:
+        """Why a run has failed."""
+        failure = planned.run.failure() or {}
+        return self.reasons.get(planned) or failure.get("reason", "unknown reason")
 
     def and_then(self, other: "Outcome") -> "Outcome":
         """What became of both plans, of which `other` is the later one's."""
@@ -24,4 +44,5 @@ class Outcome:
             [*self.failed, *other.failed],
             other.interrupted,
             self.called_off or other.called_off,
+            {**self.reasons, **other.reasons},
         )

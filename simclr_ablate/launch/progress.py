@@ -85,11 +85,10 @@ class ProgressView:
         parts.append(f"[{self._finished()}/{self._total}]")
         self.say("  ".join(parts))
 
-    def failed(self, planned: PlannedRun) -> None:
+    def failed(self, planned: PlannedRun, reason: str) -> None:
         self._failed.append(planned)
         self._starts.pop(planned, None)
-        failure = planned.run.failure() or {}
-        self.say(f"failed    {planned.label}  {failure.get('reason', 'unknown reason')}")
+        self.say(f"failed    {planned.label}  {reason}")
 
     def held(self, planned: PlannedRun) -> None:
         self._starts.pop(planned, None)

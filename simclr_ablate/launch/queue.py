@@ -1,20 +1,30 @@
 """What SLURM says of jobs, and what follows from it for the runs of a store."""
 
+import logging
 import math
+import shutil
 import subprocess
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from simclr_ablate.config import ConfigError
+from simclr_ablate.files import StorageError
+from simclr_ablate.launch.allocation import for_questions
 from simclr_ablate.store import Run
+
+log = logging.getLogger(__name__)
 
 QUEUE_SECONDS = 30.0
 """How long a query may take; a controller that is down or busy does not stop whoever asks."""
 SETTLE_SECONDS = 10.0
 UNSEEN_SECONDS = 60.0
 """How long after its submission a job may be unknown to SLURM without being taken for lost."""
+
+ATTEMPT = "simclr_ablate: attempt "
+"""What a job prints first each time it starts, since SLURM adds to the output of a job that it starts again."""
 
 _WAITING = {"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD"}
 _RUNNING = {
@@ -52,6 +62,16 @@ class JobInfo:
         return f"SLURM job {self.job} ended as {self.state}{node} after {self.elapsed}{code}"
 
 
+def require_slurm() -> None:
+    """Raises ConfigError where there is no SLURM to submit to."""
+    missing = [program for program in ("sbatch", "srun") if shutil.which(program) is None]
+    if missing:
+        raise ConfigError(
+            f"launcher=slurm needs SLURM, and here is no {' and no '.join(missing)}: use launcher=local, or "
+            "launcher=slurm launcher.cluster=local, which takes the way of jobs on this machine"
+        )
+
+
 def look_up(jobs: Iterable[str]) -> dict[str, JobInfo] | None:
     """What SLURM knows of `jobs` (`17_3`); those that it does not know are missing. None: it does not answer."""
     wanted = set(jobs)
@@ -73,7 +93,8 @@ def look_up(jobs: Iterable[str]) -> dict[str, JobInfo] | None:
 
 def settle(runs: Iterable[Run]) -> dict[str, JobInfo]:
     """Brings the store up to date with SLURM: a run whose job has ended, and that is not done, has failed; one that
-    nobody works on while its job has not ended, such as after a requeue from outside, is queued.
+    nobody works on while its job has not ended, such as after a requeue from outside, is queued. A job that still
+    works on its run has not ended, whatever SLURM says or has forgotten.
 
     Returns what SLURM says of the jobs of `runs`, by run id.
     """
@@ -84,17 +105,27 @@ def settle(runs: Iterable[Run]) -> dict[str, JobInfo]:
         return {}
     infos = {}
     for run, submission in submissions.items():
-        job = submission["job"]
-        info = known.get(job)
+        info = known.get(submission["job"])
         if info is not None:
             infos[run.run_id] = info
-        if info is not None and not info.has_ended and run.state() in _ABANDONED:
-            run.requeue_job(job)
-        elif info is not None and info.has_ended:
-            run.end_job(job, info.ending() + _last_words(Path(submission["output"])))
-        elif info is None and time.time() - submission["time"] > UNSEEN_SECONDS:
-            run.end_job(job, f"SLURM does not know job {job} any more")
+        try:
+            _settle(run, submission, info)
+        except StorageError as error:  # a store that one may read only, or that is full
+            log.warning("%s", error)
     return infos
+
+
+def _settle(run: Run, submission: dict[str, Any], info: JobInfo | None) -> None:
+    job = submission["job"]
+    if info is not None and not info.has_ended:
+        if run.state() in _ABANDONED:
+            run.requeue_job(job)
+    elif (run.holder() or {}).get("job") == job:
+        return
+    elif info is not None:
+        run.end_job(job, info.ending() + _last_words(Path(submission["output"])))
+    elif time.time() - submission["time"] > UNSEEN_SECONDS:
+        run.end_job(job, f"SLURM does not know job {job} any more")
 
 
 class Settler:
@@ -122,6 +153,7 @@ def _query(command: list[str], jobs: set[str]) -> dict[str, JobInfo] | None:
             text=True,
             timeout=QUEUE_SECONDS,
             check=False,
+            env=for_questions(),
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
@@ -136,11 +168,12 @@ def _query(command: list[str], jobs: set[str]) -> dict[str, JobInfo] | None:
 
 
 def _last_words(output: Path) -> str:
-    """What SLURM itself said last in the job's output, such as that it was over its memory limit."""
+    """What SLURM itself said last of the job's last attempt, such as that it was over its memory limit."""
     try:
-        lines = output.read_text(errors="replace").splitlines()
+        text = output.read_text(errors="replace")
     except OSError:
         return ""
+    lines = text.rpartition(ATTEMPT)[2].splitlines()
     said = [line for line in lines if line.startswith("slurmstepd") and "error:" in line]
     return f": {said[-1].partition('error:')[2].strip()}" if said else ""
 
@@ -149,7 +182,12 @@ def scancel(jobs: list[str]) -> None:
     """Cancels jobs of the cluster. Raises ConfigError with SLURM's own words where it refuses."""
     try:
         done = subprocess.run(
-            ["scancel", *jobs], capture_output=True, text=True, timeout=120, check=False
+            ["scancel", *jobs],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+            env=for_questions(),
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ConfigError(f"scancel: {error}") from error

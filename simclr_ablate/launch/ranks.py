@@ -2,41 +2,40 @@
 
 import dataclasses
 import multiprocessing
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
 from simclr_ablate.launch import worker
-from simclr_ablate.stopping import StopSignal
+from simclr_ablate.stopping import StopSignal, end_with_parent
 
 POLL_SECONDS = 0.05
 GRACE_SECONDS = 5.0
 """For the others, once a rank ended otherwise than well: to notice by themselves, and to say so in the log."""
 
-_ENDINGS = (worker.COMPLETE, worker.INTERRUPTED, worker.HELD)
+_ENDINGS = (worker.COMPLETE, worker.INTERRUPTED, worker.HELD, worker.TAKEN)
 """Of a rank that agreed with the others on how to end."""
 
 
 def carry_out_rank(
     job: worker.Job, stop: StopSignal, index: int, count: int, init_method: str
-) -> int:
-    """Carries out rank `index` of the `count` that share `job`'s run; returns an exit status of `worker`.
+) -> worker.Ending:
+    """Carries out rank `index` of the `count` that share `job`'s run. Never raises.
 
     job: its threads and device are this rank's own. init_method: where they meet (`training.distributed.join`).
     """
-    import torch
-
-    from simclr_ablate.training.distributed import join
-
     try:
+        import torch
+
+        from simclr_ablate.training.distributed import join
+
         with join(index, count, init_method, torch.device(job.device)) as ranks:
             return worker.carry_out_job(job, stop, ranks)
     except Exception as error:  # they have not met
-        run = worker.run_of(job)
-        run.create(job.config)
-        return worker.record_failure(run, error, stop, index, count)
+        return worker.record_failure(job, error, stop, index, count)
 
 
 def device_of_rank(asked: str, local_rank: int) -> str:
@@ -49,46 +48,60 @@ def device_of_rank(asked: str, local_rank: int) -> str:
     return f"cuda:{local_rank % gpus}"
 
 
-def lead(job: worker.Job, stop: Callable[[], bool]) -> int:
-    """Carries `job` out by a process for each of its devices, and waits for them; returns an exit status of `worker`.
+def lead(job: worker.Job, stop: Callable[[], bool]) -> worker.Ending:
+    """Carries `job` out by a process for each of its devices, and waits for them.
 
     To be called in a process that has run no threads yet. A rank that dies takes the others with it, and its number
     and its end are the run's failure. `stop` is passed on: they checkpoint and end.
     """
     with tempfile.TemporaryDirectory(prefix="simclr_ablate_") as folder:
-        processes = _start(job, f"file://{folder}/meet")
+        processes, receivers = _start(job, f"file://{folder}/meet")
         try:
             culprit = _follow(processes, stop)
         finally:
             for process in processes:
                 process.kill()
                 process.join()
-    if culprit is None:
-        return processes[0].exitcode or worker.COMPLETE
+    if culprit is None or processes[0].exitcode == worker.TAKEN:
+        return worker.Ending(processes[0].exitcode or worker.COMPLETE, sent(receivers[0]))
     status = processes[culprit].exitcode
+    reason = sent(receivers[culprit])
     if status not in (worker.FAILED, worker.LOST):  # those have left their reason
         reason = f"rank {culprit} of {len(processes)} {_ending(status)}"
-        worker.run_of(job).write_failure({"reason": reason})
-    return worker.FAILED
+        return worker.keep_failure(job, reason)
+    return worker.Ending(worker.FAILED, reason)
 
 
-def _start(job: worker.Job, init_method: str) -> list[BaseProcess]:
+def sent(receiver: Connection) -> str | None:
+    """The reason that a process which has ended left for its launcher, if it left one (`worker.leave`)."""
+    with receiver, suppress(EOFError, OSError):
+        return receiver.recv() if receiver.poll() else None
+    return None
+
+
+def _start(job: worker.Job, init_method: str) -> tuple[list[BaseProcess], list[Connection]]:
+    """A process for each rank, and the ends of the pipes by which they tell their reasons."""
     context = multiprocessing.get_context("fork")
     count = len(job.devices)
     threads = max(1, job.threads // count)
     processes: list[BaseProcess] = []
+    receivers = []
     for index, device in enumerate(job.devices):
         own = dataclasses.replace(job, threads=threads, device=device, devices=())
-        processes.append(context.Process(target=_be_rank, args=(own, index, count, init_method)))
+        receiver, sender = context.Pipe(duplex=False)
+        receivers.append(receiver)
+        what = (own, index, count, init_method, sender)
+        processes.append(context.Process(target=_be_rank, args=what))
     for process in processes:
         process.start()
-    return processes
+    return processes, receivers
 
 
-def _be_rank(job: worker.Job, index: int, count: int, init_method: str) -> None:
+def _be_rank(job: worker.Job, index: int, count: int, init_method: str, sender: Connection) -> None:
+    end_with_parent()
     with StopSignal() as stop:  # the leader's own is for another process
-        status = carry_out_rank(job, stop, index, count, init_method)
-    sys.exit(status)
+        ending = carry_out_rank(job, stop, index, count, init_method)
+    worker.leave(ending, sender)
 
 
 def _follow(processes: Sequence[BaseProcess], stop: Callable[[], bool]) -> int | None:

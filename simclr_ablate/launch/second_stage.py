@@ -5,20 +5,21 @@ store: `waiting.py`. Any number of commands may see to one stage: as long as its
 is queued or running is submitted by none.
 """
 
-import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import submitit
 
+from simclr_ablate.launch.allocation import outside_of_an_allocation, sbatch_variables
+from simclr_ablate.launch.intent import adopt
 from simclr_ablate.launch.plan import PlannedRun, place, plan_completed
 from simclr_ablate.launch.queue import settle
+from simclr_ablate.launch.sbatch import hand_in
 from simclr_ablate.launch.selection import Selection
 from simclr_ablate.launch.settings import Resources, SlurmSettings, read_settings
-from simclr_ablate.launch.slurm import SlurmLauncher, deaf_to_ctrl_c, is_seen_to
+from simclr_ablate.launch.slurm import SlurmLauncher, is_seen_to
 from simclr_ablate.launch.waiting import Waiting, living
 from simclr_ablate.store import Store
 
@@ -35,13 +36,14 @@ def arrange(
     sweeps: see `Waiting`. Raises ConfigError as submitting does.
     """
     with store.submitting():
+        adopt(store)
         stage = Waiting.read(store, selection.stage_name)
         if stage is not None and living([stage]):
             stage = replace(stage, sweeps={**stage.sweeps, **sweeps})
             stage.write(store, selection.stage_name)
             return stage
         root, settings = str(store.root.resolve()), asdict(launcher.settings)
-        own = {name: value for name, value in os.environ.items() if name.startswith("SBATCH_")}
+        own = sbatch_variables()
         call = SecondStage(selection.to_config(), root, launcher.cache, settings, own)
         return call.submit(launcher, store, selection, sweeps)
 
@@ -65,7 +67,7 @@ class SecondStage:
         store, selection = Store(self.store), Selection.from_config(self.selection)
         job = submitit.JobEnvironment().job_id
         # Inside, the record cannot change, and that of a job that began at once is written.
-        with _as_outside_of_a_job(self.sbatch), store.submitting():
+        with outside_of_an_allocation(self.sbatch), store.submitting():
             stage = Waiting.read(store, selection.stage_name)
             if stage is None or not stage.is_left_to(job):
                 print(f"nothing is left to job {job}: {stage}", flush=True)
@@ -96,17 +98,12 @@ class SecondStage:
         if jobs := _jobs_of(_unfinished(store, selection)):
             options["dependency"] = ":".join(["afterany", *jobs])
         name = f"{selection.sweep}-second-stage"
-        with deaf_to_ctrl_c():  # lest a job is submitted that no record tells of
-            (handle,) = launcher.hand_in(store, name, _SHAPE, [self], **options)
-            stage = Waiting(
-                sweep=selection.sweep,
-                sweeps=dict(sweeps),
-                job=handle.job_id,
-                output=str(handle.paths.stderr),
-                time=time.time(),
-            )
-            stage.write(store, selection.stage_name)
-        return stage
+        stage = Waiting(selection.sweep, dict(sweeps), job="", output="", time=time.time())
+        record = {"stage": selection.stage_name, "waiting": asdict(stage)}
+        hand_in(launcher.settings, store, name, _SHAPE, [self], [record], **options)
+        recorded = Waiting.read(store, selection.stage_name)
+        assert recorded is not None
+        return recorded
 
     def _go_on(self, store: Store, selection: Selection, stage: Waiting) -> None:
         settings = read_settings(self.launcher)
@@ -134,17 +131,3 @@ def _jobs_of(runs: Sequence[PlannedRun]) -> list[str]:
     """SLURM's jobs of the runs that have one."""
     submissions = (planned.run.submission() for planned in runs)
     return [found["job"] for found in submissions if found and found["cluster"] == "slurm"]
-
-
-@contextmanager
-def _as_outside_of_a_job(sbatch: Mapping[str, str]) -> Iterator[None]:
-    """Hides the job's own environment, which what is submitted inside would take for its own.
-
-    sbatch: variables that stood where the job was submitted, and stand again.
-    """
-    configuration = os.environ.get("SLURM_CONF")
-    with submitit.helpers.clean_env():
-        os.environ.update(sbatch)
-        if configuration is not None:
-            os.environ["SLURM_CONF"] = configuration
-        yield

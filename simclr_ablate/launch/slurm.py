@@ -6,40 +6,41 @@ failed run as completed. Here a job is the frozen config, and fails where its ru
 
 import getpass
 import re
-import shutil
-import signal
 import socket
 import subprocess
 import time
-import uuid
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import submitit
-
 from simclr_ablate.config import ConfigError
+from simclr_ablate.launch.intent import adopt
 from simclr_ablate.launch.outcome import Outcome
 from simclr_ablate.launch.plan import Plan, PlannedRun
 from simclr_ablate.launch.progress import ProgressView
-from simclr_ablate.launch.queue import Settler, settle
+from simclr_ablate.launch.queue import Settler, require_slurm, settle
 from simclr_ablate.launch.resources import ranks_of, resources_of
+from simclr_ablate.launch.sbatch import (
+    Shape,
+    deaf_to_ctrl_c,
+    hand_in,
+    make_executor,
+    one_line,
+    plan_intent,
+)
 from simclr_ablate.launch.settings import Resources, SlurmSettings
 from simclr_ablate.launch.submitted import RunFailedError, Submitted
-from simclr_ablate.store import BUSY, Store
+from simclr_ablate.stopping import terminable
+from simclr_ablate.store import BUSY
 
 LOOK_SECONDS = 0.5
 """How often the store is looked at while following, at most."""
 LOOK_SECONDS_EACH = 0.005
 _ARRAY_SIZE = 1001
 """SLURM's own MaxArraySize, where it does not say."""
-_ENDLESS = 10**6
-"""Time-outs that submitit lets pass: our own rule is in `submitted.py`."""
 
-Shape = tuple[Resources, int]
-"""What an array's runs are given, and their ranks."""
 Group = list[PlannedRun]
 """What one job carries out: a run, and all ways in which it is to be evaluated."""
 
@@ -78,7 +79,9 @@ class SlurmLauncher:
         To be called inside `Store.submitting`. Raises ConfigError where resources make no sense, and with the cluster's
         own words where it refuses. What was submitted before a refusal stays so.
         """
+        require_slurm()
         shapes = {planned: self._shape(planned) for planned in plan.runs}
+        adopt(plan.store)
         submission = Submission()
         arrays: dict[Shape, list[Group]] = {}
         for group in self._to_submit(plan, submission):
@@ -106,14 +109,18 @@ class SlurmLauncher:
     def _submit_part(
         self, plan: Plan, shape: Shape, groups: Sequence[Group], submission: Submission
     ) -> None:
+        calls = [self._job(plan, group, shape[0]) for group in groups]
+        records = [self._record(group) for group in groups]
         try:
-            handles = self._submit(plan, shape, groups)
+            jobs = hand_in(
+                self.settings, plan.store, plan.sweep or "simclr_ablate", shape, calls, records
+            )
         except ConfigError as error:
             if submission.jobs:
                 raise ConfigError(f"{error} (before: {submission.summary()})") from error
             raise
-        for group, handle in zip(groups, handles, strict=True):
-            submission.jobs.update(dict.fromkeys(group, handle.job_id))
+        for group, job in zip(groups, jobs, strict=True):
+            submission.jobs.update(dict.fromkeys(group, job))
 
     def follow(self, submission: Submission, view: ProgressView) -> Outcome:
         """Shows how the runs go until all have ended. Ctrl-C ends the showing, not the runs."""
@@ -140,20 +147,21 @@ class SlurmLauncher:
         active: dict[PlannedRun, Any] = {}
         left: list[PlannedRun] = []
         started: set[PlannedRun] = set()
-        try:
-            with view if self.settings.cluster == "local" else nullcontext():
-                while waiting or active or left:
-                    while waiting and len(active) < (self.settings.max_parallel or 1):
-                        planned = waiting.popleft()
-                        left.append(planned)
-                        handle = self._submit_here(plan, planned, shapes[planned])
-                        if handle is not None:
-                            active[planned] = handle
-                    self._end_here(active)
-                    left = self._sort(left, started, outcome, view, len(waiting))
-                    time.sleep(LOOK_SECONDS / 4)
-        except KeyboardInterrupt:
-            outcome.interrupted = True
+        with terminable():
+            try:
+                with view if self.settings.cluster == "local" else nullcontext():
+                    while waiting or active or left:
+                        while waiting and len(active) < (self.settings.max_parallel or 1):
+                            planned = waiting.popleft()
+                            left.append(planned)
+                            handle = self._submit_here(plan, planned, shapes[planned])
+                            if handle is not None:
+                                active[planned] = handle
+                        self._end_here(active)
+                        left = self._sort(left, started, outcome, view, len(waiting))
+                        time.sleep(LOOK_SECONDS / 4)
+            except KeyboardInterrupt:
+                outcome.interrupted = True
         return outcome
 
     def _submit_here(self, plan: Plan, planned: PlannedRun, shape: Shape) -> Any:
@@ -161,7 +169,12 @@ class SlurmLauncher:
         with plan.store.submitting():
             if planned.state() in ("complete", *BUSY):
                 return None
-            (handle,) = self._submit(plan, shape, [[planned]])
+            name = plan.sweep or "simclr_ablate"
+            intent = plan_intent(self.settings, plan.store, name, [self._record([planned])])
+            call = self._job(plan, [planned], shape[0])
+            with one_line(intent.folder), deaf_to_ctrl_c():
+                handle = make_executor(self.settings, intent, shape, {}).submit(call)
+                intent.settle(plan.store, handle.job_id)
         return handle
 
     def _end_here(self, active: dict[PlannedRun, Any]) -> None:
@@ -193,7 +206,7 @@ class SlurmLauncher:
             elif state == "failed" or not (state in BUSY or planned.run.submission()):
                 # The latter: somebody else's, who has given it up.
                 outcome.failed.append(planned)
-                view.failed(planned)
+                view.failed(planned, outcome.reason_of(planned))
             else:
                 left.append(planned)
                 if state == "running":
@@ -214,57 +227,21 @@ class SlurmLauncher:
             )
         return resources, ranks
 
-    def _submit(self, plan: Plan, shape: Shape, groups: Sequence[Group]) -> list[Any]:
-        """Submits one array, a job for each group, and records them; returns submitit's handles. Raises ConfigError."""
-        resources, _ = shape
-        calls = [self._job(plan, group, resources) for group in groups]
-        with deaf_to_ctrl_c():  # lest jobs are submitted that no record tells of
-            handles = self.hand_in(plan.store, plan.sweep or "simclr_ablate", shape, calls)
-            for group, handle in zip(groups, handles, strict=True):
-                self._record(group, handle)
-        return handles
-
-    def hand_in(
-        self,
-        store: Store,
-        name: str,
-        shape: Shape,
-        calls: Sequence[Callable[[], None]],
-        **options: str,
-    ) -> list[Any]:
-        """One array, or one job, of these calls; returns submitit's handles. Raises ConfigError.
-
-        options: of sbatch's, besides the settings'.
-        """
-        folder = store.root.resolve() / ".jobs" / f"{name}-{uuid.uuid4().hex}"
-        executor = submitit.AutoExecutor(
-            folder, cluster=self.settings.cluster, slurm_max_num_timeout=_ENDLESS
-        )
-        executor.update_parameters(**self._parameters(name, shape, options))
-        try:
-            with executor.batch():
-                return [executor.submit(call) for call in calls]
-        except submitit.core.utils.FailedJobError as error:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise ConfigError(_refusal(error)) from error
-
-    def _record(self, group: Group, handle: Any) -> None:
-        run = group[0].run
-        run.create(group[0].experiment.to_config())
-        run.write_submission(
-            {
-                "job": handle.job_id,
-                "output": str(handle.paths.stderr),
+    def _record(self, group: Group) -> dict[str, Any]:
+        """What the store is to tell of a group's job: see `Intent`."""
+        first = group[0]
+        return {
+            "run": first.run_id,
+            "config": first.experiment.to_config(),
+            "submission": {
                 "cluster": self.settings.cluster,
                 "by": f"{getpass.getuser()}@{socket.gethostname()}",
                 "evaluations": [planned.evaluation_key for planned in group],
                 "configs": [planned.experiment.to_config() for planned in group],
                 "launcher": asdict(self.settings),
                 "cache": self.cache,
-            }
-        )
-        run.clear_failure()
-        run.forget_timeouts()
+            },
+        }
 
     def _job(self, plan: Plan, group: Group, resources: Resources) -> Submitted:
         settings = self.settings
@@ -281,33 +258,6 @@ class SlurmLauncher:
         return Submitted(
             tuple(jobs), settings.cluster, resources.time_minutes, settings.signal_seconds
         )
-
-    def _parameters(self, name: str, shape: Shape, more: Mapping[str, str]) -> dict[str, Any]:
-        """submitit's names for what one array gets. more: options of sbatch."""
-        resources, ranks = shape
-        settings = self.settings
-        options = {"requeue": True, **settings.sbatch, **more}
-        options = {name: value for name, value in options.items() if value is not False}
-        parameters: dict[str, Any] = {
-            "name": name,
-            "timeout_min": resources.time_minutes,
-            "nodes": resources.nodes,
-            "tasks_per_node": ranks // resources.nodes,
-            "cpus_per_task": resources.cpus,
-            "gpus_per_node": resources.gpus // resources.nodes or None,
-            "mem_gb": resources.memory_gb,
-            "slurm_partition": settings.partition,
-            "slurm_account": settings.account,
-            "slurm_qos": settings.qos,
-            "slurm_constraint": settings.constraint,
-            "slurm_signal_delay_s": settings.signal_seconds,
-            "slurm_array_parallelism": settings.max_parallel or _ENDLESS,
-            "slurm_setup": list(settings.setup) or None,
-            # One task that dies takes the others with it.
-            "slurm_srun_args": ["--kill-on-bad-exit=1"],
-            "slurm_additional_parameters": options,
-        }
-        return {name: value for name, value in parameters.items() if value is not None}
 
     def _array_size(self) -> int:
         """The cluster's MaxArraySize, one more than the largest array."""
@@ -328,20 +278,3 @@ def is_seen_to(planned: PlannedRun, state: str) -> bool:
         return state in BUSY
     submission = planned.run.submission()
     return submission is not None and submission["cluster"] == "slurm"
-
-
-def _refusal(error: Exception) -> str:
-    """sbatch's own words."""
-    lines = [line.strip() for line in str(error).splitlines()]
-    said = [line for line in lines if line.startswith("sbatch:")]
-    return "; ".join(said or lines) or "sbatch failed and said nothing"
-
-
-@contextmanager
-def deaf_to_ctrl_c() -> Iterator[None]:
-    """What is started inside does not hear Ctrl-C, which is for the command that shows it."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)

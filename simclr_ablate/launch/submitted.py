@@ -10,18 +10,22 @@ import logging
 import os
 import signal
 import subprocess
+import sys
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import submitit
 
 from simclr_ablate.claim import STALE_SECONDS
+from simclr_ablate.files import StorageError
 from simclr_ablate.launch import worker
+from simclr_ablate.launch.queue import ATTEMPT
 from simclr_ablate.launch.ranks import carry_out_rank, device_of_rank
-from simclr_ablate.stopping import StopSignal
+from simclr_ablate.stopping import STOP_SIGNALS, StopSignal
 from simclr_ablate.store import Run
 
 log = logging.getLogger(__name__)
@@ -57,19 +61,21 @@ class Submitted:
         # submitit's, from before ours is in its place; the debug cluster has none.
         requeue = signal.getsignal(requeue_signal())
         environment = submitit.JobEnvironment()
+        print(f"{ATTEMPT}{_restarts()}", file=sys.stderr, flush=True)
         worker.keep_freed_memory()
         run = worker.run_of(self.jobs[0])
         with self._stop_signal() as stop:
             for job in self.jobs:
-                status = self._carry_out(_on_this_node(job, environment), stop, environment)
-                if status != worker.COMPLETE:
+                ending = self._carry_out(_on_this_node(job, environment), stop, environment)
+                if ending.status != worker.COMPLETE:
                     break
+        status = ending.status
+        if self.cluster == "debug" and stop.heard is not None:
+            raise KeyboardInterrupt  # for the command that this is, as Ctrl-C
         if status in (worker.FAILED, worker.LOST):
-            raise RunFailedError((run.failure() or {}).get("reason", "unknown reason"))
-        if environment.global_rank != 0:
+            raise RunFailedError(ending.reason)
+        if environment.global_rank != 0 or status == worker.TAKEN:
             return
-        if stop.heard == signal.SIGINT:
-            raise KeyboardInterrupt
         if status == worker.HELD:
             log.warning("%s is held by %s: left to it", run.run_id, run.holder())
             run.withdraw_submission()
@@ -86,39 +92,41 @@ class Submitted:
     def _stop_signal(self) -> StopSignal:
         if self.cluster == "slurm":
             # SLURM ends jobs with SIGTERM, and those that it preempts may get no other word.
-            return StopSignal(stop_on=(requeue_signal(),), save_on=(signal.SIGTERM,))
+            return StopSignal(stop_on=(requeue_signal(),), save_on=STOP_SIGNALS)
         if self.cluster == "debug":
             # In the command's own process, where Ctrl-C means the run.
-            return StopSignal(stop_on=(signal.SIGINT, signal.SIGTERM))
-        return StopSignal(stop_on=(requeue_signal(), signal.SIGTERM))
+            return StopSignal(stop_on=(signal.SIGINT, *STOP_SIGNALS))
+        return StopSignal(stop_on=(requeue_signal(), *STOP_SIGNALS))
 
     def _carry_out(
         self, job: worker.Job, stop: StopSignal, environment: submitit.JobEnvironment
-    ) -> int:
+    ) -> worker.Ending:
         """Waits for a holder that may only seem alive: a job killed on another host, say."""
         deadline = time.monotonic() + _HELD_SECONDS
         for attempt in itertools.count():
             if environment.num_tasks == 1:
-                status = worker.carry_out_job(job, stop)
+                ending = worker.carry_out_job(job, stop)
             else:
                 rank, count = environment.global_rank, environment.num_tasks
                 place = _meeting(job, environment, attempt)
-                status = carry_out_rank(job, stop, rank, count, place)
-            if status != worker.HELD or time.monotonic() > deadline or stop():
+                ending = carry_out_rank(job, stop, rank, count, place)
+            if ending.status != worker.HELD or time.monotonic() > deadline or stop():
                 break
             time.sleep(2)
-        return status
+        return ending
 
     def _requeue(self, run: Run, job: str, requeue: Callable[..., Any], elapsed: float) -> None:
         if elapsed >= self.time_minutes * 60 - self.signal_seconds - _SLACK_SECONDS:
-            fruitless = run.count_timeout()
+            fruitless = 0
+            with _noting():
+                fruitless = run.count_timeout()
             if fruitless >= TIMEOUTS:
                 self._fail(
-                    run,
                     f"its time limit of {self.time_minutes} minutes came {fruitless} times in a row "
                     "without progress: launcher.time_minutes gives it more",
                 )
-        run.requeue_job(job)
+        with _noting():
+            run.requeue_job(job)
         for _ in range(_REQUEUE_TRIES):
             try:
                 requeue(requeue_signal(), None)
@@ -128,11 +136,19 @@ class Submitted:
                 problem = str(error)
                 log.warning("requeue: %s", problem)
                 time.sleep(5)
-        self._fail(run, f"interrupted, and could not be requeued: {problem}")
+        self._fail(f"interrupted, and could not be requeued: {problem}")
 
-    def _fail(self, run: Run, reason: str) -> None:
-        run.write_failure({"reason": reason})
-        raise RunFailedError(reason)
+    def _fail(self, reason: str) -> None:
+        raise RunFailedError(worker.keep_failure(self.jobs[0], reason).reason)
+
+
+@contextmanager
+def _noting() -> Iterator[None]:
+    """What cannot be written inside, on a full disk say, is told, and keeps the job from nothing."""
+    try:
+        yield
+    except StorageError as error:
+        log.warning("%s", error)
 
 
 def _on_this_node(job: worker.Job, environment: submitit.JobEnvironment) -> worker.Job:
@@ -140,10 +156,14 @@ def _on_this_node(job: worker.Job, environment: submitit.JobEnvironment) -> work
     return dataclasses.replace(job, device=device, job_id=environment.job_id)
 
 
+def _restarts() -> int:
+    """How often SLURM has started this job again."""
+    return int(os.environ.get("SLURM_RESTART_COUNT", 0))
+
+
 def _meeting(job: worker.Job, environment: submitit.JobEnvironment, attempt: int) -> str:
     """Where the job's tasks meet: on its first node, at a port that other jobs there don't use."""
-    restarts = os.environ.get("SLURM_RESTART_COUNT", 0)
-    name = f"{environment.job_id}/{restarts}/{job.config['evaluation']}/{attempt}"
+    name = f"{environment.job_id}/{_restarts()}/{job.config['evaluation']}/{attempt}"
     return f"tcp://{environment.hostnames[0]}:{20_000 + zlib.crc32(name.encode()) % 12_000}"
 
 

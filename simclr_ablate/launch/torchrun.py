@@ -11,7 +11,7 @@ from simclr_ablate.launch import worker
 from simclr_ablate.launch.plan import Plan
 from simclr_ablate.launch.ranks import carry_out_rank, device_of_rank
 from simclr_ablate.schema import check_ranks
-from simclr_ablate.stopping import StopSignal
+from simclr_ablate.stopping import STOP_SIGNALS, StopSignal
 
 
 @dataclass(frozen=True)
@@ -53,5 +53,5 @@ def carry_out_here(plan: Plan, cache: str, place: Place) -> int:
     job = plan.job(planned, cache, threads, device=device)
     worker.keep_freed_memory()
     # torchrun passes Ctrl-C on.
-    with StopSignal(stop_on=(signal.SIGTERM, signal.SIGINT)) as stop:
-        return carry_out_rank(job, stop, place.rank, place.count, "env://")
+    with StopSignal(stop_on=(signal.SIGINT, *STOP_SIGNALS)) as stop:
+        return carry_out_rank(job, stop, place.rank, place.count, "env://").status

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from types import MappingProxyType
 from typing import Any, Self
 
+from simclr_ablate.files import report_damage
 from simclr_ablate.launch import queue
 from simclr_ablate.launch.queue import SETTLE_SECONDS, UNSEEN_SECONDS, JobInfo, look_up, scancel
 from simclr_ablate.store import Store
@@ -37,17 +38,22 @@ class Waiting:
 
     @classmethod
     def read(cls, store: Store, name: str) -> Self | None:
-        record = store.stage(name)
-        return None if record is None else cls._from_record(record)
+        return cls._from_record(store, name, store.stage(name))
 
     @classmethod
     def read_all(cls, store: Store) -> dict[str, Self]:
         """All of the store, by the names of their records."""
-        return {name: cls._from_record(record) for name, record in store.stages().items()}
+        records = store.stages().items()
+        stages = {name: cls._from_record(store, name, record) for name, record in records}
+        return {name: stage for name, stage in stages.items() if stage is not None}
 
     @classmethod
-    def _from_record(cls, record: dict[str, Any]) -> Self:
-        return cls(**record)
+    def _from_record(cls, store: Store, name: str, record: Any) -> Self | None:
+        try:
+            return None if record is None else cls(**record)
+        except TypeError:
+            report_damage(store.root / ".stages" / f"{name}.json", "it tells of no second stage")
+            return None
 
     def write(self, store: Store, name: str) -> None:
         store.write_stage(name, asdict(self))

@@ -4,6 +4,7 @@ The exit status is the message: other launchers than the local one see nothing e
 """
 
 import ctypes
+import errno
 import logging
 import os
 import signal
@@ -12,26 +13,33 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
-from simclr_ablate.stopping import Interrupted, StopSignal
+from simclr_ablate.config import ConfigError
+from simclr_ablate.stopping import Interrupted, RankLostError, StopSignal, end_with_parent
 
 if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
     from simclr_ablate.claim import Claim
+    from simclr_ablate.schema import Experiment
     from simclr_ablate.store import Run
     from simclr_ablate.training.distributed import Ranks
 
 log = logging.getLogger(__name__)
 
-COMPLETE, FAILED, INTERRUPTED, HELD, LOST = 0, 1, 75, 76, 77
+COMPLETE, FAILED, INTERRUPTED, HELD, LOST, TAKEN = 0, 1, 75, 76, 77, 78
 """Exit statuses. INTERRUPTED: stopped and checkpointed on request; HELD: another process works on the run; LOST:
-another rank of the same run is gone."""
+another rank of the same run is gone; TAKEN: another process took the run over, and this one has written no more."""
 
 LOST_SECONDS = 1.0
 """How long a rank that lost another leaves it to say why: that is the better reason."""
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""Errors whose reason is the disk, whoever meets them."""
 
 # From glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -56,17 +64,37 @@ class Job:
     """Where the command was given, and modules of the user's own may lie."""
 
 
-def work(job: Job) -> None:
-    """Carries `job` out in this process and exits with one of the statuses above."""
+@dataclass(frozen=True)
+class Ending:
+    """How a process's part in a run ended: one of the statuses above, and in one line why it is not done."""
+
+    status: int
+    reason: str | None = None
+
+
+def work(job: Job, sender: "Connection | None" = None) -> None:
+    """Carries `job` out in this process and exits with one of the statuses above.
+
+    sender: gets the reason where the run is not done, since its folder may not be able to keep it.
+    """
+    end_with_parent()
     keep_freed_memory()
     with StopSignal() as stop:
         if len(job.devices) > 1:
             from simclr_ablate.launch.ranks import lead
 
-            status = lead(job, stop)
+            ending = lead(job, stop)
         else:
-            status = carry_out_job(job, stop)
-    sys.exit(status)
+            ending = carry_out_job(job, stop)
+    leave(ending, sender)
+
+
+def leave(ending: Ending, sender: "Connection | None") -> None:
+    """Exits with the status of `ending`, its reason sent to whoever waits for it."""
+    if sender is not None and ending.reason is not None:
+        with suppress(OSError):
+            sender.send(ending.reason)
+    sys.exit(ending.status)
 
 
 def keep_freed_memory() -> None:
@@ -82,39 +110,94 @@ def keep_freed_memory() -> None:
     mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
-def carry_out_job(job: Job, stop: StopSignal, ranks: "Ranks | None" = None) -> int:
-    """The run itself: claimed, logged, and its failure recorded. Of several ranks, by the first."""
-    from simclr_ablate.identity import evaluation_key
-    from simclr_ablate.own import look_in
-    from simclr_ablate.schema import Experiment
-    from simclr_ablate.training.distributed import SOLO
+def carry_out_job(job: Job, stop: StopSignal, ranks: "Ranks | None" = None) -> Ending:
+    """The run itself: claimed, logged, and its failure recorded. Of several ranks, by the first. Never raises."""
+    attempt = _Attempt(job, stop)
+    try:
+        status = attempt.begin(ranks)
+    except BaseException as error:
+        return attempt.fail(error)
+    return Ending(status) if status is not None else attempt.go_on()
 
-    if job.folder is not None:
-        look_in(job.folder)
-    ranks = ranks or SOLO
-    experiment = Experiment.from_config(job.config)
-    run, key = run_of(job), evaluation_key(experiment)
-    claim, status = _claim(run, key, job) if ranks.is_first else (None, None)
-    status = ranks.from_first(status)
-    if status is not None:
+
+class _Attempt:
+    """One process's go at a job's run."""
+
+    run: "Run"
+    experiment: "Experiment"
+    key: str
+    """Of the evaluation."""
+    ranks: "Ranks"
+
+    def __init__(self, job: Job, stop: StopSignal) -> None:
+        self.job, self.stop = job, stop
+        self.claim: Claim | None = None
+        """The first rank's."""
+        self.number: int | None = None
+        """That of the claim, which all ranks know."""
+        self.index, self.count = 0, 1
+
+    def begin(self, ranks: "Ranks | None") -> int | None:
+        """Claims the run; returns the status to end with where there is nothing to do here."""
+        from simclr_ablate.identity import evaluation_key
+        from simclr_ablate.own import look_in
+        from simclr_ablate.schema import Experiment
+
+        if ranks is not None:
+            self.index, self.count = ranks.index, ranks.count
+        if self.job.folder is not None:
+            look_in(self.job.folder)
+        self.experiment = Experiment.from_config(self.job.config)
+        self.run, self.key = run_of(self.job), evaluation_key(self.experiment)
+
+        from simclr_ablate.training.distributed import SOLO
+
+        self.ranks = ranks or SOLO
+        status = self._claim() if self.ranks.is_first else None
+        number = self.claim.number if self.claim is not None else None
+        status, self.number = self.ranks.from_first((status, number))
         return status
-    with _logged_to(run.log_path, ranks) if job.keeps_log else nullcontext():
-        where = f", SLURM job {job.job_id}" if job.job_id else ""
-        log.info("%s on %s, process %d%s", run.run_id, socket.gethostname(), os.getpid(), where)
-        try:
-            from simclr_ablate.experiment import carry_out
 
-            with stop.at_once():
-                carry_out(experiment, run, claim, job, stop, ranks)
+    def _claim(self) -> int | None:
+        self.run.create(self.job.config)
+        self.claim = self.run.claim(self.job.job_id)
+        if self.claim is None:
+            return HELD
+        if self.run.is_evaluated(self.key):
+            # Another command has finished it since this one looked.
+            self.claim.release()
             return COMPLETE
-        except Interrupted:
-            return COMPLETE if run.is_evaluated(key) else INTERRUPTED
-        except BaseException as error:
-            ranks.abandon()
-            return record_failure(run, error, stop, ranks.index, ranks.count)
-        finally:
-            if claim is not None:
-                claim.release()
+        self.run.clear_failure()
+        return None
+
+    def go_on(self) -> Ending:
+        """Carries out what is claimed."""
+        run, job = self.run, self.job
+        with _logged_to(run.log_path, self.ranks) if job.keeps_log else nullcontext():
+            where = f", SLURM job {job.job_id}" if job.job_id else ""
+            log.info("%s on %s, process %d%s", run.run_id, socket.gethostname(), os.getpid(), where)
+            try:
+                from simclr_ablate.experiment import carry_out
+
+                with self.stop.at_once():
+                    carry_out(self.experiment, run, self.claim, job, self.stop, self.ranks)
+                return Ending(COMPLETE)
+            except Interrupted:
+                return self._interrupted()
+            except BaseException as error:
+                self.ranks.abandon()
+                return self.fail(error)
+            finally:
+                if self.claim is not None:
+                    self.claim.release()
+
+    def _interrupted(self) -> Ending:
+        if self.run.is_evaluated(self.key):
+            return Ending(COMPLETE)
+        return Ending(INTERRUPTED, f"{self.stop.reason()}; its checkpoint is kept")
+
+    def fail(self, error: BaseException) -> Ending:
+        return record_failure(self.job, error, self.stop, self.index, self.count, self.number)
 
 
 def run_of(job: Job) -> "Run":
@@ -126,38 +209,69 @@ def run_of(job: Job) -> "Run":
     return Store(job.store).run(run_id(Experiment.from_config(job.config)))
 
 
-def _claim(run: "Run", key: str, job: Job) -> "tuple[Claim | None, int | None]":
-    """The run's claim, or the status to end with where there is nothing to do here. key: of the evaluation."""
-    run.create(job.config)
-    claim = run.claim(job.job_id)
-    if claim is None:
-        return None, HELD
-    if run.is_evaluated(key):
-        # Another command has finished it since this one looked.
-        claim.release()
-        return None, COMPLETE
-    run.clear_failure()
-    return claim, None
-
-
 def record_failure(
-    run: "Run", error: BaseException, stop: StopSignal, index: int = 0, count: int = 1
-) -> int:
-    """Keeps the reason for which rank `index` of `count` failed; returns the status to end with."""
-    from simclr_ablate.training.distributed import RankLostError
-
-    print(traceback.format_exc(), file=sys.stderr, flush=True)
-    reason = f"{type(error).__name__}: {error}".strip().splitlines()[0]
+    job: Job,
+    error: BaseException,
+    stop: StopSignal,
+    index: int = 0,
+    count: int = 1,
+    claim: int | None = None,
+) -> Ending:
+    """Keeps the reason for which rank `index` of `count` failed, as `keep_failure` does."""
+    shown = traceback.format_exc()
+    with suppress(OSError):
+        print(shown, file=sys.stderr, flush=True)
+    reason = _told(error, job.store)
     if index:
         reason = f"rank {index} of {count}: {reason}"
     lost = isinstance(error, RankLostError)
     if lost:
         time.sleep(LOST_SECONDS)
         if stop():
-            return INTERRUPTED  # all of them are asked to; the other was quicker
-    if not lost or run.failure() is None:
-        run.write_failure({"reason": reason, "traceback": traceback.format_exc()})
-    return LOST if lost else FAILED
+            return Ending(INTERRUPTED)  # all of them are asked to; the other was quicker
+    return keep_failure(job, reason, LOST if lost else FAILED, shown, claim)
+
+
+def keep_failure(
+    job: Job,
+    reason: str,
+    status: int = FAILED,
+    trace: str | None = None,
+    claim: int | None = None,
+) -> Ending:
+    """Records why the run failed, where the store can be written: the ending has the reason all the same. Never raises.
+
+    claim: the number of the claim under which this process worked; None where it had none. A run that another process
+    has taken over, or works on, gets no failure, and one that lost a rank keeps the better reason that it has.
+    """
+    try:
+        run = run_of(job)
+        if _is_taken(run, claim):
+            return Ending(TAKEN)
+        if status != LOST or run.failure() is None:
+            run.create(job.config)
+            run.write_failure({"reason": reason, "traceback": trace})
+    except Exception as problem:
+        reason = f"{reason} ({_told(problem, job.store)})"
+    return Ending(status, reason)
+
+
+def _is_taken(run: "Run", claim: int | None) -> bool:
+    from simclr_ablate.claim import latest
+
+    return latest(run.path) != claim if claim is not None else run.holder() is not None
+
+
+def _told(error: BaseException, folder: str) -> str:
+    """One line for a person. folder: where a file without a name is taken to lie."""
+    if isinstance(error, OSError) and error.errno in _NO_ROOM:
+        from simclr_ablate.files import told
+
+        return told(error, error.filename if isinstance(error.filename, str) else folder)
+    text = f"{error}".strip().partition("\n")[0]
+    if isinstance(error, ConfigError):
+        return text
+    return f"{type(error).__name__}: {text}".removesuffix(": ")
 
 
 def killed(number: int) -> str:
@@ -169,11 +283,20 @@ def killed(number: int) -> str:
 
 @contextmanager
 def _logged_to(path: Path, ranks: "Ranks") -> Iterator[None]:
-    """Sends what this process and its libraries print to the run's log: of ranks but the first, only warnings."""
+    """Sends what this process and its libraries print to the run's log: of ranks but the first, only warnings.
+
+    Where the log cannot be opened, it goes where it went before.
+    """
+    try:
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    except OSError as error:
+        file = None
+        log.warning("%s", _told(error, str(path)))
+    if file is None:
+        yield
+        return
     streams, kept = (sys.stdout, sys.stderr), (os.dup(1), os.dup(2))
-    for stream in streams:
-        stream.flush()
-    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    _flush(*streams)
     os.dup2(file, 1)
     os.dup2(file, 2)
     os.close(file)
@@ -188,10 +311,15 @@ def _logged_to(path: Path, ranks: "Ranks") -> Iterator[None]:
     try:
         yield
     finally:
-        for stream in (sys.stdout, sys.stderr, *streams):
-            stream.flush()
+        _flush(sys.stdout, sys.stderr, *streams)
         for number, descriptor in enumerate(kept, 1):
             os.dup2(descriptor, number)
             os.close(descriptor)
         sys.stdout, sys.stderr = streams
         logging.basicConfig(stream=sys.stderr, force=True, format="%(asctime)s %(message)s")
+
+
+def _flush(*streams: TextIO) -> None:
+    for stream in streams:
+        with suppress(OSError):  # a full disk, which has a better place to be told
+            stream.flush()

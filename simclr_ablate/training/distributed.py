@@ -13,6 +13,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from simclr_ablate.stopping import RankLostError
+
 TIMEOUT = timedelta(minutes=10)
 """How long ranks wait for each other within a step. One that died is noticed at once, by its closed connections;
 this is for one that hangs."""
@@ -21,10 +23,6 @@ PATIENCE = timedelta(days=2)
 _BUCKET_BYTES = 2**26
 
 T = TypeVar("T")
-
-
-class RankLostError(RuntimeError):
-    """Another rank of the run is gone, or has not answered for TIMEOUT."""
 
 
 class Ranks:

@@ -2,6 +2,8 @@
 
 import io
 import os
+from collections import deque
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -9,8 +11,10 @@ from rich.console import Console
 from simclr_ablate.launch import local, worker
 from simclr_ablate.launch.local import LocalLauncher, fit, gpu_count
 from simclr_ablate.launch.outcome import Outcome
+from simclr_ablate.launch.plan import PlannedRun, make_plan
 from simclr_ablate.launch.progress import ProgressView
 from simclr_ablate.launch.settings import LocalSettings
+from simclr_ablate.store import Store
 
 
 def launcher(**changes: object) -> LocalSettings:
@@ -87,23 +91,61 @@ def test_gpus_are_those_that_are_visible(monkeypatch, visible: str, count: int) 
 
 
 @pytest.mark.parametrize(
-    ("status", "recorded", "reason"),
+    ("status", "told", "reason"),
     [
         (worker.FAILED, "the loss became nan", "the loss became nan"),
         (worker.FAILED, None, "its process ended with status 1 and left no reason"),
-        (255, None, "its process ended with status 255 and left no reason"),
-        (worker.INTERRUPTED, None, "stopped by SIGTERM; its checkpoint is kept"),
-        (-9, "of an earlier attempt", "killed by SIGKILL (out of memory?)"),
+        (worker.INTERRUPTED, "stopped by SIGTERM", "stopped by SIGTERM"),
+        (-9, None, "killed by SIGKILL (out of memory?)"),
         (-11, None, "killed by SIGSEGV"),
     ],
 )
-def test_no_run_fails_without_a_reason(make_runs, status, recorded, reason) -> None:
+@pytest.mark.parametrize("earlier", [None, "of an earlier attempt"])
+def test_no_run_fails_without_a_reason(make_runs, status, told, reason, earlier) -> None:
     (planned,) = make_runs(1).runs
-    if recorded is not None:
-        planned.run.write_failure({"reason": recorded})
-    outcome = Outcome()
-    view = ProgressView(Console(file=io.StringIO(), width=200), total=1, done=0)
-    LocalLauncher(launcher(), "cache")._ended(planned, status, {}, outcome, view)
+    if earlier is not None:
+        planned.run.write_failure({"reason": earlier})
+    outcome, view = ended(planned, status, told)
     assert outcome.failed == [planned]
-    assert planned.run.failure()["reason"] == reason
+    assert planned.run.failure()["reason"] == outcome.reason_of(planned) == reason
     assert reason in view._console.file.getvalue()
+
+
+def ended(planned: PlannedRun, status: int, told: str | None = None) -> tuple[Outcome, Any]:
+    """What the launcher makes of a process that ended so."""
+    outcome, waiting, elsewhere = Outcome(), deque(), {}
+    view = ProgressView(Console(file=io.StringIO(), width=200), total=1, done=0)
+    LocalLauncher(launcher(), "cache")._ended(
+        planned, status, told, waiting, elsewhere, outcome, view
+    )
+    assert len([*waiting, *elsewhere, *outcome.failed]) == 1
+    return outcome, view
+
+
+def test_a_process_that_never_made_its_folder_has_failed_too(make_experiment, tmp_path) -> None:
+    (planned,) = make_plan([make_experiment()], Store(tmp_path / "store"), None).runs
+    ended(planned, -9)
+    assert planned.run.config() == planned.experiment.to_config()
+    assert planned.run.failure()["reason"] == "killed by SIGKILL (out of memory?)"
+
+
+def test_a_reason_that_no_file_can_keep_is_told_in_the_end(make_experiment, tmp_path) -> None:
+    (planned,) = make_plan([make_experiment()], Store(tmp_path / "store"), None).runs
+    (tmp_path / "store").mkdir()
+    planned.run.path.write_text("no folder")
+    outcome, view = ended(planned, worker.FAILED, "the loss became nan")
+    for text in (outcome.reason_of(planned), view._console.file.getvalue()):
+        assert "the loss became nan" in text
+    assert str(planned.run.path) in outcome.reason_of(planned)
+
+
+def test_what_another_process_has_gone_on_with_has_not_failed(make_runs) -> None:
+    """A process that was taken over, and then killed, leaves nothing in the other's run."""
+    done, held = make_runs(2).runs
+    done.run.write_evaluation(done.evaluation_key, {}, {"top1": 1.0})
+    claim = held.run.claim()
+    for planned in (done, held):
+        outcome, _ = ended(planned, -9)
+        assert not outcome.failed
+        assert planned.run.failure() is None
+    claim.release()

@@ -69,8 +69,7 @@ def test_plain_lines_tell_how_far_it_is_and_how_long_it_takes(make_runs, monkeyp
         clock += 40
         third.run.write_progress(PRETRAINING)
         view.update([second, third], 1, 0)
-        second.run.write_failure({"reason": "because"})
-        view.failed(second)
+        view.failed(second, "because")
         finish(fourth, 30.0)
         view.completed(fourth)
     lines = view._console.file.getvalue().splitlines()

@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -115,8 +114,9 @@ def test_a_killed_process_whose_job_has_not_ended_leaves_its_run_queued(slurm, t
     for run in runs:
         job = run.submission()["job"]
         # As a process that was killed leaves it.
-        owner = {"host": socket.gethostname(), "pid": 2**22 + 1, "start": "0", "job": job}
-        (run.path / "claim.1").write_text(json.dumps(owner))
+        run.claim(job)
+        path = run.path / "claim.1"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "pid": 2**22 + 1}))
         run.write_progress({"phase": "pretraining", "step": 3})
         assert run.state() == "interrupted"
     runs[2].write_failure({"reason": "its own words"})

@@ -112,13 +112,19 @@ def test_two_commands_with_ranks_train_once(environment: dict[str, str], tmp_pat
 
 
 def test_the_failure_names_the_rank_and_the_first_cause_stays(make_runs) -> None:
-    (planned,) = make_runs(1).runs
+    plan = make_runs(1)
+    (planned,) = plan.runs
+    job = plan.job(planned, "cache", 1, device="cpu")
     stop = StopSignal()
+
+    def fail(error: Exception, index: int) -> int:
+        return worker.record_failure(job, error, stop, index, 4).status
+
     cause, consequence = ValueError("no such file"), RankLostError("another rank is gone")
-    assert worker.record_failure(planned.run, consequence, stop, 0, 4) == worker.LOST
+    assert fail(consequence, 0) == worker.LOST
     assert planned.run.failure()["reason"] == "RankLostError: another rank is gone"
-    assert worker.record_failure(planned.run, cause, stop, 3, 4) == worker.FAILED
-    assert worker.record_failure(planned.run, consequence, stop, 0, 4) == worker.LOST
+    assert fail(cause, 3) == worker.FAILED
+    assert fail(consequence, 0) == worker.LOST
     assert planned.run.failure()["reason"] == "rank 3 of 4: ValueError: no such file"
 
 

@@ -57,7 +57,7 @@ class Cluster:
 
     @property
     def names(self) -> list[str]:
-        return [re.findall(r"--job-name=(\S+)", text)[0] for text in self.submitted]
+        return [re.findall(r"--job-name=(\S+)-[0-9a-f]{12}\n", text)[0] for text in self.submitted]
 
     def refuse(self, whether: bool = True) -> None:
         path = self.sbatch.with_name("sbatch.refuses")
@@ -66,7 +66,7 @@ class Cluster:
     def leave(self, *waiting: str) -> None:
         """These jobs wait; all others have ended, long ago."""
         lines = "".join(f"echo '{job}|PENDING|Dependency||0:00'\n" for job in waiting)
-        self._write("squeue", lines)
+        self._write("squeue", f"case $* in *--name=*) exit;; esac\n{lines}")
 
     def within(self, job: str) -> None:
         """From here on this process is that job."""

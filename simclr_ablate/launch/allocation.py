@@ -1,0 +1,62 @@
+"""The environment in which SLURM's programs are called: the user's own, whatever allocation the command runs in."""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+_CLIENT = {
+    *("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS", "SLURM_JWT"),
+    *("SLURM_TIME_FORMAT", "SLURM_EXIT_ERROR", "SLURM_DEBUG_FLAGS"),
+}
+"""What tells SLURM's programs where and how to ask, and is no part of an allocation."""
+_OF_A_JOB = ("SLURM_", "SLURMD_", "SRUN_", "SUBMITIT_", "SBATCH_CPU_BIND", "SBATCH_MEM_BIND")
+_OF_A_RANK = {
+    *("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"),
+}
+_QUESTIONS = ("SQUEUE_", "SACCT_", "SCANCEL_")
+"""A user's own filters, which would hide jobs."""
+
+
+@contextmanager
+def outside_of_an_allocation(sbatch: Mapping[str, str] | None = None) -> Iterator[None]:
+    """Inside, what a surrounding job has set is hidden, lest sbatch takes it for what was asked for.
+
+    sbatch: the variables by which the user tells sbatch what no option says (SBATCH_ACCOUNT, ...); None: as they are.
+    """
+    before = dict(os.environ)
+    _set(_without(before, sbatch))
+    try:
+        yield
+    finally:
+        _set(before)
+
+
+def sbatch_variables() -> dict[str, str]:
+    """The user's own variables for sbatch, to be handed on."""
+    return {name: value for name, value in _without(os.environ, None).items() if _is_sbatch(name)}
+
+
+def for_questions() -> dict[str, str]:
+    """The environment in which SLURM is asked: its answers are the same for everybody."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(_QUESTIONS)}
+
+
+def _set(environment: Mapping[str, str]) -> None:
+    for name in os.environ.keys() - environment.keys():
+        del os.environ[name]
+    os.environ.update(environment)
+
+
+def _without(environment: Mapping[str, str], sbatch: Mapping[str, str] | None) -> dict[str, str]:
+    kept = {
+        name: value
+        for name, value in environment.items()
+        if name in _CLIENT or not (name.startswith(_OF_A_JOB) or name in _OF_A_RANK)
+    }
+    if sbatch is None:
+        return kept
+    return {**{name: value for name, value in kept.items() if not _is_sbatch(name)}, **sbatch}
+
+
+def _is_sbatch(name: str) -> bool:
+    return name.startswith("SBATCH_")

@@ -1,0 +1,190 @@
+"""Jobs that are about to be handed to SLURM, written down first.
+
+A command that is killed, or never hears SLURM's answer, leaves what the next one needs to find its jobs by their name,
+instead of submitting the same runs twice.
+
+    runs/.jobs/NAME/intent.json  until what sbatch answered is recorded
+
+`NAME` is the name of the job or array, unlike any other, and of submitit's folder for it. What the jobs of an array are
+to do lies there in its order.
+"""
+
+import json
+import logging
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from submitit.core.utils import DelayedSubmission, JobPaths
+
+from simclr_ablate.config import ConfigError
+from simclr_ablate.files import read_json, report_damage, storing, write_json
+from simclr_ablate.launch.allocation import for_questions
+from simclr_ablate.launch.queue import QUEUE_SECONDS, UNSEEN_SECONDS
+from simclr_ablate.store import Run, Store
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Intent:
+    """One job, or one array, of which no record tells yet.
+
+    folder: submitit's. time: when it was written. records: what to write into the store for each job, in the array's
+    order, apart from the job's id and output: `run`, `config` and `submission`, or for a second stage `stage` and
+    `waiting`.
+    """
+
+    folder: Path
+    time: float
+    records: Sequence[Mapping[str, Any]]
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    def write(self) -> None:
+        """Raises StorageError."""
+        with storing(self.folder, "store"):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        write_json(self.folder / "intent.json", {"time": self.time, "records": list(self.records)})
+
+    @classmethod
+    def read_all(cls, store: Store) -> list[Self]:
+        """Those that commands have left, oldest first."""
+        paths = (store.root / ".jobs").glob("*/intent.json")
+        found = (cls._read(path) for path in paths)
+        return sorted((one for one in found if one is not None), key=lambda intent: intent.time)
+
+    @classmethod
+    def _read(cls, path: Path) -> Self | None:
+        content = read_json(path)
+        if content is None:
+            return None
+        try:
+            intent = cls(path.parent.resolve(), float(content["time"]), content["records"])
+            if all("stage" in record or record["submission"] for record in intent.records):
+                return intent
+        except (TypeError, KeyError, ValueError):
+            pass
+        report_damage(path, "it tells of no jobs")
+        return None
+
+    def job_ids(self, first: str) -> list[str]:
+        """SLURM's ids of the jobs, where `first` is that of the job or array."""
+        if len(self.records) == 1:
+            return [first]
+        return [f"{first}_{index}" for index in range(len(self.records))]
+
+    def settle(self, store: Store, first: str) -> None:
+        """Records that SLURM has the jobs, as `first`. What tells of them already stays as it is."""
+        for job, record in zip(self.job_ids(first), self.records, strict=True):
+            output = str(JobPaths(self.folder, job_id=job).stderr)
+            if "stage" in record:
+                _settle_stage(store, record, job, output)
+            else:
+                _settle_run(store.run(record["run"]), record, job, output)
+        self.withdraw()
+
+    def withdraw(self) -> None:
+        """Forgets the intent: its jobs are recorded, or there are none."""
+        with suppress(OSError):
+            (self.folder / "intent.json").unlink(missing_ok=True)
+
+    def look_up(self, patience: float = 0.0) -> str | None:
+        """SLURM's id of the job or array, or None where it has none of this name, also after so many seconds.
+
+        Raises ConfigError where SLURM does not answer.
+        """
+        deadline = time.monotonic() + patience
+        while (found := self._ask()) is None and time.monotonic() < deadline:
+            time.sleep(LOOK_SECONDS)
+        return found
+
+    def _ask(self) -> str | None:
+        queued = _ask(
+            ["squeue", "--noheader", "--states=all", f"--name={self.name}", "--format=%F"]
+        )
+        if queued is None:
+            raise ConfigError(
+                f"jobs named {self.name} may have been submitted, and SLURM does not answer: try again"
+            )
+        begin = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(self.time - 86_400))
+        account = ["sacct", "--noheader", "--parsable2", "--allocations", "--allusers"]
+        more = [f"--name={self.name}", f"--starttime={begin}", "--format=JobID"]
+        # Not everywhere is there an accounting database.
+        ids = queued or _ask([*account, *more]) or []
+        return min((job.partition("_")[0] for job in ids), key=int, default=None)
+
+    def complete_pickles(self, first: str) -> None:
+        """Gives each job what it is to call, where the command ended before submitit had."""
+        jobs = self.job_ids(first)
+        for left in self.folder.glob("*.pkl"):
+            if not left.stem.endswith(("_submitted", "_result")):
+                job = jobs[self._position(DelayedSubmission.load(left).function)]
+                JobPaths(self.folder, job_id=job).move_temporary_file(left, "submitted_pickle")
+
+    def _position(self, call: Any) -> int:
+        """Where `call` belongs in the array."""
+        if len(self.records) == 1:
+            return 0
+        configs = json.loads(json.dumps([job.config for job in call.jobs]))
+        return [record["submission"]["configs"] for record in self.records].index(configs)
+
+
+def adopt(store: Store) -> None:
+    """Records the jobs that commands have submitted and not come to record; forgets what never reached SLURM.
+
+    To be called inside `Store.submitting`. Raises ConfigError where SLURM does not answer.
+    """
+    for intent in Intent.read_all(store):
+        # SLURM may be slow to show what it has just been given.
+        patience = min(UNSEEN_SECONDS, UNSEEN_SECONDS - (time.time() - intent.time))
+        if patience > 0:
+            log.warning(
+                "a command has ended while it submitted jobs named %s: looking for them, %.0f s at most",
+                intent.name,
+                patience,
+            )
+        first = intent.look_up(patience)
+        if first is None:
+            intent.withdraw()
+            continue
+        intent.complete_pickles(first)
+        intent.settle(store, first)
+        log.warning("job %s was submitted by a command that could not record it", first)
+
+
+def _settle_stage(store: Store, record: Mapping[str, Any], job: str, output: str) -> None:
+    if (store.stage(record["stage"]) or {}).get("job") != job:
+        store.write_stage(record["stage"], {**record["waiting"], "job": job, "output": output})
+
+
+def _settle_run(run: Run, record: Mapping[str, Any], job: str, output: str) -> None:
+    if (run.last_submission() or {}).get("job") != job:
+        run.create(record["config"])
+        run.write_submission({**record["submission"], "job": job, "output": output})
+        run.clear_failure()
+        run.forget_timeouts()
+
+
+def _ask(command: list[str]) -> list[str] | None:
+    """The words of an answer; None for no answer."""
+    try:
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=QUEUE_SECONDS,
+            check=False,
+            env=for_questions(),
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return None if done.returncode else done.stdout.split()

@@ -1,0 +1,180 @@
+"""Runs handed to sbatch, through submitit: one job or array at a time, found again whatever becomes of the command."""
+
+import re
+import shutil
+import signal
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import submitit
+from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+from simclr_ablate.config import ConfigError
+from simclr_ablate.files import storing
+from simclr_ablate.launch.allocation import outside_of_an_allocation
+from simclr_ablate.launch.intent import Intent
+from simclr_ablate.launch.settings import Resources, SlurmSettings
+from simclr_ablate.store import Store
+
+ANSWER_SECONDS = 10.0
+"""How long jobs are looked for whose submission SLURM did not answer."""
+_NO_ANSWER = re.compile(
+    "timed? ?out|contact|connect|communicat|zero bytes|message (receive|length)|unexpected message",
+    re.I,
+)
+"""In sbatch's words: it does not know whether the jobs were taken."""
+_ENDLESS = 10**6
+"""Time-outs that submitit lets pass: our own rule is in `submitted.py`."""
+
+Shape = tuple[Resources, int]
+"""What an array's runs are given, and their ranks."""
+
+
+def hand_in(
+    settings: SlurmSettings,
+    store: Store,
+    name: str,
+    shape: Shape,
+    calls: Sequence[Callable[[], None]],
+    records: Sequence[Mapping[str, Any]],
+    **options: str,
+) -> list[str]:
+    """Submits one array, or one job, of these calls, and records it; returns SLURM's id of each. Raises ConfigError.
+
+    records: what the store is to tell of each job, see `Intent`. options: of sbatch's, besides the settings'.
+    """
+    intent = plan_intent(settings, store, name, records)
+    # Lest jobs are submitted that no record tells of; where the command is killed all the same, the next one
+    # finds the intent.
+    with one_line(intent.folder), deaf_to_ctrl_c():
+        intent.write()
+        first = _submit(settings, intent, shape, calls, options)
+        intent.settle(store, first)
+    return intent.job_ids(first)
+
+
+def _submit(
+    settings: SlurmSettings,
+    intent: Intent,
+    shape: Shape,
+    calls: Sequence[Callable[[], None]],
+    options: Mapping[str, str],
+) -> str:
+    """SLURM's id of the job or array."""
+    executor = make_executor(settings, intent, shape, options)
+    try:
+        with outside_of_an_allocation(), executor.batch():
+            handles = [executor.submit(call) for call in calls]
+    except (FailedJobError, FailedSubmissionError) as error:
+        return _submitted_after_all(intent, error)
+    return handles[0].job_id.partition("_")[0]
+
+
+def plan_intent(
+    settings: SlurmSettings, store: Store, name: str, records: Sequence[Mapping[str, Any]]
+) -> Intent:
+    """The intent of one job or array, not written yet. name: what the job's own begins with. Raises ConfigError."""
+    root = store.root.resolve()
+    if "%" in str(root):
+        raise ConfigError(
+            f"store must be a folder without % in its path for launcher=slurm, which expands it, got {root}"
+        )
+    name = settings.sbatch.get("job-name", name)
+    unique = f"{re.sub(r'[^A-Za-z0-9_.-]', '_', name)}-{uuid.uuid4().hex[:12]}"
+    return Intent(root / ".jobs" / unique, time.time(), records)
+
+
+def make_executor(
+    settings: SlurmSettings, intent: Intent, shape: Shape, options: Mapping[str, str]
+) -> submitit.AutoExecutor:
+    """submitit's, for the jobs of `intent`. options: of sbatch's, besides the settings'."""
+    executor = submitit.AutoExecutor(
+        intent.folder, cluster=settings.cluster, slurm_max_num_timeout=_ENDLESS
+    )
+    executor.update_parameters(**_parameters(settings, intent.name, shape, options))
+    return executor
+
+
+def _parameters(
+    settings: SlurmSettings, name: str, shape: Shape, more: Mapping[str, str]
+) -> dict[str, Any]:
+    """submitit's names for what one array gets. more: options of sbatch."""
+    resources, ranks = shape
+    options = {"requeue": True, **settings.sbatch, **more}
+    options = {
+        name: value
+        for name, value in options.items()
+        if value is not False and name != "job-name"  # which `name` begins with
+    }
+    parameters: dict[str, Any] = {
+        "name": name,
+        "timeout_min": resources.time_minutes,
+        "nodes": resources.nodes,
+        "tasks_per_node": ranks // resources.nodes,
+        "cpus_per_task": resources.cpus,
+        "gpus_per_node": resources.gpus // resources.nodes or None,
+        "mem_gb": resources.memory_gb,
+        "slurm_partition": settings.partition,
+        "slurm_account": settings.account,
+        "slurm_qos": settings.qos,
+        "slurm_constraint": settings.constraint,
+        "slurm_signal_delay_s": settings.signal_seconds,
+        "slurm_array_parallelism": settings.max_parallel or _ENDLESS,
+        "slurm_setup": list(settings.setup) or None,
+        # One task that dies takes the others with it.
+        "slurm_srun_args": ["--kill-on-bad-exit=1"],
+        "slurm_additional_parameters": options,
+    }
+    return {name: value for name, value in parameters.items() if value is not None}
+
+
+def _submitted_after_all(intent: Intent, error: Exception) -> str:
+    """The id of what SLURM has taken although sbatch failed, as when its answer was lost. Raises ConfigError."""
+    words = _refusal(error)
+    unsure = isinstance(error, FailedSubmissionError) or _NO_ANSWER.search(words) is not None
+    try:
+        first = intent.look_up(ANSWER_SECONDS if unsure else 0.0)
+    except ConfigError:
+        first, unsure = None, True
+    if first is not None:
+        intent.complete_pickles(first)
+        return first
+    if unsure:
+        raise ConfigError(
+            f"{words} (SLURM may have taken the jobs all the same: the same command again finds them, or submits them)"
+        ) from error
+    shutil.rmtree(intent.folder, ignore_errors=True)
+    raise ConfigError(words) from error
+
+
+@contextmanager
+def one_line(folder: Path) -> Iterator[None]:
+    """What submitit and the system refuse inside comes out as ConfigError. folder: submitit's."""
+    try:
+        with storing(folder, "store"):
+            yield
+    except ConfigError:
+        raise
+    except (ValueError, RuntimeError) as error:
+        raise ConfigError(f"submitit: {error}".splitlines()[0]) from error
+
+
+def _refusal(error: Exception) -> str:
+    """sbatch's own words."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    said = [line for line in lines if line.startswith("sbatch:")]
+    return "; ".join(said or lines) or "sbatch failed and said nothing"
+
+
+@contextmanager
+def deaf_to_ctrl_c() -> Iterator[None]:
+    """What is started inside does not hear Ctrl-C, which is for the command that shows it."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
