@@ -12,6 +12,9 @@ from typing import Any
 
 from simclr_ablate.schema import SCHEMA_VERSION, Experiment
 
+LONGEST_LABEL = 100
+"""Characters of a data set's label in a run id, which is the name of a folder."""
+
 
 def run_id(experiment: Experiment) -> str:
     """The name of the experiment's run, e.g. `shapes-resnet8-pair-crop-color-s0-1f0c9a27b3`.
@@ -61,7 +64,7 @@ def _slug(experiment: Experiment) -> str:
     data, views, encoder = experiment.data, experiment.views, experiment.encoder
     policy = f"pair-{views.first}-{views.second}" if views.policy == "pair" else views.policy
     parts = [
-        data.label or data.name,
+        (data.label or data.name)[:LONGEST_LABEL],
         encoder.architecture + (f"x{encoder.width}" if encoder.width > 1 else ""),
         {"none": "random", "supervised": f"supervised-{policy}"}.get(experiment.objective, policy),
         f"s{experiment.seed}",

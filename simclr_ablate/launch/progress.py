@@ -14,6 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from simclr_ablate import terminal
 from simclr_ablate.launch.plan import PlannedRun
 
 LIVE_SECONDS = 0.5
@@ -22,10 +23,13 @@ PLAIN_SECONDS = 30.0
 
 def make_console(quiet: bool = False) -> Console:
     """The terminal; for a file or a pipe, lines wide enough that run ids stay whole."""
-    console = Console(quiet=quiet)
+    terminal.prepare()
+    # What users chose is text, and what is in brackets is not for rich to read.
+    look: dict[str, Any] = {"quiet": quiet, "markup": False, "emoji": False}
+    console = Console(**look)
     if console.is_terminal or "COLUMNS" in os.environ:
         return console
-    return Console(width=200, quiet=quiet)
+    return Console(width=200, **look)
 
 
 class ProgressView:
