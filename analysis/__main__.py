@@ -1,46 +1,53 @@
 """`python -m analysis [figure5 ...]`: draws what has runs, into reports/; or prints the `claims`."""
 
 import argparse
+import os
 import sys
+import tempfile
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from analysis import processes
 from analysis.artefacts import ARTEFACTS, Artefact
+from simclr_ablate import terminal
 from simclr_ablate.config import ConfigError, nearest
+from simclr_ablate.files import StorageError, storing
+from simclr_ablate.store import Store
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from analysis.writing import Written
+    from analysis.writing import Outcome
 
+REFUSED = 2
 
 CLAIMS = "claims"
 """Asks for the scorecard of the paper's findings, on the terminal."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Writes the artefacts asked for and prints their files. Returns the exit status."""
+    """Writes the artefacts asked for and prints their files.
+
+    Returns the exit status: 1 where one that was asked for, or all, have no runs or cannot be made, 2 where the store
+    cannot be read or the folder not be written.
+    """
+    terminal.prepare()
     parser = _parser()
     options = parser.parse_args(arguments)
-    if options.artefacts == [CLAIMS]:
-        return _show_claims(options.store)
-    if CLAIMS in options.artefacts:
+    if CLAIMS in options.artefacts and len(options.artefacts) > 1:
         parser.error(f"{CLAIMS} stands alone, with no artefact beside it")
     for name in options.artefacts:
-        if name not in ARTEFACTS:
+        if name not in ARTEFACTS and name != CLAIMS:
             parser.error(f"unknown artefact {name}{nearest(name, [*ARTEFACTS, CLAIMS])}")
-    chosen = [ARTEFACTS[name] for name in dict.fromkeys(options.artefacts or ARTEFACTS)]
-    written = _write(chosen, options.store, options.out, whole=not options.artefacts)
-    needing = [artefact for artefact in chosen if artefact.sweep]
-    without = [artefact for artefact in needing if not written.get(artefact.name)]
-    if options.artefacts or without == needing:
-        for artefact in without:
-            print(f"{artefact.name}: no finished runs in {options.store}.", file=sys.stderr)
-            print(f"Make them with: {artefact.command}", file=sys.stderr)
-        return 1 if without else 0
-    return 0
+    try:
+        if options.artefacts == [CLAIMS]:
+            return _show_claims(options.store)
+        chosen = [ARTEFACTS[name] for name in dict.fromkeys(options.artefacts or ARTEFACTS)]
+        return _write(chosen, options.store, options.out, whole=not options.artefacts)
+    except ConfigError as error:
+        _say(f"error: {error}", file=sys.stderr)
+        return REFUSED
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -78,72 +85,106 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _write(
-    chosen: list[Artefact], store: Path, out: Path, whole: bool
-) -> "dict[str, list[Written]]":
-    """Writes and prints the reports of each artefact, by its name; of the `whole` of them, also the
-    scorecard and the page, unless none has runs.
+def _write(chosen: list[Artefact], store: Path, out: Path, whole: bool) -> int:
+    """Writes and prints the reports of each artefact; of the `whole` of them, also the scorecard and the page, unless
+    none has runs. Returns the exit status. Raises ConfigError.
     """
+    if any(artefact.sweep for artefact in chosen):
+        _check_store(store)
+    _check_out(out)
     modules = ["analysis.writing", *(artefact.module_name for artefact in chosen)]
     processes.prepare(len(chosen), modules)
-    runs = _load(store) if any(artefact.sweep for artefact in chosen) else None
-    found = [artefact for artefact in chosen if runs is not None or not artefact.sweep]
     # Here, so that --help does not wait for pandas.
     import pandas as pd
 
     from analysis import writing
     from analysis.claims import scorecard
 
-    shared = pd.DataFrame() if runs is None else runs
+    runs = _load(store) if any(artefact.sweep for artefact in chosen) else pd.DataFrame()
     tasks: dict[str, processes.Task] = {
-        artefact.name: partial(writing.write_artefact, artefact, out) for artefact in found
+        artefact.name: partial(writing.write_artefact, artefact, out) for artefact in chosen
     }
-    if whole and runs is not None:
+    if whole:
         tasks[CLAIMS] = scorecard
-    written, findings = {}, []
-    for name, result in processes.apply(tasks, shared):
+    outcomes, findings = {}, []
+    for name, result in processes.apply(tasks, runs):
         if name == CLAIMS:
             findings = result
             continue
-        written[name] = result
-        for report in result:
-            print(*report.lines, sep="\n")
-    if whole and any(written[artefact.name] for artefact in found if artefact.sweep):
-        print(*writing.write_scorecard_and_page(written, findings, shared, out), sep="\n")
-    return written
+        outcomes[name] = result
+        for report in result.written:
+            _say(*report.lines)
+    some = any(outcomes[artefact.name].written for artefact in chosen if artefact.sweep)
+    status = _tell_missing(outcomes, runs, named=not (whole and some))
+    if whole and some:
+        _say(*writing.write_scorecard_and_page(outcomes, findings, runs, out))
+    return status
 
 
-def _load(store: Path) -> "pd.DataFrame | None":
-    """The store's runs, or None where none is finished, and why is printed."""
+def _tell_missing(outcomes: "dict[str, Outcome]", runs: "pd.DataFrame", named: bool) -> int:
+    """Says what went wrong, what was left out, and, where artefacts were `named`, which have nothing to show.
+
+    Returns the exit status.
+    """
+    from analysis.writing import why_nothing
+
+    status = 0
+    for name, outcome in outcomes.items():
+        for left_out in outcome.left_out:
+            _say(f"{name}: left out {left_out.setting}: {left_out.reason}", file=sys.stderr)
+        for line in outcome.problem.splitlines():
+            _say(f"{name}: {line}", file=sys.stderr)
+        nothing = not (outcome.written or outcome.left_out or outcome.problem)
+        if nothing and named:
+            _say(f"{name}: {why_nothing(ARTEFACTS[name], outcome, runs)}", file=sys.stderr)
+        failed = outcome.problem or (named and not outcome.written)
+        status = max(status, REFUSED if outcome.unwritten else int(bool(failed)))
+    return status
+
+
+def _check_store(store: Path) -> None:
+    """Raises ConfigError where `store` is no folder that can be read."""
+    if not os.path.lexists(store):
+        raise StorageError(f"the store {store} does not exist; --store DIR names another")
+    with storing(store, "--store"):
+        os.scandir(store).close()
+
+
+def _check_out(out: Path) -> None:
+    """Makes the folder `out`. Raises StorageError where nothing can be written into it."""
+    with storing(out, "--out"):
+        out.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=out).close()
+
+
+def _load(store: Path) -> "pd.DataFrame":
+    """The runs of `store`. Raises ConfigError where there are none."""
     import analysis
 
-    try:
-        runs = analysis.load(store)
-    except FileNotFoundError:
-        print(f"The store {store} does not exist.", file=sys.stderr)
-        return None
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return None
-    if runs["evaluation"].isna().all():
-        count = runs["run_id"].nunique()
-        said = f"Of {count} runs in the store {store}, none is finished." if count else ""
-        print(said or f"The store {store} holds no runs.", file=sys.stderr)
-        return None
+    runs = analysis.load(store)
+    if runs.empty:
+        there = len(list(Store(store).runs()))
+        told = f"none of its {there} runs can be read" if there else "it holds no runs"
+        raise ConfigError(f"nothing to show of the store {store}: {told}")
     return runs
 
 
 def _show_claims(store: Path) -> int:
-    """Prints the scorecard. Returns the exit status."""
+    """Prints the scorecard. Returns the exit status. Raises ConfigError."""
+    _check_store(store)
     runs = _load(store)
-    if runs is None:
-        return 1
     from analysis.claims import scorecard
     from analysis.claims.printing import show
     from simclr_ablate.launch.progress import make_console
 
     show(scorecard(runs), make_console())
     return 0
+
+
+def _say(*lines: str, file: TextIO | None = None) -> None:
+    """Prints each on a line of its own: folders and labels may hold anything."""
+    for line in lines:
+        print(terminal.printable(line), file=file)
 
 
 if __name__ == "__main__":

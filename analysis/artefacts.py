@@ -29,12 +29,14 @@ class Module(Protocol):
 class Artefact:
     """A table or figure of the paper: `analysis.NAME` draws it, and `sweep` makes its runs.
 
-    sweep: None where it needs no runs. The module of `tableB1` is `analysis.tableb1`.
+    sweep: None where it needs no runs. needs: the least that it shows anything of, in words. The module of `tableB1` is
+    `analysis.tableb1`.
     """
 
     name: str
     title: str
     sweep: str | None = None
+    needs: str = ""
 
     @property
     def label(self) -> str:
@@ -80,20 +82,78 @@ class Artefact:
 ARTEFACTS = {
     artefact.name: artefact
     for artefact in [
-        Artefact("figure5", "single and paired augmentations on one branch", "augmentation_grid"),
         Artefact(
-            "table1", "strength of colour distortion, SimCLR and supervised", "color_strength"
+            "figure5",
+            "single and paired augmentations on one branch",
+            "augmentation_grid",
+            "a finished run of views=pair",
+        ),
+        Artefact(
+            "table1",
+            "strength of colour distortion, SimCLR and supervised",
+            "color_strength",
+            "finished runs of one setting in two strengths of colour distortion or more",
         ),
         Artefact("table2", "losses and their gradients"),
-        Artefact("table3", "what h and g(h) tell of transformations", "transformation_probe"),
-        Artefact("table4", "losses, with and without semi-hard negatives", "loss_functions"),
-        Artefact("table5", "l2 norm and temperature of the loss", "temperature"),
-        Artefact("figure7", "depth and width of the encoder, and supervised", "encoder_size"),
-        Artefact("figure8", "projection heads, and h against z", "projection_head"),
-        Artefact("figure9", "batch size and length of training", "batch_size"),
-        Artefact("tableB1", "linear and square-root learning rate scaling", "batch_size"),
-        Artefact("figureB3", "eigenvalues of the linear head", "projection_head"),
-        Artefact("figureB4", "t-SNE of h and of z", "projection_head"),
-        Artefact("tableB3", "longer supervised training", "supervised_length"),
+        Artefact(
+            "table3",
+            "what h and g(h) tell of transformations",
+            "transformation_probe",
+            "evaluations of one setting that probe for two transformations, or h and z for one",
+        ),
+        Artefact(
+            "table4",
+            "losses, with and without semi-hard negatives",
+            "loss_functions",
+            "finished runs of one setting with two losses or more, normalised, and negatives of one view",
+        ),
+        Artefact(
+            "table5",
+            "l2 norm and temperature of the loss",
+            "temperature",
+            "finished runs of one setting in two temperatures or more, or with and without the l2 norm",
+        ),
+        Artefact(
+            "figure7",
+            "depth and width of the encoder, and supervised",
+            "encoder_size",
+            "finished runs of one setting with two encoders or more, trained by SimCLR",
+        ),
+        Artefact(
+            "figure8",
+            "projection heads, and h against z",
+            "projection_head",
+            "finished runs of one setting with two heads or more, or evaluations of both h and z",
+        ),
+        Artefact(
+            "figure9",
+            "batch size and length of training",
+            "batch_size",
+            "finished runs of one setting in two batch sizes or lengths or more, lr_rule=linear",
+        ),
+        Artefact(
+            "tableB1",
+            "linear and square-root learning rate scaling",
+            "batch_size",
+            "what Figure 9 takes for each of the two learning rate rules, which meet at a batch size",
+        ),
+        Artefact(
+            "figureB3",
+            "eigenvalues of the linear head",
+            "projection_head",
+            "a trained linear head as wide as h, with its weights",
+        ),
+        Artefact(
+            "figureB4",
+            "t-SNE of h and of z",
+            "projection_head",
+            "a finished run of SimCLR’s views, nonlinear head and NT-Xent, with its weights",
+        ),
+        Artefact(
+            "tableB3",
+            "longer supervised training",
+            "supervised_length",
+            "finished supervised runs of one setting that differ in augmentation, length or encoder",
+        ),
     ]
 }

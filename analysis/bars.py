@@ -17,7 +17,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
-from analysis.drawing import COLORS, FAINT, INK, LINE_HEIGHT, SMALL
+from analysis.drawing import COLORS, FAINT, INK, LINE_HEIGHT, SMALL, set_title
 from analysis.panels import LEGEND_LINE, TITLES, panel_page
 from analysis.typesetting import MISSING, conjoined, uncapitalized
 
@@ -129,7 +129,7 @@ def draw_bars(axes: Axes, panel: Bars, width: float) -> None:
     axes.spines["bottom"].set(color=FAINT, linewidth=0.6)
     axes.set_ylabel(panel.value_title, labelpad=4)
     axes.set_xlabel(panel.group_title, labelpad=3)
-    axes.set_title(panel.title, loc="left", pad=7, fontsize=10, fontweight="bold")
+    set_title(axes, panel.title)
     _draw_legend(axes, panel, width)
 
 

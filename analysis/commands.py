@@ -10,7 +10,7 @@ such as the launcher and the device, is not told.
 import re
 import shlex
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -29,6 +29,7 @@ from simclr_ablate.launch.grid import EXPERIMENT_SECTIONS, Grids, literal, resol
 from simclr_ablate.launch.plan import flatten
 from simclr_ablate.launch.selection import Rule
 from simclr_ablate.paths import config_folder
+from simclr_ablate.terminal import printable
 
 KEYS = fixed_keys(("data", "seed"))
 DATA = ("size", "limit", "validation", "on_error", "seed")
@@ -49,16 +50,44 @@ def commands(artefact: Artefact, report: Report, runs: pd.DataFrame) -> list[str
     held = {key: _values(report.setting.runs, key) for key in KEYS}
     offer = _likeliest(artefact.sweep, held)
     shared = _shared(report.setting, offer, held)
-    store = str(Path(runs["path"].iloc[0]).parent)
-    place = [] if store == "runs" else [_override("store", store)]
+    store = store_of(runs)
     beside = set(report.beside)
     seeds = _seeds(runs, set(report.run_ids) - beside) - {offer.tuning_seed}
     told = [_seed(seeds)] if seeds and seeds != offer.seeds else []
-    lines = [["simclr_ablate", "-m", f"sweep={artefact.sweep}", *shared, *told, *place]]
+    swept = ["-m", f"sweep={artefact.sweep}", *shared, *told]
+    lines = [command_line("simclr_ablate", swept, store)]
     if beside:
-        lines.append(["simclr_ablate", "-m", *shared, _seed(_seeds(runs, beside)), *place])
-    lines.append(["analysis", *(["--store", store] if place else [])])
-    return [shlex.join(["python", "-m", *line]) for line in lines]
+        single = ["-m", *shared, _seed(_seeds(runs, beside))]
+        lines.append(command_line("simclr_ablate", single, store))
+    return [*lines, command_line("analysis", [], store)]
+
+
+def command_line(module: str, arguments: Sequence[str], store: str) -> str:
+    """`python -m module ...` on a store, as a shell takes it."""
+    place: list[str] = []
+    store = f"./{store}" if store.startswith("-") else store
+    if store != "runs":
+        options = {"analysis": ["--store", store], "simclr_ablate.status": [f"store={store}"]}
+        place = options.get(module) or [_override("store", store)]
+    return " ".join(map(_quoted, ["python", "-m", module, *arguments, *place]))
+
+
+def store_of(runs: pd.DataFrame) -> str:
+    """The folder that runs (`analysis.load`) lie in."""
+    return str(Path(runs["path"].iloc[0]).parent)
+
+
+def _quoted(word: str) -> str:
+    """As a POSIX shell reads it; with what cannot be printed, as bash and zsh do."""
+    if printable(word) == word:
+        return shlex.quote(word)
+    spelt = word.replace("\\", "\\\\").replace("'", "\\'")
+    return "$'" + "".join(c if printable(c) == c else _octal(c) for c in spelt) + "'"
+
+
+def _octal(character: str) -> str:
+    """Its bytes in a shell's `$'...'`, those of names that are no text included."""
+    return "".join(f"\\{byte:03o}" for byte in character.encode("utf-8", "surrogateescape"))
 
 
 @dataclass(frozen=True)

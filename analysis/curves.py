@@ -8,9 +8,9 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import LogFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from analysis.drawing import FAINT, INK, SMALL
+from analysis.drawing import FAINT, INK, SMALL, set_title
 from analysis.panels import LEGEND_LINE, TITLES, panel_page
 from analysis.typesetting import conjoined, uncapitalized
 
@@ -25,6 +25,7 @@ LOOKS: Sequence[dict[str, Any]] = (
 )
 """Of curves, in their order: told apart by shape as well as by colour."""
 MARKER: dict[str, Any] = {"markersize": 5.5, "markeredgecolor": "white", "markeredgewidth": 0.5}
+SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 LABEL_SIZE = 6.5
 CHARACTER = 4.0
 """Width of a character of a label; this and the size in points."""
@@ -106,6 +107,8 @@ def draw_curves(axes: Axes, panel: Curves, width: float) -> None:
         _mark_numbers(axes)
     if panel.log_y:
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(PowersOfTen())
+        axes.yaxis.set_minor_formatter(PowersOfTen())
     else:
         axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]))
     # Room for labels at the edges.
@@ -118,7 +121,7 @@ def draw_curves(axes: Axes, panel: Curves, width: float) -> None:
     axes.spines[["left", "bottom"]].set(color=FAINT, linewidth=0.6)
     axes.set_xlabel(panel.x_title, labelpad=3, color=INK)
     axes.set_ylabel(panel.y_title, labelpad=4, color=INK)
-    axes.set_title(panel.title, loc="left", pad=7, fontsize=10, fontweight="bold")
+    set_title(axes, panel.title)
     _draw_legend(axes, panel, width)
 
 
@@ -142,6 +145,20 @@ def _mark_numbers(axes: Axes) -> None:
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+class PowersOfTen(LogFormatter):
+    """`10⁻³`, `2×10⁻³`, without a formula, on the ticks that matplotlib would label."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        return power_of_ten(x) if super().__call__(x, pos) else ""
+
+
+def power_of_ten(x: float) -> str:
+    """`10⁻³`, `2×10⁻³`. x: above 0."""
+    exponent = math.floor(math.log10(x) + 1e-9)
+    times = f"{x / 10**exponent:.3g}×"
+    return ("" if times == "1×" else times) + "10" + str(exponent).translate(SUPERSCRIPT)
 
 
 def _room_below(panel: Curves, width: float) -> float:

@@ -5,7 +5,9 @@ rcParams stay behind.
 """
 
 import contextlib
+import functools
 import math
+import re
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,7 +22,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.legend import Legend
 from matplotlib.patches import Rectangle
+from matplotlib.text import Text
 
 from analysis.typesetting import MISSING, conjoined, number, uncapitalized
 from simclr_ablate.files import write_atomically
@@ -48,7 +53,11 @@ STYLE: dict[str, Any] = {
     "ytick.color": INK,
     "hatch.linewidth": 0.6,
     "pdf.fonttype": 42,
+    # Text is text: users may well call something `$5_to_$10`. Formulas ask for it.
+    "text.parse_math": False,
 }
+TITLE_CHARACTERS_PER_INCH = 13.5
+"""Of a title at its size, which may be a little wider than its axes."""
 GAP = 0.25
 """Between a heat map and the columns set apart from it, in cells."""
 
@@ -149,7 +158,9 @@ def page(width: float, body: float, caption: str) -> tuple[Figure, float]:
     All in inches.
     """
     characters = round(CHARACTERS_PER_INCH * width)
-    lines = [line for part in caption.splitlines() for line in textwrap.wrap(part, characters)]
+    # A word as long as this may be all of wide letters.
+    parts = re.sub(rf"(\S{{{characters // 2}}})(?=\S)", r"\1 ", caption).splitlines()
+    lines = [line for part in parts for line in textwrap.wrap(part, characters)]
     caption_height = LINE_HEIGHT * len(lines) + 0.1
     height = body + caption_height
     figure = Figure((width, height), dpi=DPI, facecolor="white")
@@ -172,6 +183,29 @@ def add_axes(figure: Figure, left: float, bottom: float, width: float, height: f
     )
 
 
+def set_title(axes: Axes, title: str) -> None:
+    """The title of one panel, above its left edge; its middle is left out where it would be wider than the axes."""
+    width = axes.get_window_extent().width / DPI
+    text = shortened(title, round(TITLE_CHARACTERS_PER_INCH * width))
+    axes.set_title(text, loc="left", pad=7, fontsize=10, fontweight="bold")
+
+
+def shortened(text: str, most: int) -> str:
+    """`text` with its middle left out where it has more than `most` characters."""
+    if len(text) <= most:
+        return text
+    tail = (most - 1) // 3
+    return f"{text[: most - 1 - tail]}…{text[len(text) - tail :]}"
+
+
+def name_entries(legend: Legend, names: Sequence[str]) -> None:
+    """Gives a legend's entries their names. Labels, which matplotlib takes, mean something to it when they begin with
+    an underscore.
+    """
+    for entry, name in zip(legend.get_texts(), names, strict=True):
+        entry.set_text(name)
+
+
 def draw_heat_map(axes: Axes, heat_map: HeatMap) -> None:
     """Cells, labels and title of one heat map."""
     for y, row in enumerate(heat_map.cells):
@@ -190,7 +224,7 @@ def draw_heat_map(axes: Axes, heat_map: HeatMap) -> None:
     axes.set_ylabel(heat_map.row_title, labelpad=4)
     middle = (len(heat_map.columns) - heat_map.apart) / 2
     axes.set_xlabel(heat_map.column_title, x=middle / heat_map.width, labelpad=3)
-    axes.set_title(heat_map.title, loc="left", pad=7, fontsize=10, fontweight="bold")
+    set_title(axes, heat_map.title)
 
 
 def draw_scale(axes: Axes, heat_map: HeatMap) -> None:
@@ -211,6 +245,8 @@ def draw_scale(axes: Axes, heat_map: HeatMap) -> None:
 def save(figure: Figure, path: Path) -> list[Path]:
     """Writes `path`.png and `path`.pdf, without the dates in which equal pictures would differ."""
     png, pdf = path.with_name(f"{path.name}.png"), path.with_name(f"{path.name}.pdf")
+    for text in figure.findobj(Text):
+        text.set_text(drawable(text.get_text()))
     with style():
         write_atomically(
             png, lambda file: figure.savefig(file, format="png", metadata={"Software": None})
@@ -219,6 +255,26 @@ def save(figure: Figure, path: Path) -> list[Path]:
         with _lean_fonts():
             write_atomically(pdf, lambda file: figure.savefig(file, format="pdf", metadata=undated))
     return [png, pdf]
+
+
+def drawable(text: str) -> str:
+    """`text` with what the font has no glyph for as Python spells it: `\\u732b`. Boxes would all look alike."""
+    known = _glyphs()
+    return "".join(
+        character
+        if ord(character) in known or character == "\n"
+        else character.encode("unicode_escape").decode()
+        for character in text
+    )
+
+
+@functools.cache
+def _glyphs() -> frozenset[int]:
+    """The characters that our font, also where it is bold, has a glyph for."""
+    faces = (
+        FontProperties(family=STYLE["font.family"], weight=weight) for weight in ("normal", "bold")
+    )
+    return frozenset.intersection(*(frozenset(get_font(findfont(f)).get_charmap()) for f in faces))
 
 
 @contextlib.contextmanager

@@ -3,7 +3,6 @@
 The paper publishes no numbers; its finding is told in the caption.
 """
 
-import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,14 +17,13 @@ from analysis.artefacts import ARTEFACTS
 from analysis.curves import Curve, Curves, curve_page, describe_curves
 from analysis.drawing import style
 from analysis.figure8 import dimension
-from analysis.report import Report
+from analysis.report import LeftOut, Report
 from analysis.settings import Setting, count, plain_values, settings
 from analysis.statistics import mean_interval
 from analysis.typesetting import Table, number
 from analysis.weights import Arrays, kept, load_weights, with_weights
 from simclr_ablate.store import Run
-
-log = logging.getLogger(__name__)
+from simclr_ablate.terminal import printable
 
 FREE = ("evaluation", "seed")
 SHAPE = ("head.dim", "encoder.architecture", "encoder.width")
@@ -60,14 +58,14 @@ class Spectrum:
         return float(100 * self.squares[0] / self.squares.sum())
 
 
-def reports(runs: pd.DataFrame) -> list[Report]:
-    """One report for each setting with a linear head as wide as h."""
-    found = []
+def reports(runs: pd.DataFrame) -> list[Report | LeftOut]:
+    """One report for each setting with a linear head as wide as h, or why there is none."""
+    found: list[Report | LeftOut] = []
     for setting in square_heads(runs):
         try:
             found.append(_report(setting, spectra(setting)))
-        except ValueError as error:
-            log.warning("Figure B.3 on %s is left out: %s", setting.description, error)
+        except (OSError, ValueError) as error:
+            found.append(LeftOut(setting.description, printable(str(error))))
     return found
 
 
@@ -94,6 +92,8 @@ def spectra(setting: Setting) -> list[Spectrum]:
 def squared_real_parts(run: Run) -> Arrays:
     """Of the eigenvalues of the head's matrix W, from the largest on."""
     matrix = load_weights(run)["head"]["output.weight"].double().numpy()
+    if not np.isfinite(matrix).all() or not matrix.any():
+        raise ValueError(f"the head of {run.run_id} is no matrix with eigenvalues: NaN, or all 0")
     return {"squares": np.sort(np.linalg.eigvals(matrix).real ** 2)[::-1]}
 
 

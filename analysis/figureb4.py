@@ -3,9 +3,8 @@
 The paper shows pictures only, and says that classes are better separated in h.
 """
 
-import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,41 +12,52 @@ import numpy as np
 import pandas as pd
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from analysis.artefacts import ARTEFACTS
 from analysis.comparison import trained
-from analysis.drawing import LINE_HEIGHT, SMALL, add_axes, page, style
+from analysis.drawing import (
+    LINE_HEIGHT,
+    SMALL,
+    add_axes,
+    name_entries,
+    page,
+    set_title,
+    shortened,
+    style,
+)
 from analysis.panels import PAGE
-from analysis.report import Report
-from analysis.settings import Setting, settings
+from analysis.report import LeftOut, Report
+from analysis.settings import Setting, count, settings, shown
 from analysis.typesetting import Table, number
 from analysis.weights import Arrays, kept, load_weights, with_weights
 from simclr_ablate.store import Run
+from simclr_ablate.terminal import printable
 
 if TYPE_CHECKING:
     from simclr_ablate.schema import Data
 
-log = logging.getLogger(__name__)
-
 CLASSES, IMAGES = 10, 100
 """How many classes are shown at most, and of each how many test images at most."""
-NEIGHBOURS = 10
+LEAST = 4
+"""Images on a map."""
+NEIGHBOURS, PERPLEXITY = 10, 30.0
+"""At most; fewer where there are few images."""
 FEATURES = ("h", "z")
 
 
-def reports(runs: pd.DataFrame) -> list[Report]:
-    """One report for each data set with SimCLR's views, head and loss."""
-    found = []
+def reports(runs: pd.DataFrame) -> list[Report | LeftOut]:
+    """One report for each data set with SimCLR's views, head and loss, or why there is none."""
+    found: list[Report | LeftOut] = []
     for setting in chosen(runs):
         run = Run(Path(setting.runs["path"].iloc[0]))
         try:
             found.append(_report(setting, kept(run, "separation", separation)))
         except (OSError, ValueError, RuntimeError) as error:
-            log.warning(
-                "Figure B.4 is left out, for the images or weights of %s: %s", run.run_id, error
-            )
+            reason = printable(f"of its run {run.run_id}: {error}")
+            found.append(LeftOut(setting.description, reason))
     return found
 
 
@@ -76,19 +86,51 @@ def separation(run: Run) -> Arrays:
     """The picture and what is measured, on test images that the data's seed chooses.
 
     labels: (N,), which of `classes`. For h and z: map_, (N, 2), t-SNE's; right_, (N,), whether the
-    image's neighbours name its class; silhouette_, (1,). Near is similar in cosine.
+    image's neighbours name its class; silhouette_, (1,). Near is similar in cosine. Raises ValueError where there is
+    too little to map or to measure.
     """
-    # Here, so that nothing else waits for them.
-    from sklearn.manifold import TSNE
+    # Here, so that nothing else waits for it.
     from sklearn.metrics import silhouette_score
 
     features, labels, classes = embed(run)
+    check_features(features, labels)
     result: dict[str, NDArray[Any]] = {"labels": labels, "classes": np.array(classes)}
     for name, x in features.items():
-        result[f"map_{name}"] = TSNE(metric="cosine", init="pca", random_state=0).fit_transform(x)
+        result[f"map_{name}"] = flat_map(x)
         result[f"right_{name}"] = neighbours_agree(x, labels)
         result[f"silhouette_{name}"] = np.array([silhouette_score(x, labels, metric="cosine")])
     return result
+
+
+def check_features(features: Mapping[str, NDArray[np.float64]], labels: NDArray[np.int64]) -> None:
+    """Raises ValueError where neighbours or silhouettes of classes would mean nothing."""
+    images, classes = len(labels), len(np.unique(labels))
+    if classes < 2 or images < max(LEAST, classes + 1):
+        raise ValueError(
+            f"a map of classes takes two of them, two images of one, and {LEAST} images at least; the test split "
+            f"has {count(images, 'image')} of {'1 class' if classes == 1 else f'{classes} classes'}"
+        )
+    for name, x in features.items():
+        if not np.isfinite(x).all():
+            raise ValueError(f"{name} is not finite")
+
+
+def flat_map(x: NDArray[np.float64]) -> NDArray[np.float32]:
+    """t-SNE's map of x, (N, D), from its principal components where it has two: (N, 2)."""
+    from sklearn.manifold import TSNE
+
+    varies = x.shape[1] > 1 and bool(np.ptp(x, axis=0).any())
+    start = "pca" if varies else "random"
+    near = perplexity(len(x))
+    found: NDArray[np.float32] = TSNE(
+        metric="cosine", init=start, perplexity=near, random_state=0
+    ).fit_transform(x)
+    return found
+
+
+def perplexity(images: int) -> float:
+    """t-SNE's, which looks at three times as many neighbours: fewer than there are other images."""
+    return min(PERPLEXITY, (images - 1) / 3)
 
 
 def embed(run: Run) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.int64], list[str]]:
@@ -112,12 +154,12 @@ def embed(run: Run) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.int64], 
     cache = Path(default_cache()).expanduser()
     streamed = data.name == "imagenet"
     test = (stream_data(data, workers) if streamed else open_data(data, cache, workers)).test
-    shown, rows = choose(test.labels.numpy(), data.seed)
+    picked, rows = choose(test.labels.numpy(), data.seed)
     few = test.subset(torch.from_numpy(rows))
     h, z = (extract(encoder, plain_batches(few), head=used) for used in (None, head))
-    labels = np.searchsorted(shown, h.labels.numpy())
+    labels = np.searchsorted(picked, h.labels.numpy())
     features = {"h": h.features.double().numpy(), "z": z.features.double().numpy()}
-    return features, labels, [test.classes[label] for label in shown]
+    return features, labels, [shown(str(test.classes[label])) for label in picked]
 
 
 def check_images(data: "Data") -> None:
@@ -145,13 +187,19 @@ def neighbours_agree(x: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArr
 
     x: (N, D). Near is similar in cosine.
     """
-    x = x / np.linalg.norm(x, axis=1, keepdims=True)
+    # A row of zeros is as far from all others.
+    x = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), np.finfo(float).tiny)
     similarity = x @ x.T
     np.fill_diagonal(similarity, -np.inf)
-    count = min(NEIGHBOURS, len(x) - 1)
-    nearest = np.argpartition(-similarity, count - 1, axis=1)[:, :count]
+    near = neighbours(len(x))
+    nearest = np.argpartition(-similarity, near - 1, axis=1)[:, :near]
     votes = np.eye(labels.max() + 1)[labels[nearest]].sum(1)
     return votes.argmax(1) == labels
+
+
+def neighbours(images: int) -> int:
+    """How many of the others name an image's class."""
+    return min(NEIGHBOURS, images - 1)
 
 
 def _report(setting: Setting, measured: Arrays) -> Report:
@@ -162,7 +210,7 @@ def _report(setting: Setting, measured: Arrays) -> Report:
         ARTEFACTS["figureB4"],
         setting,
         caption=text,
-        notes=NOTES,
+        notes=notes(len(measured["labels"])),
         alt=alt(setting, measured),
         figure=figure,
         tables=[table(setting, measured)],
@@ -172,16 +220,18 @@ def _report(setting: Setting, measured: Arrays) -> Report:
     )
 
 
-NOTES = [
-    f"At most {CLASSES} classes and {IMAGES} test images of each, chosen by the data’s seed. t-SNE: "
-    "scikit-learn’s, of cosine distances, perplexity 30, from the principal components. Its map "
-    "distorts distances, so what is measured is measured on h and on z themselves.",
-    f"kNN: how many images have their own class as the commonest of their {NEIGHBOURS} neighbours "
-    "among the others, by cosine. Silhouette: mean over images, by cosine distance.",
-    "The margin is of these images, paired; how much another seed would differ is not in it.",
-    "The run: of the settings with SimCLR’s views and a nonlinear head, that with the most seeds, "
-    "and of these the best on the validation split; its first seed.",
-]
+def notes(images: int) -> list[str]:
+    """How the picture and the numbers are made, of so many images."""
+    return [
+        f"At most {CLASSES} classes and {IMAGES} test images of each, chosen by the data’s seed. t-SNE: "
+        f"scikit-learn’s, of cosine distances, perplexity {perplexity(images):.3g}, from the principal components. Its "
+        "map distorts distances, so what is measured is measured on h and on z themselves.",
+        f"kNN: how many images have their own class as the commonest of their {neighbours(images)} neighbours among "
+        "the others, by cosine. Silhouette: mean over images, by cosine distance.",
+        "The margin is of these images, paired; how much another seed would differ is not in it.",
+        "The run: of the settings with SimCLR’s views and a nonlinear head, that with the most seeds, and of these "
+        "the best on the validation split; its first seed.",
+    ]
 
 
 def caption(setting: Setting, measured: Arrays) -> str:
@@ -265,40 +315,53 @@ def data(setting: Setting, measured: Arrays) -> pd.DataFrame:
 
 SIDE, GAP, TITLE = 4.4, 0.2, 0.35
 """Of a map, between maps, and above them, inches."""
-LEGEND_ROW = 5
+LEGEND_ROW, LEGEND_CHARACTER, LEGEND_CHARACTERS = 5, 0.061, 120
+"""How many names stand side by side, how wide a character is, inches, and how many of a name are shown."""
 SHAPES = "osD^vP*X<>"
 
 
 def draw(measured: Mapping[str, NDArray[Any]], text: str) -> Figure:
     """The two maps, h's and z's, with one legend."""
     classes = measured["classes"]
-    legend = LINE_HEIGHT * math.ceil(len(classes) / LEGEND_ROW) + 0.25
+    names = [shortened(name, LEGEND_CHARACTERS) for name in classes.tolist()]
+    columns = legend_columns(names)
+    legend = LINE_HEIGHT * math.ceil(len(names) / columns) + 0.25
     figure, bottom = page(PAGE, TITLE + SIDE + legend, text)
     for place, (name, title) in enumerate([("h", "h"), ("z", "z = g(h)")]):
         left = PAGE / 2 - GAP / 2 - SIDE if place == 0 else PAGE / 2 + GAP / 2
         axes = add_axes(figure, left, bottom + legend, SIDE, SIDE)
-        draw_map(axes, measured[f"map_{name}"], measured["labels"], list(classes))
-        axes.set_title(f"Ours: {title}", loc="left", pad=7, fontsize=10, fontweight="bold")
-    figure.legend(
-        *axes.get_legend_handles_labels(),
+        drawn = draw_map(axes, measured[f"map_{name}"], measured["labels"], len(names))
+        set_title(axes, f"Ours: {title}")
+    made = figure.legend(
+        drawn,
+        ["class"] * len(names),
         loc="lower center",
         bbox_to_anchor=(0.5, (bottom + 0.05) / figure.get_size_inches()[1]),
-        ncols=LEGEND_ROW,
+        ncols=columns,
         fontsize=SMALL,
         frameon=False,
         handletextpad=0.2,
         borderpad=0,
     )
+    name_entries(made, names)
     return figure
 
 
+def legend_columns(names: Sequence[str]) -> int:
+    """As many as the longest name leaves room for, and no more than LEGEND_ROW."""
+    of_each = 0.4 + LEGEND_CHARACTER * max(map(len, names))
+    return max(1, min(LEGEND_ROW, int(PAGE / of_each)))
+
+
 def draw_map(
-    axes: Axes, places: NDArray[np.float64], labels: NDArray[np.int64], classes: list[str]
-) -> None:
-    """places: (N, 2). Neither axis has a meaning, so none is marked."""
-    for label, name in enumerate(classes):
+    axes: Axes, places: NDArray[np.float64], labels: NDArray[np.int64], classes: int
+) -> list[PathCollection]:
+    """The points of each class. places: (N, 2). Neither axis has a meaning, so none is marked."""
+    drawn = []
+    for label in range(classes):
         x, y = places[labels == label].T
         look: dict[str, Any] = {"color": colormaps["tab10"](label), "marker": SHAPES[label]}
-        axes.scatter(x, y, s=13, linewidths=0.3, edgecolors="white", label=name, **look)
+        drawn.append(axes.scatter(x, y, s=13, linewidths=0.3, edgecolors="white", **look))
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set(color="#bbbbbb", linewidth=0.6)
+    return drawn

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 WEB = Path(__file__).parent / "web"
 TITLE = "The ablations of SimCLR, run again"
+COMMAND = "python -m "
 VERDICTS = {"confirmed": "✓", "refuted": "✗", "undecided": "?"}
 
 
@@ -38,13 +39,15 @@ class Section:
 
 def page(
     sections: Mapping[str, Sequence[Section]],
+    without: Mapping[str, str],
     findings: Sequence[Finding],
     files: Sequence[Path],
     runs: pd.DataFrame,
 ) -> str:
     """The page of all artefacts.
 
-    sections: by the artefact's name. files: of the scorecard of `findings`. runs: `analysis.load`.
+    sections: by the artefact's name. without: why an artefact has none. files: of the scorecard of `findings`. runs:
+    `analysis.load`.
     """
     shown = [section for group in sections.values() for section in group]
     run_ids = frozenset[str]().union(*(each.run_ids for each in shown))
@@ -60,7 +63,8 @@ def page(
         contents=_contents(),
         scorecard=scorecard(findings, files),
         artefacts="\n".join(
-            _artefact(artefact, sections.get(name, ())) for name, artefact in ARTEFACTS.items()
+            _artefact(artefact, sections.get(name, ()), without.get(name, ""))
+            for name, artefact in ARTEFACTS.items()
         ),
     )
 
@@ -205,16 +209,20 @@ def _contents() -> str:
     return f"<ul>{''.join(items)}</ul>"
 
 
-def _artefact(artefact: Artefact, sections: Sequence[Section]) -> str:
+def _artefact(artefact: Artefact, sections: Sequence[Section], without: str) -> str:
     kind = "artefact" if sections else "without-part"
     heading = f"{artefact.label}: {artefact.title}"
-    body = "\n".join(each.html for each in sections) or (
-        f"<p>No finished runs. Make them with <code>{escape(artefact.command)}</code></p>"
-    )
+    body = "\n".join(each.html for each in sections) or f"<p>{_with_command(without)}</p>"
     return f"""<section class="{kind}" aria-labelledby="{artefact.name}">
 <h2 id="{artefact.name}">{escape(heading)}</h2>
 {_settings(sections)}{body}
 </section>"""
+
+
+def _with_command(text: str) -> str:
+    """A text that may end with a command."""
+    words, begin, command = text.partition(COMMAND)
+    return escape(words) + (f"<code>{escape(begin + command)}</code>" if begin else "")
 
 
 def _settings(sections: Sequence[Section]) -> str:

@@ -11,11 +11,26 @@ from matplotlib.figure import Figure
 from analysis import drawing
 from analysis.artefacts import Artefact
 from analysis.settings import Setting
-from analysis.typesetting import Table, escape_markdown, latex_tables, markdown_table
-from simclr_ablate.files import write_text
+from analysis.typesetting import (
+    Table,
+    csv_text,
+    escape_markdown,
+    latex_tables,
+    markdown_code,
+    markdown_table,
+)
+from simclr_ablate.files import storing, write_text
 
 TUNING = "tuning"
 """`kind` of the row of `Report.data` that lists what hyperparameters were chosen by."""
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Stands where a setting's report would: what it is of, and why it cannot be made."""
+
+    setting: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -68,9 +83,10 @@ def write(report: Report, out: Path, commands: Sequence[str] = ()) -> list[Path]
 
     commands: those that make it, which Markdown tells.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    with storing(out, "--out"):
+        out.mkdir(parents=True, exist_ok=True)
     texts = {
-        "csv": report.data.to_csv(index=False, lineterminator="\n"),
+        "csv": csv_text(report.data),
         "md": _markdown(report, commands),
         "tex": latex_tables(report.tables, report.caption, report.name),
     }
@@ -92,5 +108,5 @@ def _markdown(report: Report, commands: Sequence[str]) -> str:
     if report.notes:
         blocks.append("".join(f"- {escape_markdown(note)}\n" for note in report.notes))
     if commands:
-        blocks.append(f"Made by {' and '.join(f'`{command}`' for command in commands)}.\n")
+        blocks.append(f"Made by {' and '.join(map(markdown_code, commands))}.\n")
     return "\n".join(blocks)

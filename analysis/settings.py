@@ -17,12 +17,18 @@ import pandas as pd
 from analysis.statistics import Accuracies
 from simclr_ablate.config import keys as schema_keys
 from simclr_ablate.schema import Experiment
+from simclr_ablate.terminal import printable
 
 DESCRIBED = (
     *("data.label", "data.name", "data.limit", "encoder.architecture", "encoder.width"),
     *("optimizer.epochs", "optimizer.batch_size"),
 )
 """The keys that a setting's description tells in words."""
+
+LONGEST = 200
+"""Characters of what a user chose that are shown."""
+LONGEST_NAME = 100
+"""Characters of a file's name, without what tells it from others and its ending."""
 
 # An untrained encoder's h depends on nothing but its data, its shape and its evaluation; its z on
 # the head as well.
@@ -65,7 +71,7 @@ class Setting:
             parts.append(count(config["optimizer.epochs"], "epoch"))
         if "optimizer.batch_size" in config:
             parts.append(f"batch size {config['optimizer.batch_size']:,}")
-        parts += [f"{key}={'null' if value is None else value}" for key, value in special.items()]
+        parts += [f"{key}={_told(value)}" for key, value in special.items()]
         return ", ".join(parts)
 
 
@@ -207,7 +213,17 @@ def encoder_name(architecture: str, width: int) -> str:
 
 
 def data_label(config: Mapping[str, Any]) -> str:
-    return str(config["data.label"] or config["data.name"])
+    return shown(str(config["data.label"] or config["data.name"]))
+
+
+def shown(text: str) -> str:
+    """What a user chose to call something, on one line, and with its middle left out where it is very long."""
+    text = printable(text)
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 41]}…{text[-40:]}"
+
+
+def _told(value: Any) -> str:
+    return "null" if value is None else shown(str(value))
 
 
 def count(number: int, noun: str) -> str:
@@ -248,4 +264,4 @@ def _digest(config: Mapping[str, Any]) -> str:
 
 
 def _slug(text: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+    return re.sub(r"[^a-z0-9]+", "-", text.lower())[:LONGEST_NAME].strip("-")

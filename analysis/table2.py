@@ -88,8 +88,11 @@ def draw(rows: Sequence[Sequence[str]], caption: str) -> Figure:
     figure, bottom = page(PAGE, body, caption)
     height = bottom + body
 
-    def write(left: float, y: float, text: str, size: float, weight: str = "normal") -> None:
-        look: dict[str, Any] = {"fontsize": size, "fontweight": weight}
+    def write(left: float, y: float, cell: str, size: float, weight: str = "normal") -> None:
+        formula = isinstance(cell, Formula)
+        # mathtext's fractions are as small as TeX's in a line of text.
+        text = f"${cell.replace('frac', 'dfrac')}$" if formula else cell
+        look: dict[str, Any] = {"fontsize": size, "fontweight": weight, "parse_math": formula}
         figure.text(left / PAGE, y / height, text, va="center", **look)
 
     def rule(y: float, width: float) -> None:
@@ -102,10 +105,7 @@ def draw(rows: Sequence[Sequence[str]], caption: str) -> Figure:
     for number, cells in enumerate(rows):
         middle = top - HEAD - ROW * (number + 0.5)
         for left, cell in zip(EDGES, cells, strict=True):
-            formula = isinstance(cell, Formula)
-            # mathtext's fractions are as small as TeX's in a line of text.
-            text = f"${cell.replace('frac', 'dfrac')}$" if formula else cell
-            write(left, middle, text, 10.5 if formula else 9)
+            write(left, middle, cell, 10.5 if isinstance(cell, Formula) else 9)
     rule(top, 1.0)
     rule(top - HEAD, 0.6)
     rule(top - HEAD - ROW * len(rows), 1.0)

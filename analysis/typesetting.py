@@ -1,9 +1,14 @@
 """Tables as Markdown, HTML and LaTeX (booktabs), from the same cells of plain text."""
 
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MISSING = "–"
 MARK = "○"
@@ -12,7 +17,10 @@ MARK = "○"
 MANY = 6
 """More columns than these are set narrow on the page."""
 
-_MARKDOWN_SPECIAL = re.compile(r"([\\`*_\[\]<>|#~$])")
+_MARKDOWN_SPECIAL = re.compile(r"([\\`*_\[\]<>|#~$&])")
+_MARKDOWN_LIST = re.compile(r"^([-+]|\d{1,9}[.)])(?=[\s-]|$)")
+_FORMULA = re.compile(r"[=+\-@\t\r]")
+"""What a spreadsheet takes for the beginning of one."""
 _LATEX = {
     "\\": r"\textbackslash{}",
     **{character: f"\\{character}" for character in "&%$#_{}"},
@@ -30,11 +38,25 @@ _LATEX = {
     "⁺": r"$^{+}$",
     "⁻": r"$^{-}$",
     "ᵀ": r"$^{\top}$",
-    "–": "--",
+    "–": r"\textendash{}",
+    "…": r"\ldots{}",
     "’": "'",
+    "`": r"\textasciigrave{}",
+    # Where a row begins with one, it would be an option of the row before it.
+    "[": "{[}",
+    "*": "{*}",
+    **{"ß": r"\ss{}", "æ": r"\ae{}", "Æ": r"\AE{}", "œ": r"\oe{}", "Œ": r"\OE{}"},
+    **{"ø": r"\o{}", "Ø": r"\O{}", "ł": r"\l{}", "Ł": r"\L{}", "\u00a0": "~"},
     MARK: r"$^{\circ}$",
 }
+_LATEX_ACCENTS = {
+    **{"\u0300": "`", "\u0301": "'", "\u0302": "^", "\u0303": "~", "\u0304": "=", "\u0306": "u"},
+    **{"\u0307": ".", "\u0308": '"', "\u030a": "r", "\u030b": "H", "\u030c": "v", "\u0327": "c"},
+}
+"""By the combining character, as Unicode takes letters apart."""
 
+_LATEX_DASHES = re.compile("-(?=-)")
+"""Of several hyphens, which would be drawn as one dash, all but the last."""
 
 _NOT_WIDER = r"\ifdim\width>\linewidth\linewidth\else\width\fi"
 """As wide as it is, and no wider than the text."""
@@ -131,13 +153,51 @@ def latex_tables(tables: Sequence[Table], caption: str, label: str) -> str:
 
 
 def escape_markdown(text: str) -> str:
-    """`text` so that Markdown shows it as it is."""
-    return _MARKDOWN_SPECIAL.sub(r"\\\1", text.replace("\n", " "))
+    """`text` so that Markdown shows it as it is, on one line, also where a line begins with it."""
+    text = _MARKDOWN_SPECIAL.sub(r"\\\1", " ".join(text.splitlines()).strip())
+    return _MARKDOWN_LIST.sub(lambda found: f"{found[1][:-1]}\\{found[1][-1]}", text)
+
+
+def markdown_code(text: str) -> str:
+    """`text` as code within a line, whatever backticks it has."""
+    longest = max(map(len, re.findall("`+", text)), default=0)
+    fence = "`" * (longest + 1)
+    return f"{fence} {text} {fence}" if longest else f"{fence}{text}{fence}"
 
 
 def escape_latex(text: str) -> str:
-    """`text` so that LaTeX prints it as it is."""
-    return "".join(_LATEX.get(character, character) for character in text)
+    """`text` so that pdfLaTeX prints it as it is; characters that it does not know as Python spells them: `\\u732b`."""
+    return _LATEX_DASHES.sub("-{}", "".join(_latex_character(character) for character in text))
+
+
+def csv_text(data: "pd.DataFrame") -> str:
+    """A table as CSV. Text that a spreadsheet would carry out as a formula gets an apostrophe before it."""
+    texts = [name for name in data if data[name].dtype.kind not in "biuf"]
+    inert = data.assign(**{name: data[name].map(_inert) for name in texts})
+    return inert.to_csv(index=False, lineterminator="\n")
+
+
+def _inert(cell: Any) -> Any:
+    formula = isinstance(cell, str) and _FORMULA.match(cell) and not _is_number(cell)
+    return f"'{cell}" if formula else cell
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _latex_character(character: str) -> str:
+    if character in _LATEX or character.isascii():
+        return _LATEX.get(character, character)
+    apart = unicodedata.normalize("NFD", character)
+    letter, accent = apart[0], _LATEX_ACCENTS.get(apart[1:])
+    if letter.isascii() and accent:
+        return f"\\{accent}{{{letter}}}"
+    return escape_latex(character.encode("unicode_escape").decode())
 
 
 def _html_cell(text: str, scope: str, kind: str) -> str:

@@ -1,17 +1,19 @@
 """What `python -m analysis` does with one table of runs: every report's files, and the page."""
 
+import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
 
-from analysis.artefacts import Artefact
+from analysis.absence import absence
+from analysis.artefacts import ARTEFACTS, Artefact
 from analysis.claims import Finding, printing
 from analysis.commands import commands
 from analysis.page import Section, page, section
-from analysis.report import write
-from simclr_ablate.files import write_text
+from analysis.report import LeftOut, Report, write
+from simclr_ablate.files import StorageError, write_text
 
 
 @dataclass(frozen=True)
@@ -22,30 +24,75 @@ class Written:
     section: Section
 
 
-def write_artefact(artefact: Artefact, out: Path, runs: pd.DataFrame) -> list[Written]:
-    """Writes every report of `artefact` under `out`; none where no run belongs to it."""
-    result = []
-    for report in artefact.module().reports(artefact.runs_for(runs)):
-        told = commands(artefact, report, runs)
-        files = write(report, out, told)
-        heading = [report.title, *(f"  {line}" for line in report.summary)]
-        part = section(artefact, report, files, runs, told)
-        result.append(Written([*heading, *map(str, files)], part))
-    return result
+@dataclass
+class Outcome:
+    """What became of an artefact.
+
+    left_out: settings that cannot be shown. problem: what ended it before its time, empty if nothing. unwritten:
+    whether that was the folder or the disk.
+    """
+
+    written: list[Written] = field(default_factory=list)
+    left_out: list[LeftOut] = field(default_factory=list)
+    problem: str = ""
+    unwritten: bool = False
+
+
+def write_artefact(artefact: Artefact, out: Path, runs: pd.DataFrame) -> Outcome:
+    """Writes every report of `artefact` under `out`; none where no run belongs to it.
+
+    What goes wrong is told and costs this artefact alone.
+    """
+    outcome = Outcome()
+    try:
+        for report in artefact.module().reports(artefact.runs_for(runs)):
+            if isinstance(report, LeftOut):
+                outcome.left_out.append(report)
+            else:
+                outcome.written.append(_write_report(artefact, report, out, runs))
+    except StorageError as error:
+        outcome.problem, outcome.unwritten = str(error), True
+    except Exception:
+        outcome.problem = traceback.format_exc()
+    return outcome
+
+
+def _write_report(artefact: Artefact, report: Report, out: Path, runs: pd.DataFrame) -> Written:
+    told = commands(artefact, report, runs)
+    files = write(report, out, told)
+    heading = [report.title, *(f"  {line}" for line in report.summary)]
+    part = section(artefact, report, files, runs, told)
+    return Written([*heading, *map(str, files)], part)
+
+
+def why_nothing(artefact: Artefact, outcome: Outcome, runs: pd.DataFrame) -> str:
+    """Why nothing was written of an artefact, and what makes it, in words."""
+    if outcome.problem:
+        return f"Nothing was written: {outcome.problem.strip().splitlines()[-1]}"
+    if outcome.left_out:
+        return "Left out: " + "; ".join(
+            f"{each.setting}: {each.reason}" for each in outcome.left_out
+        )
+    return absence(artefact, runs)
 
 
 def write_scorecard_and_page(
-    written: Mapping[str, Sequence[Written]],
+    outcomes: Mapping[str, Outcome],
     findings: Sequence[Finding],
     runs: pd.DataFrame,
     out: Path,
 ) -> list[str]:
     """Writes the scorecard of `findings`, and `index.html` with it and the reports by artefact.
 
-    Returns what there is to print of them.
+    Returns what there is to print of them. Raises StorageError.
     """
     scorecard = printing.write(findings, out)
-    sections = {name: [each.section for each in reports] for name, reports in written.items()}
+    sections = {name: [one.section for one in each.written] for name, each in outcomes.items()}
+    without = {
+        name: why_nothing(ARTEFACTS[name], each, runs)
+        for name, each in outcomes.items()
+        if not each.written
+    }
     path = out / "index.html"
-    write_text(path, page(sections, findings, scorecard, runs))
+    write_text(path, page(sections, without, findings, scorecard, runs))
     return [f"Claims: {printing.counts(findings)}", *map(str, scorecard), str(path)]

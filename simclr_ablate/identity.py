@@ -15,6 +15,9 @@ from typing import Any
 
 from simclr_ablate.schema import SCHEMA_VERSION, Evaluation, Experiment
 
+LONGEST_LABEL = 100
+"""Characters of a data set's label in a run id, which is the name of a folder."""
+
 
 def run_id(experiment: Experiment) -> str:
     """The name of the experiment's run, e.g. `shapes-resnet8-pair-crop-color-s0-1f0c9a27b3`.
@@ -94,7 +97,7 @@ def _slug(config: Mapping[str, Any]) -> str:
     objective = config["objective"]
     trained = f"supervised-{policy}" if objective == "supervised" else policy
     parts = [
-        data["label"] or data["name"],
+        (data["label"] or data["name"])[:LONGEST_LABEL],
         f"{encoder['architecture']}{width}",
         "random" if objective == "none" else trained,
         f"s{config['seed']}",

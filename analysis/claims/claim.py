@@ -93,9 +93,8 @@ def find(claim: Claim, comparison: Comparison) -> Finding:
     return replace(estimated, verdict=verdict, low=low, high=high, reason=reason)
 
 
-def unrun(claim: Claim, commands: Sequence[str]) -> Finding:
-    """The claim where no runs belong to it. `commands` make them."""
-    reason = f"No finished runs. Make them with: {' and '.join(commands)}"
+def unrun(claim: Claim, reason: str) -> Finding:
+    """The claim where no runs belong to it, for this reason."""
     return replace(_nothing(claim, "", ""), reason=reason)
 
 

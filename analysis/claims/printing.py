@@ -16,8 +16,15 @@ from rich.text import Text
 from analysis.artefacts import ARTEFACTS
 from analysis.claims.claim import Claim, Finding, Verdict
 from analysis.settings import count
-from analysis.typesetting import MISSING, Table, escape_latex, escape_markdown, markdown_table
-from simclr_ablate.files import write_text
+from analysis.typesetting import (
+    MISSING,
+    Table,
+    csv_text,
+    escape_latex,
+    escape_markdown,
+    markdown_table,
+)
+from simclr_ablate.files import storing, write_text
 
 NAME = "claims"
 COLORS = {"confirmed": "green", "refuted": "red", "undecided": "yellow"}
@@ -95,9 +102,10 @@ def numbers(finding: Finding) -> tuple[str, str]:
 
 def write(findings: Sequence[Finding], out: Path) -> list[Path]:
     """Writes the scorecard as CSV, Markdown and LaTeX under `out`; returns the files."""
-    out.mkdir(parents=True, exist_ok=True)
+    with storing(out, "--out"):
+        out.mkdir(parents=True, exist_ok=True)
     texts = {
-        "csv": data(findings).to_csv(index=False, lineterminator="\n"),
+        "csv": csv_text(data(findings)),
         "md": markdown(findings),
         "tex": latex(findings),
     }

@@ -1,9 +1,11 @@
 """All claims in all settings."""
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import pandas as pd
 
+from analysis.absence import absence
 from analysis.artefacts import ARTEFACTS
 from analysis.claims.catalogue import CLAIMS
 from analysis.claims.claim import Claim, Finding, find, unrun
@@ -18,19 +20,31 @@ def scorecard(runs: pd.DataFrame) -> list[Finding]:
     """
     names = dict.fromkeys(name for claim in CLAIMS for name in claim.artefacts)
     artefacts = [ARTEFACTS[name] for name in names]
-    return judge({each.name: each.module().comparisons(each.runs_for(runs)) for each in artefacts})
+    found = {each.name: each.module().comparisons(each.runs_for(runs)) for each in artefacts}
+    return judge(
+        found, {each.name: absence(each, runs) for each in artefacts if not found[each.name]}
+    )
 
 
-def judge(comparisons: Mapping[str, Sequence[Comparison]]) -> list[Finding]:
-    """The scorecard, from the comparisons of each artefact that claims rest on."""
-    return [finding for claim in CLAIMS for finding in of_claim(claim, comparisons)]
+def judge(
+    comparisons: Mapping[str, Sequence[Comparison]],
+    absences: Mapping[str, str] = MappingProxyType({}),
+) -> list[Finding]:
+    """The scorecard, from the comparisons of each artefact that claims rest on.
+
+    absences: why an artefact has none.
+    """
+    return [finding for claim in CLAIMS for finding in of_claim(claim, comparisons, absences)]
 
 
-def of_claim(claim: Claim, comparisons: Mapping[str, Sequence[Comparison]]) -> list[Finding]:
+def of_claim(
+    claim: Claim, comparisons: Mapping[str, Sequence[Comparison]], absences: Mapping[str, str]
+) -> list[Finding]:
     """One claim in every setting."""
     every = [comparison for name in claim.artefacts for comparison in comparisons[name]]
     if not every:
-        return [unrun(claim, [ARTEFACTS[name].command for name in claim.artefacts])]
+        told = dict.fromkeys(absences.get(name, "") for name in claim.artefacts)
+        return [unrun(claim, " ".join(filter(None, told)))]
     by_label: dict[str, list[Comparison]] = {}
     for comparison in every:
         by_label.setdefault(comparison.setting.label, []).append(comparison)

@@ -166,7 +166,9 @@ def literal(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, (int, float)):
         return repr(value)
-    return "'" + str(value).replace("'", "\\'") + "'"
+    # Before a quote, and only there, the grammar reads two backslashes as one.
+    text = re.sub(r"(\\*)(')", r"\1\1\\\2", str(value))
+    return "'" + re.sub(r"(\\+)\Z", r"\1\1", text) + "'"
 
 
 def _set(config: dict[str, Any], name: str, value: Any) -> None:

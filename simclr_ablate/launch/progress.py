@@ -3,9 +3,7 @@
 Reads what the runs write into the store, so that it shows runs of any launcher.
 """
 
-import io
 import os
-import sys
 import time
 from types import TracebackType
 from typing import Any, Self
@@ -16,6 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from simclr_ablate import terminal
 from simclr_ablate.launch.plan import PlannedRun
 
 LIVE_SECONDS = 0.5
@@ -23,17 +22,14 @@ PLAIN_SECONDS = 30.0
 
 
 def make_console(quiet: bool = False) -> Console:
-    """The terminal; for a file or a pipe, lines wide enough that run ids stay whole.
-
-    What is printed is text, and means nothing else: names may hold `[red]` or `:cat:`. What the terminal cannot show
-    is escaped.
-    """
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
-    console = Console(quiet=quiet, markup=False, emoji=False)
-    if not console.is_terminal and "COLUMNS" not in os.environ:
-        console.width = 200
-    return console
+    """The terminal; for a file or a pipe, lines wide enough that run ids stay whole."""
+    terminal.prepare()
+    # What users chose is text, and what is in brackets is not for rich to read.
+    look: dict[str, Any] = {"quiet": quiet, "markup": False, "emoji": False}
+    console = Console(**look)
+    if console.is_terminal or "COLUMNS" in os.environ:
+        return console
+    return Console(width=200, **look)
 
 
 class ProgressView:
