@@ -15,6 +15,7 @@ Decoding takes at most 16 bytes of memory for each pixel of the file and 64 for 
 beside the file's own bytes.
 """
 
+import hashlib
 import os
 import stat
 import warnings
@@ -112,20 +113,30 @@ def to_array(image: Image.Image) -> np.ndarray:
 
 
 def decode_rows(
-    root: Path, names: list[str], size: int, target: Path, first: int
-) -> tuple[int, list[tuple[int, str]]]:
-    """Decodes files into rows `first` on of the array in `target`, uint8 (N, 3, size, size).
+    root: Path, names: list[str], size: int, target: Path, begin: int, rows: list[int]
+) -> list[tuple[int, bytes, str | None]]:
+    """Decodes files into `rows` of the array in `target`, uint8 (N, 3, size, size) from the byte `begin` on.
 
-    Returns the number of files and, of each that cannot be read, its row and what is wrong.
+    Returns for each its row and a digest of its pixels, or what is wrong with it where it cannot be read. Writes as
+    files are written, not to mapped memory, where a full disk kills. Raises OSError.
     """
-    rows = np.load(target, mmap_mode="r+")
-    unreadable = []
-    for row, name in enumerate(names, first):
-        try:
-            rows[row] = read_square(root / name, size)
-        except UnreadableImageError as error:
-            unreadable.append((row, str(error)))
-    return len(names), unreadable
+    decoded: list[tuple[int, bytes, str | None]] = []
+    with open(target, "r+b") as file:
+        for row, name in zip(rows, names, strict=True):
+            try:
+                pixels = read_square(root / name, size).tobytes()
+            except UnreadableImageError as error:
+                decoded.append((row, b"", str(error)))
+                continue
+            file.seek(begin + row * len(pixels))
+            file.write(pixels)
+            decoded.append((row, pixel_digest(pixels), None))
+    return decoded
+
+
+def pixel_digest(pixels: bytes) -> bytes:
+    """What stands for an image's pixels in the fingerprint of its set."""
+    return hashlib.blake2b(pixels, digest_size=16).digest()
 
 
 def _from_integers(image: Image.Image) -> Image.Image:
