@@ -165,12 +165,16 @@ def embed(run: Run) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.int64], 
 def check_images(data: "Data") -> None:
     """Raises ValueError where the images cannot be those that the run had."""
     from simclr_ablate.config import is_own
-    from simclr_ablate.data.listing import fingerprint
+    from simclr_ablate.data.listing import fingerprint, list_images
 
     if is_own(data.name):
         raise ValueError(f"images of {data.name} are made by code that the analysis does not call")
-    if data.root is not None and data.fingerprint not in (None, fingerprint(data.root)):
-        raise ValueError(f"the images in {data.root} have changed since")
+    if (
+        data.name == "imagenet" and data.root is not None
+    ):  # other folders are opened by their fingerprint
+        found = fingerprint(list_images(data.root, data.name, data.on_error), data.on_error)
+        if data.fingerprint not in (None, found):
+            raise ValueError(f"the images in {data.root} have changed since")
 
 
 def choose(labels: NDArray[np.int64], seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -1,124 +1,247 @@
-"""Data sets on disk: built once, by one process, whole or not at all; memory-mapped afterwards."""
+"""Data sets on disk: built once, by one process, whole or not at all; read only while they are what was written.
+
+Every folder of the cache lists its files with their checksums. A run checks all of them before it uses an image, at a
+third of a second a gigabyte; planning checks all but the images. What is damaged, or half of which a cleaner has taken,
+is made again, and the log says so.
+"""
 
 import contextlib
+import errno
 import fcntl
 import logging
 import os
 import shutil
 import uuid
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 
-from simclr_ablate.data.in_memory import ImageSet
-from simclr_ablate.files import read_json, write_json
+from simclr_ablate.files import flush_folder, read_json, storing, write_json
 
 log = logging.getLogger(__name__)
 
+IMAGES, LABELS, DESCRIPTION = "images.npy", "labels.npy", "set.json"
+"""The files of a set: uint8 (N, 3, H, W), int64 (N,), and the names of its classes."""
+
+_CHECKSUMS = "checksums.json"
+"""Of each other file: its size, and the CRC-32 of every _PIECE of it, which no single bit that changed escapes."""
+_PIECE = 2**20
+
 
 def build_once(cache: Path, name: str, build: Callable[[Path], None]) -> Path:
-    """The folder `cache/name`, filled by `build(folder)` where it does not exist yet.
+    """The folder `name` of the cache, filled by `build(folder)` where it is not there yet, or damaged.
 
-    Two processes that ask at once build it once. It is built under another name and renamed, so
-    that a build that fails or is killed leaves nothing that could be taken for a whole one.
+    Two processes that ask at once build it once. Raises StorageError.
     """
-    final = cache / name
-    if final.is_dir():
+    final = place(cache, name)
+    if final.is_dir() and damage(final) is None:
         return final
-    cache.mkdir(parents=True, exist_ok=True)
-    with _lock(cache / f".{name}.lock") as locked:
-        if final.is_dir():
-            return final
-        if locked:
-            for abandoned in cache.glob(f".{name}.*.tmp"):
-                shutil.rmtree(abandoned, ignore_errors=True)
-        temporary = cache / f".{name}.{uuid.uuid4().hex}.tmp"
-        temporary.mkdir()
-        try:
-            build(temporary)
-            _flush(temporary)
-            _publish(temporary, final)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+    with lock(cache, name):
+        if not _discard_damaged(final):
+            keep(cache, name, build, lambda: name)
     return final
 
 
-def save_set(
-    folder: Path,
-    images: np.ndarray,
-    labels: np.ndarray,
-    classes: Sequence[str],
-) -> None:
-    """Writes images (N, 3, H, W) uint8 and labels (N,) into `folder`, for `open_set`."""
-    np.save(folder / "images.npy", images)
-    save_labels(folder, labels, classes, [])
+def is_whole(cache: Path, name: str) -> bool:
+    """Whether the folder `name` is there, every byte of it; a damaged one is taken away. Raises StorageError."""
+    folder = place(cache, name)
+    if not folder.is_dir() or damage(folder) is None:
+        return folder.is_dir()
+    with lock(cache, name):  # another process may be about it
+        return _discard_damaged(folder)
 
 
-def save_labels(
-    folder: Path, labels: np.ndarray, classes: Sequence[str], unreadable: Sequence[str]
-) -> None:
-    """Writes all of a set but its images. Rows whose image could not be read have the label -2."""
-    np.save(folder / "labels.npy", labels.astype(np.int64))
-    write_json(folder / "set.json", {"classes": list(classes), "unreadable": list(unreadable)})
-
-
-UNREADABLE = -2
-"""Label of a row that holds no image."""
-
-
-def open_set(folder: Path) -> ImageSet:
-    """The set in `folder`, its images memory-mapped: processes that open it share one copy."""
-    # Copy-on-write: PyTorch has no read-only tensors, and nobody may change the file.
-    images = torch.from_numpy(np.load(folder / "images.npy", mmap_mode="c"))
-    labels = torch.from_numpy(np.load(folder / "labels.npy"))
-    description = read_json(folder / "set.json")
-    assert description is not None
-    if not description["unreadable"]:
-        return ImageSet(images, labels, description["classes"])
-    rows = (labels != UNREADABLE).nonzero()[:, 0]
-    return ImageSet(images, labels[rows], description["classes"], rows)
-
-
-def unreadable_files(folder: Path) -> list[str]:
-    """The files, each with its reason, that the set in `folder` was built without."""
-    description = read_json(folder / "set.json")
-    assert description is not None
-    return description["unreadable"]
+def place(cache: Path, name: str) -> Path:
+    """Where the cache has the folder `name`, if it has."""
+    return cache / "sets" / name
 
 
 @contextlib.contextmanager
-def _lock(path: Path) -> Iterator[bool]:
-    """Holds an exclusive lock, which the system takes back from a killed process.
+def lock(cache: Path, key: str) -> Iterator[None]:
+    """Inside, this is the only process that builds what `key` stands for; the system takes a killed one's lock back.
 
-    Yields False where the file system has no locks: then two may build side by side, and the first
-    to finish wins.
+    Where the file system has no locks, two may build side by side, and the first to finish wins. Raises StorageError.
     """
-    with open(path, "a") as file:
+    sets = place(cache, "")
+    with storing(sets, "cache"):
+        sets.mkdir(parents=True, exist_ok=True)
+        file = open(sets / f".{key}.lock", "a")  # noqa: SIM115
+    with file:
+        if _wait_for_lock(file.fileno(), sets / key):
+            for abandoned in sets.glob(f".{key}.*.tmp"):
+                shutil.rmtree(abandoned, ignore_errors=True)
+        yield
+
+
+def keep(cache: Path, key: str, build: Callable[[Path], None], name: Callable[[], str]) -> Path:
+    """Has `build` fill a folder, and keeps it under the name that `name` has for it afterwards; returns where.
+
+    It is on the disk before it gets that name, so that a build that fails or is killed leaves nothing that could be
+    taken for a whole one. What is there by that name already stays. key: whose lock the caller holds.
+
+    Raises StorageError.
+    """
+    sets = place(cache, "")
+    temporary = sets / f".{key}.{uuid.uuid4().hex}.tmp"
+    try:
+        with storing(sets, "cache"):
+            temporary.mkdir()
+            build(temporary)
+            write_json(
+                temporary / _CHECKSUMS,
+                {name: _sums(temporary / name) for name in _files(temporary)},
+            )
+            _flush(temporary)
+        final = place(cache, name())
+        if not _discard_damaged(final):
+            _publish(temporary, final)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return final
+
+
+def damage(folder: Path, images: bool = True) -> str | None:
+    """What is wrong with a folder of the cache, or None. images: whether their checksums are looked at too."""
+    listed = read_json(folder / _CHECKSUMS)
+    if not isinstance(listed, dict):
+        return f"{_CHECKSUMS} is gone or cannot be read"
+    for name, expected in listed.items():
+        path = folder / name
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            locked = True
-        except BlockingIOError:
-            log.info("waiting for another process to finish %s", path.name[1:-5])
-            fcntl.flock(file, fcntl.LOCK_EX)
-            locked = True
-        except OSError:
-            locked = False
-        yield locked
+            if not isinstance(expected, dict) or path.stat().st_size != expected.get("bytes"):
+                return f"{name} has another size"
+            if (images or path.name != IMAGES) and _sums(path) != expected:
+                return f"{name} has changed"
+        except OSError as error:
+            return f"{name}: {error.strerror or error}"
+    return None
+
+
+def _discard_damaged(folder: Path) -> bool:
+    """Whether `folder` is there and whole; a damaged one is taken away, and the log says so. Raises StorageError."""
+    if not folder.is_dir():
+        return False
+    wrong = damage(folder)
+    if wrong is None:
+        return True
+    log.warning("%s is damaged and is made again: %s", folder, wrong)
+    away = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.tmp")
+    with storing(folder, "cache"):
+        os.rename(folder, away)
+    shutil.rmtree(away, ignore_errors=True)
+    return False
+
+
+def save_set(
+    folder: Path, images: NDArray[np.uint8], labels: NDArray[Any], classes: Sequence[str]
+) -> None:
+    """Writes images (N, 3, H, W) uint8 and labels (N,) into `folder`, for `in_memory.open_set`. Raises OSError."""
+    save_array(folder / IMAGES, images)
+    save_labels(folder, labels, classes)
+
+
+def save_labels(folder: Path, labels: NDArray[Any], classes: Sequence[str]) -> None:
+    """Writes all of a set but its images. Raises OSError."""
+    save_array(folder / LABELS, labels.astype(np.int64))
+    write_json(folder / DESCRIPTION, {"classes": list(classes)})
+
+
+def save_array(path: Path, array: NDArray[Any]) -> None:
+    """As np.save does, which tells of a full disk without the system's reason. Raises OSError."""
+    array = np.ascontiguousarray(array)
+    with open(path, "wb") as file:
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+        file.write(array.reshape(-1).data)
+
+
+def reserve_array(path: Path, shape: tuple[int, ...]) -> int:
+    """Makes the file of a uint8 array that is yet to be filled, its space reserved; returns where its content begins.
+
+    Raises OSError now where the disk is full, rather than killing whoever maps the file later.
+    """
+    with open(path, "wb") as file:
+        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        begin, size = file.tell(), int(np.prod(shape, dtype=np.int64))
+        file.flush()
+        try:
+            os.posix_fallocate(file.fileno(), 0, begin + size)
+        except (AttributeError, OSError) as error:  # not every system and file system can
+            if getattr(error, "errno", None) not in _CANNOT_RESERVE:
+                raise
+            for done in range(0, size, _PIECE):
+                file.write(bytes(min(_PIECE, size - done)))
+    return begin
+
+
+_CANNOT_RESERVE = (None, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
+
+
+def drop_rows(path: Path, shape: tuple[int, ...], rows: Sequence[int]) -> None:
+    """Takes rows, rising, out of the uint8 array (N, ...) of `shape` in a file. Raises OSError."""
+    length, dropped = int(np.prod(shape[1:])), set(rows)
+    kept = [row for row in range(shape[0]) if row not in dropped]
+    with open(path, "r+b") as file:
+        header = {"descr": "|u1", "fortran_order": False, "shape": (len(kept), *shape[1:])}
+        np.lib.format.write_array_header_1_0(
+            file, header
+        )  # numpy leaves room for any number of rows
+        begin = file.tell()
+        for new, old in enumerate(kept):
+            if new != old:
+                file.seek(begin + old * length)
+                row = file.read(length)
+                file.seek(begin + new * length)
+                file.write(row)
+        file.truncate(begin + len(kept) * length)
+
+
+def _wait_for_lock(file: int, what: Path) -> bool:
+    """Takes the lock of an open file; False where there are none."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        log.warning("waiting for another process to finish %s", what)
+        fcntl.flock(file, fcntl.LOCK_EX)
+    except OSError:
+        return False
+    return True
+
+
+def _files(folder: Path) -> list[str]:
+    return [str(path.relative_to(folder)) for path in sorted(folder.rglob("*")) if path.is_file()]
+
+
+def _sums(path: Path) -> dict[str, Any]:
+    """What is listed of a file."""
+    sums, size = [], 0
+    with open(path, "rb") as file:
+        while content := file.read(_PIECE):
+            sums.append(zlib.crc32(content))
+            size += len(content)
+    return {"bytes": size, "crc32": sums}
 
 
 def _flush(folder: Path) -> None:
-    """Sends the files of `folder` to the disk, before a name says that they are whole."""
+    """Sends what is in `folder` to the disk, before a name says that it is whole."""
     for path in folder.rglob("*"):
         if path.is_file():
             with open(path, "rb") as file:
                 os.fsync(file.fileno())
+        else:
+            flush_folder(path)
+    flush_folder(folder)
 
 
 def _publish(temporary: Path, final: Path) -> None:
-    try:
-        os.rename(temporary, final)
-    except OSError:
-        if not final.is_dir():
-            raise
+    with storing(final, "cache"):
+        try:
+            os.rename(temporary, final)
+        except OSError:
+            if not final.is_dir():
+                raise
+        flush_folder(final.parent)

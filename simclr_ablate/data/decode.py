@@ -1,13 +1,39 @@
-"""Reading image files with Pillow; without PyTorch, so that processes that decode start quickly."""
+"""Reading image files with Pillow; without PyTorch, so that processes that decode start quickly.
 
+What becomes of an image on its way to 8-bit RGB:
+
+- EXIF rotation is ignored, and transparency is dropped, as torchvision's loader does.
+- Integers of 16 bits, grey or in colour, are scaled from 0 to 65,535; a TIFF that declares less (12 bits a sample, or a
+  MaxSampleValue) from 0 to that. A file that has no value in the upper three quarters of its range, but for one that is
+  all black, is refused: it may hold 12 bits in 16, and would be nearly black.
+- Integers of 32 bits are taken as they are where all are 0 to 255, as 16 bits where all are 0 to 65,535, and refused
+  otherwise.
+- Floating-point numbers are scaled from 0 to 1, and refused where one is outside or not a number.
+- Files of more than 178,956,970 pixels are refused: Pillow's own limit, against files that claim more than they hold.
+
+Decoding takes at most 16 bytes of memory for each pixel of the file and 64 for each of the square that is asked for,
+beside the file's own bytes.
+"""
+
+import hashlib
 import os
+import stat
 import warnings
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from simclr_ablate.config import ConfigError
+
+_FORMATS = ("JPEG", "PNG", "BMP", "DIB", "GIF", "TIFF", "WEBP", "PPM")
+"""Pillow's names for the kinds of files that are opened, whatever a file is called: no documents, no films."""
+
+_LONG = 8
+
+_MAX_SAMPLE_VALUE, _BITS_PER_SAMPLE = 281, 258
+"""Tags of TIFF files."""
 
 
 class UnreadableImageError(Exception):
@@ -25,21 +51,32 @@ def unreadable_error(reason: str) -> ConfigError:
 def open_image(path: str | os.PathLike[str]) -> Image.Image:
     """The file, opened but not decoded yet. Raises UnreadableImageError."""
     try:
-        return Image.open(path)
+        if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for a writer
+            raise OSError("no regular file")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of size: what is too large is refused
+            return Image.open(path, formats=_FORMATS)
     except Exception as error:  # Pillow's plugins raise whatever comes their way
         raise _unreadable(path, error) from error
 
 
 def read_rgb(image: Image.Image) -> Image.Image:
-    """Decodes an opened image and makes it 8-bit RGB; transparency is dropped, as in torchvision.
-
-    Raises UnreadableImageError.
-    """
+    """Decodes an opened image and makes it 8-bit RGB, by the module's rules. Raises UnreadableImageError."""
     try:
+        deep = ";16" in str(
+            getattr(image, "tile", "")
+        )  # in colour, of which Pillow keeps the upper 8 bits
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd metadata, once per file
             image.load()
-            return _from_16_bits(image) if image.mode.startswith("I") else image.convert("RGB")
+        if image.mode == "F":
+            return _from_floats(image)
+        if image.mode.startswith("I"):
+            return _from_integers(image)
+        rgb = image.convert("RGB")
+        if deep:
+            _check_range(257 * max(high for _, high in rgb.getextrema()))  # type: ignore[misc]
+        return rgb
     except Exception as error:
         raise _unreadable(getattr(image, "filename", "?"), error) from error
 
@@ -53,12 +90,20 @@ def read_square(path: str | os.PathLike[str], size: int) -> np.ndarray:
 
 
 def centre_square(image: Image.Image, short_side: int, size: int) -> Image.Image:
-    """The centre (size, size) of the image once its short side is `short_side`, as in torchvision."""
+    """The centre (size, size) of the image once its short side is `short_side`, as torchvision resizes and crops.
+
+    Of an image that is more than _LONG times as long as it is wide, only what is seen is resized: a panorama of one row
+    would become short_side times as long as it is. Pillow rounds that otherwise, by a level or two.
+    """
     short = min(image.size)
     width, height = (short_side * side // short for side in image.size)
+    left, top = round((width - size) / 2), round((height - size) / 2)
+    if max(image.size) > _LONG * short:
+        across, down = image.width / width, image.height / height
+        box = (left * across, top * down, (left + size) * across, (top + size) * down)
+        return image.resize((size, size), Image.Resampling.BICUBIC, box)
     if image.size != (width, height):
         image = image.resize((width, height), Image.Resampling.BICUBIC)
-    left, top = round((width - size) / 2), round((height - size) / 2)
     return image.crop((left, top, left + size, top + size))
 
 
@@ -68,26 +113,82 @@ def to_array(image: Image.Image) -> np.ndarray:
 
 
 def decode_rows(
-    root: Path, names: list[str], size: int, target: Path, first: int
-) -> tuple[int, list[tuple[int, str]]]:
-    """Decodes files into rows `first` on of the array in `target`, uint8 (N, 3, size, size).
+    root: Path, names: list[str], size: int, target: Path, begin: int, rows: list[int]
+) -> list[tuple[int, bytes, str | None]]:
+    """Decodes files into `rows` of the array in `target`, uint8 (N, 3, size, size) from the byte `begin` on.
 
-    Returns the number of files and, of each that cannot be read, its row and what is wrong.
+    Returns for each its row and a digest of its pixels, or what is wrong with it where it cannot be read. Writes as
+    files are written, not to mapped memory, where a full disk kills. Raises OSError.
     """
-    rows = np.load(target, mmap_mode="r+")
-    unreadable = []
-    for row, name in enumerate(names, first):
-        try:
-            rows[row] = read_square(root / name, size)
-        except UnreadableImageError as error:
-            unreadable.append((row, str(error)))
-    return len(names), unreadable
+    decoded: list[tuple[int, bytes, str | None]] = []
+    with open(target, "r+b") as file:
+        for row, name in zip(rows, names, strict=True):
+            try:
+                pixels = read_square(root / name, size).tobytes()
+            except UnreadableImageError as error:
+                decoded.append((row, b"", str(error)))
+                continue
+            file.seek(begin + row * len(pixels))
+            file.write(pixels)
+            decoded.append((row, pixel_digest(pixels), None))
+    return decoded
 
 
-def _from_16_bits(image: Image.Image) -> Image.Image:
-    """Greys of 16 bits scaled to 8, which Pillow's own conversion clips."""
-    greys = np.clip(np.asarray(image).astype(np.int64), 0, 65535) // 257
-    return Image.fromarray(greys.astype(np.uint8)).convert("RGB")
+def pixel_digest(pixels: bytes) -> bytes:
+    """What stands for an image's pixels in the fingerprint of its set."""
+    return hashlib.blake2b(pixels, digest_size=16).digest()
+
+
+def _from_integers(image: Image.Image) -> Image.Image:
+    """Greys of 16 or 32 bits."""
+    low, high = (int(value) for value in image.getextrema())  # type: ignore[arg-type]
+    most = _declared(image)
+    if most is None and image.mode == "I" and image.format == "TIFF" and high <= 255:
+        most = 255  # 32 bits, that is
+    if most is None:
+        most = 65535
+        _check_range(high)
+    if low < 0 or high > most:
+        raise ValueError(
+            f"integers of {low} to {high}, of which 0 to {most} can be scaled to 8 bits"
+        )
+    levels = np.rint(np.arange(most + 1) * (255 / most)).astype(np.uint8)
+    return _grey(levels[np.asarray(image)])
+
+
+def _declared(image: Image.Image) -> int | None:
+    """The largest value that the file's samples can have, where it says so; Pillow scales a PGM's to 65,535."""
+    if image.format == "PPM":
+        return 65535
+    tags = getattr(image, "tag_v2", {})
+    if _MAX_SAMPLE_VALUE in tags:
+        return min(max(int(np.max(tags[_MAX_SAMPLE_VALUE])), 1), 65535)
+    bits = int(np.max(tags.get(_BITS_PER_SAMPLE, 16)))
+    return 2**bits - 1 if bits < 16 else None
+
+
+def _check_range(high: int) -> None:
+    """Raises ValueError where integers of at most `high` may be 12 bits in 16."""
+    if 0 < high < 16384:
+        raise ValueError(
+            f"16 bits of which no value is in the upper three quarters, nearly black or fewer bits (the highest is "
+            f"{high} of 65535); save it with 8 bits, or scaled to all 16"
+        )
+
+
+def _from_floats(image: Image.Image) -> Image.Image:
+    values = np.array(image)
+    low, high = float(values.min()), float(values.max())
+    if not (low >= 0 and high <= 1):  # also where they are not numbers
+        raise ValueError(
+            f"floating-point values of {low:g} to {high:g}, where 0 to 1 can be scaled"
+        )
+    values *= 255
+    return _grey(np.rint(values, out=values).astype(np.uint8))
+
+
+def _grey(levels: NDArray[np.uint8]) -> Image.Image:
+    return Image.fromarray(levels).convert("RGB")
 
 
 def _unreadable(path: str | os.PathLike[str], error: Exception) -> UnreadableImageError:

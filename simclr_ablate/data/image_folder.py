@@ -1,115 +1,295 @@
-"""A folder of images, decoded once into a cache that is memory-mapped afterwards."""
+"""A folder of images, decoded once into the cache, where its set is called by what was decoded.
+
+The fingerprint of such a set, which is part of a run's identity, hashes the pixels of every image at its size, each
+image's class, the order of the images (by class, then by path), the split they are in and the names of the classes. So
+a copy of the folder, or files that were renamed and keep their order, are the same set; other pixels under the same
+names are another. Images that could not be read, with data.on_error=skip, are no part of it.
+
+What the cache remembers of a folder beside it is each file's size and times. Only a file whose size, time of
+modification or time of change is another is decoded again.
+"""
 
 import concurrent.futures
+import dataclasses
 import hashlib
 import itertools
+import json
 import logging
 import multiprocessing
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from simclr_ablate.config import ConfigError
+from simclr_ablate.cores import available_cores
 from simclr_ablate.data.cache import (
-    UNREADABLE,
-    build_once,
-    open_set,
+    IMAGES,
+    LABELS,
+    damage,
+    drop_rows,
+    is_whole,
+    keep,
+    lock,
+    place,
+    reserve_array,
     save_labels,
-    unreadable_files,
 )
-from simclr_ablate.data.decode import decode_rows, unreadable_error
-from simclr_ablate.data.in_memory import ImageSet
+from simclr_ablate.data.decode import decode_rows, pixel_digest, unreadable_error
 from simclr_ablate.data.listing import Files, Listing, list_images
-from simclr_ablate.data.processes import serve_parent
+from simclr_ablate.data.processes import naming_shared_memory, serve_parent
 from simclr_ablate.data.progress import show_progress
+from simclr_ablate.files import read_json, storing, write_json
+
+if TYPE_CHECKING:
+    from simclr_ablate.data.in_memory import ImageSet
 
 log = logging.getLogger(__name__)
 
-_FILES_PER_TASK = 256
+SPLITS = ("train", "test")
 
-_CACHE_VERSION = 1
+_FILES_PER_TASK = 64
+
+_VERSION = 1
 """Raised when the same files give other pixels."""
 
 
-def open_image_folder(
-    root: str | Path, size: int, on_error: str, cache: Path, workers: int
-) -> tuple[ImageSet, ImageSet]:
-    """Training and test images of `root`, each (size, size), through the cache.
+@dataclass(frozen=True)
+class _Decoded:
+    """What was decoded of a folder, at one size."""
 
-    on_error: `raise` refuses a folder with an unreadable file, `skip` leaves the file out and logs
-    how many there were. workers: processes that decode. Raises ConfigError.
+    fingerprint: str
+    files: dict[str, list[int]]
+    """Of each file, by its path relative to the folder: size, and times of modification and of change, in ns."""
+    unreadable: dict[str, str]
+    """Files that could not be read, with the reasons."""
+
+    def rows(self, split: str) -> dict[str, int]:
+        """Where in the set's split each file is."""
+        names = [name for name in self.files if name.startswith(f"{split}/")]
+        return {name: row for row, name in enumerate(n for n in names if n not in self.unreadable)}
+
+    def judge(self, on_error: str) -> None:
+        """Refuses unreadable files, or tells how many are left out."""
+        if not self.unreadable:
+            return
+        if on_error == "raise":
+            raise unreadable_error(next(iter(self.unreadable.values())))
+        log.warning("left out %d unreadable images of %d", len(self.unreadable), len(self.files))
+
+
+def make_image_folder(
+    root: str | Path, size: int, on_error: str, cache: Path, workers: int | None = None
+) -> str:
+    """Decodes into the cache what of `root` is not there yet, each image (size, size); returns the set's fingerprint.
+
+    on_error: `raise` refuses a folder with an unreadable file, `skip` leaves the file out and logs how many there were.
+    workers: processes that decode; None: as many as there are cores. Raises ConfigError.
     """
-    listing = list_images(root)
-    train, test = (
-        _open_files(listing, split, size, on_error, cache, workers)
-        for split in (listing.train, listing.test)
-    )
+    listing = list_images(root, on_error=on_error)
+    key = _key(listing, size)
+    files = _stamps(listing)
+    decoded = _known(cache, key, size, files)
+    if decoded is None:
+        with lock(cache, key):
+            decoded = _known(cache, key, size, files)  # another process may have been about it
+            if decoded is None:
+                before = _known(cache, key, size, None)
+                count = available_cores() if workers is None else workers
+                decoding = _Decoding(listing, files, size, on_error, cache, count, before)
+                decoded = decoding.carry_out(key)
+                table = _table(cache, key)
+                with storing(table, "cache"):
+                    table.parent.mkdir(exist_ok=True)
+                write_json(table, dataclasses.asdict(decoded))
+    decoded.judge(on_error)
+    return decoded.fingerprint
+
+
+def open_image_folder(
+    root: str | Path,
+    size: int,
+    on_error: str,
+    cache: Path,
+    workers: int | None = None,
+    fingerprint: str | None = None,
+) -> tuple["ImageSet", "ImageSet"]:
+    """Training and test images of the set called `fingerprint`, or where that is None, of what `root` holds now.
+
+    From a cache that lacks the set, or has it damaged, it is decoded again. Raises ConfigError where that gives other
+    images, and as `make_image_folder` does.
+    """
+    from simclr_ablate.data.in_memory import open_set  # here: planning does without PyTorch
+
+    if fingerprint is None or not is_whole(cache, _name(size, fingerprint)):
+        made = make_image_folder(root, size, on_error, cache, workers)
+        if fingerprint not in (None, made):
+            raise ConfigError(
+                f"the images in {root} have changed since the run was planned (data.fingerprint is {fingerprint}, "
+                f"theirs {made}), and the cache lacks the old ones: give the command again for a run on these"
+            )
+        fingerprint = made
+    train, test = (open_set(place(cache, _name(size, fingerprint)) / split) for split in SPLITS)
     return train, test
 
 
-def _open_files(
-    listing: Listing, files: Files, size: int, on_error: str, cache: Path, workers: int
-) -> ImageSet:
-    def build(folder: Path) -> None:
-        _decode(listing, files, size, on_error, folder, workers)
-
-    folder = build_once(cache, f"images-{size}px-{_key(listing, files, size)}", build)
-    unreadable = unreadable_files(folder)
-    if unreadable and (on_error == "raise" or len(unreadable) == len(files.names)):
-        raise unreadable_error(unreadable[0])
-    if unreadable:
-        log.warning("left out %d unreadable images of %d", len(unreadable), len(files.names))
-    return open_set(folder)
+def count_image_folder(size: int, fingerprint: str, cache: Path) -> list[int]:
+    """Training images of each class in a set that `make_image_folder` has made."""
+    labels = np.load(place(cache, _name(size, fingerprint)) / "train" / LABELS)
+    return np.bincount(labels).tolist()
 
 
-def _decode(
-    listing: Listing, files: Files, size: int, on_error: str, folder: Path, workers: int
-) -> None:
-    """Fills `folder` with the decoded files, whichever can be read."""
-    target = folder / "images.npy"
-    shape = (len(files.names), 3, size, size)
-    np.lib.format.open_memmap(target, mode="w+", dtype=np.uint8, shape=shape).flush()
-    tasks = [
-        (listing.root, files.names[start : start + _FILES_PER_TASK], size, target, start)
-        for start in range(0, len(files.names), _FILES_PER_TASK)
-    ]
-    unreadable = []
-    with show_progress(f"decoding {listing.root.name}", len(files.names)) as advance:
-        for count, failed in _carry_out(tasks, workers):
-            advance(count)
-            unreadable += failed
-            if unreadable and on_error == "raise":
-                raise unreadable_error(unreadable[0][1])
-    labels = np.array(files.labels, dtype=np.int64)
-    labels[[row for row, _ in unreadable]] = UNREADABLE
-    save_labels(folder, labels, listing.classes, [reason for _, reason in sorted(unreadable)])
+def _name(size: int, fingerprint: str) -> str:
+    return f"images-{size}px-{fingerprint}"
 
 
-def _carry_out(
-    tasks: list[tuple[Path, list[str], int, Path, int]], workers: int
-) -> Iterator[tuple[int, list[tuple[int, str]]]]:
+def _table(cache: Path, key: str) -> Path:
+    return cache / "folders" / f"{key}.json"
+
+
+def _key(listing: Listing, size: int) -> str:
+    """What a folder's table is called."""
+    text = f"{_VERSION}\n{listing.root.resolve()}\n{size}\n"
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+def _stamps(listing: Listing) -> dict[str, list[int]]:
+    """See _Decoded.files; all 0 for a file that is gone, which decoding will name."""
+    stamps, root = {}, str(listing.root)
+    for name in (*listing.train.names, *listing.test.names):
+        try:
+            stat = os.stat(f"{root}/{name}")
+            stamps[name] = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
+        except OSError:
+            stamps[name] = [0, 0, 0]
+    return stamps
+
+
+def _known(cache: Path, key: str, size: int, files: dict[str, list[int]] | None) -> _Decoded | None:
+    """What the cache has of the folder, if it is of these files, or of any where `files` is None."""
+    content = read_json(_table(cache, key))
+    if not isinstance(content, dict) or set(content) != {
+        f.name for f in dataclasses.fields(_Decoded)
+    }:
+        return None
+    decoded = _Decoded(**content)
+    if files is not None and decoded.files != files:
+        return None
+    folder = place(cache, _name(size, decoded.fingerprint))
+    return decoded if folder.is_dir() and damage(folder, images=files is None) is None else None
+
+
+@dataclass
+class _Decoding:
+    """The decoding of what a folder holds now, less what is known of it."""
+
+    listing: Listing
+    files: dict[str, list[int]]
+    size: int
+    on_error: str
+    cache: Path
+    workers: int
+    before: _Decoded | None
+    unreadable: dict[str, str] = field(default_factory=dict)
+
+    def carry_out(self, key: str) -> _Decoded:
+        """Keeps the set in the cache, under its fingerprint. key: see `keep`."""
+        digest = hashlib.sha256(json.dumps([self.size, self.listing.classes]).encode())
+        shapes = {
+            split: (len(files.names), 3, self.size, self.size) for split, files in self._splits()
+        }
+
+        def build(folder: Path) -> None:
+            begins = {}
+            for split, shape in shapes.items():
+                (folder / split).mkdir()
+                begins[split] = reserve_array(folder / split / IMAGES, shape)
+            with show_progress(f"decoding {self.listing.root.name}", len(self.files)) as advance:
+                for split, files in self._splits():
+                    target = folder / split / IMAGES
+                    digests = self._decode(split, files, target, begins[split], advance)
+                    lost = [row for row, pixels in enumerate(digests) if pixels is None]
+                    if len(lost) == len(digests):
+                        raise unreadable_error(self.unreadable[files.names[0]])
+                    if lost:
+                        drop_rows(target, shapes[split], lost)
+                    labels = np.delete(np.array(files.labels, dtype=np.int64), lost)
+                    save_labels(folder / split, labels, self.listing.classes)
+                    digest.update(f"{split} {len(labels)}\n".encode() + labels.tobytes())
+                    digest.update(b"".join(pixels for pixels in digests if pixels is not None))
+
+        keep(self.cache, key, build, lambda: _name(self.size, digest.hexdigest()[:16]))
+        return _Decoded(digest.hexdigest()[:16], self.files, self.unreadable)
+
+    def _splits(self) -> Iterator[tuple[str, Files]]:
+        return zip(SPLITS, (self.listing.train, self.listing.test), strict=True)
+
+    def _decode(
+        self, split: str, files: Files, target: Path, begin: int, advance: Callable[[int], None]
+    ) -> list[bytes | None]:
+        """Fills a split's array; returns a digest of each image, None where it cannot be read."""
+        digests = self._copy(split, files, target, begin)
+        rows = [row for row, pixels in enumerate(digests) if pixels is None]
+        advance(len(digests) - len(rows))
+        tasks = []
+        for start in range(0, len(rows), _FILES_PER_TASK):
+            part = rows[start : start + _FILES_PER_TASK]
+            names = [files.names[row] for row in part]
+            tasks.append((self.listing.root, names, self.size, target, begin, part))
+        for decoded in _carry_out(tasks, self.workers):
+            advance(len(decoded))
+            for row, pixels, wrong in decoded:
+                if wrong is None:
+                    digests[row] = pixels
+                elif self.on_error == "raise":
+                    raise unreadable_error(wrong)
+                else:
+                    self.unreadable[files.names[row]] = wrong
+        return digests
+
+    def _copy(self, split: str, files: Files, target: Path, begin: int) -> list[bytes | None]:
+        """Fills in the images whose files are as they were; returns their digests, and None for the others."""
+        digests: list[bytes | None] = [None] * len(files.names)
+        if self.before is None:
+            return digests
+        rows = self.before.rows(split)
+        folder = place(self.cache, _name(self.size, self.before.fingerprint))
+        images = np.load(folder / split / IMAGES, mmap_mode="r")
+        with open(target, "r+b") as file:
+            for row, name in enumerate(files.names):
+                if name in rows and self.before.files[name] == self.files[name]:
+                    pixels = images[rows[name]].tobytes()
+                    file.seek(begin + row * len(pixels))
+                    file.write(pixels)
+                    digests[row] = pixel_digest(pixels)
+        return digests
+
+
+Task = tuple[Path, list[str], int, Path, int, list[int]]
+
+
+def _carry_out(tasks: list[Task], workers: int) -> Iterator[list[tuple[int, bytes, str | None]]]:
     """`decode_rows` of every task, in whatever order they end."""
     if workers < 2 or len(tasks) < 2:
         yield from itertools.starmap(decode_rows, tasks)
         return
-    # Spawned: a fork would copy this process's locks in whatever state its threads have them.
-    pool = concurrent.futures.ProcessPoolExecutor(
-        min(workers, len(tasks)), multiprocessing.get_context("spawn"), serve_parent
-    )
+    with naming_shared_memory("fewer cores"):
+        # Spawned: a fork would copy this process's locks in whatever state its threads have them.
+        pool = concurrent.futures.ProcessPoolExecutor(
+            min(workers, len(tasks)), multiprocessing.get_context("spawn"), serve_parent
+        )
     try:
         futures = [pool.submit(decode_rows, *task) for task in tasks]
         for future in concurrent.futures.as_completed(futures):
             yield future.result()
+    except BrokenProcessPool as error:
+        raise ConfigError(
+            f"a process that decodes the images of {tasks[0][0]} was killed, perhaps for want of memory: give the "
+            f"command again, on fewer than {workers} cores (taskset) if there is too little for so many"
+        ) from error
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _key(listing: Listing, files: Files, size: int) -> str:
-    """A hash of what decoded images depend on: the files' places, sizes and times, and the side."""
-    digest = hashlib.sha256(f"{_CACHE_VERSION}\n{listing.root.resolve()}\n{size}\n".encode())
-    for name in files.names:
-        stat = os.stat(listing.root / name)
-        line = f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n"
-        digest.update(line.encode("utf-8", "surrogateescape"))
-    return digest.hexdigest()[:16]

@@ -2,9 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from simclr_ablate.data.cache import DESCRIPTION, IMAGES, LABELS
+from simclr_ablate.files import read_json
 
 
 @dataclass(frozen=True)
@@ -62,3 +67,13 @@ class ImageSet:
         if self.stored.device.type == device.type == "cpu":
             return self
         return ImageSet(self.images.to(device), self.labels.to(device), self.classes)
+
+
+def open_set(folder: Path) -> ImageSet:
+    """The set in a folder of the cache, its images memory-mapped: processes that open it share one copy."""
+    # Copy-on-write: PyTorch has no read-only tensors, and nobody may change the file.
+    images = torch.from_numpy(np.load(folder / IMAGES, mmap_mode="c"))
+    labels = torch.from_numpy(np.load(folder / LABELS))
+    description = read_json(folder / DESCRIPTION)
+    assert description is not None  # the cache has seen to it
+    return ImageSet(images, labels, description["classes"])

@@ -2,19 +2,56 @@
 
 import functools
 import hashlib
+import logging
 import os
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from PIL import Image
-
 from simclr_ablate.config import ConfigError
+from simclr_ablate.data.decode import unreadable_error
+from simclr_ablate.files import storing
+
+log = logging.getLogger(__name__)
 
 LAYOUT = "train/<class>/* and test/<class>/*"
 
 TEST_NAMES = {"image_folder": ("test",), "imagenet": ("val", "test")}
 """What the folder of test images may be called, by kind of data set; the first that is there."""
+
+ENDINGS = (
+    ".jpg",
+    ".jpeg",
+    ".png",
+    ".bmp",
+    ".gif",
+    ".tif",
+    ".tiff",
+    ".webp",
+    ".ppm",
+    ".pgm",
+    ".pbm",
+    ".pnm",
+)
+"""Of files that count as images, in lower case; of what is in them, `decode` opens these kinds alone."""
+
+SYSTEM_NAMES = (
+    "@eadir",
+    "#recycle",
+    "__macosx",
+    "lost+found",
+    "$recycle.bin",
+    "system volume information",
+    "thumbs.db",
+    "ehthumbs.db",
+    "desktop.ini",
+)
+"""What cameras, servers and desktops leave in folders, in lower case. All that begins with a dot is left out too."""
+
+SAMPLED_FILES, SAMPLED_BYTES = 1000, 2**20
+"""How many files' contents `fingerprint` reads, and how much of each."""
 
 
 class Files(NamedTuple):
@@ -33,15 +70,26 @@ class Listing(NamedTuple):
     test: Files
 
 
-def list_images(root: str | Path, kind: str = "image_folder") -> Listing:
-    """The files of every format that Pillow reads; others, and hidden ones, are not images.
+def list_images(root: str | Path, kind: str = "image_folder", on_error: str = "raise") -> Listing:
+    """The files with one of ENDINGS; what else there is, but for hidden files and SYSTEM_NAMES, is told once.
 
-    Raises ConfigError for a folder that does not hold both splits.
+    on_error: `raise` refuses what is neither a file nor a folder, cannot be looked into, or leads back to a folder that
+    holds it, and a class that has files but no image; `skip` leaves them out, and tells.
+
+    Raises ConfigError for these, and for a folder that does not hold both splits.
     """
     folder = _existing(root)
     test_names = TEST_NAMES[kind]
     test_name = next((name for name in test_names if (folder / name).is_dir()), test_names[0])
-    train, test = (_by_class(folder, split) for split in ("train", test_name))
+    walk = _Walk(folder)
+    train, test = (walk.by_class(split) for split in ("train", test_name))
+    walk.judge(on_error)
+    for split, found in (("train", train), (test_name, test)):
+        if not found:
+            raise ConfigError(
+                f"data.root must be a folder that holds {LAYOUT}, got {str(root)!r}, "
+                f"where {split}/ holds no images in folders named after their class"
+            )
     classes = sorted(train)
     unknown = sorted(set(test) - set(train))
     if unknown:
@@ -53,20 +101,131 @@ def list_images(root: str | Path, kind: str = "image_folder") -> Listing:
     return Listing(folder, classes, _files(train, classes), _files(test, classes))
 
 
-def fingerprint(root: str | Path) -> str:
-    """A hash of the images' relative names and sizes, the same wherever the folder lies.
+def fingerprint(listing: Listing, on_error: str = "raise") -> str:
+    """A hash of the images' relative names and sizes, and of the contents of some, wherever the folder lies.
 
-    Times don't count: a copy of the folder is the same data. Raises ConfigError for no folder.
+    Contents: the first SAMPLED_BYTES of SAMPLED_FILES files, which lie evenly in the list. Times don't count: a copy of
+    the folder is the same data. on_error: whether one of them that cannot be read is refused. Raises ConfigError.
     """
-    folder = _existing(root)
-    splits = sorted({name for names in TEST_NAMES.values() for name in names} | {"train"})
     digest = hashlib.sha256()
-    for name in sorted(
-        n for split in splits if (folder / split).is_dir() for n in _walk(folder, split)
-    ):
-        size = os.stat(folder / name).st_size
-        digest.update(f"{name}\0{size}\n".encode("utf-8", "surrogateescape"))
+    names = [*listing.train.names, *listing.test.names]
+    count = min(len(names), SAMPLED_FILES)
+    sampled = {number * len(names) // count for number in range(count)}
+    for number, name in enumerate(names):
+        path = listing.root / name
+        try:
+            size = os.stat(path).st_size
+            digest.update(f"{name}\0{size}\n".encode("utf-8", "surrogateescape"))
+            if number in sampled:
+                with open(path, "rb") as file:
+                    digest.update(file.read(SAMPLED_BYTES))
+        except OSError as error:
+            if on_error == "raise":
+                raise unreadable_error(f"{path}: {error.strerror}") from error
     return digest.hexdigest()[:16]
+
+
+@dataclass
+class _Walk:
+    """What is found on the way through the folders under `root`, images and else."""
+
+    root: Path
+    others: Counter[str] = field(default_factory=Counter)
+    """How many files have each ending that no image has."""
+    loose: int = 0
+    """Files that are in no class's folder."""
+    problems: list[str] = field(default_factory=list)
+    """What is neither file nor folder, with the reason."""
+    imageless: dict[str, Counter[str]] = field(default_factory=dict)
+    """Classes' folders without images, and the endings of the files in them."""
+
+    def by_class(self, split: str) -> dict[str, list[str]]:
+        """Relative paths of the images in each folder of `root/split` that has some, sorted."""
+        if not (self.root / split).is_dir():
+            raise ConfigError(
+                f"data.root must be a folder that holds {LAYOUT}, got {str(self.root)!r}, "
+                f"which has no folder {split}/"
+            )
+        with storing(self.root / split, "data.root"), os.scandir(self.root / split) as entries:
+            within = (os.path.realpath(self.root / split),)
+            found = {
+                entry.name: self._class(f"{split}/{entry.name}", entry, within)
+                for entry in sorted(entries, key=lambda entry: entry.name)
+                if _counts(entry.name)
+            }
+        return {name: files for name, files in found.items() if files}
+
+    def judge(self, on_error: str) -> None:
+        """Refuses what `on_error` does not let pass, and tells what is left out."""
+        if on_error == "raise":
+            if self.problems:
+                raise unreadable_error(self.problems[0])
+            for folder, endings in self.imageless.items():
+                if endings:
+                    raise ConfigError(
+                        f"data.root must hold images ({', '.join(ENDINGS)}) of every class, got "
+                        f"{self.root / folder}, which has {_listed(endings)}; convert or remove them, "
+                        "or leave such a class out by data.on_error=skip"
+                    )
+        if self.others:
+            _tell(self.root, f"left out {_listed(self.others)}")
+        if self.loose:
+            _tell(self.root, f"left out {_number(self.loose, 'file')} in no class's folder")
+        if self.imageless:
+            _tell(self.root, f"left out folders without images: {_some(list(self.imageless))}")
+        if self.problems:
+            entries = f"{len(self.problems):,} that cannot be read"
+            _tell(self.root, f"left out {entries}: {_some(self.problems, 3)}")
+
+    def _class(self, name: str, entry: os.DirEntry, within: tuple[str, ...]) -> list[str]:
+        kind = _kind(entry)
+        if kind != "folder":
+            if kind == "file":
+                self.loose += 1
+            else:
+                self._problem(name, kind)
+            return []
+        before = self.others.copy()
+        problems = len(self.problems)
+        files = sorted(self._folder(name, entry, within))
+        if not files and len(self.problems) == problems:
+            self.imageless[name] = self.others - before
+        return files
+
+    def _folder(self, name: str, entry: os.DirEntry, within: tuple[str, ...]) -> Iterator[str]:
+        """The images under the folder `entry`.
+
+        within: real paths of the folders in which links were followed to come here, and of that which has the entry.
+        """
+        here = f"{within[-1]}/{entry.name}"
+        if entry.is_symlink():
+            here = os.path.realpath(entry.path)
+            if any(_holds(here, place) for place in within):
+                self._problem(name, "a link to a folder that holds it")
+                return
+            within = (*within, "")
+        within = (*within[:-1], here)
+        try:
+            with os.scandir(self.root / name) as entries:
+                for inner in entries:
+                    if _counts(inner.name):
+                        yield from self._entry(f"{name}/{inner.name}", inner, within)
+        except OSError as error:
+            self._problem(name, error.strerror or str(error))
+
+    def _entry(self, name: str, entry: os.DirEntry, within: tuple[str, ...]) -> Iterator[str]:
+        kind = _kind(entry)
+        if kind == "folder":
+            yield from self._folder(name, entry, within)
+        elif kind != "file":
+            self._problem(name, kind)
+        elif _ending(entry.name) in ENDINGS:
+            yield name
+        else:
+            self.others[_ending(entry.name)] += 1
+
+    def _problem(self, name: str, reason: str) -> None:
+        self.problems.append(f"{self.root / name}: {reason}")
 
 
 def _existing(root: str | Path) -> Path:
@@ -76,35 +235,28 @@ def _existing(root: str | Path) -> Path:
     return folder
 
 
-def _by_class(root: Path, split: str) -> dict[str, list[str]]:
-    """Relative paths of the images in each folder of `root/split` that has some, sorted."""
-    if not (root / split).is_dir():
-        raise ConfigError(
-            f"data.root must be a folder that holds {LAYOUT}, got {str(root)!r}, "
-            f"which has no folder {split}/"
-        )
-    with os.scandir(root / split) as entries:
-        folders = sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
-    found = {name: sorted(_walk(root, f"{split}/{name}")) for name in folders}
-    found = {name: files for name, files in found.items() if files}
-    if not found:
-        raise ConfigError(
-            f"data.root must be a folder that holds {LAYOUT}, got {str(root)!r}, "
-            f"where {split}/ holds no images in folders named after their class"
-        )
-    return found
+def _kind(entry: os.DirEntry) -> str:
+    """`file`, `folder`, or what else it is, in words."""
+    try:
+        if entry.is_dir():
+            return "folder"
+        if entry.is_file():
+            return "file"
+    except OSError as error:  # a link in a circle, or to where we may not look
+        return error.strerror or str(error)
+    return "a link that leads nowhere" if entry.is_symlink() else "no regular file"
 
 
-def _walk(root: Path, folder: str) -> Iterator[str]:
-    with os.scandir(root / folder) as entries:
-        for entry in entries:
-            name = f"{folder}/{entry.name}"
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir():
-                yield from _walk(root, name)
-            elif os.path.splitext(entry.name)[1].lower() in _suffixes():
-                yield name
+def _ending(name: str) -> str:
+    return os.path.splitext(name)[1].lower()
+
+
+def _counts(name: str) -> bool:
+    return not name.startswith(".") and name.lower() not in SYSTEM_NAMES
+
+
+def _holds(folder: str, inner: str) -> bool:
+    return inner == folder or inner.startswith(folder.rstrip("/") + "/")
 
 
 def _files(by_class: dict[str, list[str]], classes: list[str]) -> Files:
@@ -115,8 +267,23 @@ def _files(by_class: dict[str, list[str]], classes: list[str]) -> Files:
     return Files(names, labels)
 
 
+def _listed(endings: Counter[str]) -> str:
+    """`60 files of other kinds: 40 .heic, 20 without an ending`."""
+    kinds = [f"{n:,} {ending or 'without an ending'}" for ending, n in endings.most_common()]
+    return f"{_number(endings.total(), 'file')} of other kinds: {_some(kinds)}"
+
+
+def _number(n: int, what: str) -> str:
+    return f"{n:,} {what}{'' if n == 1 else 's'}"
+
+
+def _some(items: list[str], most: int = 10) -> str:
+    more = f" and {len(items) - most:,} more" if len(items) > most else ""
+    return f"{', '.join(items[:most])}{more}"
+
+
 @functools.cache
-def _suffixes() -> frozenset[str]:
-    """Endings of the formats that Pillow can open, such as `.jpg`."""
-    suffixes = Image.registered_extensions()
-    return frozenset(suffix for suffix, name in suffixes.items() if name in Image.OPEN)
+def _tell(root: Path, what: str) -> None:
+    """Says something of a folder, once in this process: several experiments have the same."""
+    text = f"{root}: {what}"
+    log.warning("%s", "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text))

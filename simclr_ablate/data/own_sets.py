@@ -15,8 +15,8 @@ from torch import Tensor
 
 from simclr_ablate import own
 from simclr_ablate.config import ConfigError
-from simclr_ablate.data.cache import build_once, open_set, save_set
-from simclr_ablate.data.in_memory import ImageSet
+from simclr_ablate.data.cache import build_once, is_whole, place, save_set
+from simclr_ablate.data.in_memory import ImageSet, open_set
 from simclr_ablate.schema import Data
 
 SPLITS = ("train", "test", "unlabelled")
@@ -42,17 +42,18 @@ def make_own(data: Data, cache: Path) -> str:
             pixels, labels = images.images.cpu().numpy(), images.labels.cpu().numpy()
             save_set(folder / split, pixels, labels, images.classes)
 
-    build_once(cache, _place(fingerprint), build)
+    build_once(cache, _name(fingerprint), build)
     return fingerprint
 
 
 def open_own(data: Data, cache: Path) -> list[ImageSet]:
     """The sets of `data.fingerprint`, or of what the function makes now where that is null.
 
-    From a cache that lacks them, they are made again. Raises ConfigError where they come out as others.
+    From a cache that lacks them, or has them damaged, they are made again. Raises ConfigError where they come out as
+    others.
     """
     fingerprint = data.fingerprint
-    if fingerprint is None or not (cache / _place(fingerprint)).is_dir():
+    if fingerprint is None or not is_whole(cache, _name(fingerprint)):
         made = make_own(data, cache)
         if fingerprint not in (None, made):
             raise ConfigError(
@@ -60,7 +61,7 @@ def open_own(data: Data, cache: Path) -> list[ImageSet]:
                 f"(data.fingerprint is {fingerprint}, theirs {made}): give the command again for a run on these"
             )
         fingerprint = made
-    folders = [cache / _place(fingerprint) / split for split in SPLITS]
+    folders = [place(cache, _name(fingerprint)) / split for split in SPLITS]
     return [open_set(folder) for folder in folders if folder.is_dir()]
 
 
@@ -70,7 +71,7 @@ def count_own(data: Data, cache: Path) -> tuple[list[int], int]:
     return train.labels.bincount(minlength=len(train.classes)).tolist(), sum(map(len, unlabelled))
 
 
-def _place(fingerprint: str) -> str:
+def _name(fingerprint: str) -> str:
     return f"own-{fingerprint}"
 
 

@@ -1,12 +1,40 @@
 """Processes that work for this one, and what becomes of them when it dies or signals arrive."""
 
+import contextlib
+import errno
 import multiprocessing
 import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
+
+from simclr_ablate.files import StorageError
 
 _LOOK_SECONDS = 1.0
+
+
+@contextlib.contextmanager
+def naming_shared_memory(instead: str) -> Iterator[None]:
+    """Errors of a full /dev/shm that are raised inside come out as StorageErrors that say so.
+
+    That is where processes share images and locks; the system's own words are those of a full disk, or of a bus error.
+    instead: what needs less of it.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        full = isinstance(error, OSError) and error.errno == errno.ENOSPC
+        if not full and not any(words in str(error) for words in _NO_SHARED_MEMORY):
+            raise
+        raise StorageError(
+            f"the shared memory of processes that decode images, /dev/shm, is full: make room there "
+            f"(`docker run --shm-size`, for one), or do with less by {instead}"
+        ) from error
+
+
+_NO_SHARED_MEMORY = ("shared memory", "No space left on device", "Bus error", "/torch_")
+"""Of which PyTorch's messages have one."""
 
 
 def serve_parent() -> None:

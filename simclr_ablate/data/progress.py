@@ -36,7 +36,7 @@ def show_progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
         return
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield _log_tenths(what, total)
+        yield _tell_tenths(what, total, console)
         return
     columns = (
         TextColumn("{task.description}"),
@@ -63,13 +63,17 @@ def _report_often(report: Report, what: str, total: int) -> Callable[[int], None
     return advance
 
 
-def _log_tenths(what: str, total: int) -> Callable[[int], None]:
+def _tell_tenths(what: str, total: int, console: Console) -> Callable[[int], None]:
     done = 0
 
     def advance(n: int) -> None:
         nonlocal done
         before, done = done, done + n
         if done * 10 // max(total, 1) > before * 10 // max(total, 1):
-            log.info("%s: %d of %d", what, done, total)
+            line = f"{what}: {done} of {total}"
+            if log.isEnabledFor(logging.INFO):
+                log.info("%s", line)
+            else:  # nobody keeps a log: the run is being planned
+                console.print(line, highlight=False, markup=False)
 
     return advance

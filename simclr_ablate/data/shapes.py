@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from simclr_ablate.data.cache import build_once, open_set, save_set
-from simclr_ablate.data.in_memory import ImageSet
+from simclr_ablate.data.cache import build_once, save_set
+from simclr_ablate.data.in_memory import ImageSet, open_set
 from simclr_ablate.data.outlines import OUTLINES, Outline
 from simclr_ablate.data.sizes import SHAPES_TEST, SHAPES_TRAIN, SHAPES_VERSION
 from simclr_ablate.randomness import generator

@@ -66,6 +66,10 @@ def _counts(data: Data, cache: Path) -> tuple[list[int], int]:
         from simclr_ablate.data.own_sets import count_own
 
         return count_own(data, cache)
+    if data.name == "image_folder" and data.fingerprint is not None:
+        from simclr_ablate.data.image_folder import count_image_folder
+
+        return count_image_folder(data.size, data.fingerprint, cache), 0
     assert data.root is not None  # the schema has seen to it
-    labels = Counter(list_images(data.root, data.name).train.labels)
+    labels = Counter(list_images(data.root, data.name, data.on_error).train.labels)
     return list(labels.values()), 0

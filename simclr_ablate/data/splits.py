@@ -105,7 +105,9 @@ def _open(data: Data, cache: Path, workers: int) -> list[ImageSet]:
         return list(open_shapes(cache, data.seed))
     if data.name == "image_folder":
         assert data.root is not None  # the schema has seen to it
-        return list(open_image_folder(data.root, data.size, data.on_error, cache, workers))
+        return list(
+            open_image_folder(data.root, data.size, data.on_error, cache, workers, data.fingerprint)
+        )
     if is_own(data.name):
         return open_own(data, cache)
     if data.name == "imagenet":

@@ -8,9 +8,9 @@ import numpy as np
 from PIL import Image
 
 from simclr_ablate.config import ConfigError
-from simclr_ablate.data.cache import build_once, open_set, save_set
+from simclr_ablate.data.cache import build_once, save_set
 from simclr_ablate.data.decode import centre_square, to_array
-from simclr_ablate.data.in_memory import ImageSet
+from simclr_ablate.data.in_memory import ImageSet, open_set
 
 SPLITS = {
     "cifar10": ("train", "test"),

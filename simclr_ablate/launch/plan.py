@@ -148,17 +148,27 @@ def place(experiment: Experiment, store: Store, sweeps: Sequence[str] = ()) -> P
 
 
 def complete_data(data: Data, cache: str) -> Data:
-    """Fills in what identifies the images: their own or their folder's fingerprint, and a label. Raises ConfigError."""
+    """Fills in what identifies the images: a fingerprint and a label. Raises ConfigError.
+
+    Images of a folder, and of a user's function, are made for it, where the cache does not have them.
+    """
     if is_own(data.name):
         return _complete_own(data, cache)
     if data.name not in ("image_folder", "imagenet"):
         return data
-    from simclr_ablate.data.listing import fingerprint
-
     assert data.root is not None  # check_experiment has seen to it
     root = Path(data.root).expanduser().resolve()
     label = data.label or root.name
-    return dataclasses.replace(data, root=str(root), label=label, fingerprint=fingerprint(root))
+    data = dataclasses.replace(data, root=str(root), label=label)
+    if data.name == "image_folder":
+        from simclr_ablate.data.image_folder import make_image_folder
+
+        made = make_image_folder(root, data.size, data.on_error, Path(cache))
+        return dataclasses.replace(data, fingerprint=made)
+    from simclr_ablate.data.listing import fingerprint, list_images
+
+    listing = list_images(root, data.name, data.on_error)
+    return dataclasses.replace(data, fingerprint=fingerprint(listing, data.on_error))
 
 
 def _complete_own(data: Data, cache: str) -> Data:

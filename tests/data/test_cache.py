@@ -1,6 +1,8 @@
 """The cache: whole or absent, built once, shared by those who map it."""
 
+import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +13,9 @@ import numpy as np
 import pytest
 import torch
 
-from simclr_ablate.data.cache import build_once, open_set, save_set
+from simclr_ablate.data.cache import build_once, place, save_set
+from simclr_ablate.data.in_memory import open_set
+from simclr_ablate.files import StorageError
 
 BUILDER = """
 import sys, time
@@ -70,10 +74,10 @@ def test_a_killed_build_leaves_nothing_and_is_done_again(tmp_path: Path) -> None
     _wait_for(tmp_path / "builds")
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    assert not (tmp_path / "cache" / "set").exists()
+    assert not place(tmp_path / "cache", "set").exists()
     assert _start(tmp_path, 0).communicate(timeout=60)[0] == "whole\n"
     assert (tmp_path / "builds").read_text() == "xx"
-    assert list((tmp_path / "cache").glob(".*.tmp")) == []
+    assert list((tmp_path / "cache").rglob(".*.tmp")) == []
 
 
 def test_a_failed_build_leaves_nothing(tmp_path: Path) -> None:
@@ -83,4 +87,102 @@ def test_a_failed_build_leaves_nothing(tmp_path: Path) -> None:
 
     with pytest.raises(RuntimeError, match="no"):
         build_once(tmp_path, "set", build)
-    assert [path.name for path in tmp_path.iterdir()] == [".set.lock"]
+    assert [path.name for path in place(tmp_path, "").iterdir()] == [".set.lock"]
+
+
+@pytest.fixture
+def built(tmp_path: Path) -> Path:
+    """A set of random images in the cache."""
+    return build_once(tmp_path, "set", _build)
+
+
+def _build(folder: Path) -> None:
+    draw = np.random.default_rng(0)
+    images = draw.integers(0, 256, (900, 3, 32, 32), dtype=np.uint8)  # of several pieces
+    save_set(folder, images, draw.integers(0, 2, 900), ["a", "b"])
+
+
+def _flip_a_bit(path: Path, where: float) -> None:
+    content = bytearray(path.read_bytes())
+    content[int(where * (len(content) - 1))] ^= 1 << int(np.random.default_rng().integers(8))
+    stamp = path.stat()
+    path.write_bytes(content)
+    os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+
+
+@pytest.mark.parametrize("name", ["images.npy", "labels.npy", "set.json", "checksums.json"])
+@pytest.mark.parametrize("where", [0.0, 0.37, 1.0])
+def test_one_bit_that_changed_is_named_and_the_set_made_again(
+    built: Path, caplog: pytest.LogCaptureFixture, name: str, where: float
+) -> None:
+    before, cache = (built / name).read_bytes(), built.parents[1]
+    _flip_a_bit(built / name, where)
+    with caplog.at_level(logging.WARNING):
+        assert build_once(cache, "set", _build) == built
+    assert f"{built} is damaged and is made again: " in caplog.text
+    assert name in caplog.text or name == "checksums.json"  # in which another's may have changed
+    assert (built / name).read_bytes() == before
+    caplog.clear()
+    build_once(cache, "set", lambda _: pytest.fail("it is whole"))
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("name", ["images.npy", "labels.npy", "set.json", "checksums.json"])
+@pytest.mark.parametrize("harm", [Path.unlink, lambda path: os.truncate(path, 5)])
+def test_a_set_of_which_files_are_gone_is_made_again(built: Path, caplog, name: str, harm) -> None:
+    harm(built / name)
+    with caplog.at_level(logging.WARNING):
+        build_once(built.parents[1], "set", _build)
+    assert f"is damaged and is made again: {name}" in caplog.text
+    assert len(open_set(built)) == 900
+
+
+def test_an_empty_folder_of_the_cache_is_filled_again(built: Path) -> None:
+    shutil.rmtree(built)
+    built.mkdir()
+    build_once(built.parents[1], "set", _build)
+    assert len(open_set(built)) == 900
+
+
+def test_who_has_a_set_open_keeps_it_when_it_is_made_again(built: Path) -> None:
+    opened = open_set(built)
+    before = opened.images.clone()
+    _flip_a_bit(built / "labels.npy", 0.5)
+    build_once(built.parents[1], "set", _build)
+    assert torch.equal(opened.images, before)
+
+
+DAMAGED = """
+import sys
+from pathlib import Path
+from simclr_ablate.data.cache import build_once, save_set
+import numpy as np
+
+def build(target):
+    with open(sys.argv[2], "a") as file:
+        file.write("x")
+    save_set(target, np.zeros((9, 3, 4, 4), np.uint8), np.zeros(9), ["a"])
+
+print(build_once(Path(sys.argv[1]), "set", build))
+"""
+
+
+def test_two_processes_make_a_damaged_set_again_once(built: Path, tmp_path: Path) -> None:
+    _flip_a_bit(built / "images.npy", 0.5)
+    command = [sys.executable, "-c", DAMAGED, str(tmp_path), str(tmp_path / "builds")]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    assert [process.communicate(timeout=60)[0] for process in processes] == [f"{built}\n"] * 3
+    assert (tmp_path / "builds").read_text() == "x"
+
+
+def test_a_cache_that_cannot_be_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match=r"file is a file and no folder, or choose .* cache=DIR"):
+        build_once(tmp_path / "file", "set", _build)
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(small_disk: Path) -> None:
+    expected = r"cannot write .*/small/sets: the disk is full \(.* free\): make room, .* cache=DIR"
+    with pytest.raises(StorageError, match=expected):
+        build_once(small_disk, "set", _build)
+    assert [path.name for path in place(small_disk, "").iterdir()] == [".set.lock"]

@@ -2,6 +2,8 @@
 
 import logging
 import os
+import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +14,10 @@ import torch
 from PIL import Image
 
 from simclr_ablate.config import ConfigError
+from simclr_ablate.data import image_folder
 from simclr_ablate.data.decode import read_square
-from simclr_ablate.data.image_folder import open_image_folder
+from simclr_ablate.data.image_folder import count_image_folder, make_image_folder, open_image_folder
+from simclr_ablate.files import StorageError
 
 CLASSES = ["ant", "bee", "cat"]
 
@@ -51,22 +55,202 @@ def test_several_processes_decode_the_same(root: Path, tmp_path: Path, monkeypat
     assert torch.equal(one.images, two.images)
 
 
-def test_a_changed_file_is_decoded_again_and_no_other(root: Path, tmp_path: Path) -> None:
-    cache, path = tmp_path / "cache", root / "train/ant/0.png"
-    before, _ = open_image_folder(root, 12, "raise", cache, 0)
-    entries = set(cache.glob("images-*"))
-    open_image_folder(root, 12, "raise", cache, 0)
-    assert set(cache.glob("images-*")) == entries
-    stamp = path.stat().st_mtime_ns
-    pixels = np.asarray(Image.open(path))
-    Image.fromarray(255 - pixels).save(path)
-    os.utime(path, ns=(stamp + 1, stamp + 1))
-    after, _ = open_image_folder(root, 12, "raise", cache, 0)
-    assert not torch.equal(after.images[0], before.images[0])
-    assert torch.equal(after.images[1:], before.images[1:])
-    assert len(set(cache.glob("images-*")) - entries) == 1
-    smaller, _ = open_image_folder(root, 8, "raise", cache, 0)
-    assert smaller.images.shape[-2:] == (8, 8)
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The files that this process decodes, as they are decoded."""
+    names: list[str] = []
+    decode = image_folder.decode_rows
+
+    def note(root: Path, some: list[str], *rest: object) -> object:
+        names.extend(some)
+        return decode(root, some, *rest)
+
+    monkeypatch.setattr(image_folder, "decode_rows", note)
+    return names
+
+
+def test_nothing_is_decoded_twice(root: Path, tmp_path: Path, decoded: list[str]) -> None:
+    cache = tmp_path / "cache"
+    fingerprint = make_image_folder(root, 12, "raise", cache)
+    assert len(decoded) == 24
+    assert make_image_folder(root, 12, "raise", cache) == fingerprint
+    open_image_folder(root, 12, "raise", cache)
+    open_image_folder(tmp_path / "gone", 12, "raise", cache, None, fingerprint)
+    assert len(decoded) == 24
+    assert count_image_folder(12, fingerprint, cache) == [4, 4, 4]
+    assert make_image_folder(root, 8, "raise", cache) != fingerprint
+    assert len(decoded) == 48
+    assert open_image_folder(root, 8, "raise", cache)[0].images.shape[-2:] == (8, 8)
+
+
+def _invert(path: Path) -> None:
+    """Other pixels in a file of the same size; Path.write_bytes changes its times."""
+    image = Image.open(path)
+    Image.fromarray(255 - np.asarray(image)).save(path)
+
+
+@pytest.mark.parametrize("ending", ["bmp", "png"])
+def test_a_changed_file_is_decoded_again_and_no_other(
+    tmp_path: Path, decoded: list[str], ending: str
+) -> None:
+    root, cache = tmp_path / "images", tmp_path / "cache"
+    write_images(root, 4, ending)
+    before = make_image_folder(root, 12, "raise", cache)
+    (old, old_test), path = (
+        open_image_folder(root, 12, "raise", cache),
+        root / f"train/bee/1.{ending}",
+    )
+    stamp = path.stat()
+    del decoded[:]
+    _invert(path)
+    os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))  # the time of change is not to be set
+    after = make_image_folder(root, 12, "raise", cache)
+    new, new_test = open_image_folder(root, 12, "raise", cache)
+    assert decoded == [f"train/bee/1.{ending}"]
+    assert after != before
+    assert not torch.equal(new.images[5], old.images[5])
+    kept = [row for row in range(12) if row != 5]
+    assert torch.equal(new.images[kept], old.images[kept])
+    assert torch.equal(new_test.images, old_test.images)
+    same, _ = open_image_folder(root, 12, "raise", cache, None, before)
+    assert torch.equal(same.images, old.images)
+    _invert(path)
+    assert make_image_folder(root, 12, "raise", cache) == before
+
+
+def test_files_that_come_and_go_cost_themselves(
+    root: Path, tmp_path: Path, decoded: list[str]
+) -> None:
+    cache = tmp_path / "cache"
+    make_image_folder(root, 12, "raise", cache)
+    del decoded[:]
+    (root / "train/ant/0.png").unlink()
+    Image.new("RGB", (20, 30), "red").save(root / "train/bee/11.png")
+    (root / "train/bee/broken.png").write_bytes(b"")
+    train, _ = open_image_folder(root, 12, "skip", cache)
+    assert sorted(decoded) == ["train/bee/11.png", "train/bee/broken.png"]
+    names = [path for path in sorted(root.glob("train/*/*")) if path.name != "broken.png"]
+    assert np.array_equal(train.images.numpy(), np.stack([read_square(path, 12) for path in names]))
+    assert train.labels.tolist() == [0] * 3 + [1] * 5 + [2] * 4
+    del decoded[:]
+    (root / "train/bee/broken.png").unlink()
+    again, _ = open_image_folder(root, 12, "raise", cache)
+    assert decoded == []
+    assert torch.equal(train.images, again.images)
+
+
+def test_the_fingerprint_is_of_pixels_classes_and_order(root: Path, tmp_path: Path) -> None:
+    def fingerprint(place: Path, size: int = 12, on_error: str = "raise") -> str:
+        return make_image_folder(place, size, on_error, tmp_path / "cache")
+
+    before, copy = fingerprint(root), tmp_path / "copy"
+    shutil.copytree(root, copy, copy_function=shutil.copyfile)
+    assert fingerprint(copy) == before
+    (copy / "train/ant/3.png").rename(copy / "train/ant/4.png")
+    Image.open(copy / "test/bee/1.png").save(copy / "test/bee/1.png", compress_level=0)
+    assert fingerprint(copy) == before
+    (copy / "train/ant/broken.png").write_bytes(b"no image")
+    assert fingerprint(copy, on_error="skip") == before
+    (copy / "train/ant/broken.png").unlink()
+    seen = {before, fingerprint(copy, 13)}
+    for number, change in enumerate(
+        [
+            lambda: _invert(copy / "test/cat/2.png"),
+            lambda: (copy / "train/ant/4.png").rename(copy / "train/ant/00.png"),
+            lambda: (copy / "train/ant/00.png").rename(copy / "train/bee/00.png"),
+            lambda: (copy / "train/bee/00.png").rename(copy / "test/bee/00.png"),
+            lambda: [
+                (copy / split / "cat").rename(copy / split / "cow") for split in ("train", "test")
+            ],
+        ],
+        start=3,
+    ):
+        change()
+        seen.add(fingerprint(copy))
+        assert len(seen) == number
+
+
+def test_planning_needs_no_torch(root: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from simclr_ablate.data.image_folder import make_image_folder\n"
+        "from simclr_ablate.data.image_folder import count_image_folder\n"
+        "made = make_image_folder(sys.argv[1], 12, 'raise', Path(sys.argv[2]))\n"
+        "count_image_folder(12, made, Path(sys.argv[2]))\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code, str(root), str(tmp_path / "cache")]
+    assert subprocess.run(command).returncode == 0
+
+
+@pytest.mark.parametrize("name", ["images.npy", "labels.npy"])
+@pytest.mark.parametrize("change", ["bit", "gone"])
+def test_a_damaged_set_is_decoded_again_or_refused(
+    root: Path, tmp_path: Path, caplog, name: str, change: str
+) -> None:
+    cache = tmp_path / "cache"
+    fingerprint = make_image_folder(root, 12, "raise", cache)
+    opened, _ = open_image_folder(root, 12, "raise", cache, 0, fingerprint)
+    images, labels = opened.images.clone(), opened.labels
+
+    def harm() -> None:
+        (path,) = cache.rglob(f"train/{name}")
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 16
+        path.write_bytes(content) if change == "bit" else path.unlink()
+
+    harm()
+    with caplog.at_level(logging.WARNING):
+        after, _ = open_image_folder(root, 12, "raise", cache, 0, fingerprint)
+    assert f"is damaged and is made again: train/{name}" in caplog.text
+    assert torch.equal(after.images, images)
+    assert torch.equal(after.labels, labels)
+    harm()
+    if (change, name) != ("bit", "images.npy"):  # of which planning looks at the size
+        assert make_image_folder(root, 12, "raise", cache) == fingerprint
+        harm()
+    _invert(root / "train/bee/1.png")
+    with pytest.raises(ConfigError, match="have changed since the run was planned"):
+        open_image_folder(root, 12, "raise", cache, 0, fingerprint)
+    root.rename(tmp_path / "elsewhere")
+    with pytest.raises(ConfigError, match=r"data\.root must be a folder that holds"):
+        open_image_folder(root, 12, "raise", cache, 0, fingerprint)
+
+
+def test_a_table_that_is_damaged_costs_a_decoding(
+    root: Path, tmp_path: Path, decoded: list[str]
+) -> None:
+    cache = tmp_path / "cache"
+    fingerprint = make_image_folder(root, 12, "raise", cache)
+    (table,) = cache.glob("folders/*.json")
+    for content in ("{", "null", "{}", "[1]", '{"fingerprint": 1, "files": 2, "unreadable": 3}'):
+        table.write_text(content)
+        assert make_image_folder(root, 12, "raise", cache) == fingerprint
+    assert len(decoded) == 6 * 24
+
+
+def test_a_full_disk_is_one_line(root: Path, tmp_path: Path, small_disk: Path) -> None:
+    for size, filled in ((300, 0), (90, 600_000)):
+        (small_disk / "filler").write_bytes(bytes(filled))
+        with pytest.raises(StorageError, match=r"cannot write .*: the disk is full .* cache=DIR"):
+            make_image_folder(root, size, "raise", small_disk, 2)
+        assert list(small_disk.rglob("images*")) == []
+
+
+def test_a_process_that_is_killed_is_one_line(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image_folder, "_FILES_PER_TASK", 2)
+    monkeypatch.setattr(image_folder, "serve_parent", _die)
+    with pytest.raises(
+        ConfigError, match=r"a process that decodes .* was killed, perhaps for want"
+    ):
+        make_image_folder(root, 12, "raise", tmp_path / "cache", 2)
+
+
+def _die() -> None:
+    """In a worker: as the system ends the greediest where memory is short."""
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_an_unreadable_file_stops_with_its_path(root: Path, tmp_path: Path) -> None:
@@ -82,7 +266,7 @@ def test_an_unreadable_file_is_skipped_and_counted(root: Path, tmp_path: Path, c
         caplog.clear()
         with caplog.at_level(logging.WARNING):
             train, test = open_image_folder(root, 12, "skip", tmp_path / "cache", 0)
-        assert "left out 1 unreadable images of 12" in caplog.text
+        assert "left out 1 unreadable images of 24" in caplog.text
         kept = [row for row in range(12) if row != 6]
         assert torch.equal(train.images, whole.images[kept])
         assert torch.equal(train.labels, whole.labels[kept])
@@ -101,8 +285,10 @@ def test_a_folder_of_unreadable_files_is_refused(root: Path, tmp_path: Path) -> 
 def test_decoding_killed_halfway_ends_its_workers_and_is_done_again(
     root: Path, tmp_path: Path, kill_session
 ) -> None:
-    endless, cache = root / "train/bee/endless.png", tmp_path / "cache"
-    os.mkfifo(endless)  # whoever reads it waits
+    cache = tmp_path / "cache"
+    Image.new("1", (12_000, 12_000)).save(root / "train/bee/large.png")  # takes a second to decode
+    for number in range(100):
+        os.link(root / "train/bee/large.png", root / f"train/bee/large{number}.png")
     script = tmp_path / "open.py"
     script.write_text(
         "import simclr_ablate.data.image_folder as folder\n"
@@ -112,8 +298,9 @@ def test_decoding_killed_halfway_ends_its_workers_and_is_done_again(
     )
     process = subprocess.Popen([sys.executable, str(script)], start_new_session=True)
     kill_session(process, members=3)
-    endless.unlink()
-    assert list(cache.glob("images-*")) == []
+    for path in root.glob("train/bee/large*"):
+        path.unlink()
+    assert list(cache.rglob("images-*")) == []
     train, _ = open_image_folder(root, 12, "raise", cache, 0)
     assert len(train) == 12
 

@@ -14,6 +14,15 @@ def test_plain_lines_away_from_a_terminal(caplog, capsys) -> None:
     assert "\x1b" not in capsys.readouterr().err
 
 
+def test_plain_lines_where_nobody_keeps_a_log(capsys) -> None:
+    with show_progress("reading [a]", 1_000) as advance:
+        for _ in range(1_000):
+            advance(1)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 10
+    assert lines[-1] == "reading [a]: 1000 of 1000"
+
+
 def test_a_bar_on_a_terminal(monkeypatch, capsys) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     with show_progress("reading", 4) as advance:

@@ -241,11 +241,12 @@ def test_views_of_some_places_are_those_of_the_whole_batch(
 def test_workers_end_with_a_killed_parent(tmp_path: Path, kill_session) -> None:
     for split in ("train", "val"):
         (tmp_path / split / "a").mkdir(parents=True)
-        for number in range(2):
-            os.mkfifo(tmp_path / split / "a" / f"{number}.png")  # whoever reads it waits
+        Image.new("1", (12_000, 12_000)).save(tmp_path / split / "a" / "0.png")
+        for number in range(1, 100):  # each takes a second to decode
+            os.link(tmp_path / split / "a" / "0.png", tmp_path / split / "a" / f"{number}.png")
     code = (
         "from simclr_ablate.data.streamed import open_streamed;"
-        f"next(open_streamed({str(tmp_path)!r}, 16, 'raise', 2)[0].batches(2))"
+        f"next(open_streamed({str(tmp_path)!r}, 16, 'raise', 2)[0].batches(99))"
     )
     process = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
     kill_session(process, members=3)
