@@ -41,7 +41,7 @@ from simclr_ablate.data.cache import (
 )
 from simclr_ablate.data.decode import decode_rows, pixel_digest, unreadable_error
 from simclr_ablate.data.listing import Files, Listing, list_images
-from simclr_ablate.data.processes import naming_shared_memory, serve_parent
+from simclr_ablate.data.processes import naming_shared_memory, serve_parent, starting_processes
 from simclr_ablate.data.progress import show_progress
 from simclr_ablate.files import read_json, storing, write_json
 
@@ -277,13 +277,14 @@ def _carry_out(tasks: list[Task], workers: int) -> Iterator[list[tuple[int, byte
     if workers < 2 or len(tasks) < 2:
         yield from itertools.starmap(decode_rows, tasks)
         return
-    with naming_shared_memory("fewer cores"):
+    with naming_shared_memory("give the command one core (taskset -c 0)"):
         # Spawned: a fork would copy this process's locks in whatever state its threads have them.
         pool = concurrent.futures.ProcessPoolExecutor(
             min(workers, len(tasks)), multiprocessing.get_context("spawn"), serve_parent
         )
     try:
-        futures = [pool.submit(decode_rows, *task) for task in tasks]
+        with starting_processes():
+            futures = [pool.submit(decode_rows, *task) for task in tasks]
         for future in concurrent.futures.as_completed(futures):
             yield future.result()
     except BrokenProcessPool as error:

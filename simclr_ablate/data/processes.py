@@ -19,7 +19,7 @@ def naming_shared_memory(instead: str) -> Iterator[None]:
     """Errors of a full /dev/shm that are raised inside come out as StorageErrors that say so.
 
     That is where processes share images and locks; the system's own words are those of a full disk, or of a bus error.
-    instead: what needs less of it.
+    instead: what to do that needs less of it.
     """
     try:
         yield
@@ -28,8 +28,8 @@ def naming_shared_memory(instead: str) -> Iterator[None]:
         if not full and not any(words in str(error) for words in _NO_SHARED_MEMORY):
             raise
         raise StorageError(
-            f"the shared memory of processes that decode images, /dev/shm, is full: make room there "
-            f"(`docker run --shm-size`, for one), or do with less by {instead}"
+            "/dev/shm, the memory in which processes share images, is full: give it more room "
+            f"(docker run --shm-size, for one), or {instead}"
         ) from error
 
 
@@ -52,6 +52,16 @@ def serve_parent() -> None:
         # Blocked here and in the threads to come, so that the watch is the one to receive it.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     threading.Thread(target=_watch, daemon=True).start()
+
+
+@contextlib.contextmanager
+def starting_processes() -> Iterator[None]:
+    """Ctrl-C waits until those that are started inside have come to `serve_parent`, and does not end them before."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _watch() -> None:

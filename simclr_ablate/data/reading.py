@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, get_worker_info
 
 from simclr_ablate.augment.operations import Params, RandomResizedCrop, Resize
 from simclr_ablate.data.decode import (
@@ -18,6 +18,8 @@ from simclr_ablate.data.decode import (
     read_rgb,
     to_array,
 )
+from simclr_ablate.data.processes import naming_shared_memory
+from simclr_ablate.files import StorageError
 from simclr_ablate.randomness import generator
 
 _SCALES = (8, 4, 2)
@@ -77,12 +79,15 @@ class Part(NamedTuple):
 
 
 class PartReader(Dataset):
-    """Reads a part: the images, the index of the image that each is, and what couldn't be read."""
+    """Reads a part: the images, the index of the image that each is, and what couldn't be read.
+
+    What a worker can't hand over comes in their place, as a StorageError.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def __getitem__(self, part: Part) -> tuple[Tensor, Tensor, list[str]]:
+    def __getitem__(self, part: Part) -> tuple[Tensor, Tensor, list[str]] | StorageError:
         images: list[np.ndarray] = []
         used: list[int] = []
         problems: list[str] = []
@@ -101,7 +106,24 @@ class PartReader(Dataset):
         stacked = (
             torch.from_numpy(np.stack(images)) if images else torch.empty(0, dtype=torch.uint8)
         )
-        return stacked, torch.tensor(used, dtype=torch.long), problems
+        indices = torch.tensor(used, dtype=torch.long)
+        return _share(stacked, indices) or (stacked, indices, problems)
+
+
+def _share(*tensors: Tensor) -> StorageError | None:
+    """Puts what a worker has read where the process that waits for it can see it; returns what went wrong, if it did.
+
+    Else the worker's queue would do so, and print what went wrong, and nobody would hear of the images again.
+    """
+    if get_worker_info() is None:
+        return None
+    try:
+        with naming_shared_memory("give compute.workers=0"):
+            for tensor in tensors:
+                tensor.share_memory_()
+    except StorageError as error:
+        return error
+    return None
 
 
 def read_windows(image: Image.Image, windows: Params, size: int, interpolation: str) -> np.ndarray:

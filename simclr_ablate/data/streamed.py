@@ -16,8 +16,9 @@ from simclr_ablate.augment.operations import RandomResizedCrop, Resize
 from simclr_ablate.augment.policies import DrawnViews, Policy
 from simclr_ablate.data.decode import unreadable_error
 from simclr_ablate.data.listing import Files, list_images
-from simclr_ablate.data.processes import serve_parent
+from simclr_ablate.data.processes import naming_shared_memory, serve_parent
 from simclr_ablate.data.reading import CentreRead, CropRead, Part, PartReader, Read
+from simclr_ablate.files import StorageError
 from simclr_ablate.randomness import generator
 from simclr_ablate.training.distributed import SOLO, Ranks
 
@@ -135,11 +136,14 @@ class StreamedSet:
         """The batches, or those images of each at `places`, read in the background, in their order."""
         sizes: list[int] = []
         failed = 0
-        loader = iter(self._loader(self._parts(read, batches, places, sizes)))
+        with naming_shared_memory("give compute.workers=0"):
+            loader = iter(self._loader(self._parts(read, batches, places, sizes)))
         # Parts are drawn ahead of reading, so the size of a batch is known once its first is read.
         for number in itertools.count():
             collected: list[tuple[Tensor, Tensor, list[str]]] = []
             for part in loader:
+                if isinstance(part, StorageError):
+                    raise part
                 collected.append(part)
                 if len(collected) == sizes[number]:
                     break

@@ -66,6 +66,9 @@ def refusing(command: Callable[[], int]) -> int:
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return REFUSED
+    except KeyboardInterrupt:  # while planning, which may decode images for long
+        print("stopped", file=sys.stderr)
+        return STOPPED
 
 
 def execute(

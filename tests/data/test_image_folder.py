@@ -17,7 +17,11 @@ from simclr_ablate.config import ConfigError
 from simclr_ablate.data import image_folder
 from simclr_ablate.data.decode import read_square
 from simclr_ablate.data.image_folder import count_image_folder, make_image_folder, open_image_folder
+from simclr_ablate.data.sizes import data_size
+from simclr_ablate.data.splits import open_data
 from simclr_ablate.files import StorageError
+from simclr_ablate.launch.plan import complete_data
+from simclr_ablate.schema import Data
 
 CLASSES = ["ant", "bee", "cat"]
 
@@ -53,6 +57,19 @@ def test_several_processes_decode_the_same(root: Path, tmp_path: Path, monkeypat
     one, _ = open_image_folder(root, 12, "raise", tmp_path / "one", 0)
     two, _ = open_image_folder(root, 12, "raise", tmp_path / "two", 2)
     assert torch.equal(one.images, two.images)
+
+
+def test_a_folder_is_decoded_and_counted_when_it_is_planned(root: Path, tmp_path: Path) -> None:
+    cache, own = tmp_path / "cache", {"on_error": "skip", "limit": None, "seed": 0, "label": None}
+    (root / "train/bee/2.png").write_bytes(b"not an image")
+    data = Data(name="image_folder", root=str(root), size=12, validation=3, fingerprint=None, **own)
+    planned = complete_data(data, str(cache))
+    assert planned.label == "images"
+    assert planned.fingerprint == make_image_folder(root, 12, "skip", cache)
+    shutil.rmtree(root)
+    assert data_size(planned, cache=str(cache)) == 11 - 3
+    train, validation, test, _ = open_data(planned, cache, 0)
+    assert (len(train), len(validation), len(test)) == (8, 3, 12)
 
 
 @pytest.fixture

@@ -252,6 +252,25 @@ def test_workers_end_with_a_killed_parent(tmp_path: Path, kill_session) -> None:
     kill_session(process, members=3)
 
 
+@pytest.mark.parametrize("room", ["4k", "1m"])
+def test_full_shared_memory_is_one_line_and_no_hang(root: Path, room: str) -> None:
+    """In a process that has a /dev/shm of its own: full, so that there is no lock, or too small for images."""
+    code = (
+        "from simclr_ablate.data.streamed import open_streamed;"
+        f"list(open_streamed({str(root)!r}, 224, 'raise', 2)[0].batches(90))"
+    )
+    fill = "head -c 4096 /dev/zero > /dev/shm/fill;" if room == "4k" else ""
+    mount = f"mount -t tmpfs -o size={room} tmpfs /dev/shm"
+    alone = ["unshare", "--mount", "sh", "-c"]
+    if subprocess.run([*alone, mount], capture_output=True).returncode:
+        pytest.skip("a /dev/shm of one's own needs root")
+    command = [*alone, f'{mount}; {fill} exec "$0" -c "$1"', sys.executable, code]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    last = ended.stderr.splitlines()[-1]
+    assert "StorageError: /dev/shm, the memory in which processes share images, is full" in last
+    assert "compute.workers=0" in last
+
+
 def test_a_policy_without_a_common_crop_is_refused() -> None:
     color = pair_policy(SIZE, "color").first
     with pytest.raises(ValueError, match="must begin with the same crop"):
