@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from analysis import processes
 from analysis.artefacts import ARTEFACTS, Artefact
-from simclr_ablate.config import nearest
+from simclr_ablate.config import ConfigError, nearest
+from simclr_ablate.paths import expanded
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,19 +64,26 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--store",
-        type=Path,
+        type=_folder,
         default=Path("runs"),
         metavar="DIR",
         help="the run store (default: runs)",
     )
     parser.add_argument(
         "--out",
-        type=Path,
+        type=_folder,
         default=Path("reports"),
         metavar="DIR",
         help="where to write (default: reports)",
     )
     return parser
+
+
+def _folder(text: str) -> Path:
+    try:
+        return expanded(text, "it")
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _write(

@@ -33,6 +33,7 @@ from typing import Any
 from simclr_ablate import claim as claims
 from simclr_ablate.config import ConfigError
 from simclr_ablate.files import read_json, write_json
+from simclr_ablate.paths import expanded
 from simclr_ablate.schema import SCHEMA_VERSION
 
 STATES = ("planned", "queued", "running", "interrupted", "failed", "pretrained", "complete")
@@ -231,7 +232,7 @@ class Store:
     """A folder of runs."""
 
     def __init__(self, root: str | Path) -> None:
-        self.root = Path(root)
+        self.root = expanded(root, "store")
 
     def run(self, run_id: str) -> Run:
         return Run(self.root / run_id)
