@@ -13,6 +13,7 @@ from analysis.artefacts import ARTEFACTS, Artefact
 from simclr_ablate import terminal
 from simclr_ablate.config import ConfigError, nearest
 from simclr_ablate.files import StorageError, storing
+from simclr_ablate.paths import expanded
 from simclr_ablate.store import Store
 
 if TYPE_CHECKING:
@@ -70,19 +71,26 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--store",
-        type=Path,
+        type=_folder,
         default=Path("runs"),
         metavar="DIR",
         help="the run store (default: runs)",
     )
     parser.add_argument(
         "--out",
-        type=Path,
+        type=_folder,
         default=Path("reports"),
         metavar="DIR",
         help="where to write (default: reports)",
     )
     return parser
+
+
+def _folder(text: str) -> Path:
+    try:
+        return expanded(text, "it")
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _write(chosen: list[Artefact], store: Path, out: Path, whole: bool) -> int:

@@ -43,6 +43,7 @@ from typing import Any
 from simclr_ablate import claim as claims
 from simclr_ablate.config import ConfigError
 from simclr_ablate.files import StorageError, report_damage, storing, told, write_json
+from simclr_ablate.paths import expanded
 from simclr_ablate.records import LaunchRecord, StageRecord, read_record
 from simclr_ablate.run import BUSY, STATES, Run
 
@@ -64,7 +65,7 @@ class Store:
     """A folder of runs."""
 
     def __init__(self, root: str | Path) -> None:
-        self.root = Path(root)
+        self.root = expanded(root, "store")
 
     def prepare(self) -> None:
         """Sees to it that runs can be kept here. Raises StorageError, which names the key, where they cannot."""

@@ -5,11 +5,12 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from simclr_ablate.config import ConfigError
+from simclr_ablate.config import ConfigError, build, keys
+from simclr_ablate.launch.devices import check_place
+from simclr_ablate.launch.keys import METRICS, CommandKeys, check_top_level
 from simclr_ablate.launch.outcome import Outcome
 from simclr_ablate.launch.plan import Plan, flatten, varying_keys
 from simclr_ablate.launch.queue import require_slurm
@@ -17,11 +18,12 @@ from simclr_ablate.launch.selection import Selection
 from simclr_ablate.launch.settings import Settings, SlurmSettings, read_settings
 from simclr_ablate.launch.stages import Stages
 from simclr_ablate.launch.torchrun import Place, carry_out_here
-from simclr_ablate.paths import default_cache
+from simclr_ablate.paths import absolute, default_cache
 from simclr_ablate.schema import Experiment
 from simclr_ablate.store import Store
 
 if TYPE_CHECKING:
+    from simclr_ablate.launch.jobs import Jobs
     from simclr_ablate.launch.progress import ProgressView
     from simclr_ablate.launch.slurm import SlurmLauncher
 
@@ -36,39 +38,30 @@ class Command:
     cache: str
     dry_run: bool
     launcher: Settings
-    sweep: str | None
-    artefact: str | None
+    sweep: str | None = None
+    artefact: str | None = None
+    objective_metric: str = METRICS[0]
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
         """Reads the app's own keys. Raises ConfigError."""
-        cache = config["cache"] or default_cache()
-        for name, folder in (("store", config["store"]), ("cache", cache)):
-            if not isinstance(folder, str) or not folder:
-                raise ConfigError(f"{name} must be a folder, got {folder!r}")
-        if not isinstance(config["dry_run"], bool):
-            raise ConfigError(f"dry_run must be true or false, got {config['dry_run']!r}")
-        sweep = config.get("sweep") or {}
+        check_top_level(config)
+        names = [info.name for info in keys(CommandKeys)]
+        given = build(CommandKeys, {name: config[name] for name in names if name in config})
         return cls(
-            store=Store(config["store"]),
-            cache=str(Path(cache).expanduser().resolve()),
-            dry_run=config["dry_run"],
-            launcher=read_settings(config["launcher"]),
-            sweep=sweep.get("name"),
-            artefact=sweep.get("artefact"),
+            store=Store(given.store),
+            cache=default_cache() if given.cache is None else absolute(given.cache, "cache"),
+            dry_run=given.dry_run,
+            launcher=read_settings(config.get("launcher") or {}),
+            objective_metric=given.objective_metric,
         )
 
 
-def refusing(command: Callable[[], int]) -> int:
-    """Runs `command`; input that it refuses ends it with one clear line instead of a traceback."""
-    try:
-        return command()
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return REFUSED
-    except KeyboardInterrupt:  # while planning, which may decode images for long
-        print("stopped", file=sys.stderr)
-        return STOPPED
+class Ended(NamedTuple):
+    """What has become of a command: its exit status, and the experiments of its first plan."""
+
+    status: int
+    plan: Plan
 
 
 def execute(
@@ -76,11 +69,12 @@ def execute(
     experiments: Iterable[Experiment],
     sweeps: Mapping[Experiment, Sequence[str]] = MappingProxyType({}),
     selections: Sequence[Selection] = (),
-) -> int:
-    """Plans and carries out the experiments; returns the command's exit status. Raises ConfigError.
+    jobs: "Jobs | None" = None,
+) -> Ended:
+    """Plans and carries out the experiments. Raises ConfigError, always before the first of them starts.
 
     sweeps: of which sweeps each experiment is. selections: of those sweeps that choose; their trials are among the
-    experiments.
+    experiments. jobs: is told when each starts and ends.
     """
     from simclr_ablate.launch.progress import make_console
 
@@ -93,18 +87,34 @@ def execute(
     if place is not None and selections:
         raise ConfigError("torchrun carries out one run, got a sweep that selects: leave it out")
     plan = stages.first()
-    console.print(f"{command.sweep or 'run'}: {plan.summary()}", highlight=False)
+    later = [one for selection in stages.pending for one in selection.experiments()]
+    for experiment in (*(planned.experiment for planned in plan.runs), *later):
+        check_place(experiment, command.launcher, shared=place is not None)
+    say(f"{command.sweep or ', '.join(_sweeps(plan)) or 'run'}: {plan.summary()}")
     stages.tell(say)
     if command.dry_run:
         _print_table(plan, console)
-        return OK
+        return Ended(OK, plan)
     if isinstance(command.launcher, SlurmSettings) and command.launcher.cluster == "slurm":
         require_slurm()
     command.store.prepare()
     stages = stages.recorded(plan)
     if place is None:
-        return launch(command, plan, console, stages)
-    return _be_rank(command, plan, place, console)
+        return Ended(launch(command, plan, console, stages, jobs), plan)
+    return Ended(_be_rank(command, plan, place, console), plan)
+
+
+def returns_at_once(command: Command) -> bool:
+    """Whether the command hands its runs to a cluster and ends before they do."""
+    launcher = command.launcher
+    if not isinstance(launcher, SlurmSettings):
+        return False
+    return launcher.cluster == "slurm" and not launcher.follow
+
+
+def _sweeps(plan: Plan) -> list[str]:
+    """The names of the sweeps that the plan's runs are of."""
+    return list(dict.fromkeys(name for planned in plan.runs for name in planned.sweeps))
 
 
 def _be_rank(command: Command, plan: Plan, place: Place, console: Any) -> int:
@@ -121,8 +131,14 @@ def _be_rank(command: Command, plan: Plan, place: Place, console: Any) -> int:
     return SOME_FAILED if status == worker.HELD else _report(command, plan, outcome, _say(console))
 
 
-def launch(command: Command, plan: Plan, console: Any, stages: Stages | None = None) -> int:
-    """Carries the plan out by the command's launcher, and what follows of `stages`.
+def launch(
+    command: Command,
+    plan: Plan,
+    console: Any,
+    stages: Stages | None = None,
+    jobs: "Jobs | None" = None,
+) -> int:
+    """Carries the plan out by the command's launcher, and what follows of `stages`. jobs: see `execute`.
 
     Returns the command's exit status. Raises ConfigError.
     """
@@ -132,15 +148,15 @@ def launch(command: Command, plan: Plan, console: Any, stages: Stages | None = N
         stages.close()
         return _report(command, plan, Outcome(complete=list(plan.runs)), say)
     if isinstance(command.launcher, SlurmSettings) and command.launcher.cluster == "slurm":
-        return _submit(command, command.launcher, plan, console, stages)
+        return _submit(command, command.launcher, plan, console, stages, jobs)
     carry_out = _launcher_here(command)
     stages.close()
-    outcome = carry_out(plan, _view(console, plan))
+    outcome = carry_out(plan, _view(console, plan, jobs))
     if stages.pending and not outcome.interrupted:
         stages = stages.decide()
         second = _second(stages, say)
         stages.close()
-        outcome = outcome.and_then(carry_out(second, _view(console, second)))
+        outcome = outcome.and_then(carry_out(second, _view(console, second, jobs)))
         plan = plan.and_then(second)
     return _report(command, plan, outcome, say)
 
@@ -156,10 +172,15 @@ def _launcher_here(command: Command) -> Callable[[Plan, "ProgressView"], Outcome
     return LocalLauncher(command.launcher, command.cache).run
 
 
-def _view(console: Any, plan: Plan) -> "ProgressView":
+def _view(console: Any, plan: Plan, jobs: "Jobs | None") -> "ProgressView":
     from simclr_ablate.launch.progress import ProgressView
 
-    return ProgressView(console, len(plan.runs), plan.states().count("complete"))
+    shown = console, len(plan.runs), plan.states().count("complete")
+    if jobs is None:
+        return ProgressView(*shown)
+    from simclr_ablate.launch.jobs import TellingView
+
+    return TellingView(jobs, *shown)
 
 
 def _second(stages: Stages, say: Callable[[str], None]) -> Plan:
@@ -171,7 +192,12 @@ def _second(stages: Stages, say: Callable[[str], None]) -> Plan:
 
 
 def _submit(
-    command: Command, settings: SlurmSettings, plan: Plan, console: Any, stages: Stages
+    command: Command,
+    settings: SlurmSettings,
+    plan: Plan,
+    console: Any,
+    stages: Stages,
+    jobs: "Jobs | None",
 ) -> int:
     from simclr_ablate.launch.second_stage import arrange
     from simclr_ablate.launch.slurm import SlurmLauncher
@@ -191,9 +217,9 @@ def _submit(
     if not settings.follow:
         say(f"watch them: {watch}")
         return OK
-    outcome = launcher.follow(submission, _view(console, plan))
+    outcome = launcher.follow(submission, _view(console, plan, jobs))
     if stages.pending and not outcome.interrupted:
-        plan, outcome = _follow_second(command, launcher, stages, console, plan, outcome)
+        plan, outcome = _follow_second(command, launcher, stages, console, plan, outcome, jobs)
     if outcome.interrupted:
         say(f"\nthe jobs go on without this command; come back to them with\n  {watch}")
         return STOPPED
@@ -207,6 +233,7 @@ def _follow_second(
     console: Any,
     plan: Plan,
     outcome: Outcome,
+    jobs: "Jobs | None",
 ) -> tuple[Plan, Outcome]:
     """Follows the second stages too: what has come of both."""
     from simclr_ablate.launch.waiting import wait
@@ -225,7 +252,7 @@ def _follow_second(
     with command.store.submitting():
         submission = launcher.submit(second)
         stages.close()
-    later = launcher.follow(submission, _view(console, second))
+    later = launcher.follow(submission, _view(console, second, jobs))
     return plan.and_then(second), outcome.and_then(later)
 
 
@@ -276,7 +303,7 @@ def _print_table(plan: Plan, console: Any) -> None:
 
     flat = [flatten(planned.experiment.to_config()) for planned in plan.runs]
     columns = varying_keys([planned.experiment for planned in plan.runs])
-    if len({name for planned in plan.runs for name in planned.sweeps}) > 1:
+    if len(_sweeps(plan)) > 1:
         _print_union(plan, flat, columns, console)
         return
     table = Table(Column("run", no_wrap=True), *columns, "state")

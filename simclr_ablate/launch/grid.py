@@ -9,16 +9,22 @@ import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from simclr_ablate.config import ConfigError, keys, unknown_key
+from simclr_ablate.launch.keys import (
+    COMMAND,
+    EXPERIMENT_SECTIONS,
+    check_swept,
+    check_top_level,
+    interpolation_sources,
+    without_hydra,
+)
 from simclr_ablate.schema import Experiment
-
-EXPERIMENT_SECTIONS = tuple(Experiment.__dataclass_fields__)
-"""Top-level keys of the composed config that make up an experiment; the rest is for the command."""
 
 Values = dict[str, Any]
 
@@ -56,9 +62,26 @@ def read_grids(grids: Any, path: str) -> list[dict[str, list[Any]]]:
         raise ConfigError(f"{path} must be a list of mappings of keys, got {grids!r}")
     listed = [{str(k): _as_list(v) for k, v in grid.items()} for grid in grids]
     for name, values in ((k, v) for grid in listed for k, v in grid.items()):
-        if not values:
-            raise ConfigError(f"{path}: {name} must have at least one value, got []")
+        _check_varied(name, values, path)
     return listed
+
+
+def _check_varied(name: str, values: list[Any], path: str) -> None:
+    """Raises ConfigError for what a grid cannot vary. path: the grids' key."""
+    if not values:
+        raise ConfigError(f"{path}: {name} must have at least one value, got []")
+    nested = next((value for value in values if isinstance(value, Mapping | list)), None)
+    if isinstance(nested, Mapping):
+        dotted = ", ".join(f"{name}.{inner}" for inner in nested) or f"{name}.KEY"
+        raise ConfigError(f"{path}: {name} must be written as {dotted}, got a mapping: {nested!r}")
+    if nested is not None:
+        raise ConfigError(f"{path}: {name} must have single values, got the list {nested!r}")
+    check_swept(name, values)
+    if name in ("scale", "sweep"):
+        raise ConfigError(
+            f"{path}: {name} cannot be varied in a sweep, whose values come from it: "
+            f"give -m {name}={','.join(map(str, values))}"
+        )
 
 
 class Composer:
@@ -74,7 +97,6 @@ class Composer:
         self._compose = compose
         self._is_group = is_group
         self._composed: dict[tuple[str, ...], dict[str, Any]] = {}
-        self._sources: frozenset[str] | None = None
 
     def experiment(self, point: Values) -> Experiment:
         """The checked experiment at `point`. Raises ConfigError."""
@@ -86,14 +108,37 @@ class Composer:
         return Experiment.from_config(config)
 
     def _needs_hydra(self, name: str) -> bool:
-        if self._sources is None:
-            self._sources = interpolation_sources(self._compose([]))
         return name.lstrip("+~") != name or self._is_group(name) or name in self._sources
+
+    def _check_command(self, config: Mapping[str, Any], overrides: list[str]) -> None:
+        """Raises ConfigError where the overrides, such as a group of the user's own, change more than experiments."""
+        check_top_level(config)
+        changed = [name for name in COMMAND if config.get(name) != self._default.get(name)]
+        if changed:
+            raise ConfigError(
+                f"{' '.join(overrides)} changes {changed[0]}, which is one for all experiments of a "
+                "sweep: give one command for each"
+            )
+
+    @cached_property
+    def _default(self) -> dict[str, Any]:
+        return resolve(self._unresolved)
+
+    @cached_property
+    def _unresolved(self) -> DictConfig:
+        return self._compose([])
+
+    @cached_property
+    def _sources(self) -> frozenset[str]:
+        return interpolation_sources(self._unresolved)
 
     def _base(self, overrides: list[str]) -> dict[str, Any]:
         if tuple(overrides) not in self._composed:
-            config = self._compose(overrides)
-            self._composed[tuple(overrides)] = experiment_sections(config)
+            config = resolve(self._compose(overrides)) if overrides else self._default
+            self._check_command(config, overrides)
+            self._composed[tuple(overrides)] = {
+                name: config[name] for name in EXPERIMENT_SECTIONS if name in config
+            }
         return self._composed[tuple(overrides)]
 
 
@@ -128,33 +173,42 @@ def experiment_sections(config: DictConfig) -> dict[str, Any]:
 
 def resolve(config: DictConfig) -> dict[str, Any]:
     """The app's own keys as plain containers; Hydra's section is for Hydra."""
-    return OmegaConf.to_container(_own(config), resolve=True)  # type: ignore[return-value]
+    return OmegaConf.to_container(without_hydra(config), resolve=True)  # type: ignore[return-value]
 
 
-def interpolation_sources(config: DictConfig) -> frozenset[str]:
-    """Keys that others refer to as `${key}`."""
-    return frozenset(re.findall(r"\$\{([a-zA-Z_][\w.]*)\}", OmegaConf.to_yaml(_own(config))))
+def split_overrides(overrides: Sequence[Override]) -> tuple[dict[str, list[str]], list[Override]]:
+    """Separates `key=a,b` sweeps (as lists of texts) from plain overrides; of a key given twice, the last counts.
 
-
-def _own(config: DictConfig) -> DictConfig:
-    return OmegaConf.masked_copy(config, [str(name) for name in config if name != "hydra"])
-
-
-def split_overrides(overrides: Sequence[Override]) -> tuple[dict[str, list[Any]], list[Override]]:
-    """Separates `key=a,b` sweeps (as lists of values) from plain overrides."""
-    swept: dict[str, list[Any]] = {}
+    Raises ConfigError for a sweep without values, and for one whose values cannot be listed.
+    """
+    swept: dict[str, list[str]] = {}
     plain = []
     for override in overrides:
+        name = override.get_key_element()
+        swept.pop(name, None)
         if override.is_sweep_override():
-            swept[override.get_key_element()] = [
-                _parse(text) for text in override.sweep_string_iterator()
-            ]
+            swept[name] = listed(override)
         else:
             plain.append(override)
     return swept, plain
 
 
-def _parse(text: str) -> Any:
+def listed(override: Override) -> list[str]:
+    """The values of a sweep, as they stand in an override. Raises ConfigError where there are none."""
+    name, line = override.get_key_element(), override.input_line
+    if not override.is_discrete_sweep():
+        raise ConfigError(
+            f"{name} must have values that can be listed, such as 1,2 or range(1,3), got {line}: an "
+            "interval is for sweepers that draw from it, such as hydra/sweeper=optuna"
+        )
+    texts = list(override.sweep_string_iterator())
+    if not texts:
+        raise ConfigError(f"{name} must have at least one value, and {line} has none")
+    return texts
+
+
+def value_of(text: str) -> Any:
+    """The value that stands as `text` in an override."""
     return OmegaConf.create(f"value: {text}").value
 
 

@@ -6,7 +6,6 @@ by side beat one run with all of them, because small tensors leave threads waiti
 
 import itertools
 import multiprocessing
-import os
 import time
 from collections import Counter, deque
 from collections.abc import Mapping
@@ -21,6 +20,7 @@ from typing import NamedTuple
 from simclr_ablate.config import ConfigError
 from simclr_ablate.cores import available_cores
 from simclr_ablate.launch import worker
+from simclr_ablate.launch.devices import gpu_count
 from simclr_ablate.launch.outcome import Outcome
 from simclr_ablate.launch.plan import Plan, PlannedRun
 from simclr_ablate.launch.progress import ProgressView
@@ -298,14 +298,6 @@ def _next(waiting: deque[PlannedRun], active: Mapping[PlannedRun, object]) -> Pl
     if found is not None:
         waiting.remove(found)
     return found
-
-
-def gpu_count() -> int:
-    """GPUs that runs may use: without initialising CUDA, which forked processes could not use any more."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return len([name for name in visible.split(",") if name.strip() not in ("", "-1")])
-    return len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
 
 
 def memory() -> tuple[float, float]:

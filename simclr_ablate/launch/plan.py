@@ -12,7 +12,7 @@ from typing import Any
 from simclr_ablate.config import ConfigError, is_own, own_values
 from simclr_ablate.identity import evaluation_key, run_id
 from simclr_ablate.launch.worker import Job
-from simclr_ablate.paths import default_cache
+from simclr_ablate.paths import absolute, default_cache
 from simclr_ablate.schema import Data, Experiment
 from simclr_ablate.store import Run, Store
 
@@ -53,10 +53,10 @@ class Plan:
         return [planned.state() for planned in self.runs]
 
     def members(self) -> dict[str, list[str]]:
-        """The runs of the sweep, and of each that it unites."""
-        if self.sweep is None:
-            return {}
-        members = {self.sweep: [planned.run_id for planned in self.runs]}
+        """The runs of the sweep, where it has a name, and of each that it unites."""
+        members: dict[str, list[str]] = {}
+        if self.sweep is not None:
+            members[self.sweep] = [planned.run_id for planned in self.runs]
         for planned in self.runs:
             for name in planned.sweeps:
                 if name != self.sweep:
@@ -155,11 +155,10 @@ def complete_data(data: Data, cache: str) -> Data:
     if is_own(data.name):
         return _complete_own(data, cache)
     if data.name not in ("image_folder", "imagenet"):
-        return data
+        return dataclasses.replace(data, root=data.root and absolute(data.root, "data.root"))
     assert data.root is not None  # check_experiment has seen to it
-    root = Path(data.root).expanduser().resolve()
-    label = data.label or root.name
-    data = dataclasses.replace(data, root=str(root), label=label)
+    root = absolute(data.root, "data.root")
+    data = dataclasses.replace(data, root=root, label=data.label or Path(root).name)
     if data.name == "image_folder":
         from simclr_ablate.data.image_folder import make_image_folder
 
@@ -174,7 +173,7 @@ def complete_data(data: Data, cache: str) -> Data:
 def _complete_own(data: Data, cache: str) -> Data:
     from simclr_ablate.data.own_sets import make_own
 
-    root = data.root and str(Path(data.root).expanduser().resolve())
+    root = data.root and absolute(data.root, "data.root")
     label = data.label or data.name.partition(":")[2]
     data = dataclasses.replace(data, root=root, label=label, fingerprint=None)
     return dataclasses.replace(data, fingerprint=make_own(data, Path(cache)))

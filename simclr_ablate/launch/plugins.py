@@ -2,54 +2,73 @@
 
 Hydra's own sweeper composes every job through Hydra and knows products only. PlanSweeper reads the `sweep` section,
 multiplies it by the command line's `key=a,b`, checks all experiments, and carries them out as one plan. With another
-sweeper (`hydra/sweeper=basic`), `hydra/launcher=slurm` gets its jobs as Hydra hands them out.
+sweeper (`hydra/sweeper=basic`), `task.py` carries each job out, or `hydra/launcher=slurm` a batch of them.
 """
 
+import dataclasses
+import functools
+import itertools
 import sys
-import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
-from hydra.types import HydraContext, TaskFunction
+from hydra.types import HydraContext, RunMode, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from simclr_ablate.config import ConfigError
-from simclr_ablate.launch.command import OK, Command, execute, refusing
+from simclr_ablate.launch.command import OK, STOPPED, Command, Ended, execute
 from simclr_ablate.launch.grid import (
     Composer,
     Grids,
     expand,
     experiment_sections,
+    literal,
     resolve,
     split_overrides,
+    value_of,
 )
-from simclr_ablate.launch.selection import Rule, select
+from simclr_ablate.launch.keys import (
+    EXPERIMENT_SECTIONS,
+    check_scale,
+    check_swept,
+    interpolation_sources,
+    top_level,
+)
+from simclr_ablate.launch.plan import complete, place
+from simclr_ablate.launch.selection import Rule, Selection, select
+from simclr_ablate.launch.sweeps import checked, chosen, parts
+from simclr_ablate.launch.task import check_objective, failure_of, objective_of
 from simclr_ablate.paths import config_folder
 from simclr_ablate.schema import Experiment
 
+if TYPE_CHECKING:
+    from simclr_ablate.launch.jobs import Jobs
+
+OWN_CALLBACK = "end_of_run"
+"""The name of `task.EndOfRun` in `hydra.callbacks`."""
+
 PLUGIN_MODULE = "hydra_plugins.simclr_ablate"
-"""The name that the plugins' module has for Hydra, which takes plugins from `hydra_plugins` alone."""
+"""Where Hydra is told that the plugins lie: it takes some from the package `hydra_plugins` alone."""
+
+_BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 
 
 def register_plugins() -> None:
     """Makes them known to Hydra as `hydra/sweeper=plan` and `hydra/launcher=slurm`, without a hydra_plugins folder."""
-    module = types.ModuleType(PLUGIN_MODULE)
     for plugin in (PlanSweeper, SlurmPlugin):
-        setattr(module, plugin.__name__, plugin)
-        plugin.__module__ = PLUGIN_MODULE
-        # First the plugins that are installed, which Hydra looks for when it is first asked.
+        # For the time of it alone: launchers that start processes pickle plugins by the module that they are in.
+        module, plugin.__module__ = plugin.__module__, PLUGIN_MODULE
         Plugins.instance().register(plugin)
-    package = sys.modules.setdefault("hydra_plugins", types.ModuleType("hydra_plugins"))
-    package.__path__ = getattr(package, "__path__", [])
-    sys.modules[PLUGIN_MODULE] = module
+        plugin.__module__ = module
     store = ConfigStore.instance()
     store.store(group="hydra/sweeper", name="plan", node={"_target_": _target(PlanSweeper)})
     settings = dict(OmegaConf.load(config_folder("conf") / "launcher" / "slurm.yaml"))
@@ -67,13 +86,22 @@ def read_command(app: Mapping[str, Any], hydra: Any) -> Command:
 
     `hydra/launcher=slurm hydra.launcher.partition=gpu` is the same as `launcher=slurm launcher.partition=gpu`.
     """
-    chosen = hydra.launcher
-    if chosen.get("_target_") != _target(SlurmPlugin):
-        return Command.from_config(app)
-    settings = OmegaConf.to_container(chosen, resolve=True)
-    assert isinstance(settings, dict)
-    del settings["_target_"]
-    return Command.from_config({**app, "launcher": settings})
+    launcher, sweeper = (hydra[name].get("_target_") for name in ("launcher", "sweeper"))
+    choices = hydra.runtime.choices
+    if hydra.mode != RunMode.MULTIRUN and sweeper != _target(PlanSweeper):
+        raise ConfigError(f"hydra/sweeper={choices['hydra/sweeper']} carries out nothing: add -m")
+    if launcher == _target(SlurmPlugin):
+        settings = OmegaConf.to_container(hydra.launcher, resolve=True)
+        assert isinstance(settings, dict)
+        del settings["_target_"]
+        return Command.from_config({**app, "launcher": settings})
+    if launcher != _BASIC_LAUNCHER and sweeper == _target(PlanSweeper):
+        raise ConfigError(
+            "hydra/launcher must be basic or slurm with hydra/sweeper=plan, which hands runs to "
+            f"launcher=local or launcher=slurm, got {choices['hydra/launcher']}: "
+            "-m hydra/sweeper=basic hands jobs to it"
+        )
+    return Command.from_config(app)
 
 
 class SlurmPlugin(Launcher):
@@ -91,18 +119,26 @@ class SlurmPlugin(Launcher):
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
-        status = refusing(lambda: self._launch(job_overrides))
-        if status != OK:
-            sys.exit(status)
-        done = JobReturn(status=JobStatus.COMPLETED)
-        done.return_value = None  # results come to the store, when the cluster has them
-        return [done] * len(job_overrides)
-
-    def _launch(self, job_overrides: Sequence[Sequence[str]]) -> int:
+        """What each job returns where the command waits for it, and None where it is left to the cluster."""
         configs = [self._loader.load_sweep_config(self._config, list(job)) for job in job_overrides]
         command = read_command(resolve(configs[0]), self._config.hydra)
         experiments = [Experiment.from_config(experiment_sections(config)) for config in configs]
-        return execute(command, experiments)
+        for experiment in experiments:
+            check_objective(command, experiment, self._config.hydra)
+        completed = complete(experiments, command.cache)
+        status, _ = execute(command, completed.values())
+        if status == STOPPED:
+            raise KeyboardInterrupt
+        returned = []
+        for overrides, config, experiment in zip(job_overrides, configs, experiments, strict=True):
+            planned = place(completed[experiment], command.store)
+            value: Any = objective_of(planned, command.objective_metric)
+            failed = status != OK and planned.state() != "complete"
+            done = JobReturn(overrides=list(overrides), cfg=config)
+            done.status = JobStatus.FAILED if failed else JobStatus.COMPLETED
+            done.return_value = failure_of(planned) if failed else value
+            returned.append(done)
+        return returned
 
 
 class PlanSweeper(Sweeper):
@@ -112,49 +148,99 @@ class PlanSweeper(Sweeper):
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
         self._config = config
+        self._context, self._task = hydra_context, task_function
         self._loader = hydra_context.config_loader
+        self._composed = functools.cache(self._compose)
 
-    def sweep(self, arguments: list[str]) -> Any:
-        sys.exit(refusing(lambda: self._sweep(arguments)))
+    def sweep(self, arguments: list[str]) -> None:
+        """Exits with the command's status where not all is done. Raises ConfigError."""
+        status, _ = self._sweep(arguments)
+        if status != OK:
+            sys.exit(status)  # all that is to be said is said
 
-    def _sweep(self, arguments: list[str]) -> int:
-        loader = self._loader
-        parser = OverridesParser.create(config_loader=loader)
-        swept, plain = split_overrides(parser.parse_overrides(arguments))
-        lines = [override.input_line for override in plain if override.input_line]
-        app = resolve(self._loader.load_sweep_config(self._config, lines))
-        composer = Composer(self._compose(lines), self._is_group)
-        fixed = [override.get_key_element().lstrip("+~") for override in plain]
-        sweeps: dict[Experiment, list[str]] = {}
-        selections = []
-        for name, sweep in self._parts(app.get("sweep"), plain):
-            grids, rule = Grids.from_config(sweep), Rule.from_config(sweep)
-            experiments = expand(composer, grids, swept, fixed)
-            if rule is not None:
-                selections.append(select(composer, name, rule, grids.seeds, swept, fixed))
-                experiments += selections[-1].trials
-            for experiment in dict.fromkeys(experiments):
-                sweeps.setdefault(experiment, []).append(name)
-        return execute(read_command(app, self._config.hydra), sweeps, sweeps, selections)
-
-    def _parts(
-        self, sweep: Mapping[str, Any] | None, plain: Sequence[Override]
-    ) -> Iterator[tuple[str, Mapping[str, Any] | None]]:
-        """The sweep's own name and section; those of each of its parts, where it is a union of sweeps."""
-        if sweep is None or "sweeps" not in sweep:
-            yield (sweep or {}).get("name", "run"), sweep
-            return
-        if "grids" in sweep or "select" in sweep:
-            raise ConfigError(
-                "a sweep has either grids of its own or sweeps that it unites, got both"
+    def _sweep(self, arguments: list[str]) -> Ended:
+        asked = Asked.read(arguments, self._loader)
+        app = resolve(self._composed(asked.lines))
+        command = read_command(app, self._config.hydra)
+        names, sources = self._names(asked, app)
+        if len(names) == 1:
+            section = checked(self._section(names[0], asked.lines), names[0])
+            command = dataclasses.replace(
+                command, sweep=section["name"], artefact=section.get("artefact")
             )
-        others = [o.input_line for o in plain if o.get_key_element() != "sweep" and o.input_line]
-        for name in sweep["sweeps"]:
-            config = self._loader.load_sweep_config(self._config, [*others, f"sweep={name}"])
-            yield name, resolve(config)["sweep"]
+        found = Found()
+        for lines, rest in asked.combinations(sources):
+            check_scale(self._composed(lines), sources)
+            self._add(found, names, lines, rest)
+        if not found.sweeps:
+            raise ConfigError(f"sweep={', '.join(names)} holds no experiments")
+        named = found.sweeps if names else {}
+        return execute(command, found.sweeps, named, found.selections, self._jobs(command, asked))
 
-    def _compose(self, lines: list[str]) -> Callable[[list[str]], DictConfig]:
-        return lambda more: self._loader.load_sweep_config(self._config, [*lines, *more])
+    def _names(self, asked: "Asked", app: Mapping[str, Any]) -> tuple[list[str], frozenset[str]]:
+        """The sweeps that are asked for, and the keys that their values come from."""
+        names = asked.sweeps
+        if names is None:
+            names = [self._chosen_sweep] if app.get("sweep") is not None else []
+        sources: set[str] = set()
+
+        def read(name: str) -> Any:
+            sources.update(interpolation_sources(self._raw(name, asked.lines)))
+            return self._section(name, asked.lines)
+
+        for _ in parts(read, names):
+            pass
+        return names, frozenset(sources)
+
+    def _add(
+        self, found: "Found", names: Sequence[str], lines: tuple[str, ...], asked: "Asked"
+    ) -> None:
+        """Adds what the sweeps hold where the command's own lines are `lines`."""
+        composer = Composer(lambda more: self._composed((*lines, *more)), self._is_group)
+        fixed, sections = asked.fixed, dict[str, Mapping[str, Any] | None]()
+        for name, section in parts(lambda name: self._section(name, lines), names):
+            if sections.setdefault(name, section) != section:
+                raise ConfigError(f"sweep.name must be another for each sweep, got {name!r} twice")
+        for name, held in (sections or {"": None}).items():
+            grids, rule = Grids.from_config(held), Rule.from_config(held)
+            experiments = expand(composer, grids, asked.swept, fixed)
+            if rule is not None:
+                found.selections.append(
+                    select(composer, name, rule, grids.seeds, asked.swept, fixed)
+                )
+                experiments += found.selections[-1].trials
+            for experiment in dict.fromkeys(experiments):
+                listed_so_far = found.sweeps.setdefault(experiment, [])
+                listed_so_far.extend({name}.difference(listed_so_far))
+
+    @property
+    def _chosen_sweep(self) -> str:
+        """The sweep that a file of the user's chooses, or the command line, where it names one."""
+        return str(self._config.hydra.runtime.choices.get("sweep") or "sweep")
+
+    def _section(self, name: str, lines: tuple[str, ...]) -> Any:
+        """The section `sweep` with the sweep of that name in it."""
+        return resolve(self._with(name, lines))["sweep"]
+
+    def _raw(self, name: str, lines: tuple[str, ...]) -> DictConfig:
+        """The same before anything in it is resolved."""
+        return OmegaConf.masked_copy(self._with(name, lines), ["sweep"])
+
+    def _with(self, name: str, lines: tuple[str, ...]) -> DictConfig:
+        own = () if name == self._chosen_sweep else (f"sweep={literal(name)}",)
+        return self._composed((*lines, *own))
+
+    def _compose(self, lines: tuple[str, ...]) -> DictConfig:
+        return self._loader.load_sweep_config(self._config, list(lines))
+
+    def _jobs(self, command: Command, asked: "Asked") -> "Jobs | None":
+        """What tells the user's callbacks of each run, where there are some."""
+        if set(self._config.hydra.callbacks) <= {OWN_CALLBACK}:
+            return None
+        from simclr_ablate.launch.jobs import Jobs
+
+        config = self._composed(asked.lines)
+        return Jobs(self._context, self._task, config, command.objective_metric)
 
     def _is_group(self, name: str) -> bool:
         return name in self._groups
@@ -162,3 +248,63 @@ class PlanSweeper(Sweeper):
     @cached_property
     def _groups(self) -> frozenset[str]:
         return frozenset(self._loader.list_groups(""))
+
+
+@dataclass
+class Found:
+    """Experiments, each with the sweeps that it is of, and the selections of those sweeps that choose."""
+
+    sweeps: dict[Experiment, list[str]] = field(default_factory=dict)
+    selections: list[Selection] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a command line asks for: sweeps, where it names several; keys that it sweeps, as text; lines that it sets.
+
+    fixed: the keys of the lines.
+    """
+
+    sweeps: list[str] | None
+    texts: Mapping[str, list[str]]
+    lines: tuple[str, ...]
+    fixed: tuple[str, ...]
+
+    @classmethod
+    def read(cls, arguments: list[str], loader: ConfigLoader) -> Self:
+        """Raises ConfigError for what cannot be swept."""
+        overrides = OverridesParser.create(config_loader=loader).parse_overrides(arguments)
+        named = [each for each in overrides if each.get_key_element().lstrip("+") == "sweep"]
+        sweeps = chosen(named[-1]) if named else None
+        if sweeps is not None:
+            overrides = [each for each in overrides if each not in named]
+        texts, plain = split_overrides(overrides)
+        for name, values in texts.items():
+            check_swept(name, values)
+        lines = tuple(override.input_line for override in plain if override.input_line)
+        fixed = tuple(override.get_key_element().lstrip("+~") for override in plain)
+        return cls(sweeps, texts, lines, fixed)
+
+    @property
+    def swept(self) -> dict[str, list[Any]]:
+        """The swept keys and their values."""
+        return {name: list(map(value_of, texts)) for name, texts in self.texts.items()}
+
+    def combinations(self, sources: Collection[str]) -> Iterator[tuple[tuple[str, ...], Self]]:
+        """Lines for each combination of swept keys that sweeps' own values may come from, and what is left to sweep.
+
+        Such keys are the scale's, groups' of the user's own, and `sources`: those that a sweep refers to.
+        """
+        outer = [name for name in self.texts if _shapes(name, sources)]
+        rest = {name: texts for name, texts in self.texts.items() if name not in outer}
+        for values in itertools.product(*(self.texts[name] for name in outer)):
+            own = (f"{name}={value}" for name, value in zip(outer, values, strict=True))
+            lines = (*self.lines, *own)
+            yield lines, dataclasses.replace(self, texts=rest, fixed=(*self.fixed, *outer))
+
+
+def _shapes(name: str, sources: Collection[str]) -> bool:
+    plain = name.lstrip("+~").split("@")[0]
+    return top_level(name) not in EXPERIMENT_SECTIONS or any(
+        source == plain or source.startswith(f"{plain}.") for source in sources
+    )

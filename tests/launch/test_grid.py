@@ -8,7 +8,7 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from simclr_ablate.config import ConfigError
-from simclr_ablate.launch.grid import Composer, Grids, expand, resolve, split_overrides
+from simclr_ablate.launch.grid import Composer, Grids, expand, resolve, split_overrides, value_of
 
 GROUPS = {"data", "views", "encoder", "head", "loss", "optimizer", "evaluation", "scale"}
 
@@ -68,7 +68,8 @@ def test_union_seeds_and_doubles(composer):
 def test_the_command_line_wins_over_the_sweep(composer):
     parser = OverridesParser.create()
     texts = ["views.first=crop,color", "seed=7", "loss.temperature=range(1,4)", "head=none,linear"]
-    swept, plain = split_overrides(parser.parse_overrides(texts))
+    listed, plain = split_overrides(parser.parse_overrides(texts))
+    swept = {name: list(map(value_of, values)) for name, values in listed.items()}
     assert swept == {
         "views.first": ["crop", "color"],
         "loss.temperature": [1, 2, 3],

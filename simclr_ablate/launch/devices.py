@@ -1,0 +1,79 @@
+"""The devices of this machine, known without loading torch into a command that is to fork."""
+
+import functools
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from simclr_ablate.config import ConfigError
+from simclr_ablate.launch.resources import ranks_of, resources_of
+from simclr_ablate.launch.settings import Settings, SlurmSettings
+from simclr_ablate.schema import Experiment
+
+_SIGNS = ("/dev/nvidia*", "/proc/driver/nvidia/gpus/*", "/dev/kfd", "/dev/dxg")
+"""What a machine with a GPU has one of: NVIDIA's driver, AMD's, or Windows' in WSL."""
+
+_COUNT = "import torch; print(torch.cuda.device_count())"
+_SECONDS = 120.0
+
+
+def gpu_count() -> int:
+    """GPUs that runs may use here: as many as torch finds, so that CUDA_VISIBLE_DEVICES means here what it means there.
+
+    It is asked in another process, once, and not at all where there is no sign of a GPU.
+    """
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    hidden = visible is not None and visible.strip() in ("", "-1")
+    if hidden or not any(any(Path("/").glob(sign[1:])) for sign in _SIGNS):
+        return 0
+    return _torch_count(visible)
+
+
+@functools.cache
+def _torch_count(visible: str | None) -> int:
+    """visible: CUDA_VISIBLE_DEVICES, on which the answer depends."""
+    try:
+        asked = subprocess.run(
+            [sys.executable, "-c", _COUNT], capture_output=True, text=True, timeout=_SECONDS
+        )
+        return int(asked.stdout.split()[-1])
+    except (OSError, subprocess.TimeoutExpired, ValueError, IndexError):
+        return 0
+
+
+def check_place(experiment: Experiment, launcher: Settings, shared: bool = False) -> None:
+    """Raises ConfigError where the experiment asks for what the place that it runs at does not have.
+
+    launcher: of a cluster, its rules alone are looked at; this machine's devices say nothing of those of its nodes.
+    shared: whether torchrun has started the run's processes, so that ranks are its affair.
+    """
+    compute, ranks = experiment.compute, 1
+    if isinstance(launcher, SlurmSettings):
+        resources = resources_of(experiment, launcher)
+        if launcher.cluster == "slurm":
+            return
+        ranks = ranks_of(experiment, resources.gpus)
+    elif not shared:
+        ranks = ranks_of(experiment)
+    if compute.device.startswith("cuda"):
+        _check_device(compute.device)
+    elif compute.device == "cpu" or ranks == 1:
+        return
+    count = gpu_count()
+    if count and ranks > count:
+        raise ConfigError(f"compute.ranks must be <= {count}, the GPUs here, got {ranks}")
+
+
+def _check_device(device: str) -> None:
+    count = gpu_count()
+    if not count:
+        raise ConfigError(
+            f"compute.device must be auto or cpu where torch finds no GPU, got {device!r}"
+        )
+    number = int(device.partition(":")[2] or 0)
+    if number >= count:
+        last = f"cuda:{count - 1}"
+        raise ConfigError(
+            f"compute.device must be auto, cpu, cuda or at most {last}, the last GPU here, got {device!r}"
+        )

@@ -1,0 +1,140 @@
+"""The keys of a command beside those of its experiments: what they mean, and which ones there are."""
+
+import functools
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from simclr_ablate.config import ConfigError, KeyInfo, key, keys, nearest, unknown_key
+from simclr_ablate.launch.settings import LAUNCHERS
+from simclr_ablate.paths import config_folder
+from simclr_ablate.schema import Experiment
+
+METRICS = ("validation_top1", "top1", "top5", "knn_top1")
+PROBE_METRICS = ("probe_validation_accuracy", "probe_accuracy")
+"""What an evaluation comes to, in percent, higher is better: of an encoder, and of a probe."""
+
+
+@dataclass(frozen=True)
+class CommandKeys:
+    """The keys that say what a command does with its experiments."""
+
+    store: str = key("folder of the runs")
+    cache: str | None = key("folder of decoded images; null: $SIMCLR_ABLATE_CACHE or ~/.cache")
+    dry_run: bool = key("print the plan and start nothing")
+    objective_metric: str = key(
+        "what a run returns to a sweeper of Hydra's that chooses, such as Optuna's: percent, higher is better, "
+        "so hydra.sweeper.direction=maximize",
+        choices=(*METRICS, *PROBE_METRICS),
+    )
+
+
+COMMAND = (*(info.name for info in keys(CommandKeys)), "launcher")
+"""Top-level keys of which a command has one value, however many experiments."""
+
+CHOICES = ("scale", "sweep")
+"""Top-level keys from which experiments are made, and which are no part of one."""
+
+EXPERIMENT_SECTIONS = tuple(Experiment.__dataclass_fields__)
+"""Top-level keys of the composed config that make up an experiment."""
+
+
+def launcher_keys() -> list[KeyInfo]:
+    """The keys of all launchers; one that two of them have is named once, with the launchers' names."""
+    found: dict[str, KeyInfo] = {}
+    for settings in LAUNCHERS.values():
+        for info in keys(settings, "launcher"):
+            found.setdefault(info.name, info)
+    return list(found.values())
+
+
+def known_keys() -> list[str]:
+    """Every key that a config can have, and every section of it; of a scale and a sweep, the section alone."""
+    named = [info.name for info in (*keys(Experiment), *keys(CommandKeys), *launcher_keys())]
+    sections = dict.fromkeys(name.split(".")[0] for name in named if "." in name)
+    return [*named, *sections, *CHOICES]
+
+
+def check_top_level(config: Mapping[str, Any]) -> None:
+    """Raises ConfigError for a top-level key of the composed config that means nothing, wherever it comes from."""
+    for name, value in config.items():
+        if name not in (*EXPERIMENT_SECTIONS, *COMMAND, *CHOICES):
+            full = next(_leaves(value, str(name)), str(name))
+            raise ConfigError(unknown_key(full, known_keys()))
+
+
+def interpolation_sources(config: DictConfig) -> frozenset[str]:
+    """Keys that others refer to as `${key}`, Hydra's section aside."""
+    return frozenset(
+        re.findall(r"\$\{([a-zA-Z_][\w.]*)\}", OmegaConf.to_yaml(without_hydra(config)))
+    )
+
+
+def without_hydra(config: DictConfig) -> DictConfig:
+    """The app's own keys."""
+    return OmegaConf.masked_copy(config, [str(name) for name in config if name != "hydra"])
+
+
+def check_scale(config: DictConfig, sources: Collection[str] = ()) -> None:
+    """Raises ConfigError for a key of the scale that ours don't have, and that nothing refers to as `${scale.KEY}`.
+
+    sources: what is referred to besides what `config`, unresolved, refers to.
+    """
+    known = _scale_keys()
+    sources = interpolation_sources(config).union(sources)
+    for name in config.get("scale") or {}:
+        if name not in known and f"scale.{name}" not in sources:
+            raise ConfigError(
+                f"{unknown_key(f'scale.{name}', [f'scale.{each}' for each in known])}: nothing refers to it"
+            )
+
+
+@functools.cache
+def _scale_keys() -> frozenset[str]:
+    """The keys of our scales."""
+    files = (config_folder("conf") / "scale").glob("*.yaml")
+    return frozenset(str(name) for file in files for name in OmegaConf.load(file).scale)
+
+
+def check_swept(name: str, values: Sequence[Any]) -> None:
+    """Raises ConfigError where the key `name` has one value for all experiments. values: what it was to have."""
+    if top_level(name) in COMMAND:
+        listed = ", ".join(map(str, values))
+        raise ConfigError(
+            f"{name} holds for the whole command and cannot be swept, got {listed}: "
+            "give one command for each"
+        )
+
+
+def top_level(name: str) -> str:
+    """The top-level key that `name`, dotted, or a group of Hydra's, or with its prefixes, belongs to."""
+    return name.lstrip("+~").split("@")[0].split(".")[0].split("/")[0]
+
+
+def misspelled_key(arguments: Sequence[str]) -> str | None:
+    """A message for the first `key=value` whose key nobody could mean, before Hydra's own less helpful one.
+
+    What is added (`+key`) is judged once it is composed: it may be a group of the user's own.
+    """
+    if {"-sc", "--shell-completion"}.intersection(arguments):
+        return None  # what follows is Hydra's own: install=bash
+    known = known_keys()
+    for argument in arguments:
+        name = argument.split("=")[0]
+        if "=" not in argument or argument.startswith(("-", "+", "~")) or "@" in name:
+            continue
+        if name in known or top_level(name) in ("hydra", *CHOICES):
+            continue
+        return f"unknown key {name}{nearest(name, known)}"
+    return None
+
+
+def _leaves(value: Any, path: str) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        for name, each in value.items():
+            yield from _leaves(each, f"{path}.{name}")
+    else:
+        yield path

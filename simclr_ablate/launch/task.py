@@ -1,0 +1,173 @@
+"""What Hydra calls with one composed config: one run, whose objective it returns; and how a command ends.
+
+With `-m` our own sweeper takes over (`plugins.py`); other sweepers of Hydra's call this once for each of their jobs.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.errors import HydraException
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from simclr_ablate.config import ConfigError
+from simclr_ablate.launch.command import (
+    OK,
+    REFUSED,
+    SOME_FAILED,
+    STOPPED,
+    Command,
+    execute,
+    returns_at_once,
+)
+from simclr_ablate.launch.grid import experiment_sections, resolve
+from simclr_ablate.launch.keys import METRICS, PROBE_METRICS, check_scale
+from simclr_ablate.own import look_in
+from simclr_ablate.schema import Experiment
+
+if TYPE_CHECKING:
+    from simclr_ablate.launch.plan import PlannedRun
+
+BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
+"""The sweeper that does nothing with what jobs return."""
+
+
+REFUSALS = (ConfigError, HydraException, OmegaConfBaseException)
+"""What input that makes no sense is refused with."""
+
+
+class JobFailedError(RuntimeError):
+    """A job of Hydra's has failed: the message says which run, and why. status: for the command to exit with."""
+
+    def __init__(self, message: str, status: int = SOME_FAILED) -> None:
+        super().__init__(message, status)  # both, to be pickled with
+        self.status = status
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+def task(config: DictConfig) -> float | None:
+    """One experiment, carried out; returns its `objective_metric`, in percent, or None where there is none yet.
+
+    Raises ConfigError for what is refused, JobFailedError for a run that failed, KeyboardInterrupt where it is stopped.
+    """
+    from simclr_ablate.launch.plugins import read_command
+
+    look_in(
+        os.getcwd()
+    )  # for modules of the user's own, where a launcher has started another process
+    hydra = HydraConfig.get()
+    app = resolve(config)
+    command = read_command(app, hydra)
+    check_scale(config)
+    if app.get("sweep") is not None:
+        needed = "hydra/sweeper=plan" if hydra.mode == RunMode.MULTIRUN else "-m"
+        raise ConfigError(
+            f"sweep={hydra.runtime.choices.get('sweep')} holds many experiments: add {needed}"
+        )
+    experiment = Experiment.from_config(experiment_sections(config))
+    if hydra.mode == RunMode.MULTIRUN:
+        check_objective(command, experiment, hydra)
+    status, plan = execute(command, [experiment])
+    if status == STOPPED:
+        raise KeyboardInterrupt
+    (planned,) = plan.runs
+    if status != OK:
+        raise failure_of(planned, status)
+    return objective_of(planned, command.objective_metric)
+
+
+def check_objective(command: Command, experiment: Experiment, hydra: Any) -> None:
+    """Raises ConfigError where a job of another sweeper than ours cannot return what it is to return."""
+    probe = experiment.evaluation.probe
+    metrics = METRICS if probe is None else PROBE_METRICS
+    if command.objective_metric not in metrics:
+        raise ConfigError(
+            f"objective_metric must be one of {', '.join(metrics)} with evaluation.probe="
+            f"{probe or 'null'}, got {command.objective_metric!r}"
+        )
+    if hydra.sweeper.get("_target_") == BASIC_SWEEPER:
+        return
+    sweeper = hydra.runtime.choices.get("hydra/sweeper")
+    if command.dry_run:
+        raise ConfigError(
+            f"dry_run must be false with hydra/sweeper={sweeper}, which goes by what each run comes to, got true"
+        )
+    if returns_at_once(command):
+        raise ConfigError(
+            f"launcher.follow must be true with hydra/sweeper={sweeper}, "
+            "which goes by what each run comes to, got false"
+        )
+
+
+def objective_of(planned: "PlannedRun", metric: str) -> float | None:
+    """The metric of a run's evaluation, or None where it is not complete, or has no such metric."""
+    evaluation = planned.run.evaluation(planned.evaluation_key)
+    value = None if evaluation is None else evaluation["metrics"].get(metric)
+    return None if value is None else float(value)
+
+
+def failure_of(planned: "PlannedRun", status: int = SOME_FAILED) -> JobFailedError:
+    """Why the run failed, or what else has become of it. status: see JobFailedError."""
+    failure = planned.run.failure() or {}
+    return JobFailedError(f"{planned.run_id}: {failure.get('reason', planned.state())}", status)
+
+
+class EndOfRun(Callback):
+    """Ends a command without -m with its own words and exit status, once all other callbacks have heard of its job.
+
+    Hydra would tell a failed job in its own, beside ours.
+    """
+
+    def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Exits where the job has failed."""
+        job_return: JobReturn = kwargs["job_return"]
+        if job_return.status is JobStatus.FAILED:
+            error = vars(job_return)["_return_value"]  # the property tells the failure
+            if isinstance(error, JobFailedError):
+                sys.exit(error.status)  # which `execute` has told
+            if isinstance(error, REFUSALS):
+                sys.exit(refused(error))
+
+
+def exit_status(command: Callable[[], object]) -> int:
+    """Calls `command`; returns the status for it to exit with. What a user has caused is one line."""
+    try:
+        command()
+    except KeyboardInterrupt:
+        return STOPPED
+    except JobFailedError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.status
+    except REFUSALS as error:
+        return refused(error)
+    return OK
+
+
+def refused(error: Exception) -> int:
+    """Tells what is refused, in one line; returns the exit status."""
+    print(f"error: {in_a_line(error)}", file=sys.stderr)
+    return REFUSED
+
+
+def in_a_line(error: BaseException) -> str:
+    """The message of an error of ours, Hydra's or OmegaConf's, with the key that it is about."""
+    if isinstance(error, ConfigError):
+        return str(error)
+    if isinstance(error, OmegaConfBaseException):
+        message = str(error.msg or error).splitlines()[0].strip()
+        return f"{error.full_key}: {message}" if error.full_key else message
+    text = str(error).partition("\nConfig search path")[0]
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if error.__cause__ is not None and isinstance(
+        error.__cause__, (ConfigError, OmegaConfBaseException)
+    ):
+        lines.append(in_a_line(error.__cause__))
+    return " ".join(lines) or type(error).__name__

@@ -1,0 +1,133 @@
+"""YAML that users write: read whatever its encoding, and refused by name where it cannot be taken as it stands."""
+
+import codecs
+import copy
+import functools
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra._internal.sources_registry import SourcesRegistry
+from hydra.core.plugins import Plugins
+from hydra.plugins.config_source import ConfigResult
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from simclr_ablate.config import ConfigError
+
+MOST_VALUES = 20_000
+"""Values that a file may hold, aliases written out: few bytes can stand for billions, and no sweep needs as many."""
+
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+_MARKS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+
+
+def read_yaml(path: Path, named: str) -> Any:
+    """The file's content, an OmegaConf container. named: how messages call it, such as `sweep=FILE`.
+
+    UTF-8, or UTF-16 where the file begins with its mark. Raises ConfigError for what cannot be read, is no YAML,
+    gives a key twice, or grows to more than MOST_VALUES.
+    """
+    text = read_yaml_text(path, named)
+    try:
+        return OmegaConf.create(text) if text.strip() else OmegaConf.create()
+    except (yaml.YAMLError, OmegaConfBaseException) as error:
+        raise ConfigError(f"{named} must be YAML: {_in_a_line(error)}") from error
+
+
+def read_yaml_text(path: Path, named: str) -> str:
+    """The text of a file whose content `read_yaml` takes. Raises ConfigError as it does."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{named} cannot be read: {error.strerror or error}") from error
+    mark = next((mark for mark in _MARKS if content.startswith(mark)), b"")
+    try:
+        text = content.decode(_MARKS.get(mark, "utf-8"))
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{named} must be text in UTF-8: byte {error.start + 1} cannot be read"
+        ) from error
+    try:
+        node = yaml.compose(text, _LOADER)
+        size = _size(node, {}) if node is not None else 0
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ConfigError(f"{named} must be YAML: {_in_a_line(error)}") from error
+    if size > MOST_VALUES:
+        raise ConfigError(
+            f"{named} must hold at most {MOST_VALUES:,} values, got {size:.3g} with its aliases written out"
+        )
+    return text
+
+
+class CheckedFiles(FileConfigSource):
+    """Hydra's files, as `read_yaml` reads them."""
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        path = Path(self.path, self._normalize_file_name(config_path))
+        if not path.is_file():
+            return super().load_config(config_path)
+        stat = path.stat()
+        content, text = _read_once(path, (stat.st_mtime_ns, stat.st_size))
+        return ConfigResult(
+            provider=self.provider,
+            path=f"{self.scheme()}://{self.path}",
+            config=copy.deepcopy(content),
+            header=self._get_header_dict(text[:512]),
+        )
+
+    @classmethod
+    def install(cls) -> None:
+        """Makes Hydra read its files so, in this process."""
+        Plugins.instance()  # registers the class that is replaced
+        SourcesRegistry.instance().types[cls.scheme()] = cls
+
+
+@functools.cache
+def _read_once(path: Path, stamp: tuple[int, int]) -> tuple[Any, str]:
+    """Content and text; Hydra asks for the same files whenever it composes. stamp: changes when the file does."""
+    return read_yaml(path, str(path)), read_yaml_text(path, str(path))
+
+
+def _size(node: yaml.Node, known: dict[int, int]) -> int:
+    """Values under `node`, those of an alias counted wherever it stands.
+
+    Raises ConstructorError for a key that a mapping has twice, and for a node that holds itself.
+    """
+    if isinstance(node, yaml.ScalarNode):
+        return 1
+    if known.get(id(node)) == 0:
+        raise _wrong(node, "an alias stands inside of what it is an alias of")
+    if id(node) not in known:
+        known[id(node)] = 0
+        children = node.value
+        if isinstance(node, yaml.MappingNode):
+            _check_keys(node)
+            children = [child for pair in node.value for child in pair]
+        known[id(node)] = 1 + sum(_size(child, known) for child in children)
+    return known[id(node)]
+
+
+def _check_keys(node: yaml.MappingNode) -> None:
+    seen = set()
+    for key, _ in node.value:
+        if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+            if key.value in seen:
+                raise _wrong(key, f"the key {key.value} is given twice")
+            seen.add(key.value)
+
+
+def _wrong(node: yaml.Node, problem: str) -> yaml.YAMLError:
+    return yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+
+
+def _in_a_line(error: Exception) -> str:
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        return f"{error.problem}, in line {error.problem_mark.line + 1}"
+    return " ".join(str(error).split()) or type(error).__name__
