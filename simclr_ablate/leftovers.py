@@ -36,7 +36,7 @@ def checkpoints_of(folder: Path) -> Iterator[Path]:
 
 def of_store(root: Path) -> Iterator[Path]:
     """The same of a store, outside of its runs' folders: what is old."""
-    for name in (".sweeps", ".stages", ".submitting"):
+    for name in (".", ".sweeps", ".stages", ".submitting"):
         yield from filter(_is_old, temporary_files(root / name))
     # submitit's, while it writes what a requeued job is to call.
     yield from filter(_is_old, (root / ".jobs").glob("*/*.save_tmp"))

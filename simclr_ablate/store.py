@@ -31,8 +31,8 @@ A store is trusted as code's own folder is: who can write to it can have `retry`
 import hashlib
 import logging
 import os
-import tempfile
 import time
+import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -71,8 +71,11 @@ class Store:
         """Sees to it that runs can be kept here. Raises StorageError, which names the key, where they cannot."""
         with storing(self.root, "store"):
             self.root.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=".probe-", dir=self.root) as folder:
-                Path(folder, "file").write_bytes(bytes(_PROBE_BYTES))
+            probe = self.root / f".probe.{uuid.uuid4().hex}.tmp"
+            try:
+                probe.write_bytes(bytes(_PROBE_BYTES))
+            finally:
+                probe.unlink(missing_ok=True)
 
     def check(self) -> None:
         """Raises StorageError where there is no such folder, or one that cannot be read."""

@@ -1,0 +1,339 @@
+"""One damaged file of a store costs its own run alone, is named, and is made again where results rest on it."""
+
+import json
+import os
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import analysis
+from simclr_ablate import status
+from simclr_ablate.store import Run, Store
+from tests.commands import run as command
+from tests.commands import user_environment
+
+TINY = ["-m", "optimizer.epochs=1", "data.limit=320", "optimizer.warmup_epochs=0"]
+SEEDS = 8
+
+
+def of_json(content: bytes) -> list[Callable[[Path], object]]:
+    """Eight ways to damage a file of JSON."""
+    changed = {name: [str(value)] for name, value in json.loads(content).items()}
+    return [
+        lambda path: path.write_bytes(content[: len(content) // 2]),
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(b"{}"),
+        lambda path: path.write_bytes(b"null"),
+        lambda path: path.write_bytes(b"[]"),
+        lambda path: path.write_text(json.dumps(changed)),
+        lambda path: path.write_bytes(b'{"\xff\xfe": 1}'),
+        lambda path: (path.unlink(), path.mkdir(), (path / "file").touch()),
+    ]
+
+
+class Code:
+    """What pickle would run when it is loaded."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (os.environ["PROOF"],)
+
+
+def of_tensors(content: bytes) -> list[Callable[[Path], object]]:
+    """Eight ways to damage a file of tensors."""
+    place = len(content) // 2
+    flipped = content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+    return [
+        lambda path: path.write_bytes(content[: len(content) // 2]),
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(flipped),
+        lambda path: path.write_bytes(pickle.dumps(Code())),
+        lambda path: torch.save(Code(), path),
+        lambda path: torch.save({"encoder": {}, "head": [1]}, path),
+        lambda path: path.write_bytes(b"\xff" * 1000),
+        lambda path: (path.unlink(), path.mkdir()),
+    ]
+
+
+@pytest.fixture(scope="session")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    proof = str(tmp_path_factory.mktemp("proof") / "made by code of a file")
+    return user_environment(tmp_path_factory.mktemp("cache")) | {"PROOF": proof}
+
+
+@pytest.fixture(scope="session")
+def whole(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of as many runs, seed by seed, as there are ways to damage a file."""
+    store = tmp_path_factory.mktemp("whole") / "runs"
+    again(environment, store)
+    return store
+
+
+def again(environment: dict[str, str], store: Path, *more: str) -> str:
+    """The runs' command, given (again): it must come to its end."""
+    seeds = f"seed={','.join(map(str, range(SEEDS)))}"
+    code, output = command(environment, store, *TINY, seeds, *more)
+    assert code == 0, output
+    assert f"all {SEEDS} experiments are in" in output
+    assert not os.path.exists(environment["PROOF"]), "code was run"
+    return output
+
+
+@pytest.fixture
+def store(whole: Path, tmp_path: Path, environment, monkeypatch) -> Path:
+    monkeypatch.setenv("PROOF", environment["PROOF"])
+    return Path(shutil.copytree(whole, tmp_path / "runs"))
+
+
+def runs_of(store: Path) -> list[Run]:
+    return list(Store(store).runs())
+
+
+def results(store: Path) -> dict[str, Any]:
+    """Configs, metrics of the default evaluation, last metrics of pretraining but the time, and weights."""
+    found = {}
+    for run in runs_of(store):
+        config = {name: part for name, part in run.config().items() if name != "compute"}
+        metrics = [e["metrics"] for e in run.evaluations().values() if e["config"]["knn"] == 5]
+        weights = torch.load(run.encoder_path, weights_only=True)
+        sums = {n: float(t.double().sum()) for part in weights.values() for n, t in part.items()}
+        found[run.run_id] = (config, metrics, sums)
+    return found
+
+
+def damage_each(store: Path, name: str, of_kind: Callable[[bytes], Any]) -> None:
+    """Damages the same file of each run, in another way each."""
+    runs = runs_of(store)
+    assert len(runs) == SEEDS
+    for number, run in enumerate(runs):
+        (path,) = run.path.glob(name)
+        of_kind(path.read_bytes())[number](path)
+
+
+def shown(store: Path, capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    """What `status` tells of each run; it must show all of them in all of its ways."""
+    assert status.main([f"store={store}"]) == 0
+    assert status.main([f"store={store}", "--follow"]) == 0
+    for action in ("cancel", "clean"):
+        assert status.main([f"store={store}", action]) == 0
+    capsys.readouterr()
+    assert status.main([f"store={store}", "--json"]) == 0
+    rows: list[dict[str, Any]] = json.loads(capsys.readouterr().out)
+    assert len(rows) == SEEDS
+    return rows
+
+
+def named(caplog: pytest.LogCaptureFixture, name: str) -> set[str]:
+    """The runs whose file of that name was told of."""
+    told = [record.getMessage() for record in caplog.records]
+    return {line.partition(f"/{name}")[0].rpartition("/")[2] for line in told if name in line}
+
+
+def test_a_damaged_config(store, whole, environment, capsys, caplog) -> None:
+    damage_each(store, "experiment.json", of_json)
+    rows = shown(store, capsys)
+    assert not any(row["state"] == "complete" for row in rows)
+    assert all("experiment.json is damaged" in row["config"] for row in rows)
+    assert len(analysis.load(store)) == 0
+    assert len(named(caplog, "experiment.json")) == SEEDS
+    again(environment, store)
+    assert results(store) == results(whole)
+
+
+def test_a_config_edited_into_that_of_another_run_is_no_result(store, capsys, caplog) -> None:
+    first, second, *_ = runs_of(store)
+    (first.path / "experiment.json").write_bytes((second.path / "experiment.json").read_bytes())
+    edited = second.path / "experiment.json"
+    edited.write_text(edited.read_text().replace('"temperature": 0.2', '"temperature": 0.1'))
+    copy = store / "a-copy"
+    shutil.copytree(runs_of(store)[2].path, copy)
+    found = analysis.load(store)
+    assert len(found) == SEEDS - 2
+    assert "a-copy" not in set(found["run_id"])
+    assert named(caplog, "experiment.json") == {first.run_id, second.run_id, "a-copy"}
+    assert f"but that of {second.run_id}" in caplog.text
+
+
+def test_a_damaged_evaluation(store, whole, environment, capsys, caplog) -> None:
+    damage_each(store, "evaluations/*.json", of_json)
+    assert {row["state"] for row in shown(store, capsys)} == {"pretrained"}
+    found = analysis.load(store)
+    assert set(found["state"]) == {"pretrained"}
+    assert found["top1"].isna().all()
+    assert (
+        len({r.getMessage() for r in caplog.records if "/evaluations/" in r.getMessage()}) == SEEDS
+    )
+    stamps = [run.encoder_path.stat().st_mtime_ns for run in runs_of(store)]
+    again(environment, store)
+    assert results(store) == results(whole)
+    assert [run.encoder_path.stat().st_mtime_ns for run in runs_of(store)] == stamps
+
+
+def test_a_number_edited_in_an_evaluation_does_not_count(store, caplog) -> None:
+    first, *_ = runs_of(store)
+    (path,) = (first.path / "evaluations").iterdir()
+    content = json.loads(path.read_text())
+    content["metrics"]["top1"] += 1
+    path.write_text(json.dumps(content))
+    assert not first.is_evaluated()
+    assert "does not match its digest" in caplog.text
+    # Of before there were digests.
+    del content["digest"]
+    path.write_text(json.dumps(content))
+    assert first.evaluations()[path.stem]["metrics"]["top1"] == content["metrics"]["top1"]
+
+
+def test_a_damaged_encoder_is_made_again_and_what_it_gave_stays(
+    store, whole, environment, capsys
+) -> None:
+    damage_each(store, "encoder.pt", of_tensors)
+    assert {row["state"] for row in shown(store, capsys)} == {"complete"}
+    for run in runs_of(store):
+        with pytest.raises(ValueError, match=r"encoder\.pt is damaged") as raised:
+            run.weights() if run.encoder_path.is_dir() else analysis_weights(run)
+        assert "weights_only" not in str(raised.value)
+    before = {run: run.evaluations() for run in runs_of(store)}
+    again(environment, store)
+    assert [run.log_path.read_text().count("pretraining from step") for run in before] == [
+        1
+    ] * SEEDS
+    again(environment, store, "evaluation.knn=3")
+    assert results(store) == results(whole)
+    for run, kept in before.items():
+        assert kept.items() <= run.evaluations().items()
+        assert len(run.evaluations()) == 2
+        assert "it is kept as encoder.pt.damaged, and made again" in run.log_path.read_text()
+        assert "pretraining from step 0 of" in run.log_path.read_text().partition("made again")[2]
+        assert os.path.exists(run.path / "encoder.pt.damaged")
+
+
+def analysis_weights(run: Run) -> dict[str, Any]:
+    from analysis.weights import load_weights
+
+    found = load_weights(run)
+    if found["head"] == [1]:  # only the experiment tells what must be in it
+        raise ValueError("encoder.pt is damaged")
+    return found
+
+
+def test_a_damaged_checkpoint(store, whole, environment, capsys) -> None:
+    """The last one, with none before it: from the start."""
+    for run in runs_of(store):
+        shutil.move(run.encoder_path, run.path / "checkpoint.pt")
+        shutil.rmtree(run.path / "evaluations")
+    damage_each(store, "checkpoint.pt", of_tensors)
+    assert {row["state"] for row in shown(store, capsys)} == {"interrupted"}
+    again(environment, store)
+    assert results(store) == results(whole)
+    for run in runs_of(store):
+        assert "checkpoint.pt is damaged" in run.log_path.read_text()
+        assert not run.path.joinpath("checkpoint.pt").exists()
+
+
+SUBMISSION = {"job": "7", "cluster": "local", "output": "7.err", "time": 0.0, "evaluations": []}
+FAILURE = {"reason": "because", "time": 0.0}
+TIMEOUTS = {"place": [False, 3], "count": 1}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("pretraining.json", None),
+        ("progress.json", None),
+        ("submission.json", SUBMISSION),
+        ("failure.json", FAILURE),
+        ("timeouts.json", TIMEOUTS),
+    ],
+)
+def test_a_damaged_note(store, whole, environment, capsys, caplog, name, content) -> None:
+    """Of what no result rests on: nothing is lost, and what has to be done is done."""
+    for run in runs_of(store):
+        if content is not None:
+            (run.path / name).write_text(json.dumps(content))
+        shutil.rmtree(run.path / "evaluations")
+    damage_each(store, name, of_json)
+    assert {row["state"] for row in shown(store, capsys)} == {"pretrained"}
+    assert len(analysis.load(store)) == SEEDS
+    for run in runs_of(store):
+        run.count_timeout()
+    harmless = 1 if name in ("pretraining.json",) else 0  # {} is what a random encoder's was
+    if name not in ("timeouts.json",):
+        assert len(named(caplog, name)) >= SEEDS - harmless
+    again(environment, store)
+    assert {row["state"] for row in shown(store, capsys)} == {"complete"}
+    assert results(store) == results(whole)
+
+
+def test_damaged_records_of_sweeps_and_stages(store, environment, capsys, caplog) -> None:
+    runs = Store(store)
+    ids = [run.run_id for run in runs.runs()]
+    sweep, stage = json.dumps(good_sweep(ids)), json.dumps(good_stage())
+    for folder, content in ((".sweeps", sweep), (".stages", stage)):
+        for number, damage in enumerate(of_json(content.encode())):
+            path = store / folder / f"broken-{number}.json"
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(content)
+            damage(path)
+    (store / ".sweeps/good-1.json").write_text(sweep)
+    shown(store, capsys)
+    assert status.main([f"store={store}", "sweep=good"]) == 0
+    assert capsys.readouterr().out.rstrip().endswith(f"{SEEDS} complete")
+    assert runs.stages() == {}
+    told = {r.getMessage().split()[0] for r in caplog.records if "/broken-" in r.getMessage()}
+    assert len(told) == 16
+    found = analysis.load(store)
+    assert {name for names in found["sweeps"] for name in names} == {"good"}
+    again(environment, store)
+
+
+def good_sweep(ids: list[str]) -> dict[str, Any]:
+    return {"name": "good", "run_ids": ids, "time": 1.0}
+
+
+def good_stage() -> dict[str, Any]:
+    sweeps = {"good": "good-1"}
+    return {"sweep": "good", "sweeps": sweeps, "job": "7", "output": "7.err", "time": 0.0}
+
+
+@pytest.mark.parametrize("name", ["../outside", "/outside", "..", "", "a/../../outside"])
+def test_ids_of_records_do_not_leave_the_store(store, capsys, caplog, name) -> None:
+    inside = runs_of(store)[0].run_id
+    runs = Store(store)
+    (store / ".sweeps").mkdir()
+    (store / ".sweeps/good-1.json").write_text(json.dumps(good_sweep([inside, name])))
+    (store / ".sweeps/bad-1.json").write_text(json.dumps(good_sweep([inside]) | {"name": name}))
+    bad_stage = good_stage() | {"sweeps": {"good": name}}
+    (store / ".stages").mkdir()
+    (store / ".stages/good-1.json").write_text(json.dumps(bad_stage))
+    (record,) = [one for one in runs.sweeps() if one.time == 1.0]
+    assert record.run_ids == (inside,)
+    assert runs.stages() == {}
+    assert f"{name!r}" in caplog.text
+    with pytest.raises(ValueError, match="named as a file can be"):
+        runs.run(name)
+    with pytest.raises(ValueError, match="named as a file can be"):
+        runs.record_sweep(name, [inside])
+    assert status.main([f"store={store}", "sweep=good", "--json"]) == 0
+    assert [row["run_id"] for row in json.loads(capsys.readouterr().out)] == [inside]
+
+
+def test_runs_of_another_schema_are_told_as_such(store, environment, capsys, caplog) -> None:
+    old, *rest = runs_of(store)
+    path = old.path / "experiment.json"
+    content = json.loads(path.read_text())
+    content["config"]["views"]["colour"] = content["config"]["views"].pop("strength")
+    path.write_text(json.dumps(content | {"schema_version": 0}))
+    before = path.read_bytes()
+    rows = {row["run_id"]: row for row in shown(store, capsys)}
+    assert rows[old.run_id]["state"] == "complete"
+    assert "its schema is 0" in rows[old.run_id]["config"]
+    assert set(analysis.load(store)["run_id"]) == {run.run_id for run in rest}
+    assert f"1 runs of schema 0 are left out, for this program's is 1: {old.run_id}" in caplog.text
+    shutil.rmtree(old.path / "evaluations")
+    assert status.main([f"store={store}", "retry"]) == 1
+    assert f"not retried: {old.run_id}: it was made by another" in capsys.readouterr().out
+    assert path.read_bytes() == before

@@ -1,0 +1,76 @@
+"""Records of JSON: their shapes, told in words, and their digests."""
+
+import json
+import random
+import typing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from simclr_ablate import records
+from simclr_ablate.identity import run_id, run_id_of
+from simclr_ablate.records import EvaluationRecord, mismatch, read_record, write_sealed
+
+
+@pytest.mark.parametrize(
+    ("shape", "good", "bad"),
+    [
+        (float, [1, 1.5, float("inf")], [True, "1", None, [1.0]]),
+        (int, [0, -3], [1.0, True, None]),
+        (str | None, ["", None], [0, [], {}]),
+        (list[str], [[], ["a"]], [["a", 1], "a", {"a": "b"}, None]),
+        (dict[str, float], [{}, {"a": 1}], [{"a": "1"}, [], None]),
+        (tuple[bool, int], [[True, 1]], [[1, True], [True], [True, 1, 2], {}]),
+        (dict[str, Any], [{"a": {"b": [None]}}], [[], "a"]),
+        (list[dict[str, Any]], [[], [{}]], [[[]], {}]),
+    ],
+)
+def test_values_and_shapes(shape: Any, good: list[Any], bad: list[Any]) -> None:
+    assert all(mismatch(value, shape) is None for value in good)
+    assert all(mismatch(value, shape) for value in bad)
+
+
+@pytest.mark.parametrize("shape", [v for v in vars(records).values() if typing.is_typeddict(v)])
+def test_every_key_of_every_record_is_looked_at(shape: Any) -> None:
+    """Each that must be there cannot be left out, and none can be of another type."""
+    samples = {str: "a", int: 1, float: 0.5, bool: True, dict: {}, list: [], tuple: [True, 1]}
+    hints = typing.get_type_hints(shape)
+    whole = {name: samples.get(typing.get_origin(hint) or hint) for name, hint in hints.items()}
+    assert mismatch(whole, shape) is None
+    assert mismatch(whole | {"another": 1}, shape) is None
+    for name in hints:
+        less = {key: value for key, value in whole.items() if key != name}
+        required = name in shape.__required_keys__
+        assert (mismatch(less, shape) == f"{name} is missing") == required
+        problem = mismatch(whole | {name: object()}, shape)
+        assert problem is not None
+        assert name in problem
+
+
+def test_one_changed_character_is_noticed(tmp_path: Path) -> None:
+    draw = random.Random()
+    path = tmp_path / "h-1.json"
+    content = {"config": {"features": "h"}, "metrics": {"top1": draw.uniform(10, 90), "l2": 1e-6}}
+    write_sealed(path, content)
+    assert read_record(path, EvaluationRecord) == content
+    text = path.read_text()
+    for _ in range(200):
+        place = draw.randrange(len(text))
+        other = draw.choice("0123456789abcxyz{}[],:. ")
+        path.write_text(text[:place] + other + text[place + 1 :])
+        # Of a record without the word, nobody can tell that it had a digest.
+        found = read_record(path, EvaluationRecord)
+        assert found in (None, content) or '"digest"' not in path.read_text()
+
+
+def test_the_id_of_a_config_is_that_of_its_experiment(make_experiment) -> None:
+    for overrides in ([], ["seed=3", "objective=supervised"], ["views=pair", "views.first=crop"]):
+        experiment = make_experiment(*overrides)
+        read_back = json.loads(json.dumps(experiment.to_config()))
+        assert run_id_of(read_back) == run_id(experiment)
+    del read_back["data"]["seed"]
+    with pytest.raises(ValueError, match="keys of Data"):
+        run_id_of(read_back)
+    with pytest.raises(ValueError, match="keys of Experiment"):
+        run_id_of({})
