@@ -22,6 +22,7 @@ Nothing here is ever rewritten by a second process without a claim, and nothing 
 """
 
 import hashlib
+import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -34,6 +35,8 @@ from simclr_ablate import claim as claims
 from simclr_ablate.config import ConfigError
 from simclr_ablate.files import read_json, write_json
 from simclr_ablate.schema import SCHEMA_VERSION
+
+log = logging.getLogger(__name__)
 
 STATES = ("planned", "queued", "running", "interrupted", "failed", "pretrained", "complete")
 BUSY = ("queued", "running")
@@ -246,11 +249,19 @@ class Store:
         """Inside, no other command submits runs of this store. Raises ConfigError where one goes on for too long."""
         folder = self.root / ".submitting"
         folder.mkdir(parents=True, exist_ok=True)
-        deadline = time.monotonic() + wait_seconds
+        begin, said = time.monotonic(), False
         while (claim := claims.acquire(folder)) is None:
-            if time.monotonic() > deadline:
-                raise ConfigError(
-                    f"another command submits to the store {self.root}: {claims.holder(folder)}"
+            who = f"another command submits to the store {self.root}: {claims.describe(folder)}"
+            waited = time.monotonic() - begin
+            if waited > wait_seconds:
+                raise ConfigError(who)
+            if waited > 1 and not said:
+                said = True
+                log.warning(
+                    "%s; waiting for it, %.0f s at most if it is dead, else %.0f s",
+                    who,
+                    claims.STALE_SECONDS,
+                    wait_seconds,
                 )
             time.sleep(0.1)
         try:

@@ -4,12 +4,12 @@ import getpass
 import json
 import os
 import signal
-import socket
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from omegaconf import OmegaConf
 
+from simclr_ablate.claim import is_here
 from simclr_ablate.launch.command import OK, SOME_FAILED, Command, launch
 from simclr_ablate.launch.plan import make_plan
 from simclr_ablate.launch.queue import scancel
@@ -84,7 +84,7 @@ def cancel(runs: Sequence[Run], say: Callable[[str], None]) -> int:
 def _terminate(run: Run) -> bool:
     """Asks the process that works on the run to stop, if it is on this machine."""
     owner = run.holder()
-    if owner is None or owner["host"] != socket.gethostname():
+    if owner is None or not is_here(owner):
         return False
     try:
         os.kill(owner["pid"], signal.SIGTERM)
