@@ -133,6 +133,12 @@ def holder(folder: Path) -> dict[str, Any] | None:
     return owner if owner and _is_alive(owner, path, time.time) else None
 
 
+def describe(folder: Path) -> str:
+    """The holder for a person: `process 12 on node3`."""
+    owner = holder(folder) or last(folder)
+    return f"process {owner.get('pid', '?')} on {owner.get('host', '?')}"
+
+
 def latest(folder: Path) -> int:
     """The number of the claim that counts; 0 where there is none."""
     names = (path.name.removeprefix("claim.") for path in folder.glob("claim.*"))

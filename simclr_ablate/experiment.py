@@ -283,6 +283,7 @@ class Watch:
             self.save(loop, claim)
             self.saved = now
         if saving or now - self.looked >= LOOK_SECONDS:
+            claim.check()
             loop.look()
             self.run.write_progress(self.progress(loop, now))
             self.looked = now

@@ -122,11 +122,19 @@ class Store:
         folder = self.root / ".submitting"
         with storing(folder, "store"):
             folder.mkdir(parents=True, exist_ok=True)
-        deadline = time.monotonic() + wait_seconds
+        begin, said = time.monotonic(), False
         while (claim := claims.acquire(folder)) is None:
-            if time.monotonic() > deadline:
-                raise ConfigError(
-                    f"another command submits to the store {self.root}: {claims.holder(folder)}"
+            who = f"another command submits to the store {self.root}: {claims.describe(folder)}"
+            waited = time.monotonic() - begin
+            if waited > wait_seconds:
+                raise ConfigError(who)
+            if waited > 1 and not said:
+                said = True
+                log.warning(
+                    "%s; waiting for it, %.0f s at most if it is dead, else %.0f s",
+                    who,
+                    claims.STALE_SECONDS,
+                    wait_seconds,
                 )
             time.sleep(0.1)
         try:

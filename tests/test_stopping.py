@@ -2,10 +2,14 @@
 
 import os
 import signal
+import subprocess
+import sys
+import threading
+import time
 
 import pytest
 
-from simclr_ablate.stopping import Interrupted, StopSignal
+from simclr_ablate.stopping import Interrupted, StopSignal, held_back, terminable
 
 
 def send(number: signal.Signals) -> None:
@@ -55,3 +59,52 @@ def test_ctrl_c_is_the_launchers_business() -> None:
     with StopSignal() as stop, stop.at_once():
         send(signal.SIGINT)
         assert not stop()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_the_end_of_a_terminal_asks_to_stop_as_sigterm_does(number) -> None:
+    with StopSignal() as stop:
+        send(number)
+        assert stop()
+        assert stop.reason() == f"stopped by {number.name}"
+
+
+def test_what_comes_while_signals_are_held_back_is_heard_afterwards() -> None:
+    with held_back():
+        signal.pthread_kill(
+            threading.get_ident(), signal.SIGTERM
+        )  # threads of other tests hear the rest
+        with StopSignal() as stop:
+            assert stop()
+
+
+def test_a_command_stops_at_the_first_of_many_signals() -> None:
+    before = signal.getsignal(signal.SIGHUP)
+    with terminable():
+        with pytest.raises(KeyboardInterrupt):
+            send(signal.SIGHUP)
+        send(signal.SIGHUP)
+        send(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGHUP) == before
+
+
+ORPHAN = """
+import os, time
+from simclr_ablate.stopping import end_with_parent
+if os.fork() == 0:
+    end_with_parent()
+    print(os.getpid(), flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
+def test_a_process_ends_with_its_parent_wherever_it_is() -> None:
+    parent = subprocess.Popen([sys.executable, "-c", ORPHAN], stdout=subprocess.PIPE, text=True)
+    orphan = int(parent.stdout.readline())
+    parent.kill()
+    begin = time.monotonic()
+    assert parent.stdout.read() == "", "both ends of the pipe are closed"
+    assert time.monotonic() - begin < 30
+    parent.wait()
+    assert orphan != parent.pid

@@ -267,3 +267,19 @@ def test_a_command_that_submits_for_ever_is_named(tmp_path):
         store.submitting(wait_seconds=0.3),
     ):
         pass
+
+
+def test_who_is_waited_for_is_said_at_once(tmp_path, caplog):
+    """A dead command of another host holds the store until its claim is stale: nobody waits in silence."""
+    folder = tmp_path / ".submitting"
+    folder.mkdir()
+    claims.acquire(folder)
+    path = folder / "claim.1"
+    elsewhere = {**json.loads(path.read_text()), "host": "node3", "place": "node3", "pid": 12}
+    path.write_text(json.dumps(elsewhere))
+    with (
+        pytest.raises(ConfigError, match="process 12 on node3"),
+        Store(tmp_path).submitting(wait_seconds=2.0),
+    ):
+        pass
+    assert "process 12 on node3; waiting for it, 180 s at most" in caplog.text

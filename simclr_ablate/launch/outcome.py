@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from simclr_ablate.config import ConfigError
+from simclr_ablate.files import StorageError, storing
 from simclr_ablate.launch.plan import PlannedRun
 
 
@@ -26,11 +26,12 @@ class Outcome:
         if self.reason_of(planned) == reason:
             return
         try:
-            planned.run.create(planned.experiment.to_config())
+            with storing(planned.run.path):
+                planned.run.create(planned.experiment.to_config())
             planned.run.write_failure({"reason": reason})
-        except (OSError, ConfigError) as error:
-            kept = f"{error}" in reason  # the process met the same
-            self.reasons[planned] = reason if kept else f"{reason} (not recorded: {error})"
+        except StorageError as error:
+            told = f"{error}" in reason  # the process met the same
+            self.reasons[planned] = reason if told else f"{reason} (not recorded: {error})"
 
     def reason_of(self, planned: PlannedRun) -> str:
         """Why a run has failed."""

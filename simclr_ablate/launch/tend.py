@@ -4,7 +4,6 @@ import getpass
 import json
 import os
 import signal
-import socket
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from simclr_ablate import leftovers
+from simclr_ablate.claim import is_here
 from simclr_ablate.config import ConfigError
 from simclr_ablate.launch.command import OK, SOME_FAILED, Command, launch
 from simclr_ablate.launch.plan import make_plan
@@ -127,7 +127,7 @@ def clean(store: Store, runs: Sequence[Run], say: Callable[[str], None]) -> int:
 def _terminate(run: Run) -> bool:
     """Asks the process that works on the run to stop, if it is on this machine."""
     owner = run.holder()
-    if owner is None or owner["host"] != socket.gethostname():
+    if owner is None or not is_here(owner):
         return False
     try:
         os.kill(owner["pid"], signal.SIGTERM)

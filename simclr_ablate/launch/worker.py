@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from simclr_ablate.config import ConfigError
+from simclr_ablate.files import storing, told
 from simclr_ablate.stopping import Interrupted, RankLostError, StopSignal, end_with_parent
 
 if TYPE_CHECKING:
@@ -159,7 +160,8 @@ class _Attempt:
         return status
 
     def _claim(self) -> int | None:
-        self.run.create(self.job.config)
+        with storing(self.run.path):
+            self.run.create(self.job.config)
         self.claim = self.run.claim(self.job.job_id)
         if self.claim is None:
             return HELD
@@ -249,10 +251,13 @@ def keep_failure(
         if _is_taken(run, claim):
             return Ending(TAKEN)
         if status != LOST or run.failure() is None:
-            run.create(job.config)
+            with storing(run.path):
+                run.create(job.config)
             run.write_failure({"reason": reason, "traceback": trace})
     except Exception as problem:
-        reason = f"{reason} ({_told(problem, job.store)})"
+        problem_told = _told(problem, job.store)
+        if problem_told not in reason:
+            reason = f"{reason} (not recorded: {problem_told})"
     return Ending(status, reason)
 
 
@@ -265,8 +270,6 @@ def _is_taken(run: "Run", claim: int | None) -> bool:
 def _told(error: BaseException, folder: str) -> str:
     """One line for a person. folder: where a file without a name is taken to lie."""
     if isinstance(error, OSError) and error.errno in _NO_ROOM:
-        from simclr_ablate.files import told
-
         return told(error, error.filename if isinstance(error.filename, str) else folder)
     text = f"{error}".strip().partition("\n")[0]
     if isinstance(error, ConfigError):

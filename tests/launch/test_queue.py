@@ -166,3 +166,48 @@ def test_a_second_stage_waits_as_long_as_its_job_lives(slurm, tmp_path) -> None:
     assert living([replace(stages["7_0"], state=state) for state in closed]) == {}
     slurm(None, None)
     assert set(living(stages.values())) == set(stages), "without an answer nothing changes"
+
+
+def test_a_job_that_beats_has_not_ended_whatever_the_queue_says(slurm, tmp_path) -> None:
+    slurm(SQUEUE, SACCT)
+    store = Store(tmp_path / "store")
+    forgotten, failed = submitted(store, "a", "7_6", ago=120), submitted(store, "b", "7_3")
+    claims = [run.claim(run.submission()["job"]) for run in (forgotten, failed)]
+    settle([forgotten, failed])
+    for run in (forgotten, failed):
+        assert (run.state(), run.failure()) == ("running", None)
+        assert run.submission() is not None
+    for claim in claims:
+        claim.release()
+    settle([forgotten, failed])
+    assert [run.state() for run in (forgotten, failed)] == ["failed", "failed"]
+
+
+def test_only_the_last_attempt_is_quoted(slurm, tmp_path) -> None:
+    slurm(SQUEUE, SACCT)
+    store = Store(tmp_path / "store")
+    runs = [submitted(store, "a", "7_4"), submitted(store, "b", "7_5")]
+    over = "slurmstepd: error: Exceeded job memory limit\n"
+    (store.root / "7_4.err").write_text(f"{queue.ATTEMPT}0\n{over}{queue.ATTEMPT}1\n")
+    (store.root / "7_5.err").write_text(f"{queue.ATTEMPT}0\n{queue.ATTEMPT}1\n{over}")
+    settle(runs)
+    quoted = ["memory limit" in run.failure()["reason"] for run in runs]
+    assert quoted == [False, True]
+
+
+def test_a_users_own_filters_hide_no_jobs(slurm, tmp_path, monkeypatch) -> None:
+    slurm("", "")
+    (tmp_path / "programs/squeue").write_text(
+        "#!/bin/sh\n[ $SQUEUE_USERS ] || echo '7|PENDING|x||0'\n"
+    )
+    monkeypatch.setenv("SQUEUE_USERS", "me")
+    assert set(look_up(["7"])) == {"7"}
+
+
+def test_a_store_that_cannot_be_written_keeps_nobody_from_looking(slurm, tmp_path, caplog) -> None:
+    slurm(SQUEUE, SACCT)
+    runs = [submitted(Store(tmp_path / "store"), name, "7_3") for name in "ab"]
+    (runs[0].path / "failure.json").mkdir()  # so that nothing can take its place
+    assert set(settle(runs)) == {"a", "b"}
+    assert runs[1].state() == "failed"
+    assert "failure.json" in caplog.text

@@ -197,7 +197,9 @@ def test_it_waits_for_what_runs_elsewhere(pick, store) -> None:
 
 
 def waiting_jobs() -> list[str]:
-    return slurm("squeue", "--noheader", "--format=%A", "--name=pick-second-stage").split()
+    lines = slurm("squeue", "--noheader", "--format=%A %j").splitlines()
+    jobs = dict(line.split() for line in lines)
+    return [job for job, name in jobs.items() if name.startswith("pick-second-stage-")]
 
 
 def test_what_is_cancelled_has_no_second_stage(pick, store) -> None:

@@ -1,0 +1,249 @@
+"""What reaches sbatch, and what follows from what it says, with programs that stand for SLURM's."""
+
+import os
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+from submitit.core.utils import DelayedSubmission
+
+from simclr_ablate.config import ConfigError
+from simclr_ablate.launch import intent, sbatch
+from simclr_ablate.launch.allocation import outside_of_an_allocation
+from simclr_ablate.launch.intent import Intent
+from simclr_ablate.launch.settings import read_settings
+from simclr_ablate.launch.slurm import SlurmLauncher
+from simclr_ablate.store import Store
+from tests import commands
+
+SBATCH = """\
+echo x >> "$0".calls
+env > "$0".env
+sed -n 's/^#SBATCH --job-name=//p' "$1" >> "$0".names
+{then}
+"""
+SQUEUE = """\
+case $* in *--name=*) ;; *) exit;; esac
+name=$(echo "$*" | sed 's/.*--name=\\([^ ]*\\).*/\\1/')
+grep -qx "$name" "$(dirname "$0")"/sbatch.names && echo 4711
+exit 0
+"""
+TAKEN = "echo Submitted batch job 4711"
+TIMED_OUT = "echo 'sbatch: error: Batch job submission failed: Socket timed out on send/recv operation' >&2\nexit 1"
+
+
+class Programs:
+    """sbatch, which does as told with each job, and squeue, which finds the jobs that sbatch was given."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir()
+        for name in ("srun", "sacct", "scancel", "scontrol"):
+            self.write(name, "exit 0")
+        self.write("squeue", SQUEUE)
+        self.then(TAKEN)
+
+    def write(self, name: str, text: str) -> None:
+        (self.folder / name).write_text(f"#!/bin/sh\n{text}\n")
+        (self.folder / name).chmod(0o755)
+
+    def then(self, what: str) -> None:
+        self.write("sbatch", SBATCH.format(then=what))
+
+    @property
+    def calls(self) -> int:
+        path = self.folder / "sbatch.calls"
+        return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+@pytest.fixture
+def programs(tmp_path, monkeypatch) -> Programs:
+    monkeypatch.setenv("PATH", f"{tmp_path / 'programs'}:{os.environ['PATH']}")
+    monkeypatch.setattr(intent, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(sbatch, "ANSWER_SECONDS", 0.2)
+    return Programs(tmp_path / "programs")
+
+
+@pytest.fixture
+def launcher(programs, compose_config, tmp_path):
+    """`launcher("launcher.partition=x", ...)`."""
+
+    def build(*overrides: str) -> SlurmLauncher:
+        config = compose_config(["launcher=slurm", *overrides])
+        settings = read_settings(OmegaConf.to_container(config)["launcher"])
+        return SlurmLauncher(settings, str(tmp_path / "cache"))
+
+    return build
+
+
+def jobs_of(plan) -> list[str | None]:
+    return [(planned.run.submission() or {}).get("job") for planned in plan.runs]
+
+
+def pickles(store: Store) -> list[str]:
+    return sorted(path.name for path in store.root.glob(".jobs/*/*_submitted.pkl"))
+
+
+IDS = [f"4711_{k}" for k in range(3)]
+
+
+def test_a_surrounding_allocation_does_not_reach_sbatch(
+    programs, launcher, make_runs, monkeypatch
+) -> None:
+    of_a_job = {
+        "SLURM_JOB_ID": "77",
+        "SLURM_MEM_PER_CPU": "2048",
+        "SLURM_TRES_PER_TASK": "cpu:2",
+        "SBATCH_MEM_BIND": "local",
+        "WORLD_SIZE": "4",
+    }
+    kept = {"SLURM_CONF": "/etc/ours.conf", "SBATCH_ACCOUNT": "ours", "MINE": "1"}
+    for name, value in {**of_a_job, **kept}.items():
+        monkeypatch.setenv(name, value)
+    launcher().submit(make_runs(2))
+    seen = dict(
+        line.split("=", 1)
+        for line in (programs.folder / "sbatch.env").read_text().splitlines()
+        if "=" in line
+    )
+    assert not seen.keys() & of_a_job.keys()
+    assert {name: seen[name] for name in kept} == kept
+    assert os.environ["SLURM_JOB_ID"] == "77", "it is as it was afterwards"
+
+
+def test_the_environment_is_put_back(monkeypatch) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "77")
+    monkeypatch.setenv("SBATCH_ACCOUNT", "ours")
+    before = dict(os.environ)
+    with outside_of_an_allocation({"SBATCH_QOS": "low"}):
+        assert before.keys() - os.environ.keys() >= {"SLURM_JOB_ID", "SBATCH_ACCOUNT"}
+        assert os.environ["SBATCH_QOS"] == "low"
+    assert dict(os.environ) == before
+
+
+def test_an_answer_that_was_lost_is_looked_for(programs, launcher, make_runs) -> None:
+    """The controller has the jobs, and sbatch does not know."""
+    programs.then(TIMED_OUT)
+    plan = make_runs(3)
+    submission = launcher().submit(plan)
+    assert sorted(submission.jobs.values()) == IDS
+    assert jobs_of(plan) == IDS
+    assert pickles(plan.store) == [f"{job}_submitted.pkl" for job in IDS]
+    assert programs.calls == 1
+
+
+def test_jobs_that_turn_up_late_are_found_by_the_next_command(
+    programs, launcher, make_runs, caplog
+) -> None:
+    programs.then(TIMED_OUT)
+    programs.write("squeue", "exit 0")
+    plan = make_runs(3)
+    with pytest.raises(ConfigError, match="the same command again finds them"):
+        launcher().submit(plan)
+    assert jobs_of(plan) == [None] * 3
+    programs.write("squeue", SQUEUE)
+    submission = launcher().submit(plan)
+    assert not submission.jobs
+    assert len(submission.elsewhere) == 3
+    assert jobs_of(plan) == IDS
+    assert pickles(plan.store) == [f"{job}_submitted.pkl" for job in IDS]
+    assert programs.calls == 1
+    assert "4711" in caplog.text
+
+
+def test_what_never_reached_slurm_is_submitted(programs, launcher, make_runs, monkeypatch) -> None:
+    monkeypatch.setattr(intent, "UNSEEN_SECONDS", 0.3)
+    programs.then(TIMED_OUT)
+    programs.write("squeue", "exit 0")
+    plan = make_runs(2)
+    with pytest.raises(ConfigError, match="timed out"):
+        launcher().submit(plan)
+    programs.then(TAKEN)
+    assert len(launcher().submit(plan).jobs) == 2
+    assert programs.calls == 2
+    assert not Intent.read_all(plan.store)
+
+
+def test_nothing_is_submitted_while_slurm_cannot_say_what_it_has(
+    programs, launcher, make_runs
+) -> None:
+    programs.then(TIMED_OUT)
+    programs.write("squeue", "exit 1")
+    plan = make_runs(2)
+    for _ in range(2):
+        with pytest.raises(ConfigError, match="SLURM"):
+            launcher().submit(plan)
+    assert programs.calls == 1
+
+
+def test_a_refusal_leaves_nothing(programs, launcher, make_runs) -> None:
+    programs.then("echo 'sbatch: error: invalid partition specified: nowhere' >&2; exit 1")
+    programs.write("squeue", "exit 0")
+    plan = make_runs(2)
+    with pytest.raises(ConfigError, match=r"^sbatch: error: invalid partition specified: nowhere$"):
+        launcher().submit(plan)
+    assert jobs_of(plan) == [None] * 2
+    assert not list((plan.store.root / ".jobs").iterdir())
+
+
+def test_a_damaged_intent_is_named_and_passed_over(programs, launcher, make_runs, caplog) -> None:
+    plan = make_runs(1)
+    for name, content in {
+        "a": "{",
+        "b": "[]",
+        "c": '{"time": 1, "records": [{"run": "r"}]}',
+    }.items():
+        (plan.store.root / ".jobs" / name).mkdir(parents=True)
+        (plan.store.root / ".jobs" / name / "intent.json").write_text(content)
+    assert len(launcher().submit(plan).jobs) == 1
+    assert caplog.text.count("intent.json") == 3
+
+
+def test_a_folder_that_slurm_would_read_otherwise_is_refused(launcher, make_experiment, tmp_path):
+    from simclr_ablate.launch.plan import make_plan
+
+    plan = make_plan([make_experiment()], Store(tmp_path / "50%j"), None)
+    with pytest.raises(ConfigError, match="store must be a folder without % in its path"):
+        launcher().submit(plan)
+
+
+def test_a_job_name_of_the_users_own_begins_it(programs, launcher, make_runs) -> None:
+    launcher("+launcher.sbatch.job-name=ours").submit(make_runs(1))
+    (name,) = (programs.folder / "sbatch.names").read_text().split()
+    assert name.startswith("ours-")
+
+
+def test_without_slurm_nothing_is_written(environment, tmp_path) -> None:
+    store = tmp_path / "runs"
+    status, output = commands.run(
+        {**environment, "PATH": str(tmp_path)}, store, "-m", "launcher=slurm", "seed=0,1"
+    )
+    assert status == 2
+    (line,) = [line for line in output.splitlines() if line.startswith("error:")]
+    for text in ("launcher=slurm", "sbatch", "launcher=local", "launcher.cluster=local"):
+        assert text in line
+    assert not store.exists()
+
+
+def test_a_command_that_is_killed_between_sbatch_and_its_record_leaves_its_jobs(
+    programs, environment, launcher, make_runs, tmp_path
+) -> None:
+    """The real thing: sbatch takes the jobs, and its caller is gone."""
+    programs.then(f"kill -9 $PPID\n{TAKEN}")
+    path = {"PATH": os.environ["PATH"]}
+    store = tmp_path / "runs"
+    arguments = ("-m", "launcher=slurm", "seed=0,1,2")
+    status, _ = commands.run({**environment, **path}, store, *arguments)
+    assert status == -9
+    assert all(found.submission() is None for found in Store(store).runs())
+    programs.then(TAKEN)
+    status, output = commands.run({**environment, **path}, store, *arguments)
+    assert status == 0, output
+    assert "3 are queued or running already" in output
+    assert programs.calls == 1
+    jobs = {found.config()["seed"]: found.submission()["job"] for found in Store(store).runs()}
+    assert jobs == dict(enumerate(IDS))
+    for seed, job in jobs.items():  # each job gets the run that its place in the array is for
+        (pickle,) = store.glob(f".jobs/*/{job}_submitted.pkl")
+        call = DelayedSubmission.load(pickle).function
+        assert [one.config["seed"] for one in call.jobs] == [seed]
