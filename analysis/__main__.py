@@ -122,9 +122,10 @@ def _write(chosen: list[Artefact], store: Path, out: Path, whole: bool) -> int:
         outcomes[name] = result
         for report in result.written:
             _say(*report.lines)
-    some = any(outcomes[artefact.name].written for artefact in chosen if artefact.sweep)
+    made = [outcomes[artefact.name] for artefact in chosen if artefact.sweep]
+    some = any(outcome.written or outcome.problem for outcome in made)
     status = _tell_missing(outcomes, runs, named=not (whole and some))
-    if whole and some:
+    if whole and any(outcome.written for outcome in made):
         _say(*writing.write_scorecard_and_page(outcomes, findings, runs, out))
     return status
 

@@ -314,7 +314,7 @@ def references(comparison: Comparison) -> list[str]:
 def against_random(random: Accuracies | None, tests: Sequence[bool | None]) -> str:
     """The random encoder, and how many of the cells' `tests` say that they are clearly above it."""
     if random is None:
-        return "No random encoder was evaluated, so no cell is tested against it."
+        return "No random encoder was evaluated in this setting, so no cell is tested against it."
     estimate = random.estimate()
     text = f"Random encoder: {number(estimate.mean, estimate.half)}."
     if None in tests:

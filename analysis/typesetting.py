@@ -38,7 +38,8 @@ _LATEX = {
     "⁺": r"$^{+}$",
     "⁻": r"$^{-}$",
     "ᵀ": r"$^{\top}$",
-    "–": r"\textendash{}",
+    "–": "--",
+    "\0": "{}",
     "…": r"\ldots{}",
     "’": "'",
     "`": r"\textasciigrave{}",
@@ -55,8 +56,8 @@ _LATEX_ACCENTS = {
 }
 """By the combining character, as Unicode takes letters apart."""
 
-_LATEX_DASHES = re.compile("-(?=-)")
-"""Of several hyphens, which would be drawn as one dash, all but the last."""
+_LATEX_DASHES = re.compile("([-–])(?=[-–])")
+"""Of several, which would be drawn as a longer one, all but the last."""
 
 _NOT_WIDER = r"\ifdim\width>\linewidth\linewidth\else\width\fi"
 """As wide as it is, and no wider than the text."""
@@ -167,7 +168,7 @@ def markdown_code(text: str) -> str:
 
 def escape_latex(text: str) -> str:
     """`text` so that pdfLaTeX prints it as it is; characters that it does not know as Python spells them: `\\u732b`."""
-    return _LATEX_DASHES.sub("-{}", "".join(_latex_character(character) for character in text))
+    return "".join(map(_latex_character, _LATEX_DASHES.sub("\\1\0", text)))
 
 
 def csv_text(data: "pd.DataFrame") -> str:

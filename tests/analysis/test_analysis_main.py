@@ -1,7 +1,11 @@
 """`python -m analysis`: what it writes, what it says, how it ends."""
 
+import os
+import shutil
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
@@ -34,15 +38,140 @@ def test_an_artefact_without_runs_names_the_sweep(tmp_path, capsys, make):
     for names in ([], ["figure5"]):
         assert main([*names, "--store", str(tmp_path / "runs"), "--out", str(tmp_path)]) == 1
         said = capsys.readouterr().err
-        assert "figure5: no finished runs" in said
-        assert "python -m simclr_ablate -m sweep=augmentation_grid" in said
+        assert "figure5: The store holds 1 run, and none of sweep=augmentation_grid." in said
+        command = f"-m sweep=augmentation_grid store={tmp_path / 'runs'}"
+        assert f"python -m simclr_ablate {command}" in said
 
 
-def test_a_store_that_is_not_there_is_named(tmp_path, capsys):
-    assert main(["figure5", "--store", str(tmp_path / "nowhere")]) == 1
-    said = capsys.readouterr().err
-    assert f"store {tmp_path / 'nowhere'} does not exist" in said
-    assert "sweep=augmentation_grid" in said
+@pytest.mark.parametrize("names", [[], ["figure5"], ["claims"]])
+def test_a_store_that_is_none_is_refused_in_one_true_line(tmp_path, capsys, names):
+    out, empty, file = tmp_path / "out", tmp_path / "empty", tmp_path / "file"
+    empty.mkdir()
+    file.touch()
+    for store, said in (
+        (tmp_path / "nowhere", f"the store {tmp_path / 'nowhere'} does not exist"),
+        (empty, f"nothing to show of the store {empty}: it holds no runs"),
+        (file, f"{file} is a file and no folder, or choose another place by --store=DIR"),
+    ):
+        assert main([*names, "--store", str(store), "--out", str(out)]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("error: ")
+        assert said in line
+
+
+@pytest.mark.parametrize(
+    ("names", "option"),
+    [([], "store"), (["claims"], "store"), ([], "out"), (["table2"], "out")],
+)
+def test_a_folder_closed_to_us_is_refused_in_one_line(store, names, option):
+    """As nobody, where we are root, whom nothing is closed to."""
+    code = (
+        "import os, sys; from analysis.__main__ import main\n"
+        "if os.geteuid() == 0: os.setuid(65534)\n"
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        closed, out = Path(folder, "closed"), Path(folder, "out")
+        closed.mkdir()
+        out.mkdir()
+        Path(folder).chmod(0o755)
+        out.chmod(0o777)
+        shutil.copytree(store, Path(folder, "runs"))
+        closed.chmod(0o000)
+        places = {"store": Path(folder, "runs"), "out": out} | {option: closed}
+        options = [word for name, place in places.items() for word in (f"--{name}", str(place))]
+        done = subprocess.run(
+            [sys.executable, "-c", code, *names, *options], capture_output=True, text=True
+        )
+        closed.chmod(0o700)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"error: cannot use {closed}: no permission")
+    assert f"--{option}=DIR" in line
+
+
+@pytest.mark.parametrize("names", [[], ["figure5"]])
+def test_a_folder_for_reports_that_is_none_is_refused_in_one_line(store, tmp_path, capsys, names):
+    file = tmp_path / "file"
+    file.touch()
+    for out in (file, file / "inside"):
+        assert main([*names, "--store", str(store), "--out", str(out)]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line == (
+            f"error: cannot use {out}: {file} is a file and no folder, "
+            "or choose another place by --out=DIR"
+        )
+
+
+def test_on_a_full_disk_what_fits_is_there_and_the_rest_is_named(store, tmp_path, capsys):
+    out = tmp_path / "small"
+    out.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=96k", "none", str(out)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("no small disk can be mounted here")
+    try:
+        assert main(["--store", str(store), "--out", str(out)]) == 2
+        said = capsys.readouterr().err.splitlines()
+        assert said
+        assert all(str(out) in line and "the disk is full" in line for line in said)
+        assert {line.partition(":")[0] for line in said} <= {"figure5", "table2", "error"}
+        files = list(out.iterdir())
+        assert files
+        assert all(file.stat().st_size and ".tmp" not in file.name for file in files)
+    finally:
+        subprocess.run(["umount", str(out)], check=True)
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii", "utf-8"])
+def test_output_that_lacks_characters_stops_nothing(store, tmp_path, encoding):
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    out = tmp_path / "out"
+    for names in ([], ["claims"]):
+        command = [sys.executable, "-m", "analysis", *names, "--store", str(store)]
+        done = subprocess.run([*command, "--out", str(out)], capture_output=True, env=environment)
+        assert (done.returncode, done.stderr) == (0, b"")
+        text = done.stdout.decode(encoding)
+        assert ("–" in text or "’" in text) == (encoding == "utf-8")
+        if not names:
+            assert ("Spearman’s ρ" if encoding == "utf-8" else "Spearman's rho") in text
+    assert len(list(out.iterdir())) == 14
+
+
+@pytest.mark.parametrize("names", [[], ["claims"]])
+def test_a_reader_that_leaves_stops_nothing(store, tmp_path, names):
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "analysis", *names, "--store", str(store), "--out", str(out)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait() == 0
+    assert names or len(list(out.iterdir())) == 14
+
+
+def test_one_artefact_that_fails_costs_itself_alone(store, tmp_path, capsys, monkeypatch):
+    def fail(runs):
+        raise LookupError("no such thing")
+
+    monkeypatch.setattr("analysis.processes.available_cores", lambda: 1)
+    monkeypatch.setattr("analysis.table2.reports", fail)
+    out = tmp_path / "out"
+    assert main(["--store", str(store), "--out", str(out)]) == 1
+    assert "table2: LookupError: no such thing" in capsys.readouterr().err
+    assert (out / "figure5-shapes.png").exists()
+    page = (out / "index.html").read_text()
+    assert "Nothing was written: LookupError: no such thing" in page
+
+
+def test_a_label_has_no_effect_on_a_terminal(tmp_path, make, capsys):
+    for second in ("color", "crop"):
+        label = "\x1b[31mred\x1b]0;title\x07 [bold]x[/bold]"
+        make.put(tmp_path / "runs", make.pair("crop", second, **{"data.label": label}), 50.0)
+    for names in (["figure5"], ["claims"]):
+        assert main([*names, "--store", str(tmp_path / "runs"), "--out", str(tmp_path)]) == 0
+        said = capsys.readouterr().out
+        assert "\x1b" not in said
+        assert "\x07" not in said
+        assert "\\x1b[31mred\\x1b]0;title\\x07 [bold]x[/bold]" in said
 
 
 def test_what_needs_no_runs_is_written_without_a_store(tmp_path, capsys):

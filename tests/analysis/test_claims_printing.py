@@ -130,5 +130,5 @@ def test_the_scorecard_stands_alone(tmp_path, capsys):
 
 
 def test_without_a_store_there_is_no_scorecard(tmp_path, capsys):
-    assert main(["claims", "--store", str(tmp_path / "nowhere")]) == 1
+    assert main(["claims", "--store", str(tmp_path / "nowhere")]) == 2
     assert "does not exist" in capsys.readouterr().err

@@ -9,7 +9,7 @@ from scipy import stats
 
 import analysis
 from analysis import figureb3
-from analysis.report import write
+from analysis.report import LeftOut, write
 
 SQUARE = {"head.kind": "linear", "head.dim": 128}
 
@@ -110,9 +110,21 @@ def test_what_is_remembered_is_of_the_weights_that_are_there(tmp_path, make, mon
     assert set(other.data["squared_real_part"]) == {1.0}
 
 
-def test_weights_that_cannot_be_read_are_told(tmp_path, make, caplog):
+def test_weights_that_cannot_be_read_are_told(tmp_path, make):
     run, _ = put(tmp_path, make)
     run.encoder_path.write_bytes(run.encoder_path.read_bytes()[:1000])
-    assert figureb3.reports(analysis.load(tmp_path)) == []
-    assert "Figure B.3 on shapes" in caplog.text
-    assert f"{run.run_id}/encoder.pt is damaged" in caplog.text
+    (found,) = figureb3.reports(analysis.load(tmp_path))
+    assert isinstance(found, LeftOut)
+    assert found.setting.startswith("shapes, ")
+    assert f"{run.run_id}/encoder.pt is damaged" in found.reason
+
+
+@pytest.mark.parametrize("value", [0.0, np.nan])
+def test_a_matrix_without_a_spectrum_is_told(tmp_path, make, value):
+    run, _ = put(tmp_path, make)
+    weights = torch.load(run.encoder_path, weights_only=True)
+    weights["head"]["output.weight"].fill_(value)
+    torch.save(weights, run.encoder_path)
+    (found,) = figureb3.reports(analysis.load(tmp_path))
+    assert isinstance(found, LeftOut)
+    assert run.run_id in found.reason

@@ -9,7 +9,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 import analysis
 from analysis import figureb4
-from analysis.report import write
+from analysis.report import LeftOut, write
 
 NAMES = [f"class{number:02}" for number in range(12)]
 
@@ -155,25 +155,79 @@ def test_the_setting_with_the_most_seeds_and_then_the_best_is_shown(tmp_path, ma
     assert dots.runs["seed"].tolist() == [2]
 
 
-def test_images_that_are_gone_leave_it_out_and_say_so(tmp_path, make, images, caplog):
+def left_out(store):
+    """Why there is no picture."""
+    (found,) = figureb4.reports(analysis.load(store))
+    assert isinstance(found, LeftOut)
+    return found.reason
+
+
+def test_images_that_are_gone_leave_it_out_and_say_so(tmp_path, make, images):
     run, *_ = put(tmp_path / "runs", make, images)
     images.rename(tmp_path / "elsewhere")
-    assert figureb4.reports(analysis.load(tmp_path / "runs")) == []
-    assert run.run_id in caplog.text
-    assert str(images) in caplog.text
+    assert run.run_id in left_out(tmp_path / "runs")
+    assert str(images) in left_out(tmp_path / "runs")
 
 
-def test_images_and_weights_that_are_not_the_runs_are_told(tmp_path, make, images, caplog):
+def test_images_and_weights_that_are_not_the_runs_are_told(tmp_path, make, images):
     run, *_ = put(tmp_path / "runs", make, images, **{"data.fingerprint": "another"})
-    assert figureb4.reports(analysis.load(tmp_path / "runs")) == []
-    assert "have changed since" in caplog.text
+    assert "have changed since" in left_out(tmp_path / "runs")
     whole = run.encoder_path.read_bytes()
     for broken in (b"", b"no weights", whole[: len(whole) // 2]):
-        caplog.clear()
         other, *_ = put(tmp_path / "other", make, images)
         other.encoder_path.write_bytes(broken)
-        assert figureb4.reports(analysis.load(tmp_path / "other")) == []
-        assert "Figure B.4 is left out" in caplog.text
+        assert str(other.encoder_path) in left_out(tmp_path / "other")
+
+
+@pytest.mark.parametrize(("classes", "each"), [(2, 2), (2, 6), (3, 2), (11, 1)])
+def test_few_images_have_a_map_with_fewer_neighbours(tmp_path, make, classes, each):
+    rng = np.random.default_rng()
+    for label in range(classes):
+        for split, count in (("train", 4), ("test", each + (label == 0))):
+            folder = tmp_path / "images" / split / str(label)
+            folder.mkdir(parents=True)
+            for number in range(count):
+                pixels = rng.integers(0, 255, (16, 16, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f"{number}.png")
+    put(tmp_path / "runs", make, tmp_path / "images", **{"data.validation": 4, "head.dim": 1})
+    (report,) = figureb4.reports(analysis.load(tmp_path / "runs"))
+    shown = len(report.data) // 2
+    assert report.data[["x", "y"]].notna().all(axis=None)
+    assert f"perplexity {min(30, (shown - 1) / 3):.3g}" in report.notes[0]
+    assert f"their {min(10, shown - 1)} neighbours" in report.notes[1]
+
+
+@pytest.mark.parametrize(
+    ("labels", "shown"),
+    [
+        ([0] * 9, "9 images of 1 class"),
+        ([0, 1, 2, 3, 4], "5 images of 5 classes"),
+        ([0, 0, 1], "3 images of 2 classes"),
+        ([0], "1 image of 1 class"),
+    ],
+)
+def test_too_little_for_a_map_is_said(tmp_path, make, images, monkeypatch, labels, shown):
+    x = np.random.default_rng().normal(size=(len(labels), 4))
+    embedded = {"h": x, "z": x}, np.array(labels), list("abcde")
+    monkeypatch.setattr(figureb4, "embed", lambda run: embedded)
+    put(tmp_path / "runs", make, images)
+    assert f"the test split has {shown}" in left_out(tmp_path / "runs")
+
+
+def test_features_that_are_no_numbers_leave_it_out(tmp_path, make, images):
+    run, encoder, head = put(tmp_path / "runs", make, images)
+    for weights in head.parameters():
+        torch.nn.init.constant_(weights, np.nan)
+    content = {"encoder": encoder.state_dict(), "head": head.state_dict()}
+    torch.save(content, run.encoder_path)
+    assert "z is not finite" in left_out(tmp_path / "runs")
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_features_that_are_all_alike_have_a_map(value):
+    x, labels = np.full((12, 3), value), np.arange(12) % 2
+    assert np.isfinite(figureb4.flat_map(x)).all()
+    assert figureb4.neighbours_agree(x, labels).shape == (12,)
 
 
 def test_data_sets_of_one_label_have_a_picture_each(tmp_path, make, images):
