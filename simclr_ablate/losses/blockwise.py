@@ -44,6 +44,7 @@ class SimilarityBlocks:
     within: also pairs within one view. Else only pairs of one view with the other.
     block_size: largest side of a block.
     ranks: processes that have the same v and share the blocks; one block alone is done by each.
+    spread: no two similarities differ by more.
 
     Each iteration is a pass over this rank's blocks. After the first, `positive`, (N,), holds the
     similarities of the positive pairs, and 0 for those in other ranks' blocks. Memory is two
@@ -51,8 +52,16 @@ class SimilarityBlocks:
     last pass may overwrite them.
     """
 
-    def __init__(self, v: Tensor, within: bool, block_size: int, ranks: Ranks = SOLO) -> None:
+    def __init__(
+        self,
+        v: Tensor,
+        within: bool,
+        block_size: int,
+        ranks: Ranks = SOLO,
+        spread: float = math.inf,
+    ) -> None:
         self.v = v
+        self.spread = spread
         self.n = len(v) // 2
         self.positive = v.new_zeros(self.n)
         self.ranks = ranks
@@ -100,6 +109,16 @@ class SimilarityBlocks:
             similarities = self._memory[1, : height * width].view(height, width)
             torch.mm(self.v[rows], self.v[columns].T, out=similarities)
         self._mask(rows.start, columns.start, similarities)
+        return Block(rows, columns, similarities, spare)
+
+    def between_views(self, block: Block) -> Block | None:
+        """The part of a block whose rows are first views and whose columns are second views, in the same memory."""
+        rows = slice(block.rows.start, min(block.rows.stop, self.n))
+        columns = slice(max(block.columns.start, self.n), block.columns.stop)
+        height, width = rows.stop - rows.start, columns.stop - columns.start
+        if height <= 0 or width <= 0:
+            return None
+        similarities, spare = block.similarities[:height, -width:], block.spare[:height, -width:]
         return Block(rows, columns, similarities, spare)
 
     def leave_out(self, block: Block, of: Tensor, value: float) -> None:

@@ -15,14 +15,19 @@ _SMALLEST_NORM = 1e-12
 
 
 class ContrastiveLoss(NamedTuple):
-    """A contrastive loss over the 2N anchors of a batch, and what it says of them (Table 5)."""
+    """A contrastive loss over the 2N anchors of a batch, and the contrastive prediction of Table 5.
+
+    That is to find an image's second view among those of all N images, given its first view: the released code takes
+    no others as anchors. Its candidates are these N, whatever the loss compares.
+    """
 
     loss: Tensor
     """Scalar, differentiable: the mean over the anchors; nats, for a loss made of logarithms."""
     accuracy: Tensor
-    """Scalar in [0, 1], detached: share of anchors nearer to their positive than any negative."""
+    """Scalar in [0, 1], detached: share of first views whose own second view is the nearest of all."""
     entropy: Tensor
-    """Scalar, detached: mean entropy of the softmax over an anchor's candidates, nats."""
+    """Scalar, detached: mean over the first views of the entropy of the softmax over the N second views, nats; at most
+    ln N."""
 
 
 class Terms(NamedTuple):
@@ -30,12 +35,12 @@ class Terms(NamedTuple):
 
     losses: Tensor
     """(2N,): every anchor's loss."""
-    hits: Tensor
-    """(2N,) bool: whether the anchor is nearer to its positive than to any negative."""
-    entropy: Tensor
-    """Scalar: as in ContrastiveLoss."""
     gradient: Tensor
     """(2N, D): of `losses.sum() / ln 2` with respect to the blocks' v."""
+    accuracy: Tensor
+    """Scalar: as in ContrastiveLoss."""
+    entropy: Tensor
+    """Scalar: as in ContrastiveLoss."""
 
 
 def contrastive_loss(
@@ -100,7 +105,8 @@ class _Exact(torch.autograd.Function):
         scale = math.sqrt(math.log2(math.e) / temperature)
         norm = torch.linalg.vector_norm(z, dim=1, keepdim=True).clamp_(min=_SMALLEST_NORM)
         unit = z / norm if normalize else z
-        terms = evaluate(SimilarityBlocks(unit * scale, within, block_size, ranks))
+        spread = 2 * scale**2 if normalize else math.inf
+        terms = evaluate(SimilarityBlocks(unit * scale, within, block_size, ranks, spread))
         gradient = terms.gradient
         gradient *= scale * math.log(2) / len(z)
         if normalize:
@@ -108,9 +114,8 @@ class _Exact(torch.autograd.Function):
             gradient = gradient.addcmul_(unit, along, value=-1).div_(norm)
         ctx.save_for_backward(gradient)
 
-        loss, accuracy = terms.losses.mean(), terms.hits.to(z.dtype).mean()
-        ctx.mark_non_differentiable(accuracy, terms.entropy)
-        return loss, accuracy, terms.entropy
+        ctx.mark_non_differentiable(terms.accuracy, terms.entropy)
+        return terms.losses.mean(), terms.accuracy, terms.entropy
 
     @staticmethod
     @once_differentiable

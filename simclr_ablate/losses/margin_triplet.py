@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from simclr_ablate.losses.blockwise import Block, SimilarityBlocks
-from simclr_ablate.losses.candidates import Candidates, Entropy
+from simclr_ablate.losses.candidates import OtherView
 from simclr_ablate.losses.exact import (
     ContrastiveLoss,
     Terms,
@@ -42,7 +42,7 @@ def margin_triplet(
         (`0 < u.v+ - u.v- < margin`), the nearest. An anchor that has none contributes nothing; the mean is over all 2N
         anchors still. The margin is > 0 then.
 
-    Accuracy and entropy are those of all candidates, semi-hard or not. Memory and the gradient are as in `nt_xent`;
+    Accuracy and entropy, memory and the gradient are as in `nt_xent`;
     where the hinge has a kink, its derivative is 0.
 
     Raises ValueError for an argument out of its range.
@@ -63,9 +63,8 @@ def margin_triplet(
 
 
 def _of_all(blocks: SimilarityBlocks, margin: float) -> Terms:
-    candidates = Candidates(blocks)
-    entropy = Entropy(blocks, candidates)
-    bar = candidates.positive - margin
+    other_view = OtherView(blocks)
+    bar = other_view.see_all() - margin
     losses, active = torch.zeros_like(bar), torch.zeros_like(bar)
 
     def weigh(block: Block) -> Tensor:
@@ -76,19 +75,19 @@ def _of_all(blocks: SimilarityBlocks, margin: float) -> Terms:
             active[anchors].add_(excess.sign_().sum(dim))
             return excess
 
-        entropy.see(block)
         return for_both_anchors(block, violates)
 
     gradient = gradient_of_negatives(blocks, weigh)
     blocks.ranks.sum_([losses, active])
     pull_to_positives(gradient, blocks.v, active)
-    return Terms(losses, candidates.hits, entropy.mean(), gradient)
+    return Terms(losses, gradient, *other_view.accuracy_and_entropy())
 
 
 def _of_semi_hard(blocks: SimilarityBlocks, margin: float) -> Terms:
-    candidates = Candidates(blocks)
-    positive = candidates.positive
-    negative, entropy = semi_hard_negatives(blocks, candidates, margin)
+    other_view = OtherView(blocks)
+    positive = other_view.see_all()
+    negative = semi_hard_negatives(blocks, positive, margin)
     losses = negative.losses(margin - negative.beyond, positive)
     one = torch.ones_like(positive)
-    return Terms(losses, candidates.hits, entropy, negative.gradient(blocks.v, one, one))
+    gradient = negative.gradient(blocks.v, one, one)
+    return Terms(losses, gradient, *other_view.accuracy_and_entropy())

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from simclr_ablate.losses.blockwise import Block, SimilarityBlocks
-from simclr_ablate.losses.candidates import Candidates, Entropy
+from simclr_ablate.losses.candidates import OtherView
 from simclr_ablate.losses.exact import (
     ContrastiveLoss,
     Terms,
@@ -45,7 +45,7 @@ def nt_logistic(
 
     reduction: sum or mean, over an anchor's negatives; a semi-hard one is alone, and both are the same.
 
-    Accuracy and entropy are those of all candidates, semi-hard or not. Memory and the gradient are as in `nt_xent`.
+    Accuracy and entropy, memory and the gradient are as in `nt_xent`.
 
     Raises ValueError for an argument out of its range.
     """
@@ -64,12 +64,11 @@ def nt_logistic(
 
 def _of_all(blocks: SimilarityBlocks, weight: float) -> Terms:
     """weight: of every negative, the positive's being 1."""
-    candidates = Candidates(blocks)
-    entropy = Entropy(blocks, candidates)
-    of_negatives = torch.zeros_like(candidates.positive)
+    other_view = OtherView(blocks)
+    of_negatives = blocks.v.new_zeros(len(blocks.v))
 
     def weigh(block: Block) -> Tensor:
-        entropy.see(block)
+        other_view.see(block)
         # A pair's loss is the same for both its anchors.
         losses = _softplus(block.similarities, out=block.spare)
         for anchors, dim in block.sides:
@@ -77,20 +76,22 @@ def _of_all(blocks: SimilarityBlocks, weight: float) -> Terms:
         return _sigmoid(block.similarities, out=block.spare).mul_(2 * weight)
 
     gradient = gradient_of_negatives(blocks, weigh)
+    blocks.ranks.sum_([blocks.positive])
     blocks.ranks.sum_([of_negatives])
-    losses = weight * of_negatives + _softplus(-candidates.positive)
-    pull_to_positives(gradient, blocks.v, _sigmoid(-candidates.positive))
-    return Terms(losses * math.log(2), candidates.hits, entropy.mean(), gradient)
+    positive = blocks.positive.repeat(2)
+    losses = weight * of_negatives + _softplus(-positive)
+    pull_to_positives(gradient, blocks.v, _sigmoid(-positive))
+    return Terms(losses * math.log(2), gradient, *other_view.accuracy_and_entropy())
 
 
 def _of_semi_hard(blocks: SimilarityBlocks, margin: float) -> Terms:
-    candidates = Candidates(blocks)
-    positive = candidates.positive
-    negative, entropy = semi_hard_negatives(blocks, candidates, margin)
+    other_view = OtherView(blocks)
+    positive = other_view.see_all()
+    negative = semi_hard_negatives(blocks, positive, margin)
     logit = positive - negative.beyond
     losses = negative.losses(_softplus(-positive) + _softplus(logit), positive)
     gradient = negative.gradient(blocks.v, _sigmoid(-positive), _sigmoid(logit))
-    return Terms(losses * math.log(2), candidates.hits, entropy, gradient)
+    return Terms(losses * math.log(2), gradient, *other_view.accuracy_and_entropy())
 
 
 def _softplus(logits: Tensor, out: Tensor | None = None) -> Tensor:

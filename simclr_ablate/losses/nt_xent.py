@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from simclr_ablate.losses.blockwise import Block, SimilarityBlocks
-from simclr_ablate.losses.candidates import Candidates
+from simclr_ablate.losses.candidates import Candidates, OtherView
 from simclr_ablate.losses.exact import (
     ContrastiveLoss,
     Terms,
@@ -51,7 +51,7 @@ def nt_xent(
     ranks: processes that share the work. All have the same z, that of the whole batch, and get the
         same loss and the gradient of all of z.
 
-    Accuracy and entropy are those of all candidates, semi-hard or not.
+    Accuracy and entropy (see ContrastiveLoss) are of the other view, whatever the negatives.
 
     Memory grows with N, not with its square: the similarities are computed twice, first for the
     softmax's denominators, then for the exact gradient, which is done when the forward pass ends.
@@ -79,20 +79,18 @@ def _of_all(blocks: SimilarityBlocks) -> Terms:
         return for_both_anchors(block, softmax)
 
     gradient = gradient_of_negatives(blocks, probabilities)
-    # Half: every pair is in the gradients of both its views, and so twice in the product.
-    sum_of_logits = blocks.v.flatten() @ gradient.flatten() / 2
-    sum_of_logits += positive @ torch.exp2(positive - log_sum)
     # 1 - p(positive), precise where p(positive) rounds to 1.
     pull_to_positives(gradient, blocks.v, torch.exp2(negative - log_sum))
     losses = F.softplus((negative - positive) * math.log(2))
-    entropy = ((log_sum.mean() - sum_of_logits / len(log_sum)) * math.log(2)).clamp(min=0)
-    return Terms(losses, candidates.hits, entropy, gradient)
+    return Terms(losses, gradient, *candidates.other_view.accuracy_and_entropy())
 
 
 def _of_semi_hard(blocks: SimilarityBlocks, margin: float) -> Terms:
-    candidates = Candidates(blocks)
-    negative, entropy = semi_hard_negatives(blocks, candidates, margin)
+    other_view = OtherView(blocks)
+    positive = other_view.see_all()
+    negative = semi_hard_negatives(blocks, positive, margin)
     logit = -negative.beyond * math.log(2)
-    losses = negative.losses(F.softplus(logit), candidates.positive)
+    losses = negative.losses(F.softplus(logit), positive)
     share = logit.sigmoid()
-    return Terms(losses, candidates.hits, entropy, negative.gradient(blocks.v, share, share))
+    gradient = negative.gradient(blocks.v, share, share)
+    return Terms(losses, gradient, *other_view.accuracy_and_entropy())

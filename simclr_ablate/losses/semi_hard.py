@@ -8,7 +8,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from simclr_ablate.losses.blockwise import SimilarityBlocks
-from simclr_ablate.losses.candidates import Candidates, Entropy
 from simclr_ablate.losses.exact import pull_to_positives
 
 
@@ -57,19 +56,14 @@ def margin_in_logits(semi_hard: bool, margin: float | None, temperature: float) 
     return margin * math.log2(math.e) / temperature
 
 
-def semi_hard_negatives(
-    blocks: SimilarityBlocks, candidates: Candidates, margin: float
-) -> tuple[SemiHard, Tensor]:
-    """The semi-hard negatives, and the mean entropy of the candidates' softmax, in one pass over the blocks.
+def semi_hard_negatives(blocks: SimilarityBlocks, positive: Tensor, margin: float) -> SemiHard:
+    """The semi-hard negatives, in one pass over the blocks.
 
-    margin: in units of the logits.
+    positive: (2N,), the logits of the positives. margin: in units of the logits.
     """
-    entropy = Entropy(blocks, candidates)
-    positive = candidates.positive
     beyond = torch.full_like(positive, math.inf)
     place = torch.zeros(len(positive), dtype=torch.int64, device=positive.device)
     for block in blocks:
-        entropy.see(block)
         for anchors, dim in block.sides:
             distance = torch.sub(
                 positive[anchors].unsqueeze(dim), block.similarities, out=block.spare
@@ -81,7 +75,7 @@ def semi_hard_negatives(
     (beyond, place), *others = everyones
     for other in others:
         _keep_nearest(beyond, place, *other)
-    return SemiHard(beyond < margin, beyond, place), entropy.mean()
+    return SemiHard(beyond < margin, beyond, place)
 
 
 def _keep_nearest(beyond: Tensor, place: Tensor, other: Tensor, other_place: Tensor) -> None:
