@@ -69,7 +69,9 @@ def task(config: DictConfig) -> float | None:
     check_scale(config)
     if app.get("sweep") is not None:
         needed = "hydra/sweeper=plan" if hydra.mode == RunMode.MULTIRUN else "-m"
-        raise ConfigError(f"sweep={hydra.runtime.choices.get('sweep')} holds many experiments: add {needed}")
+        raise ConfigError(
+            f"sweep={hydra.runtime.choices.get('sweep')} holds many experiments: add {needed}"
+        )
     experiment = Experiment.from_config(experiment_sections(config))
     if hydra.mode == RunMode.MULTIRUN:
         check_objective(command, experiment, hydra)
