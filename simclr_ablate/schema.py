@@ -22,6 +22,16 @@ LOSS_NAMES = ("nt_xent", "nt_logistic", "margin_triplet")
 """The losses of Table 2, in its order."""
 
 
+MAX_STRENGTH = 2.5
+"""At more, hue would turn by over half of its circle."""
+
+WIDTHS = (1, 2, 4)
+"""Multipliers of the common ResNets' channels (Figure 7); resnet8 takes any."""
+
+SHAPES_SIDE = 32
+"""Pixels that the embedded images are drawn at."""
+
+
 @dataclass(frozen=True)
 class Data:
     """Where the images come from, and how they are split."""
@@ -61,7 +71,7 @@ class Views:
         choices=OPERATION_NAMES,
         own=True,
     )
-    strength: float = key("strength s of colour jitter (App. A)", at_least=0)
+    strength: float = key("strength s of colour jitter (App. A)", at_least=0, at_most=MAX_STRENGTH)
     blur: bool = key("Gaussian blur with probability 0.5")
     extra: str | None = key(
         "simclr: one more operation, last, on some of the images (Table 3)",
@@ -220,7 +230,12 @@ def check_experiment(experiment: Experiment) -> None:
     """Raises ConfigError where keys that are right one by one do not go together."""
     _check_views(experiment.views)
     _check_loss(experiment.loss)
+    _check_encoder(experiment.encoder)
     data, optimizer = experiment.data, experiment.optimizer
+    if data.name == "shapes" and data.size != SHAPES_SIDE:
+        raise ConfigError(f"data.size must be {SHAPES_SIDE} for data=shapes, got {data.size}")
+    if data.name == "imagenet" and experiment.objective != "none":
+        _check_streamed(experiment.views)
     if data.name in ("image_folder", "imagenet") and data.root is None:
         raise ConfigError(f"data.root must be a folder of images for data={data.name}, got null")
     if optimizer.warmup_epochs > optimizer.epochs:
@@ -278,6 +293,23 @@ def _check_views(views: Views) -> None:
             raise ConfigError(f"{name} must be {one_of(OPERATION_NAMES, own=True)}, got null")
         if views.policy != "pair" and operation is not None:
             raise ConfigError(f"{name} needs views.policy=pair, got views.policy={views.policy}")
+
+
+def _check_streamed(views: Views) -> None:
+    """Streamed images are cropped while they are decoded."""
+    if views.policy == "none":
+        raise ConfigError(
+            "views.policy must begin with a crop for data=imagenet, which is streamed, as simclr, crop, "
+            "autoaugment and pair do, got 'none'"
+        )
+
+
+def _check_encoder(encoder: Encoder) -> None:
+    if encoder.architecture != "resnet8" and encoder.width not in WIDTHS:
+        raise ConfigError(
+            f"encoder.width must be {one_of(WIDTHS)} for encoder.architecture="
+            f"{encoder.architecture}, got {encoder.width}"
+        )
 
 
 def _check_loss(loss: Loss) -> None:

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from simclr_ablate.config import ConfigError, is_own
 from simclr_ablate.data.listing import list_images
@@ -21,35 +22,53 @@ _TRAINING = {"shapes": (SHAPES_TRAIN, 10), "cifar10": (50_000, 10), "cifar100": 
 _TRAINING |= {"stl10": (5_000, 10)}
 
 
-def data_size(data: Data, labelled: bool = False, cache: str | None = None) -> int:
-    """Images that pretraining can use after `validation` and `limit`; no file is opened but those of the cache.
+class Sizes(NamedTuple):
+    """Images that a run can use after `validation` and `limit`."""
 
-    labelled: only those with labels. cache: where a data set of the user's own is kept; None: the default.
+    labelled: int
+    """Of the training split."""
+    pretraining: int
+    """The same, or more without labels where the data set has them."""
+    classes: int
+
+
+def data_sizes(data: Data, cache: str | None = None) -> Sizes:
+    """What there is of `data`; no file is opened but those of the cache.
+
+    cache: where a data set of the user's own is kept; None: the default.
 
     Raises ConfigError where `root`, `validation` or `limit` don't fit the data.
     """
     counts, unlabelled = _counts(data, Path(cache or default_cache()))
     check_splits(data, counts, unlabelled)
-    available = sum(counts) - data.validation
-    if unlabelled and not labelled:
-        available = unlabelled
-    return available if data.limit is None else min(available, data.limit)
+    labelled = sum(counts) - data.validation
+    available = (labelled, unlabelled or labelled)
+    if data.limit is not None:
+        available = (min(available[0], data.limit), min(available[1], data.limit))
+    return Sizes(*available, sum(count > 0 for count in counts))
 
 
 def check_splits(data: Data, counts: Sequence[int], unlabelled: int = 0) -> None:
-    """Raises ConfigError where `validation` or `limit` is more than the images allow: of each class, and unlabelled."""
-    most = sum(capacity(counts))
+    """Raises ConfigError where `validation` or `limit` is not what the images allow: of each class, and unlabelled."""
+    most, classes = sum(capacity(counts)), sum(count > 0 for count in counts)
+    if not most:
+        raise ConfigError(
+            f"data={data.name} must have two training images of a class, one of them to hold out for "
+            f"validation, got at most {max(counts, default=0)} of each"
+        )
     if data.validation > most:
         raise ConfigError(
             f"data.validation must be <= {most}, half of each class's training images in "
             f"data={data.name}, got {data.validation}"
         )
     available = max(sum(counts) - data.validation, unlabelled)
-    if data.limit is not None and data.limit > available:
-        raise ConfigError(
-            f"data.limit must be <= {available}, the training images of data={data.name} "
-            f"that validation leaves, got {data.limit}"
+    if data.limit is not None and not classes <= data.limit <= available:
+        bound = (
+            f"<= {available}, the training images of data={data.name} that validation leaves"
+            if data.limit > available
+            else f">= {classes}, one image of each class of data={data.name}"
         )
+        raise ConfigError(f"data.limit must be {bound}, got {data.limit}")
 
 
 def capacity(counts: Sequence[int]) -> list[int]:

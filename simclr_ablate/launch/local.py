@@ -17,7 +17,6 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import NamedTuple
 
-from simclr_ablate.config import ConfigError
 from simclr_ablate.cores import available_cores
 from simclr_ablate.launch import worker
 from simclr_ablate.launch.devices import gpu_count
@@ -275,8 +274,6 @@ def fit(launcher: LocalSettings, runs: list[PlannedRun], count: int) -> Resource
     if any(planned.experiment.compute.device == "cpu" for planned in runs):
         devices = []
     ranks = max(ranks_of(planned.experiment) for planned in runs)
-    if devices and ranks > len(devices):
-        raise ConfigError(f"compute.ranks must be <= {len(devices)}, the GPUs here, got {ranks}")
     places = (len(devices) * launcher.runs_per_gpu if devices else cores) // ranks
     total, available = (max(1, int(size / (launcher.memory_gb * 2**30))) for size in memory())
     shares = max(1, min(launcher.parallel or min(places, total), count))

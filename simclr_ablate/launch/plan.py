@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from simclr_ablate.config import ConfigError, is_own, own_values
 from simclr_ablate.identity import evaluation_key, run_id
@@ -15,6 +15,9 @@ from simclr_ablate.launch.worker import Job
 from simclr_ablate.paths import absolute, default_cache
 from simclr_ablate.schema import Data, Experiment
 from simclr_ablate.store import Run, Store
+
+if TYPE_CHECKING:
+    from simclr_ablate.data.sizes import Sizes
 
 
 @dataclass(frozen=True)
@@ -120,7 +123,7 @@ def complete(
         if given not in data:
             data[given] = complete_data(given, cache)
         completed[experiment] = dataclasses.replace(experiment, data=data[given])
-        _check_batch(completed[experiment], cache)
+        _check_sizes(completed[experiment], cache)
     return completed
 
 
@@ -179,26 +182,39 @@ def _complete_own(data: Data, cache: str) -> Data:
     return dataclasses.replace(data, fingerprint=make_own(data, Path(cache)))
 
 
-def _check_batch(experiment: Experiment, cache: str) -> None:
-    labelled = experiment.objective == "supervised"
-    available = _training_images(experiment.data, labelled, cache)
+def _check_sizes(experiment: Experiment, cache: str) -> None:
+    """Raises ConfigError where the experiment needs more images, or more classes, than there are."""
+    data, supervised = experiment.data, experiment.objective == "supervised"
+    sizes = _sizes_of(data, cache)
+    available = sizes.labelled if supervised else sizes.pretraining
     batch_size = experiment.optimizer.batch_size
     if batch_size > available:
         raise ConfigError(
             f"optimizer.batch_size must be <= {available}, the training images "
-            f"{'with labels ' if labelled else ''}of data={experiment.data.name}, got {batch_size}"
+            f"{'with labels ' if supervised else ''}of data={data.name}, got {batch_size}"
+        )
+    evaluation = experiment.evaluation
+    if sizes.classes < 2 and (supervised or evaluation.probe is None):
+        raise ConfigError(
+            f"data={data.name} must have at least two classes for a classifier, got {sizes.classes}: "
+            "evaluation.probe with objective=contrastive needs none"
+        )
+    if evaluation.probe is None and evaluation.knn > sizes.labelled:
+        raise ConfigError(
+            f"evaluation.knn must be <= {sizes.labelled}, the training images with labels of "
+            f"data={data.name}, got {evaluation.knn}"
         )
 
 
-_sizes: dict[tuple[Data, bool], int] = {}
+_sizes: dict[Data, "Sizes"] = {}
 
 
-def _training_images(data: Data, labelled: bool, cache: str) -> int:
-    if (data, labelled) not in _sizes:
-        from simclr_ablate.data.sizes import data_size
+def _sizes_of(data: Data, cache: str) -> "Sizes":
+    if data not in _sizes:
+        from simclr_ablate.data.sizes import data_sizes
 
-        _sizes[data, labelled] = data_size(data, labelled, cache)
-    return _sizes[data, labelled]
+        _sizes[data] = data_sizes(data, cache)
+    return _sizes[data]
 
 
 def varying_keys(experiments: Sequence[Experiment]) -> list[str]:

@@ -10,7 +10,7 @@ import torch
 
 from simclr_ablate.config import ConfigError
 from simclr_ablate.data.own_sets import make_own
-from simclr_ablate.data.sizes import data_size
+from simclr_ablate.data.sizes import data_sizes
 from simclr_ablate.data.splits import open_data
 from simclr_ablate.launch.plan import complete_data
 from simclr_ablate.schema import Data
@@ -103,7 +103,7 @@ def test_it_is_made_once_and_split_as_ours_are(
     train, validation, test, unlabelled = open_data(data, tmp_path, 0)
     assert len(calls(data)) == 1
     assert unlabelled is None
-    assert data_size(data, cache=str(tmp_path)) == len(train) == 30
+    assert data_sizes(data, cache=str(tmp_path)).pretraining == len(train) == 30
     assert validation.labels.bincount().tolist() == [3, 3, 3]
     drawn = torch.Generator().manual_seed(3)
     images = torch.randint(256, (90, 3, 8, 8), dtype=torch.uint8, generator=drawn)
@@ -120,8 +120,8 @@ def test_unlabelled_images_are_for_pretraining(
     data = complete_data(make_data("with_unlabelled", limit=120), str(tmp_path))
     splits = open_data(data, tmp_path, 0)
     assert splits.unlabelled is not None
-    assert data_size(data, cache=str(tmp_path)) == len(splits.unlabelled) == 120
-    assert data_size(data, labelled=True, cache=str(tmp_path)) == len(splits.train) == 51
+    assert data_sizes(data, cache=str(tmp_path)).pretraining == len(splits.unlabelled) == 120
+    assert data_sizes(data, cache=str(tmp_path)).labelled == len(splits.train) == 51
     with pytest.raises(ConfigError, match=r"data\.limit must be <= 200"):
         open_data(dataclasses.replace(data, limit=201), tmp_path, 0)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from simclr_ablate.config import ConfigError
-from simclr_ablate.data.sizes import data_size
+from simclr_ablate.data.sizes import data_sizes
 from simclr_ablate.schema import Data
 
 
@@ -46,20 +46,20 @@ def root(tmp_path: Path) -> Path:
     ],
 )
 def test_known_sets(name: str, changed: dict[str, int], expected: int) -> None:
-    assert data_size(make_data(name, **changed)) == expected
+    assert data_sizes(make_data(name, **changed)).pretraining == expected
 
 
 def test_images_with_labels() -> None:
-    assert data_size(make_data("stl10", validation=1_000), labelled=True) == 4_000
-    assert data_size(make_data("stl10", limit=60_000), labelled=True) == 4_990
-    assert data_size(make_data("stl10", limit=500), labelled=True) == 500
-    assert data_size(make_data("shapes", validation=1_000), labelled=True) == 11_000
+    assert data_sizes(make_data("stl10", validation=1_000)).labelled == 4_000
+    assert data_sizes(make_data("stl10", limit=60_000)).labelled == 4_990
+    assert data_sizes(make_data("stl10", limit=500)).labelled == 500
+    assert data_sizes(make_data("shapes", validation=1_000)).labelled == 11_000
 
 
 @pytest.mark.parametrize("name", ["image_folder", "imagenet"])
 def test_folders_are_counted(root: Path, name: str) -> None:
-    assert data_size(make_data(name, root=str(root), validation=6)) == 7
-    assert data_size(make_data(name, root=str(root), validation=6, limit=3)) == 3
+    assert data_sizes(make_data(name, root=str(root), validation=6)).pretraining == 7
+    assert data_sizes(make_data(name, root=str(root), validation=6, limit=3)).pretraining == 3
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_folders_are_counted(root: Path, name: str) -> None:
 )
 def test_what_does_not_fit_is_refused(root: Path, changed: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        data_size(make_data("image_folder", **{"root": str(root), **changed}))
+        data_sizes(make_data("image_folder", **{"root": str(root), **changed}))
 
 
 def test_counting_needs_no_torch() -> None:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from simclr_ablate.config import ConfigError
 from simclr_ablate.data.in_memory import ImageSet
-from simclr_ablate.data.sizes import data_size
+from simclr_ablate.data.sizes import data_sizes
 from simclr_ablate.data.splits import open_data, split_training, stream_data, take_balanced
 from simclr_ablate.schema import Data
 
@@ -110,7 +110,7 @@ def test_too_large_a_split_is_refused() -> None:
 def test_shapes_are_opened_as_counted(tmp_path: Path) -> None:
     data = make_data("shapes", validation=1_000, limit=500)
     splits = open_data(data, tmp_path, 0)
-    assert len(splits.train) == data_size(data) == 500
+    assert len(splits.train) == data_sizes(data).pretraining == 500
     assert (len(splits.validation), splits.unlabelled) == (1_000, None)
     images, labels = splits.test.batch(torch.arange(3))
     assert images.shape == (3, 3, 32, 32)

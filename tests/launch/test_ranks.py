@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from simclr_ablate.config import ConfigError
 from simclr_ablate.launch import worker
 from simclr_ablate.launch.local import LocalLauncher, Resources, fit
 from simclr_ablate.launch.settings import LocalSettings
@@ -136,7 +135,7 @@ def launcher(**changes: object) -> LocalSettings:
 def test_a_run_takes_a_gpu_for_each_rank(make_runs, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)), raising=False)
     monkeypatch.setattr("simclr_ablate.launch.local.memory", lambda: (2.0**40, 2.0**40))
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3,4")
+    monkeypatch.setattr("simclr_ablate.launch.local.gpu_count", lambda: 5)
     runs = list(make_runs(9, "compute.ranks=2").runs)
     shares = fit(launcher(), runs, 9)
     assert (shares.parallel, shares.threads) == (2, 8)
@@ -146,6 +145,3 @@ def test_a_run_takes_a_gpu_for_each_rank(make_runs, monkeypatch: pytest.MonkeyPa
     assert chosen == [["cuda:0", "cuda:1"], ["cuda:2", "cuda:3"]]
     on_cpus = Resources(2, 8, ["cpu"])
     assert local._choose_devices(runs[2], on_cpus) == ["cpu", "cpu"]
-    too_many = list(make_runs(1, "compute.ranks=8").runs)
-    with pytest.raises(ConfigError, match="ranks must be <= 5, the GPUs here, got 8"):
-        fit(launcher(), too_many, 1)
