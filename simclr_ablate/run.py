@@ -90,12 +90,6 @@ class Run:
             raise StorageError(f"{self._file('experiment.json')} is missing or damaged")
         return record["config"]
 
-    def other_schema(self) -> int | None:
-        """The version of the schema that the run was made by, where it is not this program's."""
-        record = self.experiment()
-        version = SCHEMA_VERSION if record is None else record["schema_version"]
-        return None if version == SCHEMA_VERSION else version
-
     def claim(self, job: str | None = None, clears: bool = True) -> claims.Claim | None:
         """The right to work on the run, or None where a living process has it. `job`: see `claim.acquire`.
 

@@ -23,6 +23,7 @@ from simclr_ablate.launch import queue, waiting
 from simclr_ablate.launch.progress import columns, duration, make_console
 from simclr_ablate.launch.queue import JobInfo, Settler, settle
 from simclr_ablate.launch.waiting import Lookout, Waiting, living
+from simclr_ablate.schema import SCHEMA_VERSION
 from simclr_ablate.store import BUSY, STATES, Run, Store
 
 COLORS = {
@@ -222,10 +223,11 @@ def describe(run: Run, info: JobInfo | None = None) -> dict[str, Any]:
 
 def _config_problem(run: Run) -> str | None:
     """What keeps the analysis and `retry` from reading the run's config, or None."""
-    if not run.exists():
+    record = run.experiment()
+    if record is None:
         return "experiment.json is damaged; the run's command writes it again"
-    version = run.other_schema()
-    return None if version is None else f"made by another version: its schema is {version}"
+    version = record["schema_version"]
+    return None if version == SCHEMA_VERSION else f"of another version: its schema is {version}"
 
 
 def _log(run: Run) -> str:

@@ -214,7 +214,8 @@ class Store:
             if not _is_name(launched):
                 report_damage(path, f"{launched!r} is no name of a sweep's record")
                 return None
-        return record
+        # A later version may say more.
+        return record and {key: record[key] for key in StageRecord.__annotations__ if key in record}
 
     def stages(self) -> dict[str, dict[str, Any]]:
         """Every second stage that a cluster's job was to submit, by name."""

@@ -335,5 +335,8 @@ def test_runs_of_another_schema_are_told_as_such(store, environment, capsys, cap
     assert f"1 runs of schema 0 are left out, for this program's is 1: {old.run_id}" in caplog.text
     shutil.rmtree(old.path / "evaluations")
     assert status.main([f"store={store}", "retry"]) == 1
-    assert f"not retried: {old.run_id}: it was made by another" in capsys.readouterr().out
+    assert (
+        f"not retried: {old.run_id}: it is of another version: its schema is 0"
+        in capsys.readouterr().out
+    )
     assert path.read_bytes() == before

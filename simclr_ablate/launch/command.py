@@ -1,8 +1,9 @@
 """One command from its experiments to its exit status: plan, launch, summary."""
 
+import math
 import shlex
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -287,7 +288,7 @@ def _print_result(plan: Plan, say: Callable[[str], None]) -> None:
     (planned,) = plan.runs
     evaluation = planned.run.evaluation(planned.evaluation_key)
     assert evaluation is not None  # the run is complete
-    metrics = evaluation["metrics"]
+    metrics = defaultdict(lambda: math.nan, evaluation["metrics"])
     say(f"run      {planned.run_id}")
     say(f"folder   {planned.run.path}")
     if planned.experiment.evaluation.probe is not None:

@@ -18,7 +18,7 @@ from simclr_ablate.launch.plan import make_plan
 from simclr_ablate.launch.queue import scancel
 from simclr_ablate.launch.settings import read_settings
 from simclr_ablate.paths import config_folder, default_cache
-from simclr_ablate.schema import Experiment
+from simclr_ablate.schema import SCHEMA_VERSION, Experiment
 from simclr_ablate.store import Run, Store
 
 
@@ -52,9 +52,9 @@ def retry(store: Store, runs: Sequence[Run], console: Any) -> int:
 
 def _experiments(run: Run, last: Mapping[str, Any]) -> list[Experiment]:
     """What is to be launched again. Raises ConfigError where the run's config is damaged or another version's."""
-    version = run.other_schema()
-    if version is not None:
-        raise ConfigError(f"it was made by another version, whose schema is {version}")
+    record = run.experiment()
+    if record is not None and record["schema_version"] != SCHEMA_VERSION:
+        raise ConfigError(f"it is of another version: its schema is {record['schema_version']}")
     configs = last.get("configs") or [run.config()]
     return [Experiment.from_config(config) for config in configs]
 
