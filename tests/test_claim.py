@@ -1,5 +1,6 @@
 """Claims that are damaged, dated wrongly, held elsewhere or on a disk that is full. Real files and processes."""
 
+import errno
 import json
 import multiprocessing
 import os
@@ -15,6 +16,31 @@ import pytest
 from simclr_ablate import claim as claims
 
 DAY = 86_400.0
+
+
+def no_hard_links(*_: object) -> None:
+    raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+
+@pytest.fixture(params=["links", "no links"])
+def file_system(request, monkeypatch) -> None:
+    """With hard links and without."""
+    if request.param == "no links":
+        monkeypatch.setattr(os, "link", no_hard_links)
+
+
+@pytest.mark.usefixtures("file_system")
+def test_one_holder_after_the_other(tmp_path) -> None:
+    first = claims.acquire(tmp_path)
+    assert claims.acquire(tmp_path) is None
+    first.release()
+    second = claims.acquire(tmp_path)
+    second.check()
+    assert not first.is_held()
+    assert not list(tmp_path.glob(".*"))
+    second.release()
+
+
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 

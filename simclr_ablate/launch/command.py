@@ -123,13 +123,14 @@ def _be_rank(command: Command, plan: Plan, place: Place, console: Any) -> int:
 
     status = carry_out_here(plan, command.cache, place)
     outcome = Outcome(interrupted=status == worker.INTERRUPTED)
-    if status == worker.HELD:
+    held = status in (worker.HELD, worker.TAKEN)
+    if held:
         console.print(f"{plan.runs[0].run_id} is run by another command", highlight=False)
     elif not outcome.interrupted:
         (outcome.complete if status == worker.COMPLETE else outcome.failed).extend(plan.runs)
     if place.rank > 0:
         return status  # the first rank speaks for all
-    return SOME_FAILED if status == worker.HELD else _report(command, plan, outcome, _say(console))
+    return SOME_FAILED if held else _report(command, plan, outcome, _say(console))
 
 
 def launch(

@@ -190,7 +190,7 @@ class LocalLauncher:
             # Its process ends by itself; as long as it has not, it holds the run.
             waiting.append(planned)
             view.say(f"again     {planned.label}  {_SERVER_GONE_REASON}")
-        elif _is_gone_on_with(planned):
+        elif status != _SERVER_GONE and _is_gone_on_with(planned):
             elsewhere[planned] = time.monotonic()
         else:
             self._failed(planned, status, reason, outcome, view)

@@ -12,6 +12,7 @@ from typing import Any
 
 import submitit
 
+from simclr_ablate.config import ConfigError
 from simclr_ablate.launch.allocation import outside_of_an_allocation, sbatch_variables
 from simclr_ablate.launch.intent import adopt
 from simclr_ablate.launch.plan import PlannedRun, place, plan_completed
@@ -75,7 +76,8 @@ class SecondStage:
             try:
                 self._go_on(store, selection, stage)
             except Exception as error:
-                reason = f"{type(error).__name__}: {error}"
+                known = isinstance(error, ConfigError)
+                reason = f"{error}" if known else f"{type(error).__name__}: {error}"
                 replace(stage, state="failed", reason=reason).write(store, selection.stage_name)
                 raise
 

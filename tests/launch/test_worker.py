@@ -1,0 +1,65 @@
+"""What a process leaves of a run that it could not carry out."""
+
+import errno
+import multiprocessing
+import os
+
+import pytest
+
+from simclr_ablate.config import ConfigError
+from simclr_ablate.files import StorageError
+from simclr_ablate.launch import worker
+from simclr_ablate.stopping import StopSignal
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (StorageError("cannot write /a: the disk is full"), "cannot write /a: the disk is full"),
+        (ConfigError("seed must be >= 0, got -1"), "seed must be >= 0, got -1"),
+        (ValueError("one line\nand another"), "ValueError: one line"),
+        (EOFError(), "EOFError"),
+        (KeyError("top1"), "KeyError: 'top1'"),
+    ],
+)
+def test_reasons_are_one_line_and_name_what_a_user_cannot_cause(make_runs, error, reason) -> None:
+    plan = make_runs(1)
+    job = plan.job(plan.runs[0], "cache", 1, device="cpu")
+    ending = worker.record_failure(job, error, StopSignal())
+    assert ending == worker.Ending(worker.FAILED, reason)
+    assert plan.runs[0].run.failure()["reason"] == reason
+
+
+def test_a_full_disk_is_told_with_path_and_room(make_runs, tmp_path) -> None:
+    plan = make_runs(1)
+    job = plan.job(plan.runs[0], "cache", 1, device="cpu")
+    error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(tmp_path / "features"))
+    reason = worker.record_failure(job, error, StopSignal()).reason
+    assert f"cannot write {tmp_path}/features: the disk is full" in reason
+    assert "free" in reason
+
+
+def test_a_log_that_cannot_be_opened_hides_no_reason(make_runs, tmp_path) -> None:
+    plan = make_runs(1)
+    (planned,) = plan.runs
+    planned.run.log_path.mkdir(parents=True)
+    job = plan.job(planned, str(tmp_path / "cache"), 1, device="nonsense")
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=worker.work, args=(job, sender))
+    process.start()
+    process.join(120)
+    assert process.exitcode == worker.FAILED
+    assert "nonsense" in planned.run.failure()["reason"]
+    assert receiver.recv() == planned.run.failure()["reason"]
+
+
+def test_a_store_that_takes_nothing_costs_no_reason(make_runs, tmp_path) -> None:
+    plan = make_runs(1)
+    (planned,) = plan.runs
+    job = plan.job(planned, "cache", 1, device="cpu")
+    (planned.run.path / "failure.json").mkdir()
+    ending = worker.record_failure(job, ValueError("why"), StopSignal())
+    assert ending.status == worker.FAILED
+    assert ending.reason.startswith("ValueError: why (not recorded: ")
+    assert "failure.json" in ending.reason
