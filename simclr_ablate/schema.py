@@ -41,7 +41,9 @@ class Data:
         choices=("shapes", "image_folder", "cifar10", "cifar100", "stl10", "imagenet"),
         own=True,
     )
-    root: str | None = key("folder of the images; null: the cache", identity=False)
+    root: str | None = key(
+        "folder of the images, whose EXIF rotation is ignored; null: the cache", identity=False
+    )
     size: int = key("side of the images given to the encoder, pixels", at_least=8)
     limit: int | None = key("training images kept, balanced over classes; null: all", at_least=1)
     validation: int = key("images held out of training, for choosing anything", at_least=1)
@@ -49,7 +51,8 @@ class Data:
     seed: int = key("seed of the split, of `limit` and of the drawn shapes", at_least=0)
     label: str | None = key("short name for reports; null: the data set's or folder's own")
     fingerprint: str | None = key(
-        "hash of the files in `root`, or of your own function's images; filled in when a run is planned"
+        "hash of the images, which image_folder and your own function's are made for when a run is planned; "
+        "imagenet: of all names and sizes, and of 1,000 files' contents"
     )
 
 

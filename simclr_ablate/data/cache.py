@@ -1,7 +1,7 @@
 """Data sets on disk: built once, by one process, whole or not at all; read only while they are what was written.
 
-Every folder of the cache lists its files with their checksums. A run checks all of them before it uses an image, at a
-third of a second a gigabyte; planning checks all but the images. What is damaged, or half of which a cleaner has taken,
+Every folder of the cache lists its files with their checksums. A run checks all of them before it uses an image, at
+half a second a gigabyte; planning checks all but the images. What is damaged, or half of which a cleaner has taken,
 is made again, and the log says so.
 """
 
@@ -93,7 +93,7 @@ def keep(cache: Path, key: str, build: Callable[[Path], None], name: Callable[[]
             build(temporary)
             write_json(
                 temporary / _CHECKSUMS,
-                {name: _sums(temporary / name) for name in _files(temporary)},
+                {each: _sums(temporary / each) for each in _files(temporary)},
             )
             _flush(temporary)
         final = place(cache, name())
@@ -130,7 +130,10 @@ def _discard_damaged(folder: Path) -> bool:
         return True
     log.warning("%s is damaged and is made again: %s", folder, wrong)
     away = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.tmp")
-    with storing(folder, "cache"):
+    with (
+        storing(folder, "cache"),
+        contextlib.suppress(FileNotFoundError),
+    ):  # another process was quicker
         os.rename(folder, away)
     shutil.rmtree(away, ignore_errors=True)
     return False

@@ -89,6 +89,15 @@ def read_square(path: str | os.PathLike[str], size: int) -> np.ndarray:
     return to_array(centre_square(read_rgb(open_image(path)), size, size))
 
 
+def is_readable(path: str | os.PathLike[str]) -> bool:
+    """Whether the file can be decoded now."""
+    try:
+        read_rgb(open_image(path))
+    except UnreadableImageError:
+        return False
+    return True
+
+
 def centre_square(image: Image.Image, short_side: int, size: int) -> Image.Image:
     """The centre (size, size) of the image once its short side is `short_side`, as torchvision resizes and crops.
 
@@ -192,4 +201,5 @@ def _grey(levels: NDArray[np.uint8]) -> Image.Image:
 
 
 def _unreadable(path: str | os.PathLike[str], error: Exception) -> UnreadableImageError:
-    return UnreadableImageError(f"{os.fspath(path)}: {error or type(error).__name__}")
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return UnreadableImageError(f"{os.fspath(path)}: {reason}")

@@ -14,7 +14,6 @@ import dataclasses
 import hashlib
 import itertools
 import json
-import logging
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator
@@ -39,16 +38,14 @@ from simclr_ablate.data.cache import (
     reserve_array,
     save_labels,
 )
-from simclr_ablate.data.decode import decode_rows, pixel_digest, unreadable_error
-from simclr_ablate.data.listing import Files, Listing, list_images
+from simclr_ablate.data.decode import decode_rows, is_readable, pixel_digest, unreadable_error
+from simclr_ablate.data.listing import Files, Listing, list_images, some, tell_once
 from simclr_ablate.data.processes import naming_shared_memory, serve_parent, starting_processes
 from simclr_ablate.data.progress import show_progress
 from simclr_ablate.files import read_json, storing, write_json
 
 if TYPE_CHECKING:
     from simclr_ablate.data.in_memory import ImageSet
-
-log = logging.getLogger(__name__)
 
 SPLITS = ("train", "test")
 
@@ -73,13 +70,17 @@ class _Decoded:
         names = [name for name in self.files if name.startswith(f"{split}/")]
         return {name: row for row, name in enumerate(n for n in names if n not in self.unreadable)}
 
-    def judge(self, on_error: str) -> None:
-        """Refuses unreadable files, or tells how many are left out."""
+    def judge(self, root: Path, on_error: str) -> None:
+        """Refuses unreadable files, or tells once how many are left out."""
         if not self.unreadable:
             return
         if on_error == "raise":
             raise unreadable_error(next(iter(self.unreadable.values())))
-        log.warning("left out %d unreadable images of %d", len(self.unreadable), len(self.files))
+        reasons = some(list(self.unreadable.values()), 3)
+        tell_once(
+            root,
+            f"left out {len(self.unreadable):,} unreadable images of {len(self.files):,}: {reasons}",
+        )
 
 
 def make_image_folder(
@@ -91,14 +92,18 @@ def make_image_folder(
     workers: processes that decode; None: as many as there are cores. Raises ConfigError.
     """
     listing = list_images(root, on_error=on_error)
-    key = _key(listing, size)
+    key = _key(listing.root, size)
     files = _stamps(listing)
-    decoded = _known(cache, key, size, files)
+    decoded = _known(cache, key, size, listing, files)
     if decoded is None:
         with lock(cache, key):
-            decoded = _known(cache, key, size, files)  # another process may have been about it
+            decoded = _known(
+                cache, key, size, listing, files
+            )  # another process may have been about it
             if decoded is None:
-                before = _known(cache, key, size, None)
+                before = _read_table(cache, key)
+                if before is not None and not _is_there(cache, size, before, images=True):
+                    before = None
                 count = available_cores() if workers is None else workers
                 decoding = _Decoding(listing, files, size, on_error, cache, count, before)
                 decoded = decoding.carry_out(key)
@@ -106,7 +111,7 @@ def make_image_folder(
                 with storing(table, "cache"):
                     table.parent.mkdir(exist_ok=True)
                 write_json(table, dataclasses.asdict(decoded))
-    decoded.judge(on_error)
+    decoded.judge(listing.root, on_error)
     return decoded.fingerprint
 
 
@@ -133,6 +138,11 @@ def open_image_folder(
                 f"theirs {made}), and the cache lacks the old ones: give the command again for a run on these"
             )
         fingerprint = made
+    else:
+        folder = Path(root).expanduser()
+        table = _read_table(cache, _key(folder, size))
+        if table is not None and table.fingerprint == fingerprint:
+            table.judge(folder, "skip")  # for the run's log
     train, test = (open_set(place(cache, _name(size, fingerprint)) / split) for split in SPLITS)
     return train, test
 
@@ -151,9 +161,9 @@ def _table(cache: Path, key: str) -> Path:
     return cache / "folders" / f"{key}.json"
 
 
-def _key(listing: Listing, size: int) -> str:
+def _key(root: Path, size: int) -> str:
     """What a folder's table is called."""
-    text = f"{_VERSION}\n{listing.root.resolve()}\n{size}\n"
+    text = f"{_VERSION}\n{root.resolve()}\n{size}\n"
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
@@ -169,18 +179,28 @@ def _stamps(listing: Listing) -> dict[str, list[int]]:
     return stamps
 
 
-def _known(cache: Path, key: str, size: int, files: dict[str, list[int]] | None) -> _Decoded | None:
-    """What the cache has of the folder, if it is of these files, or of any where `files` is None."""
+def _read_table(cache: Path, key: str) -> _Decoded | None:
     content = read_json(_table(cache, key))
-    if not isinstance(content, dict) or set(content) != {
-        f.name for f in dataclasses.fields(_Decoded)
-    }:
+    names = {field.name for field in dataclasses.fields(_Decoded)}
+    return _Decoded(**content) if isinstance(content, dict) and set(content) == names else None
+
+
+def _known(
+    cache: Path, key: str, size: int, listing: Listing, files: dict[str, list[int]]
+) -> _Decoded | None:
+    """What the cache has of the folder, if it is of these files, and none that could not be read can be now."""
+    decoded = _read_table(cache, key)
+    if decoded is None or decoded.files != files:
         return None
-    decoded = _Decoded(**content)
-    if files is not None and decoded.files != files:
+    if not _is_there(cache, size, decoded, images=False):
         return None
+    return None if any(is_readable(listing.root / name) for name in decoded.unreadable) else decoded
+
+
+def _is_there(cache: Path, size: int, decoded: _Decoded, images: bool) -> bool:
+    """Whether the cache has the set, undamaged. images: see `damage`."""
     folder = place(cache, _name(size, decoded.fingerprint))
-    return decoded if folder.is_dir() and damage(folder, images=files is None) is None else None
+    return folder.is_dir() and damage(folder, images) is None
 
 
 @dataclass

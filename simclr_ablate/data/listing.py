@@ -168,14 +168,14 @@ class _Walk:
                         "or leave such a class out by data.on_error=skip"
                     )
         if self.others:
-            _tell(self.root, f"left out {_listed(self.others)}")
+            tell_once(self.root, f"left out {_listed(self.others)}")
         if self.loose:
-            _tell(self.root, f"left out {_number(self.loose, 'file')} in no class's folder")
+            tell_once(self.root, f"left out {_number(self.loose, 'file')} in no class's folder")
         if self.imageless:
-            _tell(self.root, f"left out folders without images: {_some(list(self.imageless))}")
+            tell_once(self.root, f"left out folders without images: {some(list(self.imageless))}")
         if self.problems:
             entries = f"{len(self.problems):,} that cannot be read"
-            _tell(self.root, f"left out {entries}: {_some(self.problems, 3)}")
+            tell_once(self.root, f"left out {entries}: {some(self.problems, 3)}")
 
     def _class(self, name: str, entry: os.DirEntry, within: tuple[str, ...]) -> list[str]:
         kind = _kind(entry)
@@ -270,20 +270,21 @@ def _files(by_class: dict[str, list[str]], classes: list[str]) -> Files:
 def _listed(endings: Counter[str]) -> str:
     """`60 files of other kinds: 40 .heic, 20 without an ending`."""
     kinds = [f"{n:,} {ending or 'without an ending'}" for ending, n in endings.most_common()]
-    return f"{_number(endings.total(), 'file')} of other kinds: {_some(kinds)}"
+    return f"{_number(endings.total(), 'file')} of other kinds: {some(kinds)}"
 
 
 def _number(n: int, what: str) -> str:
     return f"{n:,} {what}{'' if n == 1 else 's'}"
 
 
-def _some(items: list[str], most: int = 10) -> str:
+def some(items: list[str], most: int = 10) -> str:
+    """The first of them, and how many more there are."""
     more = f" and {len(items) - most:,} more" if len(items) > most else ""
     return f"{', '.join(items[:most])}{more}"
 
 
 @functools.cache
-def _tell(root: Path, what: str) -> None:
+def tell_once(root: Path, what: str) -> None:
     """Says something of a folder, once in this process: several experiments have the same."""
     text = f"{root}: {what}"
     log.warning("%s", "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text))

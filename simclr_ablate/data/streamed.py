@@ -196,7 +196,7 @@ def open_streamed(
     root: str | Path, size: int, on_error: str, workers: int
 ) -> tuple[StreamedSet, StreamedSet]:
     """Training images and test images (of val/ or test/) of `root`. Raises ConfigError."""
-    listing = list_images(root, "imagenet")
+    listing = list_images(root, "imagenet", on_error)
 
     def open_files(files: Files) -> StreamedSet:
         # One array of bytes: of a list of a million strings, each worker would come to own a copy.

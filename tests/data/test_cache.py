@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from simclr_ablate.data.cache import build_once, place, save_set
+from simclr_ablate.data.cache import build_once, drop_rows, place, reserve_array, save_set
 from simclr_ablate.data.in_memory import open_set
 from simclr_ablate.files import StorageError
 
@@ -55,6 +55,20 @@ def test_what_was_saved_is_opened(tmp_path: Path) -> None:
     assert np.array_equal(opened.images.numpy(), images)
     assert np.array_equal(opened.labels.numpy(), labels)
     assert opened.classes == ["a", "b"]
+
+
+def test_rows_are_dropped_from_a_file(tmp_path: Path) -> None:
+    path, shape = tmp_path / "images.npy", (1_200, 3, 4, 4)
+    begin = reserve_array(path, shape)
+    assert path.stat().st_blocks * 512 >= 1_200 * 48
+    images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    with open(path, "r+b") as file:
+        file.seek(begin)
+        file.write(images.tobytes())
+    assert np.array_equal(np.load(path), images)
+    dropped = np.random.default_rng().permutation(1_200)[:1_150]
+    drop_rows(path, shape, dropped.tolist())
+    assert np.array_equal(np.load(path), np.delete(images, dropped, axis=0))
 
 
 def test_an_opened_set_cannot_change_the_file(tmp_path: Path) -> None:

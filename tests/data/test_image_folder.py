@@ -1,5 +1,6 @@
 """A folder of images through its cache: right, decoded once, honest about what can't be read."""
 
+import json
 import logging
 import os
 import shutil
@@ -17,6 +18,7 @@ from simclr_ablate.config import ConfigError
 from simclr_ablate.data import image_folder
 from simclr_ablate.data.decode import read_square
 from simclr_ablate.data.image_folder import count_image_folder, make_image_folder, open_image_folder
+from simclr_ablate.data.listing import tell_once
 from simclr_ablate.data.sizes import data_size
 from simclr_ablate.data.splits import open_data
 from simclr_ablate.files import StorageError
@@ -281,6 +283,7 @@ def test_an_unreadable_file_is_skipped_and_counted(root: Path, tmp_path: Path, c
     (root / "train/bee/2.png").write_bytes(b"not an image")
     for _ in range(2):  # decoded, then from the cache
         caplog.clear()
+        tell_once.cache_clear()
         with caplog.at_level(logging.WARNING):
             train, test = open_image_folder(root, 12, "skip", tmp_path / "cache", 0)
         assert "left out 1 unreadable images of 24" in caplog.text
@@ -290,6 +293,35 @@ def test_an_unreadable_file_is_skipped_and_counted(root: Path, tmp_path: Path, c
         assert len(test) == 12
     with pytest.raises(ConfigError, match=r"train/bee/2\.png"):
         open_image_folder(root, 12, "raise", tmp_path / "cache", 0)
+
+
+def test_a_file_that_can_be_read_again_counts_again(root: Path, tmp_path: Path) -> None:
+    """As after an error of a network's file system, which changes no file."""
+    before = make_image_folder(root, 12, "raise", tmp_path / "whole")
+    path = root / "train/bee/2.png"
+    content, stamp = path.read_bytes(), path.stat()
+    path.write_bytes(b"no image".ljust(len(content)))
+    without, cache = make_image_folder(root, 12, "skip", tmp_path / "cache"), tmp_path / "cache"
+    path.write_bytes(content)
+    (table,) = cache.glob("folders/*.json")
+    known = json.loads(table.read_text())
+    os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    again = path.stat()
+    known["files"]["train/bee/2.png"] = [again.st_size, again.st_mtime_ns, again.st_ctime_ns]
+    table.write_text(json.dumps(known))
+    assert make_image_folder(root, 12, "raise", cache) == before != without
+
+
+def test_names_that_are_no_text_do_no_harm(root: Path, tmp_path: Path, caplog) -> None:
+    folder = os.fsencode(root / "train/ant")
+    for name in (b"\xff\xfe.png", b"a\nb.png", "ä, ß.png".encode()):
+        shutil.copy(root / "train/ant/0.png", os.path.join(folder, name))
+    Path(os.fsdecode(os.path.join(folder, b"\xfd\n.png"))).write_bytes(b"")
+    with caplog.at_level(logging.WARNING):
+        made = make_image_folder(root, 12, "skip", tmp_path / "cache")
+    assert r"\udcfd\n.png: " in caplog.text
+    assert count_image_folder(12, made, tmp_path / "cache") == [7, 4, 4]
+    assert make_image_folder(root, 12, "skip", tmp_path / "cache") == made
 
 
 def test_a_folder_of_unreadable_files_is_refused(root: Path, tmp_path: Path) -> None:
