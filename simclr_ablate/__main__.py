@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from simclr_ablate.config import ConfigError, KeyInfo, keys, nearest
+from simclr_ablate.config import ConfigError, KeyInfo, keys, unknown_key
 from simclr_ablate.launch.command import OK, REFUSED, execute, refusing
 from simclr_ablate.launch.grid import experiment_sections, resolve
 from simclr_ablate.launch.plugins import read_command, register_plugins
@@ -98,7 +98,7 @@ def misspelled_key(arguments: Sequence[str]) -> str | None:
         top = name.split(".")[0].split("/")[0]
         if name in known or name in sections or top in elsewhere:
             continue
-        return f"unknown key {name}{nearest(name, [*known, *sections, *elsewhere])}"
+        return unknown_key(name, [*known, *sections, *elsewhere])
     return None
 
 
