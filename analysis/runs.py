@@ -1,5 +1,6 @@
 """The run store as a pandas DataFrame. `analysis.load` documents the columns."""
 
+import logging
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,8 +9,13 @@ from typing import Any
 import pandas as pd
 
 from simclr_ablate.config import keys
-from simclr_ablate.schema import Experiment
+from simclr_ablate.schema import SCHEMA_VERSION, Experiment
 from simclr_ablate.store import Run, Store
+
+log = logging.getLogger(__name__)
+
+NAMED = 10
+"""Runs left out that are named; of more, the first."""
 
 METRICS = (
     *("top1", "top5", "validation_top1", "knn_top1", "test_images"),
@@ -29,7 +35,7 @@ def load(store: str | Path) -> pd.DataFrame:
             f"store must be a folder of runs, got {store}, which does not exist"
         )
     sweeps = _sweeps(Store(root))
-    rows = [row for run in Store(root).runs() for row in _rows(run, sweeps[run.run_id])]
+    rows = [row for run in _of_this_schema(Store(root)) for row in _rows(run, sweeps[run.run_id])]
     frame = pd.DataFrame(rows)
     frame = frame.reindex(columns=[*columns(), *frame.columns.difference(columns(), sort=False)])
     # pandas would turn integers with gaps into floats, and 50000 images into 50000.0.
@@ -37,6 +43,21 @@ def load(store: str | Path) -> pd.DataFrame:
         {key.name: _DTYPES[key.type] for key in keys(Experiment) if key.type in _DTYPES}
         | dict.fromkeys((*MEASURED, *(f"pretraining.{name}" for name in PRETRAINING)), float)
     )
+
+
+def _of_this_schema(store: Store) -> list[Run]:
+    """The runs of this schema. Those of another are left out, and named: their numbers mean something else."""
+    runs = [(run, run.schema_version()) for run in store.runs()]
+    others = {run.run_id: version for run, version in runs if version not in (SCHEMA_VERSION, None)}
+    if others:
+        log.warning(
+            "%s left out, made by a version with another schema (%s; here %d): %s",
+            "1 run is" if len(others) == 1 else f"{len(others):,} runs are",
+            ", ".join(sorted({str(version) for version in others.values()})),
+            SCHEMA_VERSION,
+            ", ".join([*list(others)[:NAMED], *(["..."] if len(others) > NAMED else [])]),
+        )
+    return [run for run, _ in runs if run.run_id not in others]
 
 
 def columns() -> list[str]:

@@ -57,6 +57,10 @@ class Run:
     def exists(self) -> bool:
         return self._file("experiment.json").exists()
 
+    def schema_version(self) -> int | None:
+        """The version of the schema that the config and the metrics are of; None where it cannot be told."""
+        return (read_json(self._file("experiment.json")) or {}).get("schema_version")
+
     def config(self) -> dict[str, Any]:
         """The frozen config, as nested dictionaries."""
         content = read_json(self._file("experiment.json"))
