@@ -14,6 +14,9 @@ from simclr_ablate.store import Run, Store
 
 log = logging.getLogger(__name__)
 
+NAMED = 10
+"""Runs left out that are named; of more, the first."""
+
 METRICS = (
     *("top1", "top5", "validation_top1", "knn_top1", "test_images"),
     *("probe_accuracy", "probe_validation_accuracy", "probe_guess"),
@@ -71,10 +74,11 @@ class Strange:
 
     def tell(self) -> None:
         for version, run_ids in self.versions.items():
+            some = "1 run is" if len(run_ids) == 1 else f"{len(run_ids):,} runs are"
+            more = ", ..." if len(run_ids) > NAMED else ""
             log.warning(
-                "%d runs of schema %d are left out, for this program's is %d: %s%s",
-                *(len(run_ids), version, SCHEMA_VERSION),
-                *(", ".join(run_ids[:3]), ", ..." if len(run_ids) > 3 else ""),
+                "%s left out, made by a version with schema %d (here %d): %s%s",
+                *(some, version, SCHEMA_VERSION, ", ".join(run_ids[:NAMED]), more),
             )
 
 

@@ -1,4 +1,4 @@
-"""Means over seeds, differences and rank correlations, each with its 95% interval. NumPy only."""
+"""Means over seeds, differences and rank correlations, each with its 95% interval."""
 
 import functools
 import math
@@ -101,41 +101,18 @@ def clearly_above(sample: Accuracies, reference: Accuracies) -> bool | None:
 
 @functools.cache
 def t_quantile(probability: float, freedom: float) -> float:
-    """Student's t quantile for `probability` in [0.5, 1), by bisection of the distribution.
-
-    Fractional degrees of freedom, as Welch's test makes them, are rounded down: a wider interval.
-    """
-    if not 0.5 <= probability < 1 or freedom < 1:
+    """Student's t quantile for `probability` in (0, 1) and any `freedom` > 0; the normal one for infinite freedom."""
+    if not 0 < probability < 1 or not freedom > 0:
         raise ValueError(
-            f"probability must be in [0.5, 1) and freedom >= 1, got {probability} and {freedom}"
+            f"probability must be in (0, 1) and freedom > 0, got {probability} and {freedom}"
         )
-    if freedom > 10_000:
+    if math.isinf(freedom):
         return NormalDist().inv_cdf(probability)
-    whole = math.floor(freedom + 1e-9)
-    low, high = 0.0, 1.0
-    while _t_distribution(high, whole) < probability:
-        high *= 2
-    while high - low > 1e-12 * high:
-        middle = (low + high) / 2
-        if _t_distribution(middle, whole) < probability:
-            low = middle
-        else:
-            high = middle
-    return high
+    from scipy.special import (
+        stdtrit,
+    )  # slow to import
 
-
-def _t_distribution(t: float, freedom: int) -> float:
-    """P(T <= t) by the finite series of Abramowitz and Stegun, 26.7.3 and 26.7.4."""
-    theta = math.atan(t / math.sqrt(freedom))
-    cosine = math.cos(theta)
-    odd = freedom % 2
-    term = cosine if odd else 1.0
-    total = term if freedom > 1 else 0.0
-    for k in range(2 + odd, freedom - 1, 2):
-        term *= (k - 1) / k * cosine**2
-        total += term
-    within = 2 / math.pi * (theta + math.sin(theta) * total) if odd else math.sin(theta) * total
-    return 0.5 + within / 2
+    return float(stdtrit(freedom, probability))
 
 
 def spearman(first: ArrayLike, second: ArrayLike) -> Correlation:

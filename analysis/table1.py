@@ -1,5 +1,6 @@
 """Table 1: top-1 by strength of colour distortion, for SimCLR and for supervised training."""
 
+import math
 from fractions import Fraction
 
 import pandas as pd
@@ -13,11 +14,20 @@ from analysis.settings import Setting, pairs, random_encoder
 SIMCLR, SUPERVISED = "SimCLR", "Supervised"
 AUTOAUGMENT = "AutoAug"
 BLUR = " (+Blur)"
+CROP, NO_JITTER = OURS = ("Crop (ours)", "0 (ours)")
+"""Columns that the paper has not: what its strengths start from."""
 
 VIEWS = ("views.policy", "views.strength", "views.blur")
 FREE = (*VIEWS, "seed")
 # What a supervised run does not have, and how it is trained, may be another.
 SUPERVISED_FREE = (*FREE, "objective", "head", "loss", "optimizer")
+
+
+def beside() -> dict[Place, float]:
+    """What stands beside ours: in the columns that the paper has not, nothing."""
+    numbers = published()
+    rows = dict.fromkeys(row for row, _ in numbers)
+    return {(row, column): math.nan for row in rows for column in OURS} | numbers
 
 
 def published() -> dict[Place, float]:
@@ -30,20 +40,26 @@ def published() -> dict[Place, float]:
 def _name(policy: str, strength: float, blur: bool) -> str | None:
     if policy == "autoaugment":
         return AUTOAUGMENT
+    if policy == "crop":
+        return CROP
     if policy != "simclr":
         return None
+    if strength == 0 and not blur:
+        return NO_JITTER
     return str(Fraction(strength).limit_denominator(64)) + (BLUR if blur else "")
 
 
-def _place(column: str) -> tuple[bool, bool, Fraction]:
+def _place(column: str) -> tuple[int, bool, Fraction]:
+    if column in OURS:
+        return -1, False, Fraction(OURS.index(column))
     if column == AUTOAUGMENT:
-        return True, False, Fraction(0)
-    return False, column.endswith(BLUR), Fraction(column.removesuffix(BLUR))
+        return 1, False, Fraction(0)
+    return 0, column.endswith(BLUR), Fraction(column.removesuffix(BLUR))
 
 
 ROWS = listed(["Training"], ["objective"], {"contrastive": SIMCLR, "supervised": SUPERVISED})
 COLUMNS = Axis(
-    ["Colour distortion"], VIEWS, _name, list(dict.fromkeys(c for _, c in published())), _place
+    ["Colour distortion"], VIEWS, _name, list(dict.fromkeys(c for _, c in beside())), _place
 )
 
 
@@ -58,6 +74,8 @@ def reports(runs: pd.DataFrame) -> list[Report]:
 NOTES = [
     "The paper’s supervised top-1 is of 90 epochs, its SimCLR’s of 100.",
     "AutoAug: AutoAugment’s policy in place of colour distortion and blur.",
+    "(ours): not in the paper, and in no comparison with it. Crop is random crop and flip alone; strength 0 has "
+    "grayscale (p 0.2) beside them.",
 ]
 
 
@@ -75,7 +93,7 @@ def comparisons(runs: pd.DataFrame) -> list[Comparison]:
             rows=ROWS,
             columns=COLUMNS,
             cells=cells(setting.runs, ROWS, COLUMNS),
-            paper=published(),
+            paper=beside(),
             untested=[SUPERVISED],
             unranked=[SUPERVISED],
         )

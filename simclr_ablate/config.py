@@ -17,6 +17,9 @@ OWN = "package.module:function"
 
 _OWN_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
+RENAMED = {"views.brightness": "views.color=pytorch or views.color=tensorflow"}
+"""Keys of before, and what is said in their place now."""
+
 _CONTAINERS: dict[Any, str] = {tuple: "list", dict: "mapping"}
 
 
@@ -118,7 +121,9 @@ def one_of(choices: typing.Iterable[Any], own: bool = False) -> str:
 
 
 def unknown_key(name: str, known: list[str]) -> str:
-    """The message for a key that does not exist, with the nearest one that does."""
+    """The message for a key that does not exist, with the one that took its place or the nearest one that does."""
+    if name in RENAMED:
+        return f"unknown key {name}; now {RENAMED[name]}"
     return f"unknown key {name}{nearest(name, known)}"
 
 

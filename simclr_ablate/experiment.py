@@ -163,7 +163,7 @@ def memory_format(experiment: Experiment) -> torch.memory_format:
 def build_policy(views: Views, data: Data) -> Policy:
     """The policy that makes the views of `data`'s images."""
     crop: dict[str, Any] = {"crop_area": views.crop_area, "interpolation": views.interpolation}
-    settings = {"strength": views.strength, "brightness": views.brightness, **crop}
+    settings = {"strength": views.strength, "color": views.color, **crop}
     if views.policy == "crop":
         return crop_policy(data.size, **crop)
     if views.policy == "autoaugment":

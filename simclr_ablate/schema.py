@@ -11,8 +11,10 @@ from typing import Any, Self
 
 from simclr_ablate.config import ConfigError, build, is_own, key, one_of
 
-SCHEMA_VERSION = 1
-"""Part of every run id. Raised when the meaning of a key changes, so that old runs are not taken for new ones."""
+SCHEMA_VERSION = 2
+"""Part of every run id. Raised when the meaning of a key or of a metric changes, so that old runs are not taken for
+new ones. 2: `views.color` in place of `views.brightness`; the entropy and accuracy of pretraining are over the other
+view's images, no longer over all views."""
 
 
 OPERATION_NAMES = ("crop", "cutout", "color", "sobel", "noise", "blur", "rotate")
@@ -75,15 +77,15 @@ class Views:
         own=True,
     )
     strength: float = key("strength s of colour jitter (App. A)", at_least=0, at_most=MAX_STRENGTH)
+    color: str = key(
+        "colour operations: torchvision's, or those of the paper's code (App. A has both)",
+        choices=("pytorch", "tensorflow"),
+    )
     blur: bool = key("Gaussian blur with probability 0.5")
     extra: str | None = key(
         "simclr: one more operation, last, on some of the images (Table 3)",
         choices=("rotate", "noise", "sobel"),
         own=True,
-    )
-    brightness: str = key(
-        "additive: the paper's code; multiplicative: torchvision",
-        choices=("additive", "multiplicative"),
     )
     crop_area: float = key("smallest area of a random resized crop, a share", above=0, at_most=1)
     interpolation: str = key("of crops", choices=("bicubic", "bilinear"))

@@ -209,3 +209,12 @@ CHOICES = [
 @pytest.mark.parametrize("choice", CHOICES)
 def test_every_group_option_composes_to_a_valid_experiment(choice, make_experiment):
     make_experiment(choice, "data.root=somewhere")
+
+
+def test_a_key_of_before_is_refused_with_the_one_in_its_place(make_experiment):
+    config = make_experiment().to_config()
+    config["views"]["brightness"] = "additive"
+    with pytest.raises(
+        ConfigError, match=r"unknown key views\.brightness; now views\.color=pytorch"
+    ):
+        Experiment.from_config(config)

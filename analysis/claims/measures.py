@@ -89,9 +89,9 @@ def color_over_autoaugment(parts: Sequence[Part]) -> Measured:
 
 
 def _strengths(table: Part, training: str) -> list[Fraction]:
-    """Those without blur, which would change more than colour."""
+    """The paper's and others over 0, without blur, which would change more than colour."""
     columns = [str(column) for row, column in table.cells if row == training]
-    others = (table1.AUTOAUGMENT, table1.BLUR)
+    others = (*table1.OURS, table1.AUTOAUGMENT, table1.BLUR)
     return [Fraction(column) for column in columns if not column.endswith(others)]
 
 

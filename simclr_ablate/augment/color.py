@@ -1,11 +1,11 @@
-"""Operations on colour, equal to torchvision's where it has them.
+"""Operations on colour, equal to torchvision's where it has them (App. A, the first listing).
 
-Images are (N, 3, H, W), float in [0, 1]; parameters are (N,), one per image. Contrast and
-saturation follow torchvision: they blend with the mean grey and with the grey image. TensorFlow's,
-which the paper's code calls, scale about each channel's own mean, and in HSV.
+Images are (N, 3, H, W), float in [0, 1]; parameters are (N,), one per image. TensorFlow's colour operations, which the
+paper's code calls, are others: `tensorflow_color.py`.
 """
 
 import itertools
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -25,19 +25,17 @@ _TONE_ORDERS = torch.tensor(
     [[_TONES.index(part) for part in order if part != "hue"] for order in JITTER_ORDERS]
 )
 
-# Brightness, contrast and saturation by an amount f are all a x + b grey(x) + c mean(grey(x)) + d,
-# clipped. The constant parts of (a, b, c, d) for each of _TONES, and what f adds to them. With b
-# and c for `_greys` in place of the grey:
-_ADDITIVE_TONES = torch.tensor(
+# Brightness, contrast and saturation by a factor f are all a x + b grey(x) + c mean(grey(x)),
+# clipped. The constant parts of (a, b, c) for each of _TONES, and what f adds to them. With b and c
+# for `_greys` in place of the grey:
+_COEFFICIENTS = torch.tensor(
     [
-        [[1, 0, 0, 0], [0, 0, 1, 0], [0, 1, 0, 0]],
-        [[0, 0, 0, 1], [1, 0, -1, 0], [1, -1, 0, 0]],
+        [[0, 0, 0], [0, 0, 1], [0, 1, 0]],
+        [[1, 0, 0], [1, 0, -1], [1, -1, 0]],
     ],
     dtype=torch.float32,
 )
-_ADDITIVE_TONES *= torch.tensor([1, LUMA[0], LUMA[0], 1])
-_MULTIPLICATIVE_TONES = _ADDITIVE_TONES.clone()
-_MULTIPLICATIVE_TONES[:, 0] = torch.tensor([[0, 0, 0, 0], [1, 0, 0, 0]])
+_COEFFICIENTS *= torch.tensor([1, LUMA[0], LUMA[0]])
 
 _HUE_CENTERS = torch.tensor((3 / 6, 2 / 6, 4 / 6)).view(3, 1, 1)
 _TINY = torch.finfo(torch.float32).tiny
@@ -46,13 +44,8 @@ _PIECE_BYTES = 5 * 2**17
 """Colour jitter's images at a time on a CPU: with what they need beside them they fit its second cache."""
 
 
-def add_brightness(images: Tensor, delta: Tensor) -> Tensor:
-    """`images + delta`, clipped: brightness in the paper's code (v1)."""
-    return (images + per_image(delta, images)).clamp_(0, 1)
-
-
-def scale_brightness(images: Tensor, factor: Tensor) -> Tensor:
-    """`images * factor`, clipped: brightness in torchvision and in the head of the paper's code."""
+def adjust_brightness(images: Tensor, factor: Tensor) -> Tensor:
+    """`images * factor`, clipped."""
     return (images * per_image(factor, images)).clamp_(0, 1)
 
 
@@ -76,7 +69,7 @@ def to_grayscale(images: Tensor, out: Tensor | None = None) -> Tensor:
 
 def adjust_hue(images: Tensor, turns: Tensor) -> Tensor:
     """The hue turned by `turns` in [-0.5, 0.5] of the colour circle; value and saturation stay."""
-    return _turn_hue(images, turns, out=torch.empty_like(images)).clamp_(0, 1)  # of rounding only
+    return turn_hue_(images.clone(), turns).clamp_(0, 1)  # of rounding only
 
 
 def color_jitter(
@@ -86,27 +79,26 @@ def color_jitter(
     saturation: Tensor,
     hue: Tensor,
     order: Tensor,
-    additive: bool = True,
 ) -> Tensor:
     """Brightness, contrast, saturation and hue in each image's own order, clipped after each.
 
-    brightness is `additive`, or else a factor; order: (N,) indices into JITTER_ORDERS.
+    order: (N,) indices into JITTER_ORDERS.
     """
-    tones, place = jitter_steps(brightness, contrast, saturation, order, additive)
+    tones, place = jitter_steps(brightness, contrast, saturation, order)
     return jitter_in_steps_(images.clone(), tones, hue, place)
 
 
 def jitter_steps(
-    brightness: Tensor, contrast: Tensor, saturation: Tensor, order: Tensor, additive: bool
+    brightness: Tensor, contrast: Tensor, saturation: Tensor, order: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Colour jitter made ready for `jitter_in_steps_`.
 
-    Returns the coefficients of the three steps beside hue in their order, (N, 3, 4), and how many
+    Returns the coefficients of the three steps beside hue in their order, (N, 3, 3), and how many
     of them come before hue, (N,).
     """
     tones = _TONE_ORDERS.to(order.device)[order]  # (N, 3)
     amounts = torch.stack([brightness, contrast, saturation], 1).gather(1, tones).unsqueeze(2)
-    base, slope = (_ADDITIVE_TONES if additive else _MULTIPLICATIVE_TONES).to(order.device)
+    base, slope = _COEFFICIENTS.to(order.device)
     return base[tones] + slope[tones] * amounts, _HUE_PLACES.to(order.device)[order]
 
 
@@ -117,27 +109,27 @@ def jitter_in_steps_(images: Tensor, tones: Tensor, hue: Tensor, place: Tensor) 
     """
 
     def jitter(place: int, part: Tensor, rows: Tensor | slice) -> Tensor:
-        length = len(part) if part.is_cuda else _piece_length(part)
         steps, turns = tones[rows].to(images.device), hue[rows].to(images.device)
-        for piece in zip(part.split(length), steps.split(length), turns.split(length), strict=True):
+        for piece in in_pieces(part, steps, turns):
             _jitter_(place, *piece)
         return part
 
     return change_kinds(images, place, jitter)
 
 
-def _piece_length(images: Tensor) -> int:
-    """How many images to work on at a time: pieces of about one length, each within _PIECE_BYTES."""
-    pieces = -(-images.nbytes // _PIECE_BYTES)
-    return max(1, -(-len(images) // max(1, pieces)))
+def in_pieces(images: Tensor, *amounts: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Some images at a time with their amounts: on a CPU pieces of about one length, each within _PIECE_BYTES."""
+    pieces = 1 if images.is_cuda else -(-images.nbytes // _PIECE_BYTES)
+    length = max(1, -(-len(images) // max(1, pieces)))
+    return zip(*(values.split(length) for values in (images, *amounts)), strict=True)
 
 
 def _jitter_(place: int, images: Tensor, tones: Tensor, turns: Tensor) -> None:
-    """All four steps, `place` of `tones` (N, 3, 4) before hue, in place."""
+    """All four steps, `place` of `tones` (N, 3, 3) before hue, in place."""
     steps = tones.unbind(1)
     for step in steps[:place]:
         _tone_(images, step)
-    _turn_hue(images, turns, out=images)
+    turn_hue_(images, turns)
     for step in steps[place:]:
         _tone_(images, step)
     if place == len(steps):
@@ -182,20 +174,20 @@ def _greys(images: Tensor) -> Tensor:
 
 
 def _tone_(images: Tensor, coefficients: Tensor) -> None:
-    """a image + b greys + c mean of greys + d, clipped, in place.
+    """a image + b greys + c mean of greys, clipped, in place.
 
-    coefficients: (N, 4), the a, b, c and d of each image.
+    coefficients: (N, 3), the a, b and c of each image.
     """
-    scale, grey_share, mean_share, offset = coefficients[..., None, None].unbind(1)
+    scale, grey_share, mean_share = coefficients[..., None, None].unbind(1)
     greys = _greys(images)
-    offset = torch.addcmul(offset, greys.mean((1, 2), keepdim=True), mean_share)
+    offset = greys.mean((1, 2), keepdim=True).mul_(mean_share)
     # In two operations: with two operands broadcast, CPUs work on one number at a time.
     greys.mul_(grey_share).add_(offset)
     torch.addcmul(greys.unsqueeze(1), images, scale.unsqueeze(1), out=images).clamp_(0, 1)
 
 
-def _turn_hue(images: Tensor, turns: Tensor, out: Tensor) -> Tensor:
-    """`adjust_hue` in `out` (which may be the images), before it is clipped.
+def turn_hue_(images: Tensor, turns: Tensor) -> Tensor:
+    """`adjust_hue` in place, before it is clipped; returns `images`.
 
     HSV's value is a pixel's greatest channel, and its saturation follows from that and the
     channels' spread (chroma). Both stay, so the new channels lie between the old minimum and
@@ -212,11 +204,11 @@ def _turn_hue(images: Tensor, turns: Tensor, out: Tensor) -> Tensor:
     hue.copysign_(green - blue).add_(turns.to(hue).view(-1, 1, 1) + 1).frac_()
     # A channel's height over the minimum is a trapezoid of the hue's distance from 1/2 (red),
     # 1/3 (green) or 2/3 (blue).
-    torch.sub(hue.unsqueeze(1), _HUE_CENTERS.to(hue), out=out)
-    red, green, blue = out.abs_().clamp_(1 / 6, 2 / 6).unbind(1)
+    torch.sub(hue.unsqueeze(1), _HUE_CENTERS.to(hue), out=images)
+    red, green, blue = images.abs_().clamp_(1 / 6, 2 / 6).unbind(1)
     # Red is 6 chroma (distance - 1/6) over the minimum, the others 6 chroma (2/6 - distance).
     torch.addcmul(low.sub_(chroma), chroma, red, value=6, out=red)
     high.add_(chroma)
     for channel in (green, blue):
         torch.addcmul(high, chroma, channel, value=-6, out=channel)
-    return out
+    return images

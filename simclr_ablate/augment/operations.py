@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
+from simclr_ablate.augment import tensorflow_color
 from simclr_ablate.augment.batching import change_kinds, take
 from simclr_ablate.augment.color import (
     JITTER_ORDERS,
@@ -183,41 +184,47 @@ class Resize(Operation):
 class ColorJitter(Operation):
     """Brightness, contrast and saturation by up to 0.8 s, hue by up to 0.2 s (App. A).
 
-    The four come in a random order, and values are clipped after each. s is `strength`.
-    brightness: `additive` (the paper's code) or `multiplicative` (torchvision).
+    The four come in a random order, and values are clipped after each. s is `strength`. Amounts are uniform: factors
+    in [max(0, 1 - 0.8 s), 1 + 0.8 s], turns of the hue in [-0.2 s, 0.2 s].
+    color: whose operations: `pytorch`, App. A's first listing, or `tensorflow`, its second one and the paper's code
+        (v1), whose brightness adds what is drawn from [-0.8 s, 0.8 s].
     """
 
     strength: float = 1.0
-    brightness: str = "additive"
+    color: str = "pytorch"
 
     def __post_init__(self) -> None:
         if not 0 <= self.strength <= MAX_STRENGTH:
             raise ValueError(f"strength must be in [0, {MAX_STRENGTH}], got {self.strength}")
-        if self.brightness not in ("additive", "multiplicative"):
-            raise ValueError(
-                f"brightness must be additive or multiplicative, got {self.brightness!r}"
-            )
+        if self.color not in ("pytorch", "tensorflow"):
+            raise ValueError(f"color must be pytorch or tensorflow, got {self.color!r}")
 
     def draw(self, n: int, height: int, width: int, generator: Generator) -> Params:
         drawn = torch.rand(4, n, generator=generator)
         order = torch.randint(len(JITTER_ORDERS), (n,), generator=generator)
         reach = 0.8 * self.strength
         brightness, contrast, saturation = _uniform(drawn[:3], max(0.0, 1 - reach), 1 + reach)
-        additive = self.brightness == "additive"
-        if additive:
-            brightness = _uniform(drawn[0], -reach, reach)
-        tones, place = jitter_steps(brightness, contrast, saturation, order, additive)
         hue = _uniform(drawn[3], -0.2 * self.strength, 0.2 * self.strength)
-        return {"tones": tones, "hue": hue, "place": place}
+        if self.color == "pytorch":
+            tones, place = jitter_steps(brightness, contrast, saturation, order)
+            return {"tones": tones, "hue": hue, "place": place}
+        return {
+            "brightness": _uniform(drawn[0], -reach, reach),
+            "contrast": contrast,
+            "saturation": saturation,
+            "hue": hue,
+            "order": order,
+        }
 
     def apply(self, images: Tensor, params: Params) -> Tensor:
         return self.apply_(images.clone(), params)
 
     def apply_(self, images: Tensor, params: Params) -> Tensor:
-        return jitter_in_steps_(images, **params)
+        jitter_ = jitter_in_steps_ if self.color == "pytorch" else tensorflow_color.color_jitter_
+        return jitter_(images, **params)
 
     def kinds(self, params: Params) -> Tensor:
-        return params["place"]
+        return params["place" if self.color == "pytorch" else "order"]
 
 
 @dataclass(frozen=True)

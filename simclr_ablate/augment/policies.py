@@ -243,7 +243,7 @@ def simclr_policy(
     strength: float = 1.0,
     blur: bool = True,
     *,
-    brightness: str = "additive",
+    color: str = "pytorch",
     crop_area: float = 0.08,
     interpolation: str = "bicubic",
     extra: str | None = None,
@@ -258,7 +258,7 @@ def simclr_policy(
         user's own. The paper does not say how often. Here half of the images have it; of rotations
         three in four, so that the four turns are alike.
     """
-    magnitudes = Magnitudes(size, strength, brightness, crop_area, interpolation)
+    magnitudes = Magnitudes(size, strength, color, crop_area, interpolation)
     operations = make_operations("crop", magnitudes) + make_operations("color", magnitudes)
     if blur:
         operations.append(RandomApply(GaussianBlur(), 0.5))
@@ -275,7 +275,7 @@ def pair_policy(
     second: str | None = None,
     *,
     strength: float = 1.0,
-    brightness: str = "additive",
+    color: str = "pytorch",
     crop_area: float = 0.08,
     interpolation: str = "bicubic",
     chunk_bytes: int | None = None,
@@ -286,7 +286,7 @@ def pair_policy(
     magnitudes of OPERATIONS; the second branch is the crop as it is. No `second`, or the same
     again, is the figure's diagonal: that operation once. Raises ConfigError for an unknown name.
     """
-    magnitudes = Magnitudes(size, strength, brightness, crop_area, interpolation)
+    magnitudes = Magnitudes(size, strength, color, crop_area, interpolation)
     operations = make_operations(first, magnitudes, "views.first")
     if second is not None and second != first:
         operations += make_operations(second, magnitudes, "views.second")

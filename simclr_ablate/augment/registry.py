@@ -25,7 +25,7 @@ class Magnitudes:
 
     size: int
     strength: float = 1.0
-    brightness: str = "additive"
+    color: str = "pytorch"
     crop_area: float = 0.08
     interpolation: str = "bicubic"
 
@@ -37,7 +37,7 @@ OPERATIONS: dict[str, Maker] = {
     "cutout": lambda m: [Cutout()],
     # The whole of App. A's color distortion, so its own probabilities stay.
     "color": lambda m: [
-        RandomApply(ColorJitter(m.strength, m.brightness), 0.8),
+        RandomApply(ColorJitter(m.strength, m.color), 0.8),
         RandomApply(Grayscale(), 0.2),
     ],
     "sobel": lambda m: [Sobel()],

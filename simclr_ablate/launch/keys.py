@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from simclr_ablate.config import ConfigError, KeyInfo, key, keys, nearest, unknown_key
+from simclr_ablate.config import ConfigError, KeyInfo, key, keys, unknown_key
 from simclr_ablate.launch.settings import LAUNCHERS
 from simclr_ablate.paths import config_folder
 from simclr_ablate.schema import Experiment
@@ -128,7 +128,7 @@ def misspelled_key(arguments: Sequence[str]) -> str | None:
             continue
         if name in known or top_level(name) in ("hydra", *CHOICES):
             continue
-        return f"unknown key {name}{nearest(name, known)}"
+        return unknown_key(name, known)
     return None
 
 

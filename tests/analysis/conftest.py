@@ -43,7 +43,7 @@ CONFIG: dict[str, Any] = {
         "strength": 0.5,
         "blur": False,
         "extra": None,
-        "brightness": "additive",
+        "color": "pytorch",
         "crop_area": 0.08,
         "interpolation": "bicubic",
     },

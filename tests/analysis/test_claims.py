@@ -357,6 +357,22 @@ def changed(runs, artefact, changes, **cell):
     return runs.assign(**{key: runs[key] + more * chosen for key, more in changes.items()})
 
 
+def test_columns_that_the_paper_has_not_decide_nothing(printed):
+    """Strength 0 is no weakest strength of Table 1's, and crops alone are none at all."""
+    runs = scattered(printed)
+    runs = runs[runs["data.label"] == "table1"]
+    weakest = runs[(runs["views.policy"] == "simclr") & (runs["views.strength"] == 0.125)]
+    more = [
+        weakest.assign(**{"views.strength": 0.0, "top1": 90.0}),
+        weakest.assign(**{"views.policy": "crop", "top1": 10.0}),
+    ]
+
+    def verdicts(runs):
+        return [(f.claim.name, f.verdict, f.reason) for f in scorecard(runs)]
+
+    assert verdicts(pd.concat([runs, *more])) == verdicts(runs)
+
+
 def test_contrastive_accuracy_is_that_of_the_best_temperatures(printed):
     """One temperature that the claim holds of is not enough, and one that it does not is too much."""
     name, key = "contrastive-accuracy", "pretraining.accuracy"

@@ -95,6 +95,26 @@ def test_a_store_that_is_not_there_is_named(tmp_path):
         analysis.load(tmp_path / "nowhere")
 
 
+def test_runs_of_another_schema_are_left_out_by_name_and_number(tmp_path, make, caplog):
+    """Their entropy, for one, is over other candidates."""
+    kept = make.put(tmp_path, make.experiment(), 50.0)
+    old = [make.put(tmp_path, make.experiment(seed=seed), 40.0) for seed in (1, 2)]
+    for run in old:
+        content = json.loads((run.path / "experiment.json").read_text())
+        content["schema_version"] -= 1
+        views = content["config"]["views"]
+        views["brightness"] = {"pytorch": "multiplicative"}[views.pop("color")]
+        (run.path / "experiment.json").write_text(json.dumps(content))
+
+    runs = analysis.load(tmp_path)
+
+    assert runs["run_id"].tolist() == [kept.run_id]
+    assert "views.brightness" not in runs
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.startswith("2 runs are left out")
+    assert all(run.run_id in said for run in old)
+
+
 def test_neither_loading_nor_drawing_needs_torch(tmp_path, make):
     make.put(tmp_path, make.pair("crop", "color"), 50.0)
     code = f"""

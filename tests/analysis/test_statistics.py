@@ -16,20 +16,22 @@ from analysis.statistics import (
 )
 
 
-@pytest.mark.parametrize("freedom", [1, 2, 3, 4, 5, 9, 10, 49, 200, 10_001])
-@pytest.mark.parametrize("probability", [0.5, 0.75, 0.95, 0.975, 0.9995])
+@pytest.mark.parametrize("freedom", [1, 1.3, 2, 2.7, 3, 5, 10, 49.5, 10_001, math.inf])
+@pytest.mark.parametrize("probability", [0.01, 0.5, 0.75, 0.95, 0.975, 0.9995])
 def test_t_quantile(probability, freedom):
     expected = stats.t.ppf(probability, freedom)
-    # Beyond 10,000 degrees of freedom the normal quantile stands in.
-    relative = 1e-9 if freedom <= 10_000 else 1e-3
-    assert t_quantile(probability, freedom) == pytest.approx(expected, rel=relative, abs=1e-11)
+    assert t_quantile(probability, freedom) == pytest.approx(expected, rel=1e-9, abs=1e-11)
 
 
-def test_t_quantile_refuses_what_it_does_not_compute():
-    with pytest.raises(ValueError, match=r"probability must be in \[0.5, 1\)"):
-        t_quantile(0.3, 5)
-    with pytest.raises(ValueError, match="freedom >= 1"):
-        t_quantile(0.9, 0.5)
+def test_t_quantile_takes_fractions_of_freedom():
+    assert t_quantile(0.975, 2.7) == pytest.approx(3.39, abs=0.005)
+
+
+def test_t_quantile_refuses_what_has_none():
+    with pytest.raises(ValueError, match=r"probability must be in \(0, 1\)"):
+        t_quantile(1.0, 5)
+    with pytest.raises(ValueError, match="freedom > 0"):
+        t_quantile(0.9, 0.0)
 
 
 @pytest.mark.parametrize("seeds", [2, 3, 5, 20])
@@ -60,9 +62,8 @@ def test_margin_over_seeds_is_welchs_test():
         differ = abs(cell.mean() - reference.mean()) > needed
         welch = stats.ttest_ind(cell, reference, equal_var=False)
         low, high = welch.confidence_interval(0.95)
-        # Degrees of freedom are rounded down, so the margin is never smaller than SciPy's.
-        assert needed >= (high - low) / 2 - 1e-9
-        assert not (differ and welch.pvalue > 0.05)
+        assert needed == pytest.approx((high - low) / 2, rel=1e-9)
+        assert differ == (welch.pvalue < 0.05)
 
 
 def test_margin_of_single_seeds_is_the_test_of_two_proportions():
@@ -77,7 +78,7 @@ def test_margin_with_seeds_on_one_side_only_uses_both_kinds_of_error():
     needed = margin(sample(cell), sample([36.0], 2_000))
     seeds, images = np.var(cell, ddof=1) / 3, 36 * 64 / 2_000
     freedom = (seeds + images) ** 2 / (seeds**2 / 2)
-    expected = stats.t.ppf(0.975, math.floor(freedom)) * math.sqrt(seeds + images)
+    expected = stats.t.ppf(0.975, freedom) * math.sqrt(seeds + images)
     assert needed == pytest.approx(expected)
 
 

@@ -34,13 +34,13 @@ def simclr(**changes):
 def test_the_papers_numbers_come_back_as_table_1(tmp_path, rewritten):
     (report,) = table1.reports(rewritten(simclr() + row("Supervised", SUPERVISED)))
     ours, theirs = report.tables
-    assert ours.header[1:] == list(PRINTED.columns)
+    assert ours.header[1:] == theirs.header[1:] == [*table1.OURS, *PRINTED.columns]
     printed = [
-        [name, *map("{:.1f}".format, values)]
+        [name, "–", "–", *map("{:.1f}".format, values)]
         for name, values in zip(["SimCLR", "Supervised"], PRINTED.to_numpy(), strict=True)
     ]
     assert ours.rows == theirs.rows == printed
-    assert report.data["mean"].tolist() == report.data["paper"].tolist()
+    assert report.data["mean"].equals(report.data["paper"])
     assert "6 of 6 cells" in report.caption
     assert "trained with the encoder; epochs 90." in report.caption
     assert report.name == "table1-shapes"
@@ -53,7 +53,7 @@ def test_supervised_runs_of_other_lengths_are_another_table(rewritten):
     runs = rewritten(simclr() + row("Supervised", SUPERVISED) + others)
     reports = table1.reports(runs)
     assert len({report.name for report in reports}) == 2
-    assert sorted(report.tables[0].rows[1][1] for report in reports) == ["67.0", "77.0"]
+    assert sorted(report.tables[0].rows[1][3] for report in reports) == ["67.0", "77.0"]
     assert len({report.title for report in reports}) == 2
 
 
@@ -62,7 +62,7 @@ def test_supervised_runs_on_other_data_or_encoders_stand_apart(rewritten, key):
     other = SUPERVISED | {key: {"precision": "bfloat16"}.get(key, 2)}
     reports = table1.reports(rewritten(simclr() + row("Supervised", other)))
     rows = sorted(
-        tuple(line[0] for line in report.tables[0].rows if line[1] != "–") for report in reports
+        tuple(line[0] for line in report.tables[0].rows if line[3] != "–") for report in reports
     )
     assert rows == [("SimCLR",), ("Supervised",)]
     assert len({report.name for report in reports}) == 2
@@ -70,8 +70,8 @@ def test_supervised_runs_on_other_data_or_encoders_stand_apart(rewritten, key):
 
 def test_one_row_alone_has_the_other_missing(rewritten):
     (report,) = table1.reports(rewritten(simclr(columns=["1/2", "1"])))
-    assert report.tables[0].rows[1] == ["Supervised", *["–"] * 6]
-    assert "Missing cells: 10 of 12" in report.summary[1]
+    assert report.tables[0].rows[1] == ["Supervised", *["–"] * 8]
+    assert "Missing cells: 14 of 16" in report.summary[1]
 
 
 def test_other_strengths_have_columns_in_their_place(rewritten):
@@ -80,8 +80,24 @@ def test_other_strengths_have_columns_in_their_place(rewritten):
         for strength, blur in [(0.75, False), (0.5, True)]
     ]
     (report,) = table1.reports(rewritten(more))
-    names = ["1/8", "1/4", "1/2", "3/4", "1", "1/2 (+Blur)", "1 (+Blur)", "AutoAug"]
+    names = [*table1.OURS, "1/8", "1/4", "1/2", "3/4", "1", "1/2 (+Blur)", "1 (+Blur)", "AutoAug"]
     assert report.tables[0].header[1:] == names
+
+
+def test_crops_alone_and_strength_0_are_first_and_in_no_comparison_with_the_paper(rewritten):
+    start = [
+        {"views.policy": policy, "views.strength": strength, "views.blur": False, "top1": top1}
+        for policy, strength, top1 in [("crop", 0.5, 99.0), ("simclr", 0.0, 98.0)]
+    ]
+    whole = simclr() + row("Supervised", SUPERVISED)
+    (without,) = table1.reports(rewritten(whole))
+    (report,) = table1.reports(rewritten(whole + start))
+    ours, theirs = report.tables
+    assert ours.rows[0][:4] == ["SimCLR", "99.0", "98.0", "59.6"]
+    assert theirs.rows[0][:4] == ["SimCLR", "–", "–", "59.6"]
+    assert report.summary[0] == without.summary[0]
+    assert "Spearman’s ρ with the paper: 1.00" in report.summary[0]
+    assert any("not in the paper" in note for note in report.notes)
 
 
 def test_one_strength_is_no_table(rewritten):

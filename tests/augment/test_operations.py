@@ -32,7 +32,7 @@ ALL: list[Operation] = [
     Resize(12),
     Cutout(),
     ColorJitter(),
-    ColorJitter(0.5, "multiplicative"),
+    ColorJitter(0.5, "tensorflow"),
     Grayscale(),
     Sobel(),
     GaussianNoise(),
@@ -147,33 +147,39 @@ def test_random_apply_at_the_ends(probability: float, expected: int) -> None:
 
 
 @pytest.mark.parametrize("strength", [0.25, 1.0])
-@pytest.mark.parametrize("brightness", ["additive", "multiplicative"])
-def test_jitter_draws_the_ranges_of_the_paper(strength: float, brightness: str) -> None:
-    """The coefficients drawn hold each amount: as a scale for contrast and saturation."""
+def test_jitter_draws_the_ranges_of_the_paper(strength: float) -> None:
+    """The coefficients drawn hold each factor as a scale."""
     n = 20_000
-    params = ColorJitter(strength, brightness).draw(n, 32, 32, rng(10))
-    scale, grey, mean, offset = params["tones"].flatten(0, 1).unbind(1)
+    params = ColorJitter(strength).draw(n, 32, 32, rng(10))
+    scale, grey, mean = params["tones"].flatten(0, 1).unbind(1)
     low, high = 1 - 0.8 * strength, 1 + 0.8 * strength
-    contrast, saturation = scale[mean != 0], scale[grey != 0]
     plain = (mean == 0) & (grey == 0)
-    assert kolmogorov(contrast, low, high) < 0.02
-    assert kolmogorov(saturation, low, high) < 0.02
+    for chosen in (plain, mean != 0, grey != 0):
+        assert kolmogorov(scale[chosen], low, high) < 0.02
+        assert chosen.sum() == n
     assert kolmogorov(params["hue"], -0.2 * strength, 0.2 * strength) < 0.02
-    if brightness == "additive":
-        assert kolmogorov(offset[plain], -0.8 * strength, 0.8 * strength) < 0.02
-        assert (scale[plain] == 1).all()
-    else:
-        assert kolmogorov(scale[plain], low, high) < 0.02
-        assert (offset == 0).all()
-    assert len(contrast) == len(saturation) == int(plain.sum()) == n
     places = torch.bincount(params["place"], minlength=4) / n
     assert ((places - 0.25).abs() < 0.02).all()
 
 
-def test_jitter_of_strength_zero_changes_nothing() -> None:
-    images = torch.rand(30, 3, 8, 8, generator=rng(11))
-    operation = ColorJitter(0.0)
-    result = operation.apply(images, operation.draw(30, 8, 8, rng(12)))
+@pytest.mark.parametrize("strength", [0.25, 1.0, 2.5])
+def test_tensorflows_jitter_draws_the_ranges_of_the_papers_code(strength: float) -> None:
+    n, reach = 20_000, 0.8 * strength
+    params = ColorJitter(strength, "tensorflow").draw(n, 32, 32, rng(20))
+    assert kolmogorov(params["brightness"], -reach, reach) < 0.02
+    for name in ("contrast", "saturation"):
+        assert kolmogorov(params[name], max(0, 1 - reach), 1 + reach) < 0.02
+    assert kolmogorov(params["hue"], -0.2 * strength, 0.2 * strength) < 0.02
+    orders = torch.bincount(params["order"], minlength=24) / n
+    assert ((orders - 1 / 24).abs() < 0.01).all()
+
+
+@pytest.mark.parametrize("color", ["pytorch", "tensorflow"])
+def test_jitter_of_strength_zero_changes_nothing(color: str) -> None:
+    images = torch.rand(60, 3, 8, 8, generator=rng(11))
+    images[0], images[1], images[2] = 0, 1, images[2, :1]
+    operation = ColorJitter(0.0, color)
+    result = operation.apply(images, operation.draw(60, 8, 8, rng(12)))
     torch.testing.assert_close(result, images, atol=2e-6, rtol=0)
 
 
@@ -231,7 +237,7 @@ def test_change_kinds_keeps_the_order(kinds: list[int]) -> None:
     [
         (lambda: ColorJitter(-0.1), r"strength must be in \[0, 2.5\], got -0.1"),
         (lambda: ColorJitter(2.6), r"strength must be in \[0, 2.5\], got 2.6"),
-        (lambda: ColorJitter(1, "twice"), "additive or multiplicative, got 'twice'"),
+        (lambda: ColorJitter(1, "keras"), "color must be pytorch or tensorflow, got 'keras'"),
         (lambda: RandomApply(Sobel(), 1.5), r"probability must be in \[0, 1\], got 1.5"),
         (lambda: RandomResizedCrop(32, 0), "crop_area must be > 0 and <= 1, got 0"),
     ],

@@ -21,7 +21,7 @@ NAMES = ["crop", "cutout", "color", "sobel", "noise", "blur", "rotate"]
 POLICIES = {
     "simclr": simclr_policy(16),
     "simclr without blur": simclr_policy(16, 0.5, blur=False, interpolation="bilinear"),
-    "multiplicative": simclr_policy(16, brightness="multiplicative"),
+    "tensorflow": simclr_policy(16, color="tensorflow"),
     "crop": crop_policy(16),
     "autoaugment": autoaugment_policy(16),
     "none": no_policy(16),
