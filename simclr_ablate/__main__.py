@@ -11,7 +11,7 @@ from simclr_ablate.launch.keys import CommandKeys, launcher_keys, misspelled_key
 from simclr_ablate.launch.plugins import register_plugins
 from simclr_ablate.launch.sweeps import register_files, register_sweeps
 from simclr_ablate.launch.task import exit_status, task
-from simclr_ablate.launch.yaml_files import CheckedFiles
+from simclr_ablate.launch.yaml_files import FileConfigSource
 from simclr_ablate.own import look_in
 from simclr_ablate.paths import config_folder
 from simclr_ablate.schema import Experiment
@@ -40,7 +40,7 @@ def run() -> None:
 def register() -> None:
     """Makes the plugins, the sweeps and the help known to Hydra."""
     register_plugins()
-    CheckedFiles.install()
+    FileConfigSource.install()
     register_sweeps()
     ConfigStore.instance().store(group="hydra/help", name="keys", node=_help_node())
 

@@ -43,8 +43,10 @@ class Grids:
             return cls()
         # All that a sweep runs may be what it selects from.
         grids = sweep.get("grids", [] if "select" in sweep else None)
-        seeds = sweep.get("seeds")
-        return cls(read_grids(grids, "sweep.grids"), None if seeds is None else _as_list(seeds))
+        seeds = None if sweep.get("seeds") is None else _as_list(sweep["seeds"])
+        if seeds is not None:
+            _check_varied("seeds", seeds, "sweep")
+        return cls(read_grids(grids, "sweep.grids"), seeds)
 
     def points(self, fixed: Sequence[str]) -> Iterator[Values]:
         """Every point of every grid; keys in `fixed` were set on the command line, which wins."""

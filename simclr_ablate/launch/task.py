@@ -3,6 +3,7 @@
 With `-m` our own sweeper takes over (`plugins.py`); other sweepers of Hydra's call this once for each of their jobs.
 """
 
+import multiprocessing
 import os
 import sys
 from collections.abc import Callable
@@ -60,9 +61,7 @@ def task(config: DictConfig) -> float | None:
     """
     from simclr_ablate.launch.plugins import read_command
 
-    look_in(
-        os.getcwd()
-    )  # for modules of the user's own, where a launcher has started another process
+    _settle_in()
     hydra = HydraConfig.get()
     app = resolve(config)
     command = read_command(app, hydra)
@@ -82,6 +81,14 @@ def task(config: DictConfig) -> float | None:
     if status != OK:
         raise failure_of(planned, status)
     return objective_of(planned, command.objective_metric)
+
+
+def _settle_in() -> None:
+    """Makes a process that another launcher may have started fit for runs."""
+    look_in(os.getcwd())  # for modules of the user's own
+    # joblib's processes call themselves started by `loky`, which those that they start do not know.
+    if multiprocessing.get_start_method() not in multiprocessing.get_all_start_methods():
+        multiprocessing.set_start_method("spawn", force=True)
 
 
 def check_objective(command: Command, experiment: Experiment, hydra: Any) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra._internal.core_plugins import file_config_source
 from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigResult
@@ -66,8 +66,8 @@ def read_yaml_text(path: Path, named: str) -> str:
     return text
 
 
-class CheckedFiles(FileConfigSource):
-    """Hydra's files, as `read_yaml` reads them."""
+class FileConfigSource(file_config_source.FileConfigSource):
+    """Hydra's files, as `read_yaml` reads them. Hydra takes one for the other by their name."""
 
     def load_config(self, config_path: str) -> ConfigResult:
         path = Path(self.path, self._normalize_file_name(config_path))
