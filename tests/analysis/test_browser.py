@@ -13,8 +13,10 @@ from functools import partial
 import pandas as pd
 import pytest
 
+from analysis.__main__ import main
 from analysis.artefacts import ARTEFACTS
 from analysis.claims import CLAIMS
+from analysis.page import TITLE
 from tests.programs import require
 
 selenium = pytest.importorskip("selenium.webdriver", reason="needs selenium")
@@ -259,3 +261,20 @@ def test_pages_are_filled(on_paper):
 def test_screens_have_run_ids_and_no_line_for_paper(page):
     assert not any(each.is_displayed() for each in page.find_elements(By.CSS_SELECTOR, ".on-paper"))
     assert page.find_element(By.CSS_SELECTOR, "details.runs").is_displayed()
+
+
+def test_names_of_data_sets_are_shown_and_run_nothing(browser, tmp_path, make):
+    name = "<img src=x onerror=\"document.title='run'\"><script>document.title='run'</script> $5_to_$10"
+    for temperature in (0.1, 0.5):
+        changes = {"data.label": name, "loss.temperature": temperature}
+        make.put(tmp_path / "runs", make.experiment(**changes), 50.0)
+    assert main(["--store", str(tmp_path / "runs"), "--out", str(tmp_path / "out")]) == 0
+    browser.get((tmp_path / "out" / "index.html").as_uri())
+    assert browser.get_log("browser") == []
+    assert browser.title == TITLE
+    (heading,) = browser.find_elements(By.CSS_SELECTOR, "h3[id^=report-table5]")
+    assert name in heading.text
+    labels = [
+        each.get_attribute("aria-label") for each in browser.find_elements(By.CLASS_NAME, "table")
+    ]
+    assert any(name in (label or "") for label in labels)

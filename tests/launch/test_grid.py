@@ -8,7 +8,15 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from simclr_ablate.config import ConfigError
-from simclr_ablate.launch.grid import Composer, Grids, expand, resolve, split_overrides, value_of
+from simclr_ablate.launch.grid import (
+    Composer,
+    Grids,
+    expand,
+    literal,
+    resolve,
+    split_overrides,
+    value_of,
+)
 
 GROUPS = {"data", "views", "encoder", "head", "loss", "optimizer", "evaluation", "scale"}
 
@@ -113,3 +121,10 @@ def test_a_thousand_points_compose_each_group_once(composer, compose_config):
     assert len(expand(counting, grids, {}, [])) == 1000
     assert len(calls) == 3
     assert time.perf_counter() - start < 60
+
+
+def test_a_literal_is_read_by_hydra_as_the_text_that_it_is_of():
+    draw, parser = random.Random(), OverridesParser.create()
+    for _ in range(300):
+        text = "".join(draw.choices("\\'\"a \n$,={[", k=draw.randint(0, 8)))
+        assert parser.parse_override(f"data.label={literal(text)}").value() == text
