@@ -240,7 +240,10 @@ class SlurmLauncher:
         executor = submitit.AutoExecutor(
             folder, cluster=self.settings.cluster, slurm_max_num_timeout=_ENDLESS
         )
-        executor.update_parameters(**self._parameters(name, shape, options))
+        logs, of_tasks = literal_logs(str(folder), len(calls))
+        parameters = self._parameters(name, shape, {**logs, **options})
+        parameters["slurm_srun_args"] += of_tasks
+        executor.update_parameters(**parameters)
         try:
             with executor.batch():
                 return [executor.submit(call) for call in calls]
@@ -328,6 +331,26 @@ def is_seen_to(planned: PlannedRun, state: str) -> bool:
         return state in BUSY
     submission = planned.run.submission()
     return submission is not None and submission["cluster"] == "slurm"
+
+
+def literal_logs(folder: str, jobs: int) -> tuple[dict[str, str], list[str]]:
+    """Options of sbatch, and srun's, for a folder with `%` in its name, which both would read as a pattern.
+
+    jobs: how many are submitted at once. Nothing for other folders, whose logs submitit names. Raises ConfigError for
+    a folder with a pattern of submitit's own.
+    """
+    if "%" not in folder:
+        return {}, []
+    own = [pattern for pattern in ("%j", "%t", "%A", "%a") if pattern in folder]
+    if own:
+        raise ConfigError(f"store must not hold {own[0]} with launcher=slurm, got {folder!r}")
+    place = folder.replace("%", "%%") + ("/%j" if jobs == 1 else "/%A_%a")
+    of_tasks = [f"--{name}={place}_%t_log.{end}" for name, end in _LOGS.items()]
+    return {name: f"{place}_0_log.{end}" for name, end in _LOGS.items()}, of_tasks
+
+
+_LOGS = {"output": "out", "error": "err"}
+"""Options, and how submitit ends the names of the files."""
 
 
 def _refusal(error: Exception) -> str:
