@@ -168,8 +168,8 @@ def test_a_sweep_is_refused_for_its_last_piece(study: Path, environment: dict[st
     ("name", "text", "message"),
     [
         ("none.yaml", None, "sweep must be the name of a sweep or its file, got 'none.yaml': "),
-        ("odd.yaml", "a: [", "got 'odd.yaml': "),
-        ("list.yaml", "- a", "got 'list.yaml': "),
+        ("odd.yaml", "a: [", "sweep=odd.yaml must be YAML: "),
+        ("list.yaml", "- a", "sweep=list.yaml must hold a mapping of keys, got ['a']"),
         ("empty.yaml", "", "sweep.grids must be a list of mappings of keys, got None"),
     ],
 )

@@ -2,11 +2,15 @@
 
 import copy
 import dataclasses
+import itertools
 import re
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+import torch
 
+from simclr_ablate import schema
 from simclr_ablate.config import ConfigError, KeyInfo, keys
 from simclr_ablate.identity import evaluation_key, run_id
 from simclr_ablate.paths import config_folder
@@ -218,3 +222,39 @@ def test_a_key_of_before_is_refused_with_the_one_in_its_place(make_experiment):
         ConfigError, match=r"unknown key views\.brightness; now views\.color=pytorch"
     ):
         Experiment.from_config(config)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["views.strength=3"], "views.strength must be >= 0 and <= 2.5, got 3.0"),
+        (["data.size=64"], "data.size must be 32 for data=shapes, got 64"),
+        (["data=imagenet", "data.root=x", "views=none"], "views.policy must begin with a crop"),
+        (
+            ["encoder=resnet18", "encoder.width=3"],
+            "encoder.width must be one of 1, 2, 4 for encoder.architecture=resnet18, got 3",
+        ),
+    ],
+)
+def test_bounds_of_the_code_are_known_beforehand(overrides, message, make_experiment):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        make_experiment(*overrides)
+
+
+def test_the_bounds_are_those_of_the_code(make_experiment):
+    from simclr_ablate.augment.operations import MAX_STRENGTH
+    from simclr_ablate.data.shapes import SIDE
+    from simclr_ablate.models.encoder import build_encoder
+
+    assert MAX_STRENGTH == schema.MAX_STRENGTH
+    assert SIDE == schema.SHAPES_SIDE
+    architectures = dataclasses.fields(schema.Encoder)[0].metadata["choices"]
+    for architecture, width in itertools.product(architectures, range(1, 6)):
+        for accept in (
+            lambda a, w: build_encoder(a, w, "cifar"),
+            lambda a, w: make_experiment(f"encoder={a}", f"encoder.width={w}"),
+        ):
+            allowed = architecture == "resnet8" or width in schema.WIDTHS
+            expected = nullcontext() if allowed else pytest.raises(ValueError, match="width")
+            with torch.device("meta"), expected:
+                accept(architecture, width)

@@ -79,13 +79,11 @@ def plan_intent(
 ) -> Intent:
     """The intent of one job or array, not written yet. name: what the job's own begins with. Raises ConfigError."""
     root = store.root.resolve()
-    if "%" in str(root):
-        raise ConfigError(
-            f"store must be a folder without % in its path for launcher=slurm, which expands it, got {root}"
-        )
     name = settings.sbatch.get("job-name", name)
     unique = f"{re.sub(r'[^A-Za-z0-9_.-]', '_', name)}-{uuid.uuid4().hex[:12]}"
-    return Intent(root / ".jobs" / unique, time.time(), records)
+    folder = root / ".jobs" / unique
+    literal_logs(str(folder), len(records))  # refused before anything is written down
+    return Intent(folder, time.time(), records)
 
 
 def make_executor(
@@ -95,8 +93,31 @@ def make_executor(
     executor = submitit.AutoExecutor(
         intent.folder, cluster=settings.cluster, slurm_max_num_timeout=_ENDLESS
     )
-    executor.update_parameters(**_parameters(settings, intent.name, shape, options))
+    logs, of_tasks = literal_logs(str(intent.folder), len(intent.records))
+    parameters = _parameters(settings, intent.name, shape, {**logs, **options})
+    parameters["slurm_srun_args"] += of_tasks
+    executor.update_parameters(**parameters)
     return executor
+
+
+def literal_logs(folder: str, jobs: int) -> tuple[dict[str, str], list[str]]:
+    """Options of sbatch, and srun's, for a folder with `%` in its name, which both would read as a pattern.
+
+    jobs: how many are submitted at once. Nothing for other folders, whose logs submitit names. Raises ConfigError for
+    a folder with a pattern of submitit's own.
+    """
+    if "%" not in folder:
+        return {}, []
+    own = [pattern for pattern in ("%j", "%t", "%A", "%a") if pattern in folder]
+    if own:
+        raise ConfigError(f"store must not hold {own[0]} with launcher=slurm, got {folder!r}")
+    place = folder.replace("%", "%%") + ("/%j" if jobs == 1 else "/%A_%a")
+    of_tasks = [f"--{name}={place}_%t_log.{end}" for name, end in _LOGS.items()]
+    return {name: f"{place}_0_log.{end}" for name, end in _LOGS.items()}, of_tasks
+
+
+_LOGS = {"output": "out", "error": "err"}
+"""Options, and how submitit ends the names of the files."""
 
 
 def _parameters(

@@ -67,6 +67,10 @@ def test_folders_are_counted(root: Path, name: str) -> None:
     [
         ({"validation": 7}, r"data\.validation must be <= 6, half of .*, got 7"),
         ({"validation": 2, "limit": 12}, r"data\.limit must be <= 11, .*, got 12"),
+        (
+            {"validation": 2, "limit": 1},
+            r"data\.limit must be >= 2, one image of each class .* got 1",
+        ),
         ({"root": "/nowhere"}, r"data\.root must be a folder .*, got '/nowhere'"),
     ],
 )
@@ -78,3 +82,12 @@ def test_what_does_not_fit_is_refused(root: Path, changed: dict, message: str) -
 def test_counting_needs_no_torch() -> None:
     code = "import simclr_ablate.data.sizes, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_a_class_of_one_image_cannot_be_split(tmp_path: Path) -> None:
+    for split, label in (("train", "a"), ("train", "b"), ("test", "a")):
+        (tmp_path / split / label).mkdir(parents=True)
+        (tmp_path / split / label / "0.jpg").write_bytes(b"never opened")
+    message = "must have two training images of a class, .* got at most 1 of each"
+    with pytest.raises(ConfigError, match=message):
+        data_sizes(make_data("image_folder", root=str(tmp_path), validation=1))

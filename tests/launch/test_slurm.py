@@ -203,8 +203,9 @@ def test_a_folder_that_slurm_would_read_otherwise_is_refused(launcher, make_expe
     from simclr_ablate.launch.plan import make_plan
 
     plan = make_plan([make_experiment()], Store(tmp_path / "50%j"), None)
-    with pytest.raises(ConfigError, match="store must be a folder without % in its path"):
+    with pytest.raises(ConfigError, match="store must not hold %j with launcher=slurm"):
         launcher().submit(plan)
+    assert not (tmp_path / "50%j").exists()
 
 
 def test_a_job_name_of_the_users_own_begins_it(programs, launcher, make_runs) -> None:

@@ -1,0 +1,52 @@
+"""What depends on the data is refused while a sweep is planned, whichever of its experiments it is."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from simclr_ablate.config import ConfigError
+from simclr_ablate.launch.plan import complete
+
+
+def photos(root: Path, *classes: str) -> str:
+    """Twelve images of each class to train on, and two to test."""
+    rng = np.random.default_rng()
+    for split, count in (("train", 12), ("test", 2)):
+        for name in classes:
+            (root / split / name).mkdir(parents=True)
+            for number in range(count):
+                pixels = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(root / split / name / f"{number}.png")
+    return str(root)
+
+
+@pytest.mark.parametrize(
+    ("classes", "overrides", "message"),
+    [
+        ("ab", ["evaluation.knn=21"], "evaluation.knn must be <= 20, the training images with"),
+        ("ab", ["evaluation.knn=9", "data.limit=8"], "evaluation.knn must be <= 8"),
+        ("a", [], "must have at least two classes for a classifier, got 1"),
+        ("a", ["objective=supervised", "evaluation.probe=color"], "at least two classes"),
+        ("ab", ["optimizer.batch_size=21"], "optimizer.batch_size must be <= 20"),
+        ("ab", ["data.limit=1"], "data.limit must be >= 2, one image of each class"),
+        ("ab", ["data.validation=13"], "data.validation must be <= 12, half of each class's"),
+    ],
+)
+def test_what_the_data_cannot_give_is_refused(
+    tmp_path, make_experiment, classes, overrides, message
+) -> None:
+    root = f"data.root={photos(tmp_path, *classes)}"
+    usual = ["data=image_folder", root, "data.size=8", "data.validation=4", "evaluation.knn=5"]
+    fine = make_experiment(*usual, "optimizer.batch_size=8", "evaluation.probe=color")
+    wrong = make_experiment(*usual, "optimizer.batch_size=8", *overrides)
+    with pytest.raises(ConfigError, match=message):
+        complete([fine, wrong], str(tmp_path / "cache"))
+
+
+def test_what_needs_no_neighbours_has_no_bound_of_them(tmp_path, make_experiment) -> None:
+    root = f"data.root={photos(tmp_path, 'a')}"
+    usual = ["data=image_folder", root, "data.size=8", "data.validation=4", "evaluation.knn=500"]
+    probe = make_experiment(*usual, "optimizer.batch_size=8", "evaluation.probe=color")
+    assert len(complete([probe], str(tmp_path / "cache"))) == 1
