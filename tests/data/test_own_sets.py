@@ -162,6 +162,24 @@ def test_another_machine_makes_the_same_images_or_none(
         open_data(edited, tmp_path / "there", 0)
 
 
+@pytest.mark.parametrize("name", ["images.npy", "labels.npy"])
+def test_a_damaged_cache_is_filled_again_by_the_function(
+    make_data: Callable[..., Data], tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = complete_data(make_data("plain"), str(tmp_path))
+    before = open_data(data, tmp_path, 0).train
+    images, labels = before.images.clone(), before.labels.clone()
+    (path,) = tmp_path.rglob(f"train/{name}")
+    content = bytearray(path.read_bytes())
+    content[-9] ^= 4
+    path.write_bytes(content)
+    after = open_data(data, tmp_path, 0).train
+    assert f"is damaged and is made again: train/{name} has changed" in caplog.text
+    assert len(calls(data)) == 2
+    assert torch.equal(after.images, images)
+    assert torch.equal(after.labels, labels)
+
+
 def test_its_folder_does_not_depend_on_where_the_command_was_given(
     make_data: Callable[..., Data], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
