@@ -13,6 +13,7 @@ import pytest
 
 from simclr_ablate.launch import worker
 from simclr_ablate.launch.plan import make_plan
+from simclr_ablate.status import main
 from simclr_ablate.store import Run, Store
 from tests.commands import assert_same, results
 
@@ -84,7 +85,7 @@ def attempt(
 
 @pytest.mark.slow
 def test_a_run_killed_at_any_change_of_a_file_comes_to_the_same_bits(
-    attempt: Callable[..., tuple[Run, int]], tmp_path: Path
+    attempt: Callable[..., tuple[Run, int]], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     whole, status = attempt(tmp_path / "whole", counted=tmp_path / "changes")
     assert status == worker.COMPLETE
@@ -95,10 +96,13 @@ def test_a_run_killed_at_any_change_of_a_file_comes_to_the_same_bits(
         store = tmp_path / f"killed{killed_at}"
         _, status = attempt(store, killed_at)
         assert status == -signal.SIGKILL, killed_at
+        if store.exists():
+            assert main([f"store={store}"]) == 0
         again, status = attempt(store)
         assert status == worker.COMPLETE, killed_at
         assert_same(again, expected)
         assert contents(again) == files, killed_at
+    assert not caplog.records  # to no reader a kill is damage
 
 
 OTHERS = (".experiment.json.", ".claim.")
