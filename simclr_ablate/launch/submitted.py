@@ -78,7 +78,8 @@ class Submitted:
             return
         if status == worker.HELD:
             log.warning("%s is held by %s: left to it", run.run_id, run.holder())
-            run.withdraw_submission()
+            with _noting():
+                run.withdraw_submission()
         elif status == worker.INTERRUPTED and stop.heard == requeue_signal() and callable(requeue):
             self._requeue(run, environment.job_id, requeue, time.monotonic() - begin)
 
