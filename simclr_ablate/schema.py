@@ -170,8 +170,10 @@ class Evaluation:
 
     features: str = key("representation evaluated: h, or z = g(h)", choices=("h", "z"))
     l2_count: int = key("number of l2 strengths tried on the validation split", at_least=1)
-    l2_min: float = key("smallest l2 strength, log-spaced to the largest", above=0)
-    l2_max: float = key("largest l2 strength", above=0)
+    l2_min: float = key(
+        "smallest l2 strength, log-spaced to the largest", at_least=1e-30, at_most=1e30
+    )
+    l2_max: float = key("largest l2 strength", at_least=1e-30, at_most=1e30)
     knn: int = key("neighbours of the kNN classifier", at_least=1)
     probe: str | None = key(
         "transformation that an MLP is to tell from the features (Table 3); null: linear and kNN",

@@ -12,7 +12,8 @@ from analysis.commands import commands
 from simclr_ablate.__main__ import main
 from simclr_ablate.identity import run_id
 from simclr_ablate.launch import plugins
-from simclr_ablate.launch.plan import complete_data
+from simclr_ablate.launch.command import OK, Ended
+from simclr_ablate.launch.plan import Plan, complete_data
 
 
 @pytest.fixture
@@ -22,14 +23,15 @@ def experiments(tmp_path, monkeypatch):
     def expand(line):
         found = []
 
-        def keep(command, planned, sweeps=(), selections=()):
+        def keep(command, planned, sweeps=(), selections=(), jobs=None):
             later = [one for selection in selections for one in selection.experiments()]
             found.extend([command.store.root, *dict.fromkeys([*planned, *later])])
-            return 0
+            return Ended(OK, Plan(None, (), command.store))
 
         monkeypatch.setattr(plugins, "execute", keep)
         python, option, module, *arguments = shlex.split(line)
         assert (python, option, module) == ("python", "-m", "simclr_ablate")
+        monkeypatch.setenv("HYDRA_FULL_ERROR", "1")  # which the command sets for its process
         monkeypatch.setattr("sys.argv", [module, *arguments])
         GlobalHydra.instance().clear()
         with pytest.raises(SystemExit) as ended:

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -5,6 +7,7 @@ from sklearn.linear_model import LogisticRegression
 
 from simclr_ablate.evaluation.features import Features
 from simclr_ablate.evaluation.linear import Classifier, evaluate_linear, fit_path, log_spaced
+from simclr_ablate.schema import Evaluation
 
 CLASSES = 6
 
@@ -115,3 +118,15 @@ def test_refuses_bad_strengths_and_features() -> None:
     data.features[3, 2] = torch.nan
     with pytest.raises(ValueError, match="features must be finite"):
         fit_path(data, CLASSES, [1.0])
+
+
+@pytest.mark.parametrize("bound", ["at_least", "at_most"])
+def test_the_largest_and_smallest_strength_of_a_config_are_computed_with(bound: str) -> None:
+    """Beyond them float32 underflows or overflows, and so does the classifier."""
+    names = {"at_least": "l2_min", "at_most": "l2_max"}
+    fields = {field.name: field for field in dataclasses.fields(Evaluation)}
+    strength = fields[names[bound]].metadata["bounds"][bound]
+    features = torch.rand(60, 8)
+    features[:, 3], features[:, 5] = 0, features[:, 4]  # of no use, where l2 alone decides
+    (fitted,) = fit_path(Features(features, torch.arange(60) % 3), 3, [strength])
+    assert fitted.logits(features).isfinite().all()
