@@ -116,11 +116,16 @@ def _bars(
         value_title=part.measure[:1].upper() + part.measure[1:],
         group_title=groups.title,
         series_title=inner.title,
-        groups=["\n".join(spell(label)) for label in (columns if across else rows)],
+        groups=[_on_lines(label) for label in (columns if across else rows)],
         series=[" ".join(spell(label)) for label in (rows if across else columns)],
         bars=by_row if across else [list(column) for column in zip(*by_row, strict=True)],
         reference=reference,
     )
+
+
+def _on_lines(label: Label) -> str:
+    """A label for the place under a group of bars, which is narrow: its parts and what is in brackets on lines each."""
+    return "\n".join(spell(label)).replace(" (", "\n(")
 
 
 def maps(comparison: Comparison, parts: Sequence[Part]) -> list[HeatMap]:

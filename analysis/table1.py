@@ -95,7 +95,7 @@ def comparisons(runs: pd.DataFrame) -> list[Comparison]:
             cells=cells(setting.runs, ROWS, COLUMNS),
             paper=beside(),
             untested=[SUPERVISED],
-            unranked=[SUPERVISED],
+            unranked=[SUPERVISED, *OURS],
         )
         random = random_encoder(runs, setting)
         result.append(Comparison("table1", setting, [part], random, remark(setting)))

@@ -99,6 +99,11 @@ class RandomResizedCrop(Operation):
     Its area is uniform in [min_area, 1] of the image, its aspect ratio log-uniform in [3/4, 4/3].
     As in torchvision, a window that does not fit is drawn again; after ten in vain it is as large
     as an allowed ratio lets it be.
+
+    The area is uniform as App. A has it, the ratio and the attempts are torchvision's. The released code calls
+    `tf.image.sample_distorted_bounding_box`, which draws the ratio uniformly and then the height, uniform among those
+    that the area and the image allow: small areas come more often there, those near 1 hardly ever, and those under 0.1
+    never, as its `min_object_covered` is 0.1.
     """
 
     size: int

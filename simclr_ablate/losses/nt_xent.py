@@ -32,7 +32,8 @@ def nt_xent(
 ) -> ContrastiveLoss:
     """NT-Xent, Eq. 1 and Algorithm 1 of SimCLR: the mean over the 2N anchors of `-log p(positive)`.
 
-    The released code adds the means of the two views, and so returns twice this value.
+    The released code adds the means of the two views, and so returns twice this value. LARS takes the factor out again,
+    except for batch norm's parameters and biases, which it does not adapt: their steps here are half of the code's.
 
     z: (2N, D), rows i and i+N are the two views of image i. The arithmetic is float32, or float64
         for a float64 z, under autocast too.

@@ -26,6 +26,10 @@ class LARS(Optimizer):
     batch norm belong there, without weight decay. Common copies of LARS keep the learning rate out
     of the velocity or add the decay to the ratio's denominator: other optimisers.
 
+    A loss times a constant makes the same steps with `adapt=True` (but for the weight decay), and with `adapt=False`
+    such as are so many times as long. The released code's loss is twice Eq. 1, which is taken here, so that parameters
+    of batch norm move half as far a step as its.
+
     lr: learning rate; a schedule sets it anew for each step.
     """
 

@@ -97,6 +97,7 @@ def test_crops_alone_and_strength_0_are_first_and_in_no_comparison_with_the_pape
     assert theirs.rows[0][:4] == ["SimCLR", "–", "–", "59.6"]
     assert report.summary[0] == without.summary[0]
     assert "Spearman’s ρ with the paper: 1.00" in report.summary[0]
+    assert "Highest of the cells that are ranked: ours 64.5" in report.alt
     assert any("not in the paper" in note for note in report.notes)
 
 
