@@ -77,7 +77,7 @@ def _grid(findings: Sequence[Finding]) -> RenderableType:
     grid = Grid.grid(padding=(0, 2, 0, 0))
     for width in (4, 9, 7, 17, 7):
         grid.add_column(min_width=width, max_width=width, no_wrap=True)
-    grid.add_column(ratio=1)
+    grid.add_column(ratio=1, overflow="fold")
     for finding in findings:
         verdict = Text(finding.verdict, style=COLORS[finding.verdict])
         effect, interval = numbers(finding)

@@ -18,7 +18,7 @@ def store(tmp_path, make):
         "table B.3": make.experiment(**SUPERVISED, **{"optimizer.epochs": 24}),
         "both": make.experiment(**SUPERVISED),
         "study": make.experiment(**{"views.strength": 2.0}),
-        "none": make.experiment(**{"views.strength": 4.0}),
+        "none": make.experiment(**{"views.strength": 2.5}),
         "random": make.random_encoder(),
     }
     ids = {name: run_id(experiment) for name, experiment in made.items()}

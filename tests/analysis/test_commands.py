@@ -5,6 +5,7 @@ import shlex
 
 import pytest
 from hydra.core.global_hydra import GlobalHydra
+from PIL import Image
 
 import analysis
 from analysis.artefacts import ARTEFACTS
@@ -95,7 +96,7 @@ def test_a_folder_of_images_is_named(told, experiments, tmp_path):
     folder = tmp_path / "my photos"
     for split in ("train", "test"):
         (folder / split / "cats").mkdir(parents=True)
-        (folder / split / "cats" / "one.png").write_bytes(b"x")
+        Image.new("RGB", (32, 32)).save(folder / split / "cats" / "one.png")
     line = (
         "python -m simclr_ablate -m sweep=temperature data=image_folder data.validation=7 "
         f"""data.root="'{folder}'" """

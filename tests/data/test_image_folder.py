@@ -19,7 +19,7 @@ from simclr_ablate.data import image_folder
 from simclr_ablate.data.decode import read_square
 from simclr_ablate.data.image_folder import count_image_folder, make_image_folder, open_image_folder
 from simclr_ablate.data.listing import tell_once
-from simclr_ablate.data.sizes import data_size
+from simclr_ablate.data.sizes import data_sizes
 from simclr_ablate.data.splits import open_data
 from simclr_ablate.files import StorageError
 from simclr_ablate.launch.plan import complete_data
@@ -69,7 +69,7 @@ def test_a_folder_is_decoded_and_counted_when_it_is_planned(root: Path, tmp_path
     assert planned.label == "images"
     assert planned.fingerprint == make_image_folder(root, 12, "skip", cache)
     shutil.rmtree(root)
-    assert data_size(planned, cache=str(cache)) == 11 - 3
+    assert data_sizes(planned, cache=str(cache)).pretraining == 11 - 3
     train, validation, test, _ = open_data(planned, cache, 0)
     assert (len(train), len(validation), len(test)) == (8, 3, 12)
 
