@@ -43,19 +43,20 @@ def storing(path: str | Path, setting: str = "") -> Iterator[None]:
 def told(error: OSError, path: str | Path, setting: str = "") -> str:
     """One line for a user: what is wrong with `path`, and what to do about it. setting: see `storing`."""
     path = Path(path)
-    elsewhere = f", or choose another place by {setting}=DIR" if setting else ""
+    choose = f"choose another place by {setting}=DIR" if setting else ""
+    elsewhere, instead = f", or {choose}" * bool(choose), f"; {choose}" * bool(choose)
     if error.errno == errno.ENOSPC:
         return f"cannot write {path}: the disk is full ({_free(path)} free): make room{elsewhere}"
     if error.errno == errno.EDQUOT:
         return f"cannot write {path}: your disk quota is used up: make room{elsewhere}"
     if error.errno == errno.EROFS:
-        return f"cannot write {path}: its file system is read-only{elsewhere}"
+        return f"cannot write {path}: its file system is read-only{instead}"
     if error.errno in (errno.EACCES, errno.EPERM):
         return f"cannot use {path}: no permission; ask its owner{elsewhere}"
     blocking = next((parent for parent in (path, *path.parents) if parent.is_file()), None)
     if error.errno in (errno.ENOTDIR, errno.EEXIST) and blocking is not None:
-        return f"cannot use {path}: {blocking} is a file and no folder{elsewhere}"
-    return f"cannot use {path}: {error.strerror or error}{elsewhere}"
+        return f"cannot use {path}: {blocking} is a file and no folder{instead}"
+    return f"cannot use {path}: {error.strerror or error}{instead}"
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:

@@ -173,7 +173,7 @@ class FailureRecord(TypedDict):
 
     reason: str
     time: float
-    traceback: NotRequired[str]
+    traceback: NotRequired[str | None]
 
 
 class LaunchRecord(TypedDict):

@@ -248,7 +248,9 @@ def picture(rows: list[dict[str, Any]]) -> list[Any]:
     from rich.table import Column, Table
     from rich.text import Text
 
-    table = Table(Column("run", no_wrap=True), "state", "top-1", "kNN", "details")
+    table = Table(
+        Column("run", no_wrap=True), "state", "top-1", "kNN", Column("details", overflow="fold")
+    )
     for row in rows:
         metrics = {k: v for found in row["evaluations"].values() for k, v in found.items()}
         cells = [f"{metrics[k]:.1f}" if k in metrics else "-" for k in ("top1", "knn_top1")]

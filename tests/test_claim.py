@@ -100,10 +100,8 @@ def _look(folder: Path, answers) -> None:
 
 
 @as_root
-def test_readers_need_no_permission_to_write(tmp_path_factory) -> None:
-    folder = tmp_path_factory.mktemp("store")
-    for parent in (folder, *folder.parents[:2]):
-        parent.chmod(0o755)
+def test_readers_need_no_permission_to_write(open_folder) -> None:
+    folder = open_folder
     elsewhere(folder, 0.0).chmod(0o644)
     before = folder.stat().st_mtime_ns
     context = multiprocessing.get_context("fork")

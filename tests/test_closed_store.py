@@ -83,10 +83,9 @@ def test_a_store_that_gets_full_fails_the_run_and_keeps_what_is_there(
 
 
 @pytest.fixture
-def readable(make_experiment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def readable(make_experiment, open_folder: Path) -> Path:
     """A store that others may read alone: a complete run, and one whose job SLURM says has failed."""
-    # Where nobody else may look, a reader cannot be.
-    folder = Path("/tmp") / f"closed-{os.getpid()}-{tmp_path_factory.getbasetemp().name}"
+    folder = open_folder / "readable"
     store = Store(folder / "runs")
     runs = []
     for seed in (0, 1):
@@ -102,8 +101,7 @@ def readable(make_experiment, tmp_path_factory: pytest.TempPathFactory) -> Itera
     squeue.parent.mkdir()
     squeue.write_text("#!/bin/sh\necho '7|FAILED|NonZeroExitCode|node4|0:12'\n")
     squeue.chmod(0o755)
-    yield folder
-    shutil.rmtree(folder)
+    return folder
 
 
 def as_nobody(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -136,17 +134,21 @@ def reach_python() -> bool:
 
 
 @root_only
-def test_readers_need_no_permission_to_write(readable: Path) -> None:
+def test_readers_need_no_permission_to_write(readable: Path, open_folder: Path) -> None:
     if not reach_python():
         pytest.skip("this Python is closed to other users")
     before, store = content(readable), readable / "runs"
+    out = open_folder / "out"
+    out.mkdir()
+    out.chmod(0o777)
     done = as_nobody(readable, "simclr_ablate.status", f"store={store}", "--json")
     assert done.returncode == 0, done.stderr
     assert {row["state"] for row in json.loads(done.stdout)} == {"complete", "queued"}
     done = as_nobody(readable, "simclr_ablate.status", f"store={store}")
     assert "job 7 FAILED" in done.stdout, done.stderr
-    done = as_nobody(readable, "analysis", "table1", f"--store={store}", "--out=/proc/nowhere")
-    assert "no finished runs" in done.stderr
+    done = as_nobody(readable, "analysis", "table1", f"--store={store}", f"--out={out}")
+    assert done.returncode == 1
+    assert any(line.startswith("table1: ") for line in done.stderr.splitlines())
     assert "Traceback" not in done.stderr
     assert content(readable) == before
     done = as_nobody(readable, "simclr_ablate.status", f"store={store}", "clean")

@@ -3,6 +3,7 @@
 import errno
 import multiprocessing
 import os
+import shutil
 
 import pytest
 
@@ -58,8 +59,9 @@ def test_a_store_that_takes_nothing_costs_no_reason(make_runs, tmp_path) -> None
     plan = make_runs(1)
     (planned,) = plan.runs
     job = plan.job(planned, "cache", 1, device="cpu")
-    (planned.run.path / "failure.json").mkdir()
+    shutil.rmtree(planned.run.path)
+    planned.run.path.touch()
     ending = worker.record_failure(job, ValueError("why"), StopSignal())
     assert ending.status == worker.FAILED
     assert ending.reason.startswith("ValueError: why (not recorded: ")
-    assert "failure.json" in ending.reason
+    assert f"{planned.run.path} is a file" in ending.reason

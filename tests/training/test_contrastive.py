@@ -70,8 +70,9 @@ def algorithm_1(z: Tensor) -> Tensor:
 
 def test_the_loop_is_algorithm_1(make_experiment, images: ImageSet) -> None:
     """Six steps with SGD, the views, order and learning rate as documented, by hand."""
+    # With some seeds, such as 0, rounding takes a ReLU over its edge within six steps.
     experiment = make_experiment(
-        *TINY, "optimizer=sgd", "optimizer.lr=0.1", "optimizer.lr_rule=constant"
+        *TINY, "seed=1", "optimizer=sgd", "optimizer.lr=0.1", "optimizer.lr_rule=constant"
     )
     loop = make_loop(experiment, images)
     run_to(loop, 6)
