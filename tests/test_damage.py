@@ -13,6 +13,7 @@ import torch
 
 import analysis
 from simclr_ablate import status
+from simclr_ablate.schema import SCHEMA_VERSION
 from simclr_ablate.store import Run, Store
 from tests.commands import run as command
 from tests.commands import user_environment
@@ -332,7 +333,10 @@ def test_runs_of_another_schema_are_told_as_such(store, environment, capsys, cap
     assert rows[old.run_id]["state"] == "complete"
     assert "its schema is 0" in rows[old.run_id]["config"]
     assert set(analysis.load(store)["run_id"]) == {run.run_id for run in rest}
-    assert f"1 runs of schema 0 are left out, for this program's is 1: {old.run_id}" in caplog.text
+    told = (
+        f"1 run is left out, made by a version with schema 0 (here {SCHEMA_VERSION}): {old.run_id}"
+    )
+    assert told in caplog.text
     shutil.rmtree(old.path / "evaluations")
     assert status.main([f"store={store}", "retry"]) == 1
     assert (

@@ -134,9 +134,9 @@ def test_a_node_that_may_not_submit_says_so(pick, store, no_sbatch) -> None:
     assert code == 0, output
     *_, shown, missing = follow(store).splitlines()
     assert shown == "5 complete"
-    assert "second stage of pick: ConfigError: sbatch: error: not from a node" in missing
+    assert "second stage of pick: sbatch: error: not from a node" in missing
     shown = status(store, "sweep=pick")
-    assert "second stage of pick: ConfigError: sbatch: error: not from a node (log: " in shown
+    assert "second stage of pick: sbatch: error: not from a node (log: " in shown
     assert shown.rstrip().endswith("; its command, given again, submits it")
     code, output = pick(SHORT, no_sbatch, "dry_run=true")
     assert "pick: 7 experiments, 5 already finished, 2 to run" in output
