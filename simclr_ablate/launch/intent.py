@@ -11,7 +11,6 @@ to do lies there in its order.
 
 import json
 import logging
-import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -23,8 +22,7 @@ from submitit.core.utils import DelayedSubmission, JobPaths
 
 from simclr_ablate.config import ConfigError
 from simclr_ablate.files import read_json, report_damage, storing, write_json
-from simclr_ablate.launch.allocation import for_questions
-from simclr_ablate.launch.queue import QUEUE_SECONDS, UNSEEN_SECONDS
+from simclr_ablate.launch.queue import UNSEEN_SECONDS, ask
 from simclr_ablate.store import Run, Store
 
 log = logging.getLogger(__name__)
@@ -108,7 +106,7 @@ class Intent:
         return found
 
     def _ask(self) -> str | None:
-        queued = _ask(
+        queued = _words(
             ["squeue", "--noheader", "--states=all", f"--name={self.name}", "--format=%F"]
         )
         if queued is None:
@@ -119,7 +117,7 @@ class Intent:
         account = ["sacct", "--noheader", "--parsable2", "--allocations", "--allusers"]
         more = [f"--name={self.name}", f"--starttime={begin}", "--format=JobID"]
         # Not everywhere is there an accounting database.
-        ids = queued or _ask([*account, *more]) or []
+        ids = queued or _words([*account, *more]) or []
         return min((job.partition("_")[0] for job in ids), key=int, default=None)
 
     def complete_pickles(self, first: str) -> None:
@@ -174,17 +172,7 @@ def _settle_run(run: Run, record: Mapping[str, Any], job: str, output: str) -> N
         run.forget_timeouts()
 
 
-def _ask(command: list[str]) -> list[str] | None:
-    """The words of an answer; None for no answer."""
-    try:
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            timeout=QUEUE_SECONDS,
-            check=False,
-            env=for_questions(),
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return None if done.returncode else done.stdout.split()
+def _words(command: list[str]) -> list[str] | None:
+    """The words of an answer of SLURM's; None for no answer."""
+    done = ask(command)
+    return None if done is None or done.returncode else done.stdout.split()

@@ -143,12 +143,11 @@ class Settler:
         return self._infos
 
 
-def _query(command: list[str], jobs: set[str]) -> dict[str, JobInfo] | None:
-    """The answer's lines by job; empty where SLURM knows none of the jobs, None where it does not answer."""
-    arrays = sorted({job.partition("_")[0] for job in jobs})
+def ask(command: list[str]) -> subprocess.CompletedProcess[str] | None:
+    """What one of SLURM's programs answers, whatever filters the user has set; None where it does not."""
     try:
-        done = subprocess.run(
-            [*command, f"--jobs={','.join(arrays)}"],
+        return subprocess.run(
+            command,
             capture_output=True,
             text=True,
             timeout=QUEUE_SECONDS,
@@ -156,6 +155,14 @@ def _query(command: list[str], jobs: set[str]) -> dict[str, JobInfo] | None:
             env=for_questions(),
         )
     except (OSError, subprocess.TimeoutExpired):
+        return None
+
+
+def _query(command: list[str], jobs: set[str]) -> dict[str, JobInfo] | None:
+    """The answer's lines by job; empty where SLURM knows none of the jobs, None where it does not answer."""
+    arrays = sorted({job.partition("_")[0] for job in jobs})
+    done = ask([*command, f"--jobs={','.join(arrays)}"])
+    if done is None:
         return None
     if done.returncode:
         return {} if "Invalid job id" in done.stderr else None
