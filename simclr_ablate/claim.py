@@ -172,6 +172,14 @@ def process_start(pid: int) -> str | None:
 
 def _is_taken(path: Path, job: str | None) -> bool:
     """Whether the last claim keeps `job`, or None, from making the next one."""
+    try:
+        path.read_bytes()
+    except FileNotFoundError:
+        return True  # somebody has gone on from it
+    except IsADirectoryError:
+        pass
+    except OSError:  # a server that is away for a moment says nothing of the claim
+        return _seconds_since_touched(path, _clock_of(path.parent)) < STALE_SECONDS
     owner = _read(path)
     if owner is None:
         return _seconds_since_touched(path, _clock_of(path.parent)) < _WRITING_SECONDS

@@ -94,7 +94,8 @@ def create_exclusively(path: Path, content: str) -> bool:
             try:
                 os.link(temporary, path)
             except FileExistsError:
-                return False
+                # Ours, if a server's answer was lost and the link was asked for again.
+                return _same(temporary, path)
             except OSError as error:
                 if error.errno not in _NO_LINKS:
                     raise
@@ -107,6 +108,13 @@ def create_exclusively(path: Path, content: str) -> bool:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def _same(path: Path, other: Path) -> bool:
+    try:
+        return os.path.samefile(path, other)
+    except OSError:
+        return False
 
 
 def clear_way(path: Path) -> None:

@@ -67,7 +67,7 @@ class StopSignal:
     def __enter__(self) -> Self:
         # Ctrl-C reaches the whole process group; the launcher decides what it means.
         handlers: dict[int, Any] = {signal.SIGINT: signal.SIG_IGN}
-        handlers.update(dict.fromkeys((*self.stop_on, *self.save_on), self._hear))
+        handlers.update(dict.fromkeys(_heeded((*self.stop_on, *self.save_on)), self._hear))
         self._before = {number: signal.signal(number, how) for number, how in handlers.items()}
         # What came while whoever started this process held them back is heard now.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, handlers)
@@ -135,6 +135,11 @@ class StopSignal:
             raise Interrupted
 
 
+def _heeded(numbers: tuple[signal.Signals, ...]) -> list[signal.Signals]:
+    """Those that whoever started this process does not want ignored, as `nohup` does the end of the terminal."""
+    return [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+
+
 def end_with_parent() -> None:
     """Has Linux send this process SIGTERM when its parent ends, so that it stops wherever it is."""
     parent = os.getppid()
@@ -171,7 +176,7 @@ def terminable() -> Iterator[None]:
             heard = True
             raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, interrupt) for number in STOP_SIGNALS}
+    before = {number: signal.signal(number, interrupt) for number in _heeded(STOP_SIGNALS)}
     try:
         yield
     finally:

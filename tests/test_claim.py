@@ -179,3 +179,18 @@ def test_a_claim_is_released_on_a_full_disk_too(tmp_path) -> None:
     claim = claims.acquire(tmp_path)
     assert claim is not None
     claim.release()
+
+
+def test_a_server_that_is_away_for_a_moment_hands_no_run_over(tmp_path, monkeypatch) -> None:
+    claim = claims.acquire(tmp_path)
+    long_ago = time.time() - claims.HEARTBEAT_SECONDS
+    os.utime(claim.path, (long_ago, long_ago))
+
+    def away(_: Path) -> bytes:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", away)
+        assert claims.acquire(tmp_path) is None
+    assert claim.is_held()
+    claim.release()

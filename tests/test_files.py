@@ -135,3 +135,19 @@ def test_no_file_is_no_damage(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
     assert read_json(tmp_path / "a.json") is None
     assert read_json(tmp_path / "file/a.json") is None
     assert not caplog.records
+
+
+def test_a_link_that_is_made_and_not_answered_is_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As over NFS, where the request is sent again and finds the link that the first one made."""
+    link = os.link
+
+    def twice(source: Path, target: Path) -> None:
+        link(source, target)
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", twice)
+    assert create_exclusively(tmp_path / "claim.1", "a")
+    assert not create_exclusively(tmp_path / "claim.1", "b")
+    assert (tmp_path / "claim.1").read_text() == "a"

@@ -108,3 +108,14 @@ def test_a_process_ends_with_its_parent_wherever_it_is() -> None:
     assert time.monotonic() - begin < 30
     parent.wait()
     assert orphan != parent.pid
+
+
+def test_what_nohup_ignores_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with terminable(), StopSignal() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not stop()
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)

@@ -167,9 +167,10 @@ def _settle_stage(store: Store, record: Mapping[str, Any], job: str, output: str
 def _settle_run(run: Run, record: Mapping[str, Any], job: str, output: str) -> None:
     if (run.last_submission() or {}).get("job") != job:
         run.create(record["config"])
-        run.write_submission({**record["submission"], "job": job, "output": output})
+        # First, since the job may fail at once.
         run.clear_failure()
         run.forget_timeouts()
+        run.write_submission({**record["submission"], "job": job, "output": output})
 
 
 def _words(command: list[str]) -> list[str] | None:

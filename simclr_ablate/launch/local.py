@@ -144,9 +144,14 @@ class LocalLauncher:
         job = plan.job(
             planned, self.cache, resources.threads, device=devices[0], devices=tuple(devices)
         )
-        with held_back():
-            resource_tracker.ensure_running()  # the fork server starts it otherwise, and lets signals through
-        receiver, sender = self._context.Pipe(duplex=False)
+        try:
+            with held_back():
+                # The fork server starts it otherwise, and lets signals through.
+                resource_tracker.ensure_running()
+            receiver, sender = self._context.Pipe(duplex=False)
+        except OSError:  # too many processes or files
+            self._devices_of.pop(planned, None)
+            return _SERVER_GONE
         process = self._context.Process(target=worker.work, args=(job, sender), daemon=False)
         with sender, held_back():
             try:

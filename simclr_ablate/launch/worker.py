@@ -117,7 +117,10 @@ def carry_out_job(job: Job, stop: StopSignal, ranks: "Ranks | None" = None) -> E
     try:
         status = attempt.begin(ranks)
     except BaseException as error:
-        return attempt.fail(error)
+        try:
+            return attempt.fail(error)
+        finally:
+            attempt.release()
     return Ending(status) if status is not None else attempt.go_on()
 
 
@@ -165,6 +168,8 @@ class _Attempt:
         self.claim = self.run.claim(self.job.job_id)
         if self.claim is None:
             return HELD
+        # At once: what fails before the other ranks know it has failed under this claim.
+        self.number = self.claim.number
         if self.run.is_evaluated(self.key):
             # Another command has finished it since this one looked.
             self.claim.release()
@@ -190,13 +195,17 @@ class _Attempt:
                 self.ranks.abandon()
                 return self.fail(error)
             finally:
-                if self.claim is not None:
-                    self.claim.release()
+                self.release()
 
     def _interrupted(self) -> Ending:
         if self.run.is_evaluated(self.key):
             return Ending(COMPLETE)
         return Ending(INTERRUPTED, f"{self.stop.reason()}; its checkpoint is kept")
+
+    def release(self) -> None:
+        """Lets others claim the run."""
+        if self.claim is not None:
+            self.claim.release()
 
     def fail(self, error: BaseException) -> Ending:
         return record_failure(self.job, error, self.stop, self.index, self.count, self.number)
@@ -231,7 +240,8 @@ def record_failure(
         time.sleep(LOST_SECONDS)
         if stop():
             return Ending(INTERRUPTED)  # all of them are asked to; the other was quicker
-    return keep_failure(job, reason, LOST if lost else FAILED, shown, claim)
+    # That somebody holds the run says nothing to a rank that does not know its claim: it is the first rank's.
+    return keep_failure(job, reason, LOST if lost else FAILED, shown, claim, shared=index > 0)
 
 
 def keep_failure(
@@ -240,15 +250,17 @@ def keep_failure(
     status: int = FAILED,
     trace: str | None = None,
     claim: int | None = None,
+    shared: bool = False,
 ) -> Ending:
     """Records why the run failed, where the store can be written: the ending has the reason all the same. Never raises.
 
     claim: the number of the claim under which this process worked; None where it had none. A run that another process
     has taken over, or works on, gets no failure, and one that lost a rank keeps the better reason that it has.
+    shared: whether who works on it may be another rank of this process's own.
     """
     try:
         run = run_of(job)
-        if _is_taken(run, claim):
+        if not (shared and claim is None) and _is_taken(run, claim):
             return Ending(TAKEN)
         if status != LOST or run.failure() is None:
             with storing(run.path):

@@ -65,3 +65,22 @@ def test_a_store_that_takes_nothing_costs_no_reason(make_runs, tmp_path) -> None
     assert ending.status == worker.FAILED
     assert ending.reason.startswith("ValueError: why (not recorded: ")
     assert f"{planned.run.path} is a file" in ending.reason
+
+
+def test_what_fails_right_after_the_claim_is_told_and_lets_go(make_runs, tmp_path) -> None:
+    plan = make_runs(1)
+    (planned,) = plan.runs
+    job = plan.job(planned, str(tmp_path / "cache"), 1, device="cpu")
+    nothing = tmp_path / "nothing"
+    nothing.mkdir()
+
+    class Away(type(planned.run)):
+        def clear_failure(self) -> None:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(nothing))
+
+    with pytest.MonkeyPatch.context() as patch, StopSignal() as stop:
+        patch.setattr(worker, "run_of", lambda _: Away(planned.run.path))
+        ending = worker.carry_out_job(job, stop)
+    assert ending.status == worker.FAILED
+    assert "Input/output error" in planned.run.failure()["reason"]
+    assert planned.run.holder() is None
