@@ -67,7 +67,10 @@ class Intent:
             return None
         try:
             intent = cls(path.parent.resolve(), float(content["time"]), content["records"])
-            if all("stage" in record or record["submission"] for record in intent.records):
+            if all(
+                "stage" in record or (record["run"] and record["config"] and record["submission"])
+                for record in intent.records
+            ):
                 return intent
         except (TypeError, KeyError, ValueError):
             pass
@@ -121,12 +124,19 @@ class Intent:
         return min((job.partition("_")[0] for job in ids), key=int, default=None)
 
     def complete_pickles(self, first: str) -> None:
-        """Gives each job what it is to call, where the command ended before submitit had."""
+        """Gives each job what it is to call, where the command ended before submitit had.
+
+        One that is damaged costs its own job, which fails for want of it.
+        """
         jobs = self.job_ids(first)
         for left in self.folder.glob("*.pkl"):
-            if not left.stem.endswith(("_submitted", "_result")):
+            if left.stem.endswith(("_submitted", "_result")):
+                continue
+            try:
                 job = jobs[self._position(DelayedSubmission.load(left).function)]
                 JobPaths(self.folder, job_id=job).move_temporary_file(left, "submitted_pickle")
+            except Exception as error:  # pickle raises whatever it comes upon
+                report_damage(left, f"{type(error).__name__}: {error}")
 
     def _position(self, call: Any) -> int:
         """Where `call` belongs in the array."""

@@ -151,6 +151,23 @@ def test_jobs_that_turn_up_late_are_found_by_the_next_command(
     assert "4711" in caplog.text
 
 
+def test_a_pickle_that_a_power_cut_emptied_costs_its_job_alone(
+    programs, launcher, make_runs, caplog
+) -> None:
+    programs.then(TIMED_OUT)
+    programs.write("squeue", "exit 0")
+    plan = make_runs(3)
+    with pytest.raises(ConfigError, match="the same command again finds them"):
+        launcher().submit(plan)
+    (damaged, *_) = sorted(plan.store.root.glob(".jobs/*/*.pkl"))
+    damaged.write_bytes(b"")
+    programs.write("squeue", SQUEUE)
+    assert not launcher().submit(plan).jobs
+    assert jobs_of(plan) == IDS
+    assert len(pickles(plan.store)) == 2
+    assert str(damaged) in caplog.text
+
+
 def test_what_never_reached_slurm_is_submitted(programs, launcher, make_runs, monkeypatch) -> None:
     monkeypatch.setattr(intent, "UNSEEN_SECONDS", 0.3)
     programs.then(TIMED_OUT)
