@@ -186,7 +186,8 @@ def split_overrides(overrides: Sequence[Override]) -> tuple[dict[str, list[str]]
     swept: dict[str, list[str]] = {}
     plain = []
     for override in overrides:
-        name = override.get_key_element()
+        # `++` sets what is there, as nothing before the name does.
+        name = override.get_key_element().removeprefix("++")
         swept.pop(name, None)
         if override.is_sweep_override():
             swept[name] = listed(override)

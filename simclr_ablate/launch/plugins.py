@@ -37,6 +37,7 @@ from simclr_ablate.launch.grid import (
     value_of,
 )
 from simclr_ablate.launch.keys import (
+    COMMAND,
     EXPERIMENT_SECTIONS,
     check_scale,
     check_swept,
@@ -121,7 +122,7 @@ class SlurmPlugin(Launcher):
     ) -> Sequence[JobReturn]:
         """What each job returns where the command waits for it, and None where it is left to the cluster."""
         configs = [self._loader.load_sweep_config(self._config, list(job)) for job in job_overrides]
-        command = read_command(resolve(configs[0]), self._config.hydra)
+        command = self._command(configs)
         experiments = [Experiment.from_config(experiment_sections(config)) for config in configs]
         for experiment in experiments:
             check_objective(command, experiment, self._config.hydra)
@@ -139,6 +140,20 @@ class SlurmPlugin(Launcher):
             done.return_value = failure_of(planned) if failed else value
             returned.append(done)
         return returned
+
+    def _command(self, configs: Sequence[DictConfig]) -> Command:
+        """The one command that all jobs are part of. Raises ConfigError where they are of several, or hold sweeps."""
+        apps = [resolve(config) for config in configs]
+        for app, config in zip(apps, configs, strict=True):
+            check_scale(config)
+            if app.get("sweep") is not None:
+                named = config.hydra.runtime.choices.get("sweep")
+                raise ConfigError(f"sweep={named} holds many experiments: add hydra/sweeper=plan")
+        for name in COMMAND:
+            values = {repr(app.get(name)): app.get(name) for app in apps}
+            if len(values) > 1:
+                check_swept(name, list(values.values()))
+        return read_command(apps[0], self._config.hydra)
 
 
 class PlanSweeper(Sweeper):

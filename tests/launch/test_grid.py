@@ -128,3 +128,13 @@ def test_a_literal_is_read_by_hydra_as_the_text_that_it_is_of():
     for _ in range(300):
         text = "".join(draw.choices("\\'\"a \n$,={[", k=draw.randint(0, 8)))
         assert parser.parse_override(f"data.label={literal(text)}").value() == text
+
+
+def test_two_pluses_before_a_key_change_nothing() -> None:
+    parser = OverridesParser.create()
+    listed, plain = split_overrides(parser.parse_overrides(["++seed=7,8"]))
+    assert listed == {"seed": ["7", "8"]}
+    assert not plain
+    listed, (last,) = split_overrides(parser.parse_overrides(["seed=0,1", "++seed=5"]))
+    assert not listed
+    assert last.value() == 5

@@ -79,6 +79,14 @@ def test_optuna_maximises_what_the_store_holds(environment, tmp_path, launcher) 
             ["-m", "hydra/sweeper=basic", "sweep=temperature"],
             "sweep=temperature holds many experiments: add hydra/sweeper=plan",
         ),
+        (
+            ["-m", "hydra/sweeper=basic", "hydra/launcher=slurm", "sweep=temperature"],
+            "sweep=temperature holds many experiments: add hydra/sweeper=plan",
+        ),
+        (
+            ["-m", "hydra/sweeper=basic", "hydra/launcher=slurm", "objective_metric=top1,top5"],
+            "objective_metric holds for the whole command and cannot be swept",
+        ),
     ],
 )
 def test_what_does_not_go_together_is_refused(environment, tmp_path, arguments, message) -> None:
