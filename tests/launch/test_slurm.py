@@ -132,14 +132,20 @@ def test_an_answer_that_was_lost_is_looked_for(programs, launcher, make_runs) ->
     assert programs.calls == 1
 
 
-def test_jobs_that_turn_up_late_are_found_by_the_next_command(
-    programs, launcher, make_runs, caplog
-) -> None:
+def lose_the_answer(programs, launcher, make_runs):
+    """A plan of three runs whose submission timed out, and of which squeue does not know yet."""
     programs.then(TIMED_OUT)
     programs.write("squeue", "exit 0")
     plan = make_runs(3)
     with pytest.raises(ConfigError, match="the same command again finds them"):
         launcher().submit(plan)
+    return plan
+
+
+def test_jobs_that_turn_up_late_are_found_by_the_next_command(
+    programs, launcher, make_runs, caplog
+) -> None:
+    plan = lose_the_answer(programs, launcher, make_runs)
     assert jobs_of(plan) == [None] * 3
     programs.write("squeue", SQUEUE)
     submission = launcher().submit(plan)
@@ -154,11 +160,7 @@ def test_jobs_that_turn_up_late_are_found_by_the_next_command(
 def test_a_pickle_that_a_power_cut_emptied_costs_its_job_alone(
     programs, launcher, make_runs, caplog
 ) -> None:
-    programs.then(TIMED_OUT)
-    programs.write("squeue", "exit 0")
-    plan = make_runs(3)
-    with pytest.raises(ConfigError, match="the same command again finds them"):
-        launcher().submit(plan)
+    plan = lose_the_answer(programs, launcher, make_runs)
     (damaged, *_) = sorted(plan.store.root.glob(".jobs/*/*.pkl"))
     damaged.write_bytes(b"")
     programs.write("squeue", SQUEUE)
