@@ -47,7 +47,12 @@ from simclr_ablate.launch.keys import (
 from simclr_ablate.launch.plan import complete, place
 from simclr_ablate.launch.selection import Rule, Selection, select
 from simclr_ablate.launch.sweeps import checked, chosen, parts
-from simclr_ablate.launch.task import check_objective, failure_of, objective_of
+from simclr_ablate.launch.task import (
+    check_objective,
+    check_one_experiment,
+    failure_of,
+    objective_of,
+)
 from simclr_ablate.paths import config_folder
 from simclr_ablate.schema import Experiment
 
@@ -145,10 +150,7 @@ class SlurmPlugin(Launcher):
         """The one command that all jobs are part of. Raises ConfigError where they are of several, or hold sweeps."""
         apps = [resolve(config) for config in configs]
         for app, config in zip(apps, configs, strict=True):
-            check_scale(config)
-            if app.get("sweep") is not None:
-                named = config.hydra.runtime.choices.get("sweep")
-                raise ConfigError(f"sweep={named} holds many experiments: add hydra/sweeper=plan")
+            check_one_experiment(app, config, config.hydra)
         for name in COMMAND:
             values = {repr(app.get(name)): app.get(name) for app in apps}
             if len(values) > 1:

@@ -6,7 +6,7 @@ With `-m` our own sweeper takes over (`plugins.py`); other sweepers of Hydra's c
 import multiprocessing
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -65,12 +65,7 @@ def task(config: DictConfig) -> float | None:
     hydra = HydraConfig.get()
     app = resolve(config)
     command = read_command(app, hydra)
-    check_scale(config)
-    if app.get("sweep") is not None:
-        needed = "hydra/sweeper=plan" if hydra.mode == RunMode.MULTIRUN else "-m"
-        raise ConfigError(
-            f"sweep={hydra.runtime.choices.get('sweep')} holds many experiments: add {needed}"
-        )
+    check_one_experiment(app, config, hydra)
     experiment = Experiment.from_config(experiment_sections(config))
     if hydra.mode == RunMode.MULTIRUN:
         check_objective(command, experiment, hydra)
@@ -89,6 +84,18 @@ def _settle_in() -> None:
     # joblib's processes call themselves started by `loky`, which those that they start do not know.
     if multiprocessing.get_start_method() not in multiprocessing.get_all_start_methods():
         multiprocessing.set_start_method("spawn", force=True)
+
+
+def check_one_experiment(app: Mapping[str, Any], config: DictConfig, hydra: Any) -> None:
+    """Raises ConfigError where a job of Hydra's is no single experiment, or its scale has unknown keys.
+
+    app, hydra: `config`, resolved, and Hydra's own section.
+    """
+    check_scale(config)
+    if app.get("sweep") is not None:
+        needed = "hydra/sweeper=plan" if hydra.mode == RunMode.MULTIRUN else "-m"
+        chosen = hydra.runtime.choices.get("sweep")
+        raise ConfigError(f"sweep={chosen} holds many experiments: add {needed}")
 
 
 def check_objective(command: Command, experiment: Experiment, hydra: Any) -> None:
