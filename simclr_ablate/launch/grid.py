@@ -1,7 +1,7 @@
 """A sweep's experiments: the union of its grids, multiplied by the seeds and by the command line's own sweeps.
 
 Composing one config through Hydra takes about 50 ms, so each distinct choice of groups is composed once and plain
-values are set on copies. A value that other keys interpolate from goes through Hydra too, so that they follow it.
+values are set on copies. Where keys refer to others, the copies are still unresolved, so that they follow.
 """
 
 import copy
@@ -9,19 +9,21 @@ import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from simclr_ablate.config import ConfigError, keys, unknown_key
 from simclr_ablate.launch.keys import (
+    CHOICES,
     COMMAND,
     EXPERIMENT_SECTIONS,
     check_swept,
     check_top_level,
-    interpolation_sources,
+    refers_beyond_scale,
+    top_level,
     without_hydra,
 )
 from simclr_ablate.schema import Experiment
@@ -98,50 +100,75 @@ class Composer:
     ) -> None:
         self._compose = compose
         self._is_group = is_group
-        self._composed: dict[tuple[str, ...], dict[str, Any]] = {}
+        self._bases: dict[tuple[str, ...], _Base] = {}
 
     def experiment(self, point: Values) -> Experiment:
         """The checked experiment at `point`. Raises ConfigError."""
-        through_hydra = [f"{k}={literal(v)}" for k, v in point.items() if self._needs_hydra(k)]
-        config = copy.deepcopy(self._base(through_hydra))
-        for name, value in point.items():
-            if not self._needs_hydra(name):
-                _set(config, name, value)
-        return Experiment.from_config(config)
+        plain = {name: value for name, value in point.items() if self._is_plain(name)}
+        through_hydra = {name: value for name, value in point.items() if name not in plain}
+        return Experiment.from_config(self._base(overrides_of(through_hydra)).at(plain))
 
-    def _needs_hydra(self, name: str) -> bool:
-        return name.lstrip("+~") != name or self._is_group(name) or name in self._sources
+    def _is_plain(self, name: str) -> bool:
+        """Whether the value of the key can be set on what is composed without it."""
+        prefixed = name.lstrip("+~") != name
+        return not prefixed and not self._is_group(name) and top_level(name) in EXPERIMENT_SECTIONS
 
-    def _check_command(self, config: Mapping[str, Any], overrides: list[str]) -> None:
-        """Raises ConfigError where the overrides, such as a group of the user's own, change more than experiments."""
+    def _base(self, overrides: tuple[str, ...]) -> "_Base":
+        if overrides not in self._bases:
+            default = self._base(()).command if overrides else None
+            self._bases[overrides] = _Base(self._compose(list(overrides)), overrides, default)
+        return self._bases[overrides]
+
+
+class _Base:
+    """A composed config, on which plain values are set.
+
+    overrides: what it was composed with. command: the command's own keys, of which there is one value; None for what
+    this config holds. Raises ConfigError where it holds others.
+    """
+
+    def __init__(
+        self,
+        config: DictConfig,
+        overrides: tuple[str, ...],
+        command: Mapping[str, Any] | None,
+    ) -> None:
+        resolved = resolve(config)
+        self.command = _of_command(resolved) if command is None else command
+        self._overrides = overrides
+        self._sections = self._checked(resolved, overrides)
+        self._config = config
+        names = [name for name in resolved if name not in CHOICES]
+        self._follows = refers_beyond_scale(config, names)
+
+    def at(self, values: Values) -> dict[str, Any]:
+        """The sections of the experiment with these values. Raises ConfigError."""
+        sections = copy.deepcopy(self._sections)
+        for name, value in values.items():
+            _set(sections, name, value)
+        references = any(isinstance(value, str) and "${" in value for value in values.values())
+        if not self._follows and not references:
+            return sections
+        config = without_hydra(self._config)
+        for name, value in values.items():
+            OmegaConf.update(config, name, value)
+        return self._checked(resolve(config), (*self._overrides, *overrides_of(values)))
+
+    def _checked(self, config: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+        """The experiment's sections. Raises ConfigError where the overrides, such as a group, change more than them."""
         check_top_level(config)
-        changed = [name for name in COMMAND if config.get(name) != self._default.get(name)]
+        command = _of_command(config)
+        changed = [name for name in COMMAND if command[name] != self.command[name]]
         if changed:
             raise ConfigError(
                 f"{' '.join(overrides)} changes {changed[0]}, which is one for all experiments of a "
                 "sweep: give one command for each"
             )
+        return {name: config[name] for name in EXPERIMENT_SECTIONS if name in config}
 
-    @cached_property
-    def _default(self) -> dict[str, Any]:
-        return resolve(self._unresolved)
 
-    @cached_property
-    def _unresolved(self) -> DictConfig:
-        return self._compose([])
-
-    @cached_property
-    def _sources(self) -> frozenset[str]:
-        return interpolation_sources(self._unresolved)
-
-    def _base(self, overrides: list[str]) -> dict[str, Any]:
-        if tuple(overrides) not in self._composed:
-            config = resolve(self._compose(overrides)) if overrides else self._default
-            self._check_command(config, overrides)
-            self._composed[tuple(overrides)] = {
-                name: config[name] for name in EXPERIMENT_SECTIONS if name in config
-            }
-        return self._composed[tuple(overrides)]
+def _of_command(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: config.get(name) for name in COMMAND}
 
 
 def expand(
@@ -212,7 +239,12 @@ def listed(override: Override) -> list[str]:
 
 def value_of(text: str) -> Any:
     """The value that stands as `text` in an override."""
-    return OmegaConf.create(f"value: {text}").value
+    return OverridesParser.create().parse_override(f"key={text}").value()
+
+
+def overrides_of(values: Values) -> tuple[str, ...]:
+    """The values as overrides of Hydra's."""
+    return tuple(f"{name}={literal(value)}" for name, value in values.items())
 
 
 def literal(value: Any) -> str:
@@ -223,6 +255,8 @@ def literal(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, (int, float)):
         return repr(value)
+    if isinstance(value, list):
+        return f"[{','.join(map(literal, value))}]"
     # Before a quote, and only there, the grammar reads two backslashes as one.
     text = re.sub(r"(\\*)(')", r"\1\1\\\2", str(value))
     return "'" + re.sub(r"(\\+)\Z", r"\1\1", text) + "'"

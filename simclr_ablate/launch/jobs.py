@@ -19,17 +19,22 @@ if TYPE_CHECKING:
 class Jobs:
     """Tells the callbacks when a run of the command starts and ends: `on_job_start`, `on_job_end`.
 
-    config: the command's, composed, with Hydra's section; each job's has its experiment's values in it, and its number
-    in `hydra.job.num`. metric: what a run returns.
+    config: the command's, composed, with Hydra's section; each job's has its experiment's values in it, and its number,
+    from `first` on, in `hydra.job.num`. metric: what a run returns.
     """
 
     def __init__(
-        self, context: HydraContext, task: TaskFunction, config: DictConfig, metric: str
+        self,
+        context: HydraContext,
+        task: TaskFunction,
+        config: DictConfig,
+        metric: str,
+        first: int = 0,
     ) -> None:
         self._callbacks = context.callbacks
         self._task, self._config, self._metric = task, config, metric
         self._configs: dict[PlannedRun, DictConfig] = {}
-        self._started = 0
+        self._started = first
 
     def started(self, planned: "PlannedRun") -> None:
         config = copy.deepcopy(self._config)

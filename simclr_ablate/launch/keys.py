@@ -66,11 +66,23 @@ def check_top_level(config: Mapping[str, Any]) -> None:
             raise ConfigError(unknown_key(full, known_keys()))
 
 
-def interpolation_sources(config: DictConfig) -> frozenset[str]:
-    """Keys that others refer to as `${key}`, Hydra's section aside."""
-    return frozenset(
-        re.findall(r"\$\{([a-zA-Z_][\w.]*)\}", OmegaConf.to_yaml(without_hydra(config)))
+def interpolations(config: DictConfig, sections: Collection[str]) -> list[str]:
+    """Values of these top-level keys that refer to others, as they are written: `${optimizer.lr}`, `${.lr}`."""
+    plain = OmegaConf.to_container(config, resolve=False)
+    assert isinstance(plain, dict)
+    values = _values([plain.get(name) for name in sections])
+    return [value for value in values if isinstance(value, str) and "${" in value]
+
+
+def refers_beyond_scale(config: DictConfig, sections: Collection[str]) -> bool:
+    """Whether a value of these top-level keys refers to anything but a value of the scale that is fixed itself."""
+    found = interpolations(config, sections)
+    return any(not _OF_SCALE.fullmatch(text) for text in found) or (
+        bool(found) and bool(interpolations(config, ["scale"]))
     )
+
+
+_OF_SCALE = re.compile(r"\$\{scale\.\w+\}")
 
 
 def without_hydra(config: DictConfig) -> DictConfig:
@@ -78,15 +90,17 @@ def without_hydra(config: DictConfig) -> DictConfig:
     return OmegaConf.masked_copy(config, [str(name) for name in config if name != "hydra"])
 
 
-def check_scale(config: DictConfig, sources: Collection[str] = ()) -> None:
+def check_scale(config: DictConfig, references: Sequence[str] = ()) -> None:
     """Raises ConfigError for a key of the scale that ours don't have, and that nothing refers to as `${scale.KEY}`.
 
-    sources: what is referred to besides what `config`, unresolved, refers to.
+    config: unresolved. references: interpolations besides those in it.
     """
     known = _scale_keys()
-    sources = interpolation_sources(config).union(sources)
+    own = [str(name) for name in config if name != "hydra"]
+    references = [*interpolations(config, own), *references]
     for name in config.get("scale") or {}:
-        if name not in known and f"scale.{name}" not in sources:
+        reference = re.compile(rf"(scale\W+|\{{\.+){re.escape(str(name))}\b")
+        if name not in known and not any(map(reference.search, references)):
             raise ConfigError(
                 f"{unknown_key(f'scale.{name}', [f'scale.{each}' for each in known])}: nothing refers to it"
             )
@@ -130,6 +144,14 @@ def misspelled_key(arguments: Sequence[str]) -> str | None:
             continue
         return unknown_key(name, known)
     return None
+
+
+def _values(value: Any) -> Iterator[Any]:
+    if isinstance(value, Mapping | list):
+        for each in value.values() if isinstance(value, Mapping) else value:
+            yield from _values(each)
+    else:
+        yield value
 
 
 def _leaves(value: Any, path: str) -> Iterator[str]:

@@ -31,7 +31,6 @@ from simclr_ablate.launch.grid import (
     Grids,
     expand,
     experiment_sections,
-    literal,
     resolve,
     split_overrides,
     value_of,
@@ -41,12 +40,11 @@ from simclr_ablate.launch.keys import (
     EXPERIMENT_SECTIONS,
     check_scale,
     check_swept,
-    interpolation_sources,
     top_level,
 )
 from simclr_ablate.launch.plan import complete, place
 from simclr_ablate.launch.selection import Rule, Selection, select
-from simclr_ablate.launch.sweeps import checked, chosen, parts
+from simclr_ablate.launch.sweeps import Sections, checked, chosen, parts
 from simclr_ablate.launch.task import (
     check_objective,
     check_one_experiment,
@@ -59,8 +57,8 @@ from simclr_ablate.schema import Experiment
 if TYPE_CHECKING:
     from simclr_ablate.launch.jobs import Jobs
 
-OWN_CALLBACK = "end_of_run"
-"""The name of `task.EndOfRun` in `hydra.callbacks`."""
+OWN_CALLBACKS = {"sweep_folder", "end_of_run"}
+"""The names of `task.SweepFolder` and `task.EndOfRun` in `hydra.callbacks`."""
 
 PLUGIN_MODULE = "hydra_plugins.simclr_ablate"
 """Where Hydra is told that the plugins lie: it takes some from the package `hydra_plugins` alone."""
@@ -97,6 +95,7 @@ def read_command(app: Mapping[str, Any], hydra: Any) -> Command:
     if hydra.mode != RunMode.MULTIRUN and sweeper != _target(PlanSweeper):
         raise ConfigError(f"hydra/sweeper={choices['hydra/sweeper']} carries out nothing: add -m")
     if launcher == _target(SlurmPlugin):
+        _check_settings_of(hydra)
         settings = OmegaConf.to_container(hydra.launcher, resolve=True)
         assert isinstance(settings, dict)
         del settings["_target_"]
@@ -110,6 +109,29 @@ def read_command(app: Mapping[str, Any], hydra: Any) -> Command:
     return Command.from_config(app)
 
 
+def _jobs(
+    context: HydraContext, task: TaskFunction, config: DictConfig, command: Command, first: int = 0
+) -> "Jobs | None":
+    """What tells the user's callbacks of each run, where there are some. config, first: see `Jobs`."""
+    if set(config.hydra.callbacks) <= OWN_CALLBACKS:
+        return None
+    from simclr_ablate.launch.jobs import Jobs
+
+    return Jobs(context, task, config, command.objective_metric, first)
+
+
+def _check_settings_of(hydra: Any) -> None:
+    """Raises ConfigError for the app's own launcher keys beside `hydra/launcher=slurm`, which has its own."""
+    for override in hydra.overrides.task:
+        name = override.partition("=")[0].lstrip("+~")
+        if top_level(name) == "launcher":
+            instead = "it out" if name == "launcher" else f"hydra.{name}"
+            verb = "leave" if name == "launcher" else "give"
+            raise ConfigError(
+                f"{name} means nothing with hydra/launcher=slurm: {verb} {instead}, got {override}"
+            )
+
+
 class SlurmPlugin(Launcher):
     """`hydra/launcher=slurm` for sweepers that hand out jobs as overrides: all of a batch become one plan."""
 
@@ -120,6 +142,7 @@ class SlurmPlugin(Launcher):
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
         self._config = config
+        self._context, self._task = hydra_context, task_function
         self._loader = hydra_context.config_loader
 
     def launch(
@@ -132,7 +155,8 @@ class SlurmPlugin(Launcher):
         for experiment in experiments:
             check_objective(command, experiment, self._config.hydra)
         completed = complete(experiments, command.cache)
-        status, _ = execute(command, completed.values())
+        jobs = _jobs(self._context, self._task, self._config, command, initial_job_idx)
+        status, _ = execute(command, completed.values(), jobs=jobs)
         if status == STOPPED:
             raise KeyboardInterrupt
         returned = []
@@ -168,6 +192,7 @@ class PlanSweeper(Sweeper):
         self._context, self._task = hydra_context, task_function
         self._loader = hydra_context.config_loader
         self._composed = functools.cache(self._compose)
+        self._sections = Sections(self._composed, config.hydra.runtime.choices.get("sweep"))
 
     def sweep(self, arguments: list[str]) -> None:
         """Exits with the command's status where not all is done. Raises ConfigError."""
@@ -179,43 +204,43 @@ class PlanSweeper(Sweeper):
         asked = Asked.read(arguments, self._loader)
         app = resolve(self._composed(asked.lines))
         command = read_command(app, self._config.hydra)
-        names, sources = self._names(asked, app)
+        names = asked.sweeps
+        if names is None:
+            names = [self._sections.chosen] if app.get("sweep") is not None else []
         if len(names) == 1:
-            section = checked(self._section(names[0], asked.lines), names[0])
+            section = checked(self._sections.read(names[0], asked.lines), names[0])
             command = dataclasses.replace(
                 command, sweep=section["name"], artefact=section.get("artefact")
             )
         found = Found()
-        for lines, rest in asked.combinations(sources):
-            check_scale(self._composed(lines), sources)
+        for lines, rest in asked.combinations(self._shaping(names, asked)):
             self._add(found, names, lines, rest)
-        if not found.sweeps:
-            raise ConfigError(f"sweep={', '.join(names)} holds no experiments")
         named = found.sweeps if names else {}
-        return execute(command, found.sweeps, named, found.selections, self._jobs(command, asked))
+        jobs = _jobs(self._context, self._task, self._composed(asked.lines), command)
+        return execute(command, found.sweeps, named, found.selections, jobs)
 
-    def _names(self, asked: "Asked", app: Mapping[str, Any]) -> tuple[list[str], frozenset[str]]:
-        """The sweeps that are asked for, and the keys that their values come from."""
-        names = asked.sweeps
-        if names is None:
-            names = [self._chosen_sweep] if app.get("sweep") is not None else []
-        sources: set[str] = set()
+    def _shaping(self, names: Sequence[str], asked: "Asked") -> list[str]:
+        """The keys that the command line sweeps and that the sweeps' own values come from.
 
-        def read(name: str) -> Any:
-            sources.update(interpolation_sources(self._raw(name, asked.lines)))
-            return self._section(name, asked.lines)
-
-        for _ in parts(read, names):
-            pass
-        return names, frozenset(sources)
+        Such keys are the scale's, groups' of the user's own, and those that a sweep refers to.
+        """
+        shaping = [name for name in asked.texts if top_level(name) not in EXPERIMENT_SECTIONS]
+        rest = {name: values for name, values in asked.swept.items() if name not in shaping}
+        for name in self._sections.all(names, asked.lines):
+            shaping += self._sections.referred(name, asked.lines, rest)
+        return shaping
 
     def _add(
         self, found: "Found", names: Sequence[str], lines: tuple[str, ...], asked: "Asked"
     ) -> None:
-        """Adds what the sweeps hold where the command's own lines are `lines`."""
+        """Adds what the sweeps hold where the command's own lines are `lines`. Raises ConfigError."""
+        read = self._sections
+        for name in (asked_for := read.all(names, lines)):
+            read.check_values(name, lines, asked.fixed)
+        check_scale(self._composed(lines), read.references(asked_for, lines))
         composer = Composer(lambda more: self._composed((*lines, *more)), self._is_group)
         fixed, sections = asked.fixed, dict[str, Mapping[str, Any] | None]()
-        for name, section in parts(lambda name: self._section(name, lines), names):
+        for name, section in parts(lambda name: read.read(name, lines), names):
             if sections.setdefault(name, section) != section:
                 raise ConfigError(f"sweep.name must be another for each sweep, got {name!r} twice")
         for name, held in (sections or {"": None}).items():
@@ -226,38 +251,14 @@ class PlanSweeper(Sweeper):
                     select(composer, name, rule, grids.seeds, asked.swept, fixed)
                 )
                 experiments += found.selections[-1].trials
+            if not experiments:
+                raise ConfigError(f"sweep={name} holds no experiments")
             for experiment in dict.fromkeys(experiments):
                 listed_so_far = found.sweeps.setdefault(experiment, [])
                 listed_so_far.extend({name}.difference(listed_so_far))
 
-    @property
-    def _chosen_sweep(self) -> str:
-        """The sweep that a file of the user's chooses, or the command line, where it names one."""
-        return str(self._config.hydra.runtime.choices.get("sweep") or "sweep")
-
-    def _section(self, name: str, lines: tuple[str, ...]) -> Any:
-        """The section `sweep` with the sweep of that name in it."""
-        return resolve(self._with(name, lines))["sweep"]
-
-    def _raw(self, name: str, lines: tuple[str, ...]) -> DictConfig:
-        """The same before anything in it is resolved."""
-        return OmegaConf.masked_copy(self._with(name, lines), ["sweep"])
-
-    def _with(self, name: str, lines: tuple[str, ...]) -> DictConfig:
-        own = () if name == self._chosen_sweep else (f"sweep={literal(name)}",)
-        return self._composed((*lines, *own))
-
     def _compose(self, lines: tuple[str, ...]) -> DictConfig:
         return self._loader.load_sweep_config(self._config, list(lines))
-
-    def _jobs(self, command: Command, asked: "Asked") -> "Jobs | None":
-        """What tells the user's callbacks of each run, where there are some."""
-        if set(self._config.hydra.callbacks) <= {OWN_CALLBACK}:
-            return None
-        from simclr_ablate.launch.jobs import Jobs
-
-        config = self._composed(asked.lines)
-        return Jobs(self._context, self._task, config, command.objective_metric)
 
     def _is_group(self, name: str) -> bool:
         return name in self._groups
@@ -307,21 +308,11 @@ class Asked:
         """The swept keys and their values."""
         return {name: list(map(value_of, texts)) for name, texts in self.texts.items()}
 
-    def combinations(self, sources: Collection[str]) -> Iterator[tuple[tuple[str, ...], Self]]:
-        """Lines for each combination of swept keys that sweeps' own values may come from, and what is left to sweep.
-
-        Such keys are the scale's, groups' of the user's own, and `sources`: those that a sweep refers to.
-        """
-        outer = [name for name in self.texts if _shapes(name, sources)]
+    def combinations(self, shaping: Collection[str]) -> Iterator[tuple[tuple[str, ...], Self]]:
+        """Lines for each combination of the keys `shaping`, of those that are swept, and what is left to sweep."""
+        outer = [name for name in self.texts if name in shaping]
         rest = {name: texts for name, texts in self.texts.items() if name not in outer}
         for values in itertools.product(*(self.texts[name] for name in outer)):
             own = (f"{name}={value}" for name, value in zip(outer, values, strict=True))
             lines = (*self.lines, *own)
             yield lines, dataclasses.replace(self, texts=rest, fixed=(*self.fixed, *outer))
-
-
-def _shapes(name: str, sources: Collection[str]) -> bool:
-    plain = name.lstrip("+~").split("@")[0]
-    return top_level(name) not in EXPERIMENT_SECTIONS or any(
-        source == plain or source.startswith(f"{plain}.") for source in sources
-    )

@@ -9,9 +9,12 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
 
 from simclr_ablate.config import ConfigError, unknown_key
-from simclr_ablate.launch.grid import listed
+from simclr_ablate.launch.grid import Grids, listed, literal, overrides_of
+from simclr_ablate.launch.keys import interpolations, refers_beyond_scale
+from simclr_ablate.launch.selection import Rule
 from simclr_ablate.launch.yaml_files import read_yaml
 from simclr_ablate.paths import config_folder, expanded
 
@@ -90,6 +93,80 @@ def checked(section: Any, origin: str) -> dict[str, Any]:
             f"got {name!r} in {origin}"
         )
     return {**section, "name": name}
+
+
+class Sections:
+    """The sections of sweeps as they are composed, each beside the command's own lines.
+
+    composed: lines -> the config that they make. chosen: the sweep of that config, as a file of the user's or the
+    command line has it, where it names one.
+    """
+
+    def __init__(
+        self, composed: Callable[[tuple[str, ...]], DictConfig], chosen: str | None
+    ) -> None:
+        self._composed = composed
+        self.chosen = str(chosen or "sweep")
+
+    def read(self, name: str, lines: tuple[str, ...]) -> Any:
+        """The section of the sweep of that name, resolved."""
+        return OmegaConf.to_container(self._with(name, lines).sweep, resolve=True)
+
+    def all(self, names: Sequence[str], lines: tuple[str, ...]) -> list[str]:
+        """The names, and those that unions among them unite. Raises ConfigError."""
+        asked: dict[str, None] = {}
+
+        def read(name: str) -> Any:
+            asked[name] = None
+            return self.read(name, lines)
+
+        for _ in parts(read, names):
+            pass
+        return list(asked)
+
+    def references(self, names: Sequence[str], lines: tuple[str, ...]) -> list[str]:
+        """What values of the sweeps refer to, as they are written."""
+        return [
+            text for name in names for text in interpolations(self._with(name, lines), ["sweep"])
+        ]
+
+    def referred(
+        self, name: str, lines: tuple[str, ...], varied: Mapping[str, Sequence[Any]]
+    ) -> list[str]:
+        """Those of the keys with whose values the sweep's own change. varied: keys and their values."""
+        if not refers_beyond_scale(self._with(name, lines), ["sweep"]):
+            return []
+        as_it_is = self.read(name, lines)
+        return [
+            key
+            for key, values in varied.items()
+            if any(
+                self.read(name, (*lines, *overrides_of({key: value}))) != as_it_is
+                for value in values
+            )
+        ]
+
+    def check_values(self, name: str, lines: tuple[str, ...], fixed: Sequence[str]) -> None:
+        """Raises ConfigError where a sweep's values refer to a key that it varies: they have one value for all.
+
+        fixed: keys that the command line sets.
+        """
+        section = self.read(name, lines)
+        if "sweeps" in section or not refers_beyond_scale(self._with(name, lines), ["sweep"]):
+            return
+        grids, rule = Grids.from_config(section), Rule.from_config(section)
+        for grid in (*grids.grids, *(rule.read() if rule is not None else [])):
+            free = {key: values for key, values in grid.items() if key not in fixed}
+            for key in self.referred(name, lines, free):
+                raise ConfigError(
+                    f"sweep={name} varies {key} and has values that refer to it: write them out, "
+                    f"or give -m {key}={','.join(map(str, grid[key]))}"
+                )
+
+    def _with(self, name: str, lines: tuple[str, ...]) -> DictConfig:
+        """The config with that sweep in it, unresolved."""
+        own = () if name == self.chosen else (f"sweep={literal(name)}",)
+        return self._composed((*lines, *own))
 
 
 def register_sweeps() -> None:

@@ -14,10 +14,11 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from simclr_ablate.config import ConfigError
+from simclr_ablate.files import storing
 from simclr_ablate.launch.command import (
     OK,
     REFUSED,
@@ -27,9 +28,10 @@ from simclr_ablate.launch.command import (
     execute,
     returns_at_once,
 )
-from simclr_ablate.launch.grid import experiment_sections, resolve
+from simclr_ablate.launch.grid import experiment_sections, literal, resolve
 from simclr_ablate.launch.keys import METRICS, PROBE_METRICS, check_scale
 from simclr_ablate.own import look_in
+from simclr_ablate.paths import expanded
 from simclr_ablate.schema import Experiment
 
 if TYPE_CHECKING:
@@ -132,6 +134,26 @@ def failure_of(planned: "PlannedRun", status: int = SOME_FAILED) -> JobFailedErr
     """Why the run failed, or what else has become of it. status: see JobFailedError."""
     failure = planned.run.failure() or {}
     return JobFailedError(f"{planned.run_id}: {failure.get('reason', planned.state())}", status)
+
+
+class SweepFolder(Callback):
+    """Makes the folder of what other sweepers than ours leave: `~` in it is a home, as it is in `store`."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Exits where the folder cannot be made."""
+        hydra = config.hydra
+        if hydra.runtime.choices.get("hydra/sweeper") == "plan":
+            return  # which leaves nothing there
+        try:
+            folder = expanded(hydra.sweep.dir, "hydra.sweep.dir")
+            with storing(folder, "store"):
+                folder.mkdir(parents=True, exist_ok=True)
+        except ConfigError as error:
+            sys.exit(refused(error))
+        with read_write(hydra):
+            hydra.sweep.dir = str(folder)
+            # For the jobs' own configs, which are composed anew.
+            hydra.overrides.hydra.append(f"hydra.sweep.dir={literal(str(folder))}")
 
 
 class EndOfRun(Callback):

@@ -48,6 +48,55 @@ def test_points_equal_what_hydra_composes(composer, make_experiment):
         assert composer.experiment(point) == make_experiment(*overrides)
 
 
+REFERENCES = (
+    "${optimizer.lr}",
+    "${..optimizer.lr}",
+    "${loss[temperature]}",
+    "${oc.select:optimizer.lr}",
+    "${oc.select:nothing,0.25}",
+    "${scale.epochs}",
+)
+
+
+def test_points_equal_what_hydra_composes_where_keys_follow_others(
+    compose_config, make_experiment
+) -> None:
+    """Whatever the spelling of the reference, in the config itself, with a swept group, or as a swept value."""
+    rng = random.Random()
+    for _ in range(8):
+        first, second = rng.sample(REFERENCES, 2)
+        lines = [f"views.strength={literal(first)}"]
+        composer = Composer(
+            lambda more, lines=lines: compose_config([*lines, *more]), GROUPS.__contains__
+        )
+        point = {"optimizer": "lars", "seed": rng.randrange(9), "scale.epochs": rng.randint(1, 2)}
+        if rng.random() < 0.5:
+            point["optimizer.weight_decay"] = second
+        point["optimizer.lr"] = round(0.1 + rng.random(), 3)
+        point["loss.temperature"] = round(0.1 + rng.random(), 3)
+        point = dict(rng.sample(list(point.items()), len(point)))
+        overrides = [f"{name}={literal(value)}" for name, value in point.items()]
+        assert composer.experiment(point) == make_experiment(*lines, *overrides), (lines, point)
+
+
+def test_values_are_read_by_hydras_grammar() -> None:
+    parser = OverridesParser.create()
+    for text in (
+        "010",
+        "@a",
+        r"'it\'s'",
+        "'1'",
+        "${optimizer.lr}",
+        "[1,'x, y']",
+        "1e-3",
+        "null",
+        "''",
+    ):
+        swept, _ = split_overrides([parser.parse_override(f"data.label={text},other")])
+        expected = parser.parse_override(f"data.label={text}").value()
+        assert [value_of(each) for each in swept["data.label"]] == [expected, "other"]
+
+
 def test_the_augmentation_grid_is_the_papers(composer, compose_config):
     sweep = resolve(compose_config(["sweep=augmentation_grid"]))["sweep"]
     experiments = expand(composer, Grids.from_config(sweep), {}, [])

@@ -140,9 +140,15 @@ def noted(environment, folder: Path, *arguments: str) -> tuple[int, str, list[st
     return status, output, notes.read_text().splitlines() if notes.exists() else []
 
 
-@pytest.mark.parametrize("sweeper", ["plan", "basic"])
-def test_callbacks_hear_of_each_job(environment, tmp_path, sweeper) -> None:
-    how = [f"hydra/sweeper={sweeper}", "launcher.parallel=1"]
+@pytest.mark.parametrize(
+    "how",
+    [
+        ["hydra/sweeper=plan", "launcher.parallel=1"],
+        ["hydra/sweeper=basic"],
+        ["hydra/sweeper=basic", "hydra/launcher=slurm", "hydra.launcher.cluster=local"],
+    ],
+)
+def test_callbacks_hear_of_each_job(environment, tmp_path, how) -> None:
     status, output, notes = noted(environment, tmp_path, "-m", *how, "optimizer.lr=0.001,0.002")
     assert status == 0, output
     assert notes == [

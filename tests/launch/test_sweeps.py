@@ -108,6 +108,105 @@ def test_what_cannot_be_swept_is_refused_by_name(planned: Planned, arguments, me
     assert message in line
 
 
+FOLLOWING = {
+    "optimizer/follows.yaml": "defaults: [adamw]\nweight_decay: ${loss.temperature}\n",
+    "optimizer/selects.yaml": "defaults: [adamw]\nweight_decay: ${oc.select:loss.temperature}\n",
+}
+
+
+def own_groups(folder: Path, files: dict[str, str]) -> str:
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    return f"--config-dir={folder}"
+
+
+def test_what_a_swept_group_refers_to_is_followed(planned: Planned, tmp_path) -> None:
+    """Otherwise runs that differ would be dropped as doubles."""
+    flag = own_groups(tmp_path / "config", FOLLOWING)
+    for optimizers in ("follows,adamw", "selects,adamw", "follows", "adamw,follows,selects"):
+        values = ("0.1", "0.2", "0.3")
+        status, output = planned(
+            "-m", flag, f"optimizer={optimizers}", f"loss.temperature={','.join(values)}"
+        )
+        assert status == 0, output
+        # Two files that say the same in other words hold the same experiments.
+        assert count(output) == 3 + 3 * ("adamw" in optimizers), output
+        assert all(value in output for value in values)
+
+
+def test_a_sweep_may_refer_to_what_the_command_sweeps(planned: Planned, tmp_path) -> None:
+    for reference in ("${optimizer.lr}", "${oc.select:optimizer.lr}"):
+        (tmp_path / "mine.yaml").write_text(f"grids:\n  - loss.temperature: ['{reference}', 0.9]\n")
+        status, output = planned("-m", "sweep=./mine.yaml", "optimizer.lr=0.1,0.2")
+        assert status == 0, output
+        assert count(output) == 4
+
+
+def test_a_sweep_that_refers_to_what_it_varies_is_refused(planned: Planned, tmp_path) -> None:
+    grid = "grids:\n  - loss.temperature: ['${optimizer.lr}']\n    optimizer.lr: [0.1, 0.2]\n"
+    (tmp_path / "mine.yaml").write_text(grid)
+    status, output = planned("-m", "sweep=./mine.yaml")
+    assert status == 2
+    assert output == (
+        "error: sweep=./mine.yaml varies optimizer.lr and has values that refer to it: "
+        "write them out, or give -m optimizer.lr=0.1,0.2\n"
+    )
+    status, output = planned("-m", "sweep=./mine.yaml", "optimizer.lr=0.1,0.2")
+    assert (status, count(output)) == (0, 2)
+
+
+def test_a_swept_value_may_refer_to_a_key(planned: Planned) -> None:
+    status, output = planned("-m", "loss.temperature=${optimizer.lr},0.5", "optimizer.lr=0.1,0.2")
+    assert status == 0, output
+    assert count(output) == 4
+
+
+def test_swept_values_are_hydras_own(planned: Planned) -> None:
+    assert "seed must be" in planned("-m", "seed=010,2")[1]
+    for labels in ("@a,@b", r"'it\'s',b", "'x, y',b"):
+        status, output = planned("-m", f"data.label={labels}")
+        assert status == 0, output
+
+
+def test_what_the_whole_command_has_cannot_follow_what_is_swept(planned: Planned) -> None:
+    status, output = planned("-m", "store='runs/${seed}'", "seed=0,1")
+    assert status == 2
+    assert output == (
+        "error: seed=1 changes store, which is one for all experiments of a sweep: "
+        "give one command for each\n"
+    )
+
+
+def test_a_part_that_holds_nothing_is_named(planned: Planned, tmp_path) -> None:
+    (tmp_path / "mine.yaml").write_text("grids: []\n")
+    status, output = planned("-m", "sweep=[temperature,./mine.yaml]")
+    assert (status, output) == (2, "error: sweep=mine holds no experiments\n")
+
+
+def test_the_folder_of_another_sweeper_is_below_the_store(planned: Planned, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    status, output = planned("-m", "hydra/sweeper=basic", "store='~/my_runs'", "seed=0")
+    assert status == 0, output
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
+    assert list((tmp_path / "home/my_runs/.hydra").glob("*/multirun.yaml"))
+    (tmp_path / "file").touch()
+    status, output = planned("-m", "hydra/sweeper=basic", "store=file/my_runs", "seed=0")
+    assert status == 2
+    (line,) = output.splitlines()
+    assert "file is a file and no folder; choose another place by store=DIR" in line
+
+
+def test_keys_of_another_launcher_are_refused(planned: Planned) -> None:
+    for key, instead in (
+        ("launcher.parallel=3", "give hydra.launcher.parallel"),
+        ("launcher=slurm", "leave it out"),
+    ):
+        status, output = planned("-m", "hydra/launcher=slurm", key, "seed=0,1")
+        assert status == 2, output
+        assert f"means nothing with hydra/launcher=slurm: {instead}, got {key}" in output
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
