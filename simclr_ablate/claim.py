@@ -9,9 +9,9 @@ A holder on this host is alive while its process is. One elsewhere is alive whil
 whatever has another name, boot or PID namespace: two containers may share a host name. A job of a cluster that starts
 again takes over from itself, wherever it ran before: the cluster has ended it there.
 
-How long ago a claim was touched is judged by the file system's clock where somebody claims, who has to write anyway;
-readers write nothing and go by their host's clock. A date in the future counts as much as one in the past, so that no
-wrong clock blocks a run for ever. A claim that cannot be read is no claim.
+How long ago a claim was touched is judged by the file system's clock wherever something is written on account of it:
+a claim, the end of one, a failure. Readers write nothing and go by their host's clock. A date in the future counts as
+much as one in the past, so that no wrong clock blocks a run for ever. A claim that cannot be read is no claim.
 """
 
 import json
@@ -19,7 +19,6 @@ import os
 import socket
 import threading
 import time
-import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
@@ -28,10 +27,10 @@ from typing import Any
 
 from simclr_ablate.files import (
     StorageError,
+    clock_of,
     create_exclusively,
     read_json,
     report_damage,
-    storing,
     write_json,
 )
 
@@ -98,17 +97,7 @@ def acquire(folder: Path, job: str | None = None) -> Claim | None:
     number = latest(folder)
     if number and _is_taken(folder / f"claim.{number}", job):
         return None
-    ours = folder / f"claim.{number + 1}"
-    if not create_exclusively(ours, json.dumps(_ourselves(job))):
-        return None
-    if latest(folder) != number + 1:
-        # Somebody went on from a later number while we looked at an old listing.
-        ours.unlink(missing_ok=True)
-        return None
-    for old in range(max(1, number - 2), number + 1):
-        with suppress(OSError):
-            (folder / f"claim.{old}").unlink(missing_ok=True)
-    return Claim(folder, number + 1, job)
+    return Claim(folder, number + 1, job) if _follow(folder, number, _ourselves(job)) else None
 
 
 def last(folder: Path) -> dict[str, Any]:
@@ -117,20 +106,34 @@ def last(folder: Path) -> dict[str, Any]:
     return (_read(folder / f"claim.{number}") if number else None) or {}
 
 
-def end_claim_of(folder: Path, job: str, requeued: bool = False) -> None:
-    """Releases the claim of a job that has ended, or that the cluster is to start again, where it is the last one."""
-    number = latest(folder)
-    if number and last(folder).get("job") == job:
-        owner = {"released": True, "job": job, "requeued": requeued}
-        write_json(folder / f"claim.{number}", owner)
+def end_claim_of(folder: Path, job: str, requeued: bool = False) -> bool:
+    """Writes off the claim of a job that has ended, or that the cluster is to start again, where it is the last one.
 
-
-def holder(folder: Path) -> dict[str, Any] | None:
-    """Who works on the run now: `host`, `pid`, `start`, `job` (None outside a cluster); None where nobody does."""
+    False where its process lives: then nothing is written. Raises StorageError.
+    """
     number = latest(folder)
     path = folder / f"claim.{number}"
     owner = _read(path) if number else None
-    return owner if owner and _is_alive(owner, path, time.time) else None
+    if owner is None or owner.get("job") != job:
+        return True
+    if _is_alive(owner, path, lambda: clock_of(folder)):
+        return False
+    # By the next number, so that a process which wakes up after all finds that it has lost the run.
+    _follow(folder, number, {"released": True, "job": job, "requeued": requeued})
+    return True
+
+
+def holder(folder: Path, writes: bool = False) -> dict[str, Any] | None:
+    """Who works on the run now: `host`, `pid`, `start`, `job` (None outside a cluster); None where nobody does.
+
+    writes: whether something is to be written if nobody does: then the file system's clock counts. Raises StorageError
+    where it cannot be had.
+    """
+    number = latest(folder)
+    path = folder / f"claim.{number}"
+    owner = _read(path) if number else None
+    clock = (lambda: clock_of(folder)) if writes else time.time
+    return owner if owner and _is_alive(owner, path, clock) else None
 
 
 def describe(folder: Path) -> str:
@@ -170,6 +173,21 @@ def process_start(pid: int) -> str | None:
     return _UNKNOWN
 
 
+def _follow(folder: Path, number: int, content: dict[str, Any]) -> bool:
+    """Makes the claim after `number`; False where another process has been quicker. Raises StorageError."""
+    ours = folder / f"claim.{number + 1}"
+    if not create_exclusively(ours, json.dumps(content)):
+        return False
+    if latest(folder) != number + 1:
+        # Somebody went on from a later number while we looked at an old listing.
+        ours.unlink(missing_ok=True)
+        return False
+    for old in range(max(1, number - 2), number + 1):
+        with suppress(OSError):
+            (folder / f"claim.{old}").unlink(missing_ok=True)
+    return True
+
+
 def _is_taken(path: Path, job: str | None) -> bool:
     """Whether the last claim keeps `job`, or None, from making the next one."""
     try:
@@ -179,13 +197,13 @@ def _is_taken(path: Path, job: str | None) -> bool:
     except IsADirectoryError:
         pass
     except OSError:  # a server that is away for a moment says nothing of the claim
-        return _seconds_since_touched(path, _clock_of(path.parent)) < STALE_SECONDS
+        return _seconds_since_touched(path, clock_of(path.parent)) < STALE_SECONDS
     owner = _read(path)
     if owner is None:
-        return _seconds_since_touched(path, _clock_of(path.parent)) < _WRITING_SECONDS
+        return _seconds_since_touched(path, clock_of(path.parent)) < _WRITING_SECONDS
     if job is not None and owner.get("job") == job:
         return False
-    return _is_alive(owner, path, lambda: _clock_of(path.parent))
+    return _is_alive(owner, path, lambda: clock_of(path.parent))
 
 
 def _is_alive(owner: dict[str, Any], path: Path, clock: Callable[[], float]) -> bool:
@@ -239,14 +257,3 @@ def _seconds_since_touched(path: Path, now: float) -> float:
         return abs(now - path.stat().st_mtime)
     except OSError:  # somebody has gone on from it
         return 0.0
-
-
-def _clock_of(folder: Path) -> float:
-    """The time by the clock of the file system, by which it dates what is touched. Raises StorageError."""
-    probe = folder / f".clock.{uuid.uuid4().hex}.tmp"
-    with storing(folder):
-        probe.touch()
-        try:
-            return probe.stat().st_mtime
-        finally:
-            probe.unlink()

@@ -156,6 +156,27 @@ def target_of(temporary: Path) -> str:
     return found[1]
 
 
+def clock_of(folder: Path) -> float:
+    """The time by the clock of the file system, by which it dates what is written. Raises StorageError.
+
+    What is written on account of a file's age takes the age from here: a host's own clock may be wrong.
+    """
+    probe = folder / f".clock.{uuid.uuid4().hex}.tmp"
+    with storing(folder):
+        probe.touch()
+        try:
+            return probe.stat().st_mtime
+        finally:
+            probe.unlink()
+
+
+def age_of(path: Path) -> float:
+    """How many seconds ago `path` was written, by the clock of the file system. Raises StorageError."""
+    now = clock_of(path.parent)
+    with storing(path):
+        return now - path.stat().st_mtime
+
+
 def flush_folder(folder: Path) -> None:
     """Sends the names in `folder` to the disk, where the system can."""
     with suppress(OSError):  # not every file system lets a folder be opened or flushed

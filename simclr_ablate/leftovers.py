@@ -1,11 +1,10 @@
 """What killed processes leave in a store: files that were being written, and checkpoints of what is complete."""
 
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from simclr_ablate.files import StorageError, target_of, temporary_files
+from simclr_ablate.files import StorageError, age_of, target_of, temporary_files
 from simclr_ablate.tensors import check
 
 OLD_SECONDS = 3600.0
@@ -54,7 +53,8 @@ def clear(paths: Iterator[Path]) -> tuple[int, int]:
 
 
 def _is_old(path: Path) -> bool:
+    """By the file system's clock, since it is removed if it is."""
     try:
-        return time.time() - path.stat().st_mtime > OLD_SECONDS
-    except OSError:
+        return age_of(path) > OLD_SECONDS
+    except StorageError:
         return False

@@ -12,6 +12,7 @@ from simclr_ablate import claim as claims
 from simclr_ablate import leftovers, tensors
 from simclr_ablate.files import (
     StorageError,
+    age_of,
     remove,
     report_damage,
     set_aside,
@@ -104,6 +105,10 @@ class Run:
         """The process that works on the run now (host, pid), or None."""
         return claims.holder(self.path)
 
+    def is_held(self) -> bool:
+        """Whether a process works on the run, for who is to write something if none does. Raises StorageError."""
+        return claims.holder(self.path, writes=True) is not None
+
     def write_submission(self, submission: Mapping[str, Any]) -> None:
         """Records the job that will carry the run out: `job`, and what it takes to submit it again."""
         write_json(self._file("submission.json"), {**submission, "time": time.time()})
@@ -133,21 +138,40 @@ class Run:
         return last.get("job") != submission["job"] or bool(last.get("requeued"))
 
     def requeue_job(self, job: str) -> None:
-        """Notes that the cluster is to start `job` again, where the store can be written."""
+        """Notes that the cluster is to start `job` again, where the store can be written and its process is dead."""
         with self._noting():
             claims.end_claim_of(self.path, job, requeued=True)
 
     def end_job(self, job: str, reason: str) -> None:
         """The cluster says that `job` has ended. A run that is neither done nor gone on with elsewhere has failed: for
-        `reason`, where it left no better one. Nothing is noted where the store cannot be written."""
-        submission = self.submission()
-        evaluations: Iterable[str | None] = submission["evaluations"] if submission else [None]
+        `reason`, where it left no better one. Nothing is noted where the store cannot be written, or where the job's
+        process lives all the same."""
+        with self._noting():
+            if claims.end_claim_of(self.path, job):
+                self._end_submission(reason, ignored=None)
+
+    def lose_job(self, job: str, patience: float, reason: str) -> None:
+        """`end_job` for one that the cluster does not know, `patience` seconds or more after its submission."""
+        with self._noting():
+            if abs(age_of(self._file("submission.json"))) > patience:
+                self.end_job(job, reason)
+
+    def cancel_job(self, job: str, reason: str) -> None:
+        """`end_job` for one that was called off: its process may take a while to keep what it has, and to end."""
         with self._noting():
             claims.end_claim_of(self.path, job)
-            self.withdraw_submission()
-            done = all(map(self.is_evaluated, evaluations))
-            if not done and self.failure() is None and self.holder() is None:
-                self.write_failure({"reason": reason})
+            self._end_submission(reason, ignored=job)
+
+    def _end_submission(self, reason: str, ignored: str | None) -> None:
+        """Nothing more comes of the last submission. ignored: the job whose process does not count as going on."""
+        submission = self.submission()
+        evaluations: Iterable[str | None] = submission["evaluations"] if submission else [None]
+        self.withdraw_submission()
+        if all(map(self.is_evaluated, evaluations)) or self.failure() is not None:
+            return
+        owner = claims.holder(self.path, writes=True)
+        if owner is None or (ignored is not None and owner.get("job") == ignored):
+            self.write_failure({"reason": reason})
 
     @contextmanager
     def _noting(self) -> Iterator[None]:

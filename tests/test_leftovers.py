@@ -127,3 +127,11 @@ def test_a_queued_run_is_left_alone(run: Run) -> None:
     left = unfinished(run.path, "encoder.pt")
     assert status.main([f"store={run.path.parent}", "clean"]) == 0
     assert left.exists()
+
+
+def test_a_clock_that_is_ahead_removes_nothing_that_is_being_written(run: Run, monkeypatch) -> None:
+    left = unfinished(run.path, "experiment.json")
+    right = time.time
+    monkeypatch.setattr(time, "time", lambda: right() + 2 * OLD)
+    assert status.main([f"store={run.path.parent}", "clean"]) == 0
+    assert left.exists()

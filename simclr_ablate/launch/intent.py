@@ -21,7 +21,7 @@ from typing import Any, Self
 from submitit.core.utils import DelayedSubmission, JobPaths
 
 from simclr_ablate.config import ConfigError
-from simclr_ablate.files import read_json, report_damage, storing, write_json
+from simclr_ablate.files import age_of, read_json, report_damage, storing, write_json
 from simclr_ablate.launch.queue import UNSEEN_SECONDS, ask
 from simclr_ablate.store import Run, Store
 
@@ -153,7 +153,7 @@ def adopt(store: Store) -> None:
     """
     for intent in Intent.read_all(store):
         # SLURM may be slow to show what it has just been given.
-        patience = min(UNSEEN_SECONDS, UNSEEN_SECONDS - (time.time() - intent.time))
+        patience = UNSEEN_SECONDS - abs(age_of(intent.folder / "intent.json"))
         if patience > 0:
             log.warning(
                 "a command has ended while it submitted jobs named %s: looking for them, %.0f s at most",
