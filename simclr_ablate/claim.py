@@ -153,6 +153,20 @@ def is_here(owner: dict[str, Any]) -> bool:
     return owner.get("place") == _place()
 
 
+def process(pid: int) -> dict[str, Any]:
+    """Process `pid` as others can tell whether it lives: `host`, `place`, `pid` and `start`."""
+    start = process_start(pid)
+    return {"host": socket.gethostname(), "place": _place(), "pid": pid, "start": start}
+
+
+def lives(owner: object, path: Path) -> bool:
+    """Whether the process `owner`, of which the file `path` tells as `process` does, may still begin its work.
+
+    Elsewhere nobody can see it, and it is taken for alive as long as the file is young.
+    """
+    return isinstance(owner, dict) and _is_process(owner) and _is_alive(owner, path, time.time)
+
+
 def process_start(pid: int) -> str | None:
     """When process `pid` started, as an opaque text; None where there is none. Tells a process from a later one
     with the same number."""
@@ -166,7 +180,7 @@ def process_start(pid: int) -> str | None:
     # No /proc, or one that hides other users' processes.
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return None
     except PermissionError:
         pass
@@ -213,19 +227,12 @@ def _is_alive(owner: dict[str, Any], path: Path, clock: Callable[[], float]) -> 
     if is_here(owner):
         start = process_start(owner["pid"])
         if start != _UNKNOWN:
-            return start == owner["start"]
+            return start is not None and start == owner["start"]
     return _seconds_since_touched(path, clock()) < STALE_SECONDS
 
 
 def _ourselves(job: str | None) -> dict[str, Any]:
-    pid = os.getpid()
-    return {
-        "host": socket.gethostname(),
-        "place": _place(),
-        "pid": pid,
-        "start": process_start(pid),
-        "job": job,
-    }
+    return {**process(os.getpid()), "job": job}
 
 
 @cache
@@ -243,12 +250,14 @@ def _read(path: Path) -> dict[str, Any] | None:
     owner = read_json(path)
     if owner is None:
         return None
-    if isinstance(owner, dict) and (
-        owner.get("released") or (isinstance(owner.get("pid"), int) and "start" in owner)
-    ):
+    if isinstance(owner, dict) and (owner.get("released") or _is_process(owner)):
         return owner
     report_damage(path, "it holds no claim")
     return None
+
+
+def _is_process(owner: dict[str, Any]) -> bool:
+    return isinstance(owner.get("pid"), int) and "start" in owner
 
 
 def _seconds_since_touched(path: Path, now: float) -> float:

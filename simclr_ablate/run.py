@@ -114,9 +114,15 @@ class Run:
         write_json(self._file("submission.json"), {**submission, "time": time.time()})
 
     def submission(self) -> dict[str, Any] | None:
-        """The last submission, or None where its job has ended or was cancelled."""
+        """The last submission, or None where its job has ended or was cancelled, also where nobody has noted it."""
         last = self.last_submission()
-        return None if last is None or last.get("withdrawn") else last
+        if last is None or last.get("withdrawn"):
+            return None
+        # Others than SLURM's have nobody who accounts for them: they are their process.
+        is_left = last["cluster"] == "slurm" or claims.lives(
+            last.get("process"), self._file("submission.json")
+        )
+        return last if is_left else None
 
     def last_submission(self) -> dict[str, Any] | None:
         """The last submission, whatever became of it, or None."""
@@ -146,6 +152,9 @@ class Run:
         """The cluster says that `job` has ended. A run that is neither done nor gone on with elsewhere has failed: for
         `reason`, where it left no better one. Nothing is noted where the store cannot be written, or where the job's
         process lives all the same."""
+        last = self.last_submission()
+        if last is not None and last["job"] != job:
+            return  # somebody has submitted the run again
         with self._noting():
             if claims.end_claim_of(self.path, job):
                 self._end_submission(reason, ignored=None)
@@ -164,8 +173,8 @@ class Run:
 
     def _end_submission(self, reason: str, ignored: str | None) -> None:
         """Nothing more comes of the last submission. ignored: the job whose process does not count as going on."""
-        submission = self.submission()
-        evaluations: Iterable[str | None] = submission["evaluations"] if submission else [None]
+        last = self.last_submission()
+        evaluations: Iterable[str | None] = last["evaluations"] if last else [None]
         self.withdraw_submission()
         if all(map(self.is_evaluated, evaluations)) or self.failure() is not None:
             return

@@ -122,7 +122,7 @@ def test_checkpoints_go_only_where_the_encoder_is_whole(run: Run) -> None:
 
 
 def test_a_queued_run_is_left_alone(run: Run) -> None:
-    record = {"job": "7", "cluster": "local", "output": "7.err", "evaluations": ["h-2"]}
+    record = {"job": "7", "cluster": "slurm", "output": "7.err", "evaluations": ["h-2"]}
     run.write_submission(record)
     left = unfinished(run.path, "encoder.pt")
     assert status.main([f"store={run.path.parent}", "clean"]) == 0

@@ -83,14 +83,17 @@ class Intent:
             return [first]
         return [f"{first}_{index}" for index in range(len(self.records))]
 
-    def settle(self, store: Store, first: str) -> None:
-        """Records that SLURM has the jobs, as `first`. What tells of them already stays as it is."""
+    def settle(self, store: Store, first: str, process: Mapping[str, Any] | None = None) -> None:
+        """Records that SLURM has the jobs, as `first`. What tells of them already stays as it is.
+
+        process: what carries the job out, see `claim.process`, where it is one of this machine and not SLURM's.
+        """
         for job, record in zip(self.job_ids(first), self.records, strict=True):
             output = str(JobPaths(self.folder, job_id=job).stderr)
             if "stage" in record:
                 _settle_stage(store, record, job, output)
             else:
-                _settle_run(store.run(record["run"]), record, job, output)
+                _settle_run(store.run(record["run"]), record, job, output, process)
         self.withdraw()
 
     def withdraw(self) -> None:
@@ -174,13 +177,22 @@ def _settle_stage(store: Store, record: Mapping[str, Any], job: str, output: str
         store.write_stage(record["stage"], {**record["waiting"], "job": job, "output": output})
 
 
-def _settle_run(run: Run, record: Mapping[str, Any], job: str, output: str) -> None:
-    if (run.last_submission() or {}).get("job") != job:
-        run.create(record["config"])
-        # First, since the job may fail at once.
-        run.clear_failure()
-        run.forget_timeouts()
-        run.write_submission({**record["submission"], "job": job, "output": output})
+def _settle_run(
+    run: Run,
+    record: Mapping[str, Any],
+    job: str,
+    output: str,
+    process: Mapping[str, Any] | None,
+) -> None:
+    last = run.last_submission() or {}
+    if (last.get("job"), last.get("process")) == (job, process):
+        return
+    run.create(record["config"])
+    # First, since the job may fail at once.
+    run.clear_failure()
+    run.forget_timeouts()
+    submission = {**record["submission"], "job": job, "output": output}
+    run.write_submission(submission | ({"process": process} if process else {}))
 
 
 def _words(command: list[str]) -> list[str] | None:
