@@ -31,6 +31,7 @@ from simclr_ablate.files import (
     create_exclusively,
     read_json,
     report_damage,
+    told,
     write_json,
 )
 
@@ -74,7 +75,7 @@ class Claim:
         """Lets others claim the run. Does nothing where it was taken over already; never raises."""
         self._stop.set()
         self._heart.join()
-        with suppress(OSError):
+        with suppress(OSError, StorageError):
             if not self.is_held():
                 return
             try:
@@ -143,9 +144,16 @@ def describe(folder: Path) -> str:
 
 
 def latest(folder: Path) -> int:
-    """The number of the claim that counts; 0 where there is none."""
-    names = (path.name.removeprefix("claim.") for path in folder.glob("claim.*"))
-    return max((int(name) for name in names if name.isdigit()), default=0)
+    """The number of the claim that counts; 0 where there is none. Raises StorageError where nobody can tell."""
+    try:
+        # Where the folder can be listed and not be looked into, as the dot does, nobody can tell either.
+        names = os.listdir(f"{folder}/.")
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
+    except OSError as error:
+        raise StorageError(told(error, folder)) from error
+    numbers = (name.removeprefix("claim.") for name in names if name.startswith("claim."))
+    return max((int(number) for number in numbers if number.isdigit()), default=0)
 
 
 def is_here(owner: dict[str, Any]) -> bool:
@@ -192,9 +200,14 @@ def _follow(folder: Path, number: int, content: dict[str, Any]) -> bool:
     ours = folder / f"claim.{number + 1}"
     if not create_exclusively(ours, json.dumps(content)):
         return False
-    if latest(folder) != number + 1:
-        # Somebody went on from a later number while we looked at an old listing.
-        ours.unlink(missing_ok=True)
+    try:
+        # Somebody may have gone on from a later number while we looked at an old listing.
+        is_last = latest(folder) == number + 1
+    except StorageError:  # a server that is away since: what nobody can tell is not ours
+        is_last = False
+    if not is_last:
+        with suppress(OSError):
+            ours.unlink(missing_ok=True)
         return False
     for old in range(max(1, number - 2), number + 1):
         with suppress(OSError):

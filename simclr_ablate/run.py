@@ -13,10 +13,13 @@ from simclr_ablate import leftovers, tensors
 from simclr_ablate.files import (
     StorageError,
     age_of,
+    is_record,
+    names_in,
     remove,
     report_damage,
     set_aside,
     storing,
+    unreadable,
     write_json,
 )
 from simclr_ablate.identity import run_id_of
@@ -35,7 +38,10 @@ from simclr_ablate.schema import SCHEMA_VERSION
 
 log = logging.getLogger(__name__)
 
-STATES = ("planned", "queued", "running", "interrupted", "failed", "pretrained", "complete")
+STATES = (
+    *("planned", "queued", "running", "interrupted", "failed", "pretrained", "complete"),
+    "unreadable",
+)
 BUSY = ("queued", "running")
 """States in which somebody is seeing to the run."""
 
@@ -54,6 +60,13 @@ class Run:
         if not self.exists():
             content = {"schema_version": SCHEMA_VERSION, "config": dict(config)}
             write_json(self._file("experiment.json"), content)
+
+    def unreadable(self) -> str | None:
+        """Why the folder cannot be read, which is named then; None where it can be, or is not there."""
+        problem = unreadable(self.path)
+        if problem is not None:
+            report_damage(self.path, problem)
+        return problem
 
     def exists(self) -> bool:
         """Whether the run is there, of any schema, and its config is whole."""
@@ -102,8 +115,11 @@ class Run:
         return claim
 
     def holder(self) -> dict[str, Any] | None:
-        """The process that works on the run now (host, pid), or None."""
-        return claims.holder(self.path)
+        """The process that works on the run now (host, pid), or None, also where the folder cannot be read."""
+        try:
+            return claims.holder(self.path)
+        except StorageError:
+            return None
 
     def is_held(self) -> bool:
         """Whether a process works on the run, for who is to write something if none does. Raises StorageError."""
@@ -283,7 +299,8 @@ class Run:
 
     def evaluations(self) -> dict[str, dict[str, Any]]:
         """Every whole evaluation by its key."""
-        paths = sorted(self._file("evaluations").glob("[!.]*.json"))
+        folder = self._file("evaluations")
+        paths = [folder / name for name in names_in(folder) if is_record(name)]
         found = {path.stem: self._evaluation(path) for path in paths}
         return {key: content for key, content in found.items() if content is not None}
 
@@ -310,10 +327,14 @@ class Run:
         the config is."""
         if self.is_evaluated(evaluation_key) and self.exists():
             return "complete"
-        if self.holder() is not None:
-            return "running"
-        if self.is_queued():
-            return "queued"
+        try:
+            if claims.holder(self.path) is not None:
+                return "running"
+            if self.is_queued():
+                return "queued"
+        except StorageError:
+            self.unreadable()
+            return "unreadable"
         if self.failure() is not None:
             return "failed"
         if self.is_pretrained():

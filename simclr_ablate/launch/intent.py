@@ -21,7 +21,7 @@ from typing import Any, Self
 from submitit.core.utils import DelayedSubmission, JobPaths
 
 from simclr_ablate.config import ConfigError
-from simclr_ablate.files import age_of, read_json, report_damage, storing, write_json
+from simclr_ablate.files import age_of, names_in, read_json, report_damage, storing, write_json
 from simclr_ablate.launch.queue import UNSEEN_SECONDS, ask
 from simclr_ablate.store import Run, Store
 
@@ -56,8 +56,8 @@ class Intent:
     @classmethod
     def read_all(cls, store: Store) -> list[Self]:
         """Those that commands have left, oldest first."""
-        paths = (store.root / ".jobs").glob("*/intent.json")
-        found = (cls._read(path) for path in paths)
+        folder = store.root / ".jobs"
+        found = (cls._read(folder / name / "intent.json") for name in names_in(folder))
         return sorted((one for one in found if one is not None), key=lambda intent: intent.time)
 
     @classmethod
@@ -132,8 +132,8 @@ class Intent:
         One that is damaged costs its own job, which fails for want of it.
         """
         jobs = self.job_ids(first)
-        for left in self.folder.glob("*.pkl"):
-            if left.stem.endswith(("_submitted", "_result")):
+        for left in map(self.folder.joinpath, names_in(self.folder)):
+            if left.suffix != ".pkl" or left.stem.endswith(("_submitted", "_result")):
                 continue
             try:
                 job = jobs[self._position(DelayedSubmission.load(left).function)]

@@ -36,7 +36,9 @@ class Outcome:
     def reason_of(self, planned: PlannedRun) -> str:
         """Why a run has failed."""
         failure = planned.run.failure() or {}
-        return self.reasons.get(planned) or failure.get("reason", "unknown reason")
+        closed = planned.run.unreadable()
+        unknown = f"cannot use {planned.run.path}: {closed}" if closed else "unknown reason"
+        return self.reasons.get(planned) or failure.get("reason", unknown)
 
     def and_then(self, other: "Outcome") -> "Outcome":
         """What became of both plans, of which `other` is the later one's."""

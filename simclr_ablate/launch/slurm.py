@@ -56,6 +56,8 @@ class Submission:
     elsewhere: list[PlannedRun] = field(default_factory=list)
     """Queued or running already: this command has nothing to do with them."""
     complete: list[PlannedRun] = field(default_factory=list)
+    closed: list[PlannedRun] = field(default_factory=list)
+    """Whose folders cannot be read, so that nobody knows what has become of them."""
 
     def summary(self) -> str:
         """One line for a person."""
@@ -66,6 +68,7 @@ class Submission:
             parts[0] += f" as {kind} {', '.join(ids)}"
         if self.elsewhere:
             parts.append(f"{len(self.elsewhere)} are queued or running already")
+        parts += [f"not {planned.run_id}: its folder cannot be read" for planned in self.closed]
         return "; ".join(parts)
 
 
@@ -120,6 +123,8 @@ class SlurmLauncher:
             state = planned.state()
             if state == "complete":
                 submission.complete.append(planned)
+            elif state == "unreadable":
+                submission.closed.append(planned)
             elif is_seen_to(planned, state):
                 submission.elsewhere.append(planned)
             else:
@@ -144,7 +149,7 @@ class SlurmLauncher:
 
     def follow(self, submission: Submission, view: ProgressView) -> Outcome:
         """Shows how the runs go until all have ended. Ctrl-C ends the showing, not the runs."""
-        outcome = Outcome(complete=list(submission.complete))
+        outcome = Outcome(list(submission.complete), list(submission.closed))
         left = [*submission.jobs, *submission.elsewhere]
         started: set[PlannedRun] = set()
         settle_now_and_then = Settler()
@@ -174,6 +179,10 @@ class SlurmLauncher:
                     while here.waiting or here.active or here.left:
                         while here.waiting and len(here.active) < (self.settings.max_parallel or 1):
                             planned = here.waiting.popleft()
+                            if planned.run.unreadable() is not None:
+                                outcome.failed.append(planned)
+                                view.failed(planned, outcome.reason_of(planned))
+                                continue
                             here.left.append(planned)
                             handle = self._submit_here(plan, planned, shapes[planned])
                             if handle is not None:

@@ -154,3 +154,14 @@ def test_a_command_and_its_job_that_die_together_leave_nothing_queued(
     while planned.state() == "queued" and time.monotonic() < eventually:
         time.sleep(0.02)
     assert state_of(planned.run, capsys) == "planned"
+
+
+def test_a_run_whose_folder_cannot_be_read_fails_alone(make_runs, carry_out) -> None:
+    plan = make_runs(2)
+    closed, other = plan.runs
+    closed.run.path.rename(closed.run.path.with_name(".away"))
+    closed.run.path.symlink_to(closed.run.path)  # a loop, which even root cannot read
+    outcome = carry_out(plan)
+    assert outcome.failed == [closed, other]
+    assert str(closed.run.path) in outcome.reason_of(closed)
+    assert outcome.reason_of(other) == "its process ended and left no reason"
