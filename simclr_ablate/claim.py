@@ -29,8 +29,8 @@ from simclr_ablate.files import (
     StorageError,
     clock_of,
     create_exclusively,
-    read_json,
     report_damage,
+    report_unreadable,
     told,
     write_json,
 )
@@ -218,14 +218,14 @@ def _follow(folder: Path, number: int, content: dict[str, Any]) -> bool:
 def _is_taken(path: Path, job: str | None) -> bool:
     """Whether the last claim keeps `job`, or None, from making the next one."""
     try:
-        path.read_bytes()
+        owner = _parse(path, path.read_bytes())
     except FileNotFoundError:
         return True  # somebody has gone on from it
-    except IsADirectoryError:
-        pass
+    except IsADirectoryError as error:
+        owner = None
+        report_damage(path, str(error))
     except OSError:  # a server that is away for a moment says nothing of the claim
         return _seconds_since_touched(path, clock_of(path.parent)) < STALE_SECONDS
-    owner = _read(path)
     if owner is None:
         return _seconds_since_touched(path, clock_of(path.parent)) < _WRITING_SECONDS
     if job is not None and owner.get("job") == job:
@@ -260,8 +260,21 @@ def _place() -> str:
 
 def _read(path: Path) -> dict[str, Any] | None:
     """The claim as it was written; None where it cannot be read or is none."""
-    owner = read_json(path)
-    if owner is None:
+    try:
+        return _parse(path, path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        report_unreadable(path, error)
+        return None
+
+
+def _parse(path: Path, content: bytes) -> dict[str, Any] | None:
+    """The claim that is read from `path`; None where it is none, which is told."""
+    try:
+        owner = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        report_damage(path, str(error))
         return None
     if isinstance(owner, dict) and (owner.get("released") or _is_process(owner)):
         return owner

@@ -55,6 +55,7 @@ class Run:
 
     def create(self, config: Mapping[str, Any]) -> None:
         """Makes the folder and writes the frozen config, unless they are there and whole. Raises StorageError."""
+        claims.latest(self.path)  # raises for a folder that cannot be read: its config may be whole
         with storing(self.path, "store"):
             self.path.mkdir(parents=True, exist_ok=True)
         if not self.exists():

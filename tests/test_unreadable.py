@@ -135,7 +135,7 @@ def test_what_wants_a_closed_run_fails_by_its_name(store, runs) -> None:
 
     (code, reason), _ = by_nobody(carry_out)
     assert code == worker.FAILED
-    assert f"cannot use {closed.path}" in reason
+    assert reason == f"cannot use {closed.path}: no permission; ask its owner"
 
 
 @as_root

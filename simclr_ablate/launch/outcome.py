@@ -23,6 +23,8 @@ class Outcome:
     def fail(self, planned: PlannedRun, reason: str) -> None:
         """Notes that a run has failed: in its folder, unless it says so already or cannot be written. Never raises."""
         self.failed.append(planned)
+        if planned.run.unreadable() is not None:
+            self.reasons[planned] = reason
         if self.reason_of(planned) == reason:
             return
         try:
