@@ -9,9 +9,9 @@ A holder on this host is alive while its process is. One elsewhere is alive whil
 whatever has another name, boot or PID namespace: two containers may share a host name. A job of a cluster that starts
 again takes over from itself, wherever it ran before: the cluster has ended it there.
 
-How long ago a claim was touched is judged by the file system's clock where somebody claims, who has to write anyway;
-readers write nothing and go by their host's clock. A date in the future counts as much as one in the past, so that no
-wrong clock blocks a run for ever. A claim that cannot be read is no claim.
+How long ago a claim was touched is judged by the file system's clock wherever something is written on account of it:
+a claim, the end of one, a failure. Readers write nothing and go by their host's clock. A date in the future counts as
+much as one in the past, so that no wrong clock blocks a run for ever. A claim that cannot be read is no claim.
 """
 
 import json
@@ -19,7 +19,6 @@ import os
 import socket
 import threading
 import time
-import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
@@ -28,10 +27,11 @@ from typing import Any
 
 from simclr_ablate.files import (
     StorageError,
+    clock_of,
     create_exclusively,
-    read_json,
     report_damage,
-    storing,
+    report_unreadable,
+    told,
     write_json,
 )
 
@@ -75,7 +75,7 @@ class Claim:
         """Lets others claim the run. Does nothing where it was taken over already; never raises."""
         self._stop.set()
         self._heart.join()
-        with suppress(OSError):
+        with suppress(OSError, StorageError):
             if not self.is_held():
                 return
             try:
@@ -98,17 +98,7 @@ def acquire(folder: Path, job: str | None = None) -> Claim | None:
     number = latest(folder)
     if number and _is_taken(folder / f"claim.{number}", job):
         return None
-    ours = folder / f"claim.{number + 1}"
-    if not create_exclusively(ours, json.dumps(_ourselves(job))):
-        return None
-    if latest(folder) != number + 1:
-        # Somebody went on from a later number while we looked at an old listing.
-        ours.unlink(missing_ok=True)
-        return None
-    for old in range(max(1, number - 2), number + 1):
-        with suppress(OSError):
-            (folder / f"claim.{old}").unlink(missing_ok=True)
-    return Claim(folder, number + 1, job)
+    return Claim(folder, number + 1, job) if _follow(folder, number, _ourselves(job)) else None
 
 
 def last(folder: Path) -> dict[str, Any]:
@@ -117,20 +107,34 @@ def last(folder: Path) -> dict[str, Any]:
     return (_read(folder / f"claim.{number}") if number else None) or {}
 
 
-def end_claim_of(folder: Path, job: str, requeued: bool = False) -> None:
-    """Releases the claim of a job that has ended, or that the cluster is to start again, where it is the last one."""
-    number = latest(folder)
-    if number and last(folder).get("job") == job:
-        owner = {"released": True, "job": job, "requeued": requeued}
-        write_json(folder / f"claim.{number}", owner)
+def end_claim_of(folder: Path, job: str, requeued: bool = False) -> bool:
+    """Writes off the claim of a job that has ended, or that the cluster is to start again, where it is the last one.
 
-
-def holder(folder: Path) -> dict[str, Any] | None:
-    """Who works on the run now: `host`, `pid`, `start`, `job` (None outside a cluster); None where nobody does."""
+    False where its process lives: then nothing is written. Raises StorageError.
+    """
     number = latest(folder)
     path = folder / f"claim.{number}"
     owner = _read(path) if number else None
-    return owner if owner and _is_alive(owner, path, time.time) else None
+    if owner is None or owner.get("job") != job:
+        return True
+    if _is_alive(owner, path, lambda: clock_of(folder)):
+        return False
+    # By the next number, so that a process which wakes up after all finds that it has lost the run.
+    _follow(folder, number, {"released": True, "job": job, "requeued": requeued})
+    return True
+
+
+def holder(folder: Path, writes: bool = False) -> dict[str, Any] | None:
+    """Who works on the run now: `host`, `pid`, `start`, `job` (None outside a cluster); None where nobody does.
+
+    writes: whether something is to be written if nobody does: then the file system's clock counts. Raises StorageError
+    where it cannot be had.
+    """
+    number = latest(folder)
+    path = folder / f"claim.{number}"
+    owner = _read(path) if number else None
+    clock = (lambda: clock_of(folder)) if writes else time.time
+    return owner if owner and _is_alive(owner, path, clock) else None
 
 
 def describe(folder: Path) -> str:
@@ -140,14 +144,35 @@ def describe(folder: Path) -> str:
 
 
 def latest(folder: Path) -> int:
-    """The number of the claim that counts; 0 where there is none."""
-    names = (path.name.removeprefix("claim.") for path in folder.glob("claim.*"))
-    return max((int(name) for name in names if name.isdigit()), default=0)
+    """The number of the claim that counts; 0 where there is none. Raises StorageError where nobody can tell."""
+    try:
+        # Where the folder can be listed and not be looked into, as the dot does, nobody can tell either.
+        names = os.listdir(f"{folder}/.")
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
+    except OSError as error:
+        raise StorageError(told(error, folder)) from error
+    numbers = (name.removeprefix("claim.") for name in names if name.startswith("claim."))
+    return max((int(number) for number in numbers if number.isdigit()), default=0)
 
 
 def is_here(owner: dict[str, Any]) -> bool:
     """Whether the holder is a process of this host that can be seen, and sent signals, from here."""
     return owner.get("place") == _place()
+
+
+def process(pid: int) -> dict[str, Any]:
+    """Process `pid` as others can tell whether it lives: `host`, `place`, `pid` and `start`."""
+    start = process_start(pid)
+    return {"host": socket.gethostname(), "place": _place(), "pid": pid, "start": start}
+
+
+def lives(owner: object, path: Path) -> bool:
+    """Whether the process `owner`, of which the file `path` tells as `process` does, may still begin its work.
+
+    Elsewhere nobody can see it, and it is taken for alive as long as the file is young.
+    """
+    return isinstance(owner, dict) and _is_process(owner) and _is_alive(owner, path, time.time)
 
 
 def process_start(pid: int) -> str | None:
@@ -163,29 +188,49 @@ def process_start(pid: int) -> str | None:
     # No /proc, or one that hides other users' processes.
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return None
     except PermissionError:
         pass
     return _UNKNOWN
 
 
+def _follow(folder: Path, number: int, content: dict[str, Any]) -> bool:
+    """Makes the claim after `number`; False where another process has been quicker. Raises StorageError."""
+    ours = folder / f"claim.{number + 1}"
+    if not create_exclusively(ours, json.dumps(content)):
+        return False
+    try:
+        # Somebody may have gone on from a later number while we looked at an old listing.
+        is_last = latest(folder) == number + 1
+    except StorageError:  # a server that is away since: what nobody can tell is not ours
+        is_last = False
+    if not is_last:
+        with suppress(OSError):
+            ours.unlink(missing_ok=True)
+        return False
+    for old in range(max(1, number - 2), number + 1):
+        with suppress(OSError):
+            (folder / f"claim.{old}").unlink(missing_ok=True)
+    return True
+
+
 def _is_taken(path: Path, job: str | None) -> bool:
     """Whether the last claim keeps `job`, or None, from making the next one."""
     try:
-        path.read_bytes()
+        owner = _parse(path, path.read_bytes())
     except FileNotFoundError:
         return True  # somebody has gone on from it
-    except IsADirectoryError:
-        pass
+    except IsADirectoryError as error:
+        owner = None
+        report_damage(path, str(error))
     except OSError:  # a server that is away for a moment says nothing of the claim
-        return _seconds_since_touched(path, _clock_of(path.parent)) < STALE_SECONDS
-    owner = _read(path)
+        return _seconds_since_touched(path, clock_of(path.parent)) < STALE_SECONDS
     if owner is None:
-        return _seconds_since_touched(path, _clock_of(path.parent)) < _WRITING_SECONDS
+        return _seconds_since_touched(path, clock_of(path.parent)) < _WRITING_SECONDS
     if job is not None and owner.get("job") == job:
         return False
-    return _is_alive(owner, path, lambda: _clock_of(path.parent))
+    return _is_alive(owner, path, lambda: clock_of(path.parent))
 
 
 def _is_alive(owner: dict[str, Any], path: Path, clock: Callable[[], float]) -> bool:
@@ -195,19 +240,12 @@ def _is_alive(owner: dict[str, Any], path: Path, clock: Callable[[], float]) -> 
     if is_here(owner):
         start = process_start(owner["pid"])
         if start != _UNKNOWN:
-            return start == owner["start"]
+            return start is not None and start == owner["start"]
     return _seconds_since_touched(path, clock()) < STALE_SECONDS
 
 
 def _ourselves(job: str | None) -> dict[str, Any]:
-    pid = os.getpid()
-    return {
-        "host": socket.gethostname(),
-        "place": _place(),
-        "pid": pid,
-        "start": process_start(pid),
-        "job": job,
-    }
+    return {**process(os.getpid()), "job": job}
 
 
 @cache
@@ -222,15 +260,30 @@ def _place() -> str:
 
 def _read(path: Path) -> dict[str, Any] | None:
     """The claim as it was written; None where it cannot be read or is none."""
-    owner = read_json(path)
-    if owner is None:
+    try:
+        return _parse(path, path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    if isinstance(owner, dict) and (
-        owner.get("released") or (isinstance(owner.get("pid"), int) and "start" in owner)
-    ):
+    except OSError as error:
+        report_unreadable(path, error)
+        return None
+
+
+def _parse(path: Path, content: bytes) -> dict[str, Any] | None:
+    """The claim that is read from `path`; None where it is none, which is told."""
+    try:
+        owner = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        report_damage(path, str(error))
+        return None
+    if isinstance(owner, dict) and (owner.get("released") or _is_process(owner)):
         return owner
     report_damage(path, "it holds no claim")
     return None
+
+
+def _is_process(owner: dict[str, Any]) -> bool:
+    return isinstance(owner.get("pid"), int) and "start" in owner
 
 
 def _seconds_since_touched(path: Path, now: float) -> float:
@@ -239,14 +292,3 @@ def _seconds_since_touched(path: Path, now: float) -> float:
         return abs(now - path.stat().st_mtime)
     except OSError:  # somebody has gone on from it
         return 0.0
-
-
-def _clock_of(folder: Path) -> float:
-    """The time by the clock of the file system, by which it dates what is touched. Raises StorageError."""
-    probe = folder / f".clock.{uuid.uuid4().hex}.tmp"
-    with storing(folder):
-        probe.touch()
-        try:
-            return probe.stat().st_mtime
-        finally:
-            probe.unlink()

@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 _NO_LINKS = {errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 """What `os.link` fails with where a file system has no hard links."""
 
+_FORBIDDEN = (errno.EACCES, errno.EPERM)
+
 _TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{32}\.tmp")
 
 
@@ -51,9 +53,9 @@ def told(error: OSError, path: str | Path, setting: str = "") -> str:
         return f"cannot write {path}: your disk quota is used up: make room{elsewhere}"
     if error.errno == errno.EROFS:
         return f"cannot write {path}: its file system is read-only{instead}"
-    if error.errno in (errno.EACCES, errno.EPERM):
+    if error.errno in _FORBIDDEN:
         return f"cannot use {path}: no permission; ask its owner{elsewhere}"
-    blocking = next((parent for parent in (path, *path.parents) if parent.is_file()), None)
+    blocking = next((parent for parent in (path, *path.parents) if os.path.isfile(parent)), None)
     if error.errno in (errno.ENOTDIR, errno.EEXIST) and blocking is not None:
         return f"cannot use {path}: {blocking} is a file and no folder{instead}"
     return f"cannot use {path}: {error.strerror or error}{instead}"
@@ -156,6 +158,27 @@ def target_of(temporary: Path) -> str:
     return found[1]
 
 
+def clock_of(folder: Path) -> float:
+    """The time by the clock of the file system, by which it dates what is written. Raises StorageError.
+
+    What is written on account of a file's age takes the age from here: a host's own clock may be wrong.
+    """
+    probe = folder / f".clock.{uuid.uuid4().hex}.tmp"
+    with storing(folder):
+        probe.touch()
+        try:
+            return probe.stat().st_mtime
+        finally:
+            probe.unlink()
+
+
+def age_of(path: Path) -> float:
+    """How many seconds ago `path` was written, by the clock of the file system. Raises StorageError."""
+    now = clock_of(path.parent)
+    with storing(path):
+        return now - path.stat().st_mtime
+
+
 def flush_folder(folder: Path) -> None:
     """Sends the names in `folder` to the disk, where the system can."""
     with suppress(OSError):  # not every file system lets a folder be opened or flushed
@@ -186,12 +209,56 @@ def read_json(path: Path) -> Any | None:
         content = json.loads(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        report_unreadable(path, error)
+        return None
+    except (ValueError, RecursionError) as error:
         report_damage(path, str(error))
         return None
     if content is None:
         report_damage(path, "it is null")
     return content
+
+
+def names_in(folder: Path) -> list[str]:
+    """The names in `folder`, sorted; none where there is no such folder, or one that cannot be read, which is named."""
+    try:
+        return sorted(os.listdir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        report_unreadable(folder, error)
+        return []
+
+
+def is_record(name: str) -> bool:
+    """Whether a file of that name is a record, and none that is being written."""
+    return name.endswith(".json") and not name.startswith(".")
+
+
+def unreadable(folder: Path) -> str | None:
+    """Why what lies in `folder` cannot be read; None where it can be, or where there is no such folder."""
+    try:
+        # To list it takes one permission; to look into it, as the dot does, takes another.
+        with os.scandir(f"{folder}/.") as entries:
+            next(entries, None)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        return "no permission" if error.errno in _FORBIDDEN else error.strerror or str(error)
+    return None
+
+
+def report_unreadable(path: Path, error: OSError) -> None:
+    """Names what cannot be read: the outermost folder that is closed, instead of each file in it."""
+    blamed, reason = path, str(error)
+    for folder in (path, *path.parents):
+        problem = unreadable(folder)
+        if problem is not None:
+            blamed, reason = folder, problem
+        elif folder != path:
+            break
+    report_damage(blamed, reason)
 
 
 @functools.cache
@@ -238,7 +305,9 @@ def _write_new(path: Path, content: str) -> None:
 
 def _free(path: Path) -> str:
     """Free space where `path` lies, for a person."""
-    existing = next((parent for parent in path.absolute().parents if parent.exists()), Path("/"))
+    existing = next(
+        (parent for parent in path.absolute().parents if os.path.exists(parent)), Path("/")
+    )
     try:
         free = shutil.disk_usage(existing).free
     except OSError:

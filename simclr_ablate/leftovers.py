@@ -1,11 +1,11 @@
 """What killed processes leave in a store: files that were being written, and checkpoints of what is complete."""
 
-import time
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from simclr_ablate.files import StorageError, target_of, temporary_files
+from simclr_ablate.files import StorageError, age_of, names_in, target_of, temporary_files
 from simclr_ablate.tensors import check
 
 OLD_SECONDS = 3600.0
@@ -28,7 +28,8 @@ def of_run(folder: Path) -> Iterator[Path]:
 
 def checkpoints_of(folder: Path) -> Iterator[Path]:
     """Checkpoints of a run whose pretraining is complete: without a doubt, for the encoder matches its digest."""
-    found = list(folder.glob("checkpoint*.pt"))
+    names = (name for name in names_in(folder) if re.fullmatch(r"checkpoint.*\.pt", name))
+    found = [folder / name for name in names]
     with suppress(StorageError):
         if found and check(folder / "encoder.pt"):
             yield from found
@@ -39,7 +40,9 @@ def of_store(root: Path) -> Iterator[Path]:
     for name in (".", ".sweeps", ".stages", ".submitting"):
         yield from filter(_is_old, temporary_files(root / name))
     # submitit's, while it writes what a requeued job is to call.
-    yield from filter(_is_old, (root / ".jobs").glob("*/*.save_tmp"))
+    for folder in map((root / ".jobs").joinpath, names_in(root / ".jobs")):
+        saved = (folder / name for name in names_in(folder) if name.endswith(".save_tmp"))
+        yield from filter(_is_old, saved)
 
 
 def clear(paths: Iterator[Path]) -> tuple[int, int]:
@@ -54,7 +57,8 @@ def clear(paths: Iterator[Path]) -> tuple[int, int]:
 
 
 def _is_old(path: Path) -> bool:
+    """By the file system's clock, since it is removed if it is."""
     try:
-        return time.time() - path.stat().st_mtime > OLD_SECONDS
-    except OSError:
+        return age_of(path) > OLD_SECONDS
+    except StorageError:
         return False

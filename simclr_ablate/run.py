@@ -12,10 +12,14 @@ from simclr_ablate import claim as claims
 from simclr_ablate import leftovers, tensors
 from simclr_ablate.files import (
     StorageError,
+    age_of,
+    is_record,
+    names_in,
     remove,
     report_damage,
     set_aside,
     storing,
+    unreadable,
     write_json,
 )
 from simclr_ablate.identity import run_id_of
@@ -34,7 +38,10 @@ from simclr_ablate.schema import SCHEMA_VERSION
 
 log = logging.getLogger(__name__)
 
-STATES = ("planned", "queued", "running", "interrupted", "failed", "pretrained", "complete")
+STATES = (
+    *("planned", "queued", "running", "interrupted", "failed", "pretrained", "complete"),
+    "unreadable",
+)
 BUSY = ("queued", "running")
 """States in which somebody is seeing to the run."""
 
@@ -48,11 +55,19 @@ class Run:
 
     def create(self, config: Mapping[str, Any]) -> None:
         """Makes the folder and writes the frozen config, unless they are there and whole. Raises StorageError."""
+        claims.latest(self.path)  # raises for a folder that cannot be read: its config may be whole
         with storing(self.path, "store"):
             self.path.mkdir(parents=True, exist_ok=True)
         if not self.exists():
             content = {"schema_version": SCHEMA_VERSION, "config": dict(config)}
             write_json(self._file("experiment.json"), content)
+
+    def unreadable(self) -> str | None:
+        """Why the folder cannot be read, which is named then; None where it can be, or is not there."""
+        problem = unreadable(self.path)
+        if problem is not None:
+            report_damage(self.path, problem)
+        return problem
 
     def exists(self) -> bool:
         """Whether the run is there, of any schema, and its config is whole."""
@@ -101,17 +116,30 @@ class Run:
         return claim
 
     def holder(self) -> dict[str, Any] | None:
-        """The process that works on the run now (host, pid), or None."""
-        return claims.holder(self.path)
+        """The process that works on the run now (host, pid), or None, also where the folder cannot be read."""
+        try:
+            return claims.holder(self.path)
+        except StorageError:
+            return None
+
+    def is_held(self) -> bool:
+        """Whether a process works on the run, for who is to write something if none does. Raises StorageError."""
+        return claims.holder(self.path, writes=True) is not None
 
     def write_submission(self, submission: Mapping[str, Any]) -> None:
         """Records the job that will carry the run out: `job`, and what it takes to submit it again."""
         write_json(self._file("submission.json"), {**submission, "time": time.time()})
 
     def submission(self) -> dict[str, Any] | None:
-        """The last submission, or None where its job has ended or was cancelled."""
+        """The last submission, or None where its job has ended or was cancelled, also where nobody has noted it."""
         last = self.last_submission()
-        return None if last is None or last.get("withdrawn") else last
+        if last is None or last.get("withdrawn"):
+            return None
+        # Others than SLURM's have nobody who accounts for them: they are their process.
+        is_left = last["cluster"] == "slurm" or claims.lives(
+            last.get("process"), self._file("submission.json")
+        )
+        return last if is_left else None
 
     def last_submission(self) -> dict[str, Any] | None:
         """The last submission, whatever became of it, or None."""
@@ -133,21 +161,43 @@ class Run:
         return last.get("job") != submission["job"] or bool(last.get("requeued"))
 
     def requeue_job(self, job: str) -> None:
-        """Notes that the cluster is to start `job` again, where the store can be written."""
+        """Notes that the cluster is to start `job` again, where the store can be written and its process is dead."""
         with self._noting():
             claims.end_claim_of(self.path, job, requeued=True)
 
     def end_job(self, job: str, reason: str) -> None:
         """The cluster says that `job` has ended. A run that is neither done nor gone on with elsewhere has failed: for
-        `reason`, where it left no better one. Nothing is noted where the store cannot be written."""
-        submission = self.submission()
-        evaluations: Iterable[str | None] = submission["evaluations"] if submission else [None]
+        `reason`, where it left no better one. Nothing is noted where the store cannot be written, or where the job's
+        process lives all the same."""
+        last = self.last_submission()
+        if last is not None and last["job"] != job:
+            return  # somebody has submitted the run again
+        with self._noting():
+            if claims.end_claim_of(self.path, job):
+                self._end_submission(reason, ignored=None)
+
+    def lose_job(self, job: str, patience: float, reason: str) -> None:
+        """`end_job` for one that the cluster does not know, `patience` seconds or more after its submission."""
+        with self._noting():
+            if abs(age_of(self._file("submission.json"))) > patience:
+                self.end_job(job, reason)
+
+    def cancel_job(self, job: str, reason: str) -> None:
+        """`end_job` for one that was called off: its process may take a while to keep what it has, and to end."""
         with self._noting():
             claims.end_claim_of(self.path, job)
-            self.withdraw_submission()
-            done = all(map(self.is_evaluated, evaluations))
-            if not done and self.failure() is None and self.holder() is None:
-                self.write_failure({"reason": reason})
+            self._end_submission(reason, ignored=job)
+
+    def _end_submission(self, reason: str, ignored: str | None) -> None:
+        """Nothing more comes of the last submission. ignored: the job whose process does not count as going on."""
+        last = self.last_submission()
+        evaluations: Iterable[str | None] = last["evaluations"] if last else [None]
+        self.withdraw_submission()
+        if all(map(self.is_evaluated, evaluations)) or self.failure() is not None:
+            return
+        owner = claims.holder(self.path, writes=True)
+        if owner is None or (ignored is not None and owner.get("job") == ignored):
+            self.write_failure({"reason": reason})
 
     @contextmanager
     def _noting(self) -> Iterator[None]:
@@ -250,7 +300,8 @@ class Run:
 
     def evaluations(self) -> dict[str, dict[str, Any]]:
         """Every whole evaluation by its key."""
-        paths = sorted(self._file("evaluations").glob("[!.]*.json"))
+        folder = self._file("evaluations")
+        paths = [folder / name for name in names_in(folder) if is_record(name)]
         found = {path.stem: self._evaluation(path) for path in paths}
         return {key: content for key, content in found.items() if content is not None}
 
@@ -277,10 +328,14 @@ class Run:
         the config is."""
         if self.is_evaluated(evaluation_key) and self.exists():
             return "complete"
-        if self.holder() is not None:
-            return "running"
-        if self.is_queued():
-            return "queued"
+        try:
+            if claims.holder(self.path) is not None:
+                return "running"
+            if self.is_queued():
+                return "queued"
+        except StorageError:
+            self.unreadable()
+            return "unreadable"
         if self.failure() is not None:
             return "failed"
         if self.is_pretrained():

@@ -11,6 +11,7 @@ A damaged file costs its own run alone: it is named, and counts as absent. The r
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections import Counter
@@ -31,6 +32,7 @@ COLORS = {
     "running": "cyan",
     "queued": "blue",
     "failed": "red",
+    "unreadable": "red",
     "interrupted": "yellow",
 }
 FILTERS = ("sweep", "run", "state", "store")
@@ -223,6 +225,9 @@ def describe(run: Run, info: JobInfo | None = None) -> dict[str, Any]:
 
 def _config_problem(run: Run) -> str | None:
     """What keeps the analysis and `retry` from reading the run's config, or None."""
+    closed = run.unreadable()
+    if closed is not None:
+        return f"its folder cannot be read: {closed}"
     record = run.experiment()
     if record is None:
         return "experiment.json is damaged; the run's command writes it again"
@@ -233,7 +238,7 @@ def _config_problem(run: Run) -> str | None:
 def _log(run: Run) -> str:
     """The run's log, or what its job printed before there was one."""
     last = run.last_submission()
-    if last is not None and not run.log_path.exists():
+    if last is not None and not os.path.exists(run.log_path):
         return last["output"]
     return str(run.log_path)
 

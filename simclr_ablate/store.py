@@ -31,6 +31,7 @@ A store is trusted as code's own folder is: who can write to it can have `retry`
 import hashlib
 import logging
 import os
+import re
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
@@ -42,7 +43,15 @@ from typing import Any
 
 from simclr_ablate import claim as claims
 from simclr_ablate.config import ConfigError
-from simclr_ablate.files import StorageError, report_damage, storing, told, write_json
+from simclr_ablate.files import (
+    StorageError,
+    is_record,
+    names_in,
+    report_damage,
+    storing,
+    told,
+    write_json,
+)
 from simclr_ablate.paths import expanded
 from simclr_ablate.records import LaunchRecord, StageRecord, read_record
 from simclr_ablate.run import BUSY, STATES, Run
@@ -94,23 +103,25 @@ class Store:
     def runs(self) -> Iterator[Run]:
         """Every run in the store, by id, also where its experiment.json is damaged or gone.
 
-        A folder that is closed to us is named and left out. Raises StorageError where the store is.
+        So is one whose folder is closed to us, which is named; another closed folder is named and left out. Raises
+        StorageError where the store is.
         """
         for run_id in sorted(self._folders()):
             run = Run(self.root / run_id)
             path = run.path / "experiment.json"
             if os.path.lexists(path):
                 yield run
-            elif not os.access(run.path, os.R_OK | os.X_OK):
-                report_damage(run.path, "no permission")
-            elif os.path.exists(run.encoder_path) or (run.path / "evaluations").is_dir():
+            elif run.unreadable() is not None:
+                if _RUN_ID.fullmatch(run_id):
+                    yield run
+            elif os.path.exists(run.encoder_path) or os.path.isdir(run.path / "evaluations"):
                 report_damage(path, "it is missing")
                 yield run
 
     def _folders(self) -> list[str]:
         try:
             with storing(self.root, "store"), os.scandir(self.root) as entries:
-                return [e.name for e in entries if not e.name.startswith(".") and e.is_dir()]
+                return [e.name for e in entries if not e.name.startswith(".") and _is_folder(e)]
         except StorageError as error:
             if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
                 return []
@@ -174,7 +185,8 @@ class Store:
 
     def sweeps(self) -> list[SweepRecord]:
         """Sweeps launched on this store, oldest first; what a second stage was added to comes before the sum."""
-        paths = sorted((self.root / ".sweeps").glob("[!.]*.json"))
+        folder = self.root / ".sweeps"
+        paths = [folder / name for name in names_in(folder) if is_record(name)]
         found = [record for record in map(self._launched, paths) if record is not None]
         known = [SweepRecord(r["name"], tuple(r["run_ids"]), r["time"]) for r in found]
         return sorted(known, key=lambda record: (record.time, len(record.run_ids)))
@@ -219,12 +231,24 @@ class Store:
 
     def stages(self) -> dict[str, dict[str, Any]]:
         """Every second stage that a cluster's job was to submit, by name."""
-        names = sorted(path.stem for path in (self.root / ".stages").glob("[!.]*.json"))
+        names = [Path(name).stem for name in names_in(self.root / ".stages") if is_record(name)]
         return {name: found for name in names if (found := self.stage(name)) is not None}
 
 
 _PROBE_BYTES = 2**16
 """What must fit into a store for a run to begin: its config, claims and log, and more than that."""
+
+
+_RUN_ID = re.compile(r".+-[0-9a-f]{10}")
+"""What ids are like, for a folder of which nothing else can be known."""
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether it is one, also one that cannot be told from other things, which is a closed one then."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return True
 
 
 def _is_name(text: str) -> bool:

@@ -44,9 +44,9 @@ def test_one_holder_after_the_other(tmp_path) -> None:
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 
-def elsewhere(folder: Path, age: float) -> Path:
+def elsewhere(folder: Path, age: float, job: str | None = None) -> Path:
     """A claim as a process on another host wrote it, touched so many seconds ago."""
-    claims.acquire(folder)
+    claims.acquire(folder, job)
     path = folder / "claim.1"
     owner = json.loads(path.read_text())
     path.write_text(json.dumps({**owner, "place": "another", "start": "1"}))
@@ -88,6 +88,49 @@ def test_age_is_judged_both_ways(tmp_path, age, alive) -> None:
     assert (claim is None) == alive
     if claim is not None:
         claim.release()
+
+
+@pytest.fixture(params=[-1000.0, 1000.0])
+def wrong_clock(request, monkeypatch) -> None:
+    """This host's clock is wrong, and the file system's is not, as on a file server."""
+    right = time.time
+    monkeypatch.setattr(time, "time", lambda: right() + request.param)
+
+
+@pytest.mark.usefixtures("wrong_clock")
+@pytest.mark.parametrize("requeued", [False, True])
+def test_a_wrong_clock_writes_no_living_claim_off(tmp_path, requeued) -> None:
+    path = elsewhere(tmp_path, 0.0, job="7")
+    os.utime(path)
+    before = path.read_bytes()
+    assert claims.holder(tmp_path) is None, "a reader can do no better"
+    assert claims.holder(tmp_path, writes=True) is not None
+    assert not claims.end_claim_of(tmp_path, "7", requeued)
+    assert os.listdir(tmp_path) == ["claim.1"]
+    assert path.read_bytes() == before
+
+
+@pytest.mark.usefixtures("wrong_clock")
+def test_a_wrong_clock_keeps_no_dead_claim(tmp_path) -> None:
+    path = elsewhere(tmp_path, 0.0, job="7")
+    os.utime(path)
+    touched = path.stat().st_mtime - 1000
+    os.utime(path, (touched, touched))
+    assert claims.holder(tmp_path, writes=True) is None
+    assert claims.end_claim_of(tmp_path, "7", requeued=True)
+    assert claims.last(tmp_path) == {"released": True, "job": "7", "requeued": True}
+
+
+def test_who_only_seemed_dead_finds_that_its_claim_was_written_off(tmp_path) -> None:
+    """As a process that was stopped for minutes, and goes on."""
+    claim = claims.acquire(tmp_path, "7")
+    owner = json.loads(claim.path.read_text())
+    claim.path.write_text(json.dumps({**owner, "start": "before"}))
+    assert claims.end_claim_of(tmp_path, "7")
+    with pytest.raises(claims.ClaimLostError):
+        claim.check()
+    claim.release()
+    assert claims.last(tmp_path) == {"released": True, "job": "7", "requeued": False}
 
 
 def _look(folder: Path, answers) -> None:

@@ -122,8 +122,16 @@ def test_checkpoints_go_only_where_the_encoder_is_whole(run: Run) -> None:
 
 
 def test_a_queued_run_is_left_alone(run: Run) -> None:
-    record = {"job": "7", "cluster": "local", "output": "7.err", "evaluations": ["h-2"]}
+    record = {"job": "7", "cluster": "slurm", "output": "7.err", "evaluations": ["h-2"]}
     run.write_submission(record)
     left = unfinished(run.path, "encoder.pt")
+    assert status.main([f"store={run.path.parent}", "clean"]) == 0
+    assert left.exists()
+
+
+def test_a_clock_that_is_ahead_removes_nothing_that_is_being_written(run: Run, monkeypatch) -> None:
+    left = unfinished(run.path, "experiment.json")
+    right = time.time
+    monkeypatch.setattr(time, "time", lambda: right() + 2 * OLD)
     assert status.main([f"store={run.path.parent}", "clean"]) == 0
     assert left.exists()

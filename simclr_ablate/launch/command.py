@@ -218,7 +218,7 @@ def _submit(
     watch = shlex.join(["python", "-m", "simclr_ablate.status", *where, "--follow"])
     if not settings.follow:
         say(f"watch them: {watch}")
-        return OK
+        return SOME_FAILED if submission.closed else OK
     outcome = launcher.follow(submission, _view(console, plan, jobs))
     if stages.pending and not outcome.interrupted:
         plan, outcome = _follow_second(command, launcher, stages, console, plan, outcome, jobs)

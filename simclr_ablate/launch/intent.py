@@ -21,7 +21,7 @@ from typing import Any, Self
 from submitit.core.utils import DelayedSubmission, JobPaths
 
 from simclr_ablate.config import ConfigError
-from simclr_ablate.files import read_json, report_damage, storing, write_json
+from simclr_ablate.files import age_of, names_in, read_json, report_damage, storing, write_json
 from simclr_ablate.launch.queue import UNSEEN_SECONDS, ask
 from simclr_ablate.store import Run, Store
 
@@ -56,8 +56,8 @@ class Intent:
     @classmethod
     def read_all(cls, store: Store) -> list[Self]:
         """Those that commands have left, oldest first."""
-        paths = (store.root / ".jobs").glob("*/intent.json")
-        found = (cls._read(path) for path in paths)
+        folder = store.root / ".jobs"
+        found = (cls._read(folder / name / "intent.json") for name in names_in(folder))
         return sorted((one for one in found if one is not None), key=lambda intent: intent.time)
 
     @classmethod
@@ -83,14 +83,17 @@ class Intent:
             return [first]
         return [f"{first}_{index}" for index in range(len(self.records))]
 
-    def settle(self, store: Store, first: str) -> None:
-        """Records that SLURM has the jobs, as `first`. What tells of them already stays as it is."""
+    def settle(self, store: Store, first: str, process: Mapping[str, Any] | None = None) -> None:
+        """Records that SLURM has the jobs, as `first`. What tells of them already stays as it is.
+
+        process: what carries the job out, see `claim.process`, where it is one of this machine and not SLURM's.
+        """
         for job, record in zip(self.job_ids(first), self.records, strict=True):
             output = str(JobPaths(self.folder, job_id=job).stderr)
             if "stage" in record:
                 _settle_stage(store, record, job, output)
             else:
-                _settle_run(store.run(record["run"]), record, job, output)
+                _settle_run(store.run(record["run"]), record, job, output, process)
         self.withdraw()
 
     def withdraw(self) -> None:
@@ -129,8 +132,8 @@ class Intent:
         One that is damaged costs its own job, which fails for want of it.
         """
         jobs = self.job_ids(first)
-        for left in self.folder.glob("*.pkl"):
-            if left.stem.endswith(("_submitted", "_result")):
+        for left in map(self.folder.joinpath, names_in(self.folder)):
+            if left.suffix != ".pkl" or left.stem.endswith(("_submitted", "_result")):
                 continue
             try:
                 job = jobs[self._position(DelayedSubmission.load(left).function)]
@@ -153,7 +156,7 @@ def adopt(store: Store) -> None:
     """
     for intent in Intent.read_all(store):
         # SLURM may be slow to show what it has just been given.
-        patience = min(UNSEEN_SECONDS, UNSEEN_SECONDS - (time.time() - intent.time))
+        patience = UNSEEN_SECONDS - abs(age_of(intent.folder / "intent.json"))
         if patience > 0:
             log.warning(
                 "a command has ended while it submitted jobs named %s: looking for them, %.0f s at most",
@@ -174,13 +177,22 @@ def _settle_stage(store: Store, record: Mapping[str, Any], job: str, output: str
         store.write_stage(record["stage"], {**record["waiting"], "job": job, "output": output})
 
 
-def _settle_run(run: Run, record: Mapping[str, Any], job: str, output: str) -> None:
-    if (run.last_submission() or {}).get("job") != job:
-        run.create(record["config"])
-        # First, since the job may fail at once.
-        run.clear_failure()
-        run.forget_timeouts()
-        run.write_submission({**record["submission"], "job": job, "output": output})
+def _settle_run(
+    run: Run,
+    record: Mapping[str, Any],
+    job: str,
+    output: str,
+    process: Mapping[str, Any] | None,
+) -> None:
+    last = run.last_submission() or {}
+    if (last.get("job"), last.get("process")) == (job, process):
+        return
+    run.create(record["config"])
+    # First, since the job may fail at once.
+    run.clear_failure()
+    run.forget_timeouts()
+    submission = {**record["submission"], "job": job, "output": output}
+    run.write_submission(submission | ({"process": process} if process else {}))
 
 
 def _words(command: list[str]) -> list[str] | None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from simclr_ablate.cores import available_cores
+from simclr_ablate.files import StorageError
 from simclr_ablate.launch import worker
 from simclr_ablate.launch.devices import gpu_count
 from simclr_ablate.launch.outcome import Outcome
@@ -288,9 +289,12 @@ def fit(launcher: LocalSettings, runs: list[PlannedRun], count: int) -> Resource
 
 def _is_gone_on_with(planned: PlannedRun) -> bool:
     """Whether another process has done the run, or works on it, since the one that had it has ended."""
-    state = planned.state()
+    if planned.state() == "complete":
+        return True
     # Ranks may outlive the process that leads them for a moment.
-    return state == "complete" or (state == "running" and ranks_of(planned.experiment) == 1)
+    with suppress(StorageError):
+        return ranks_of(planned.experiment) == 1 and planned.run.is_held()
+    return False
 
 
 def _next(waiting: deque[PlannedRun], active: Mapping[PlannedRun, object]) -> PlannedRun | None:

@@ -23,6 +23,8 @@ class Outcome:
     def fail(self, planned: PlannedRun, reason: str) -> None:
         """Notes that a run has failed: in its folder, unless it says so already or cannot be written. Never raises."""
         self.failed.append(planned)
+        if planned.run.unreadable() is not None:
+            self.reasons[planned] = reason
         if self.reason_of(planned) == reason:
             return
         try:
@@ -36,7 +38,9 @@ class Outcome:
     def reason_of(self, planned: PlannedRun) -> str:
         """Why a run has failed."""
         failure = planned.run.failure() or {}
-        return self.reasons.get(planned) or failure.get("reason", "unknown reason")
+        closed = planned.run.unreadable()
+        unknown = f"cannot use {planned.run.path}: {closed}" if closed else "unknown reason"
+        return self.reasons.get(planned) or failure.get("reason", unknown)
 
     def and_then(self, other: "Outcome") -> "Outcome":
         """What became of both plans, of which `other` is the later one's."""

@@ -120,12 +120,10 @@ def _settle(run: Run, submission: dict[str, Any], info: JobInfo | None) -> None:
     if info is not None and not info.has_ended:
         if run.state() in _ABANDONED:
             run.requeue_job(job)
-    elif (run.holder() or {}).get("job") == job:
-        return
     elif info is not None:
         run.end_job(job, info.ending() + _last_words(Path(submission["output"])))
-    elif time.time() - submission["time"] > UNSEEN_SECONDS:
-        run.end_job(job, f"SLURM does not know job {job} any more")
+    else:
+        run.lose_job(job, UNSEEN_SECONDS, f"SLURM does not know job {job} any more")
 
 
 class Settler:

@@ -5,6 +5,7 @@ failed run as completed. Here a job is the frozen config, and fails where its ru
 """
 
 import getpass
+import os
 import re
 import socket
 import subprocess
@@ -15,6 +16,7 @@ from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from simclr_ablate.claim import process
 from simclr_ablate.config import ConfigError
 from simclr_ablate.launch.intent import adopt
 from simclr_ablate.launch.outcome import Outcome
@@ -38,6 +40,7 @@ from simclr_ablate.store import BUSY
 LOOK_SECONDS = 0.5
 """How often the store is looked at while following, at most."""
 LOOK_SECONDS_EACH = 0.005
+_NO_REASON = "its process ended and left no reason"
 _ARRAY_SIZE = 1001
 """SLURM's own MaxArraySize, where it does not say."""
 
@@ -53,6 +56,8 @@ class Submission:
     elsewhere: list[PlannedRun] = field(default_factory=list)
     """Queued or running already: this command has nothing to do with them."""
     complete: list[PlannedRun] = field(default_factory=list)
+    closed: list[PlannedRun] = field(default_factory=list)
+    """Whose folders cannot be read, so that nobody knows what has become of them."""
 
     def summary(self) -> str:
         """One line for a person."""
@@ -63,7 +68,25 @@ class Submission:
             parts[0] += f" as {kind} {', '.join(ids)}"
         if self.elsewhere:
             parts.append(f"{len(self.elsewhere)} are queued or running already")
+        parts += [f"not {planned.run_id}: its folder cannot be read" for planned in self.closed]
         return "; ".join(parts)
+
+
+@dataclass
+class Here:
+    """Runs that a command carries out itself, by submitit's clusters on this machine.
+
+    waiting: to be submitted. left: submitted, or seen to by another command. active: the jobs that have not ended.
+    """
+
+    waiting: deque[PlannedRun]
+    left: list[PlannedRun] = field(default_factory=list)
+    active: dict[PlannedRun, Any] = field(default_factory=dict)
+
+    def take_back(self, left: list[PlannedRun], given_up: list[PlannedRun]) -> None:
+        """What another command has given up is to be submitted here. A job of our own is, where it ends."""
+        self.left = [*left, *(planned for planned in given_up if planned in self.active)]
+        self.waiting.extend(planned for planned in given_up if planned not in self.active)
 
 
 class SlurmLauncher:
@@ -100,6 +123,8 @@ class SlurmLauncher:
             state = planned.state()
             if state == "complete":
                 submission.complete.append(planned)
+            elif state == "unreadable":
+                submission.closed.append(planned)
             elif is_seen_to(planned, state):
                 submission.elsewhere.append(planned)
             else:
@@ -124,7 +149,7 @@ class SlurmLauncher:
 
     def follow(self, submission: Submission, view: ProgressView) -> Outcome:
         """Shows how the runs go until all have ended. Ctrl-C ends the showing, not the runs."""
-        outcome = Outcome(complete=list(submission.complete))
+        outcome = Outcome(list(submission.complete), list(submission.closed))
         left = [*submission.jobs, *submission.elsewhere]
         started: set[PlannedRun] = set()
         settle_now_and_then = Settler()
@@ -132,7 +157,10 @@ class SlurmLauncher:
             with view:
                 while left:
                     settle_now_and_then(planned.run for planned in left)
-                    left = self._sort(left, started, outcome, view)
+                    left, given_up = self._sort(left, started, outcome, view)
+                    for planned in given_up:
+                        outcome.failed.append(planned)
+                        view.failed(planned, outcome.reason_of(planned))
                     # A thousand runs are some thousand files to look at.
                     time.sleep(max(LOOK_SECONDS, len(left) * LOOK_SECONDS_EACH))
         except KeyboardInterrupt:
@@ -143,22 +171,25 @@ class SlurmLauncher:
         """submitit's clusters `local` and `debug`: the way of jobs, on this machine, some at a time."""
         outcome = Outcome()
         shapes = {planned: self._shape(planned) for planned in plan.runs}
-        waiting = deque(plan.runs)
-        active: dict[PlannedRun, Any] = {}
-        left: list[PlannedRun] = []
+        here = Here(deque(plan.runs))
         started: set[PlannedRun] = set()
         with terminable():
             try:
                 with view if self.settings.cluster == "local" else nullcontext():
-                    while waiting or active or left:
-                        while waiting and len(active) < (self.settings.max_parallel or 1):
-                            planned = waiting.popleft()
-                            left.append(planned)
+                    while here.waiting or here.active or here.left:
+                        while here.waiting and len(here.active) < (self.settings.max_parallel or 1):
+                            planned = here.waiting.popleft()
+                            if planned.run.unreadable() is not None:
+                                outcome.failed.append(planned)
+                                view.failed(planned, outcome.reason_of(planned))
+                                continue
+                            here.left.append(planned)
                             handle = self._submit_here(plan, planned, shapes[planned])
                             if handle is not None:
-                                active[planned] = handle
-                        self._end_here(active)
-                        left = self._sort(left, started, outcome, view, len(waiting))
+                                here.active[planned] = handle
+                        self._end_here(here, outcome, view)
+                        waiting = len(here.waiting)
+                        here.take_back(*self._sort(here.left, started, outcome, view, waiting))
                         time.sleep(LOOK_SECONDS / 4)
             except KeyboardInterrupt:
                 outcome.interrupted = True
@@ -174,19 +205,24 @@ class SlurmLauncher:
             call = self._job(plan, [planned], shape[0])
             with one_line(intent.folder), deaf_to_ctrl_c():
                 handle = make_executor(self.settings, intent, shape, {}).submit(call)
-                intent.settle(plan.store, handle.job_id)
+                pid = os.getpid() if self.settings.cluster == "debug" else int(handle.job_id)
+                intent.settle(plan.store, handle.job_id, process(pid))
         return handle
 
-    def _end_here(self, active: dict[PlannedRun, Any]) -> None:
+    def _end_here(self, here: Here, outcome: Outcome, view: ProgressView) -> None:
         """Lets go of what has ended; `debug` jobs are carried out in here."""
-        for planned, handle in list(active.items()):
+        for planned, handle in list(here.active.items()):
             if self.settings.cluster == "debug":
                 # Its handle would carry a failed run out again, asked whether it is done.
                 with suppress(RunFailedError):
                     handle.results()
             if self.settings.cluster == "debug" or handle.done():
-                del active[planned]
-                planned.run.end_job(handle.job_id, "its process ended and left no reason")
+                del here.active[planned]
+                planned.run.end_job(handle.job_id, _NO_REASON)
+                if planned in here.left and planned.state() not in ("complete", "failed", *BUSY):
+                    here.left.remove(planned)  # its folder takes no failure
+                    outcome.fail(planned, _NO_REASON)
+                    view.failed(planned, outcome.reason_of(planned))
 
     def _sort(
         self,
@@ -195,18 +231,19 @@ class SlurmLauncher:
         outcome: Outcome,
         view: ProgressView,
         waiting: int = 0,
-    ) -> list[PlannedRun]:
-        """Notes and shows what has changed; returns the runs that have not ended."""
-        left, running = [], []
+    ) -> tuple[list[PlannedRun], list[PlannedRun]]:
+        """Notes and shows what has changed; returns the runs that have not ended, and what nobody sees to any more."""
+        left, running, given_up = [], [], []
         for planned in runs:
             state = planned.state()
             if state == "complete":
                 outcome.complete.append(planned)
                 view.completed(planned)
-            elif state == "failed" or not (state in BUSY or planned.run.submission()):
-                # The latter: somebody else's, who has given it up.
+            elif state == "failed":
                 outcome.failed.append(planned)
                 view.failed(planned, outcome.reason_of(planned))
+            elif not (state in BUSY or planned.run.submission()):
+                given_up.append(planned)
             else:
                 left.append(planned)
                 if state == "running":
@@ -215,7 +252,7 @@ class SlurmLauncher:
                         view.started(planned)
                         started.add(planned)
         view.update(running, waiting + len(left) - len(running), 0)
-        return left
+        return left, given_up
 
     def _shape(self, planned: PlannedRun) -> Shape:
         resources = resources_of(planned.experiment, self.settings)

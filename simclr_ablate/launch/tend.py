@@ -95,7 +95,7 @@ def cancel(runs: Sequence[Run], say: Callable[[str], None]) -> int:
     if jobs:
         scancel(list(jobs.values()))
         for run, job in jobs.items():
-            run.end_job(job, f"cancelled by {getpass.getuser()}")
+            run.cancel_job(job, f"cancelled by {getpass.getuser()}")
     say(f"cancelled {len(runs) - len(left)} runs")
     for run in left:
         say(f"not cancelled: {run.run_id} is run by {run.holder()}: cancel it there")

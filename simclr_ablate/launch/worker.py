@@ -276,7 +276,7 @@ def keep_failure(
 def _is_taken(run: "Run", claim: int | None) -> bool:
     from simclr_ablate.claim import latest
 
-    return latest(run.path) != claim if claim is not None else run.holder() is not None
+    return latest(run.path) != claim if claim is not None else run.is_held()
 
 
 def _told(error: BaseException, folder: str) -> str:

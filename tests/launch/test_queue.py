@@ -49,10 +49,7 @@ def submitted(store: Store, name: str, job: str, ago: float = 0.0) -> Run:
     output = store.root / f"{job}.err"
     record = {"job": job, "cluster": "slurm", "evaluations": ["h-1"], "output": str(output)}
     run.write_submission(record)
-    if ago:
-        content = (run.path / "submission.json").read_text()
-        now = run.last_submission()["time"]
-        (run.path / "submission.json").write_text(content.replace(str(now), str(now - ago)))
+    os.utime(run.path / "submission.json", (time.time() - ago,) * 2)
     return run
 
 
@@ -181,6 +178,40 @@ def test_a_job_that_beats_has_not_ended_whatever_the_queue_says(slurm, tmp_path)
         claim.release()
     settle([forgotten, failed])
     assert [run.state() for run in (forgotten, failed)] == ["failed", "failed"]
+
+
+@pytest.mark.parametrize("wrong", [-1000.0, 1000.0])
+def test_a_wrong_clock_ends_no_job_and_keeps_none(slurm, tmp_path, monkeypatch, wrong) -> None:
+    """The file system's clock counts for what is written: for claims, and for jobs that SLURM does not know yet."""
+    slurm(SQUEUE, SACCT)
+    store = Store(tmp_path / "store")
+    jobs = {"running": "7_0", "failed": "7_3", "new": "7_6", "lost": "7_6"}
+    runs = {name: submitted(store, name, job) for name, job in jobs.items()}
+    for name in (
+        "running",
+        "failed",
+    ):  # by a process on another host, whose claim has just been touched
+        runs[name].claim(jobs[name])
+        path = runs[name].path / "claim.1"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "place": "another"}))
+    os.utime(runs["lost"].path / "submission.json", (time.time() - 120,) * 2)
+    right = time.time
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "time", lambda: right() + wrong)
+        settle(runs.values())
+    states = {name: run.state() for name, run in runs.items()}
+    assert states == {"running": "running", "failed": "running", "new": "queued", "lost": "failed"}
+    assert runs["failed"].submission() is not None
+
+
+def test_what_is_called_off_has_failed_once_its_process_has_ended(tmp_path) -> None:
+    run = submitted(Store(tmp_path / "store"), "a", "7")
+    claim = run.claim("7")
+    run.cancel_job("7", "cancelled by somebody")
+    assert (run.state(), run.submission()) == ("running", None)
+    claim.check()
+    claim.release()
+    assert (run.state(), run.failure()["reason"]) == ("failed", "cancelled by somebody")
 
 
 def test_only_the_last_attempt_is_quoted(slurm, tmp_path) -> None:

@@ -1,16 +1,19 @@
 """What reaches sbatch, and what follows from what it says, with programs that stand for SLURM's."""
 
+import io
 import os
 from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
+from rich.console import Console
 from submitit.core.utils import DelayedSubmission
 
 from simclr_ablate.config import ConfigError
 from simclr_ablate.launch import intent, sbatch
 from simclr_ablate.launch.allocation import outside_of_an_allocation
 from simclr_ablate.launch.intent import Intent
+from simclr_ablate.launch.progress import ProgressView
 from simclr_ablate.launch.settings import read_settings
 from simclr_ablate.launch.slurm import SlurmLauncher
 from simclr_ablate.store import Store
@@ -216,6 +219,26 @@ def test_a_damaged_intent_is_named_and_passed_over(programs, launcher, make_runs
         (plan.store.root / ".jobs" / name / "intent.json").write_text(content)
     assert len(launcher().submit(plan).jobs) == 1
     assert caplog.text.count("intent.json") == 3
+
+
+def test_a_run_whose_folder_cannot_be_read_keeps_no_other_from_being_submitted(
+    programs, launcher, make_runs
+) -> None:
+    plan = make_runs(3)
+    closed, *others = plan.runs
+    closed.run.path.rename(closed.run.path.with_name(".away"))
+    closed.run.path.symlink_to(closed.run.path)  # a loop, which even root cannot read
+    slurm = launcher()
+    submission = slurm.submit(plan)
+    assert submission.closed == [closed]
+    assert set(submission.jobs) == set(others)
+    assert f"not {closed.run_id}: its folder cannot be read" in submission.summary()
+    for planned in others:
+        planned.run.write_evaluation(planned.evaluation_key, {}, {"top1": 1.0})
+    view = ProgressView(Console(file=io.StringIO()), total=3, done=0)
+    outcome = slurm.follow(submission, view)
+    assert (outcome.failed, len(outcome.complete)) == ([closed], 2)
+    assert str(closed.run.path) in outcome.reason_of(closed)
 
 
 def test_a_folder_that_slurm_would_read_otherwise_is_refused(launcher, make_experiment, tmp_path):
