@@ -94,6 +94,7 @@ def carry_out(
     encoder, head = build_models(experiment, device, len(data.train.classes))
     if load_whole(run, encoder, head, ranks):
         if claim is not None:
+            run.restore_pretraining()
             remove_checkpoints(run.path)  # of a holder that was killed before it could
     elif experiment.objective == "none":
         calibrate(data, encoder, ranks)
@@ -332,7 +333,7 @@ def finish_pretraining(
     claim.check()
     run.write_pretraining(metrics)
     # This says that pretraining is complete, so it comes last.
-    run.write_weights({"encoder": encoder.state_dict(), "head": head.state_dict()})
+    run.write_encoder({"encoder": encoder.state_dict(), "head": head.state_dict()}, metrics)
     remove_checkpoints(run.path)
 
 

@@ -6,7 +6,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from simclr_ablate.files import StorageError, target_of, temporary_files
-from simclr_ablate.tensors import check
+from simclr_ablate.records import owner_of
+from simclr_ablate.tensors import load
 
 OLD_SECONDS = 3600.0
 """An unfinished file of this age is nobody's any more: writing one takes seconds, of large weights minutes."""
@@ -27,10 +28,10 @@ def of_run(folder: Path) -> Iterator[Path]:
 
 
 def checkpoints_of(folder: Path) -> Iterator[Path]:
-    """Checkpoints of a run whose pretraining is complete: without a doubt, for the encoder matches its digest."""
+    """Checkpoints of a run whose pretraining is complete: without a doubt, for the encoder is whole and its own."""
     found = list(folder.glob("checkpoint*.pt"))
     with suppress(StorageError):
-        if found and check(folder / "encoder.pt"):
+        if found and load(folder / "encoder.pt", owner_of(folder, "encoder"), needs_digest=True):
             yield from found
 
 
