@@ -35,9 +35,9 @@ def load(store: str | Path) -> pd.DataFrame:
             f"store must be a folder of runs, got {store}, which does not exist"
         )
     Store(root).check()
-    sweeps, strange = _sweeps(Store(root)), Strange()
-    rows = [row for run in Store(root).runs() for row in _rows(run, sweeps[run.run_id], strange)]
-    strange.tell()
+    sweeps, others = _sweeps(Store(root)), OtherVersions()
+    rows = [row for run in Store(root).runs() for row in _rows(run, sweeps[run.run_id], others)]
+    others.tell()
     frame = pd.DataFrame(rows)
     frame = frame.reindex(columns=[*columns(), *frame.columns.difference(columns(), sort=False)])
     # pandas would turn integers with gaps into floats, and 50000 images into 50000.0.
@@ -66,14 +66,14 @@ def _sweeps(store: Store) -> dict[str, tuple[str, ...]]:
     return defaultdict(tuple, {run_id: tuple(sorted(of_run)) for run_id, of_run in names.items()})
 
 
-class Strange:
+class OtherVersions:
     """Runs of another schema, which are left out: their keys may mean something else."""
 
     def __init__(self) -> None:
-        self.versions: dict[int, list[str]] = defaultdict(list)
+        self.run_ids: dict[int, list[str]] = defaultdict(list)
 
     def tell(self) -> None:
-        for version, run_ids in self.versions.items():
+        for version, run_ids in self.run_ids.items():
             some = "1 run is" if len(run_ids) == 1 else f"{len(run_ids):,} runs are"
             more = ", ..." if len(run_ids) > NAMED else ""
             log.warning(
@@ -82,13 +82,13 @@ class Strange:
             )
 
 
-def _rows(run: Run, sweeps: tuple[str, ...], strange: Strange) -> Iterator[dict[str, Any]]:
+def _rows(run: Run, sweeps: tuple[str, ...], others: OtherVersions) -> Iterator[dict[str, Any]]:
     """None where the run's config is damaged, which the store has told, or of another schema."""
     experiment = run.experiment()
     if experiment is None:
         return
     if experiment["schema_version"] != SCHEMA_VERSION:
-        strange.versions[experiment["schema_version"]].append(run.run_id)
+        others.run_ids[experiment["schema_version"]].append(run.run_id)
         return
     evaluations = run.evaluations()
     row = {

@@ -7,7 +7,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
-import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -32,7 +31,7 @@ from simclr_ablate.evaluation.features import extract, in_batches, reset_batchno
 from simclr_ablate.evaluation.knn import knn_top1
 from simclr_ablate.evaluation.linear import evaluate_linear, log_spaced
 from simclr_ablate.evaluation.probe import evaluate_probe, transformed
-from simclr_ablate.files import StorageError, write_text
+from simclr_ablate.files import StorageError
 from simclr_ablate.identity import evaluation_key
 from simclr_ablate.losses.cross_entropy import cross_entropy
 from simclr_ablate.losses.registry import build_loss
@@ -42,18 +41,18 @@ from simclr_ablate.models.encoder import build_encoder
 from simclr_ablate.models.head import build_head
 from simclr_ablate.randomness import seeded_init
 from simclr_ablate.schema import Data, Experiment, Views
-from simclr_ablate.stopping import Interrupted, Stop
+from simclr_ablate.stopping import Stop
 from simclr_ablate.store import Run
 from simclr_ablate.tensors import DamagedError
 from simclr_ablate.training.checkpoint import (
     load_checkpoint,
     remove_checkpoints,
-    save_checkpoint,
 )
 from simclr_ablate.training.contrastive import ContrastivePretraining
 from simclr_ablate.training.distributed import SOLO, Ranks
-from simclr_ablate.training.loop import LOOK_SECONDS, Loop, Training
+from simclr_ablate.training.loop import Loop, Training
 from simclr_ablate.training.supervised import SupervisedTraining
+from simclr_ablate.training.watch import Watch, write_history
 
 log = logging.getLogger(__name__)
 
@@ -94,6 +93,7 @@ def carry_out(
     encoder, head = build_models(experiment, device, len(data.train.classes))
     if load_whole(run, encoder, head, ranks):
         if claim is not None:
+            run.restore_pretraining()
             remove_checkpoints(run.path)  # of a holder that was killed before it could
     elif experiment.objective == "none":
         calibrate(data, encoder, ranks)
@@ -246,77 +246,6 @@ def resume(loop: Loop, run: Run, ranks: Ranks) -> None:
         )
 
 
-class Watch:
-    """Looks after a pretraining loop between its steps: progress, checkpoints, requests to stop.
-
-    Of several ranks, the one with the claim writes, and all of them stop after the same step.
-    """
-
-    def __init__(
-        self,
-        run: Run,
-        claim: Claim | None,
-        stop: Stop,
-        checkpoint_seconds: float,
-        ranks: Ranks = SOLO,
-    ) -> None:
-        self.run, self.claim, self.stop, self.ranks = run, claim, stop, ranks
-        self.checkpoint_seconds = checkpoint_seconds
-        self.looked = self.saved = self.start = time.monotonic()
-        self.first_step: int | None = None
-
-    def __call__(self, loop: Loop) -> None:
-        now = time.monotonic()
-        if self.first_step is None:
-            self.first_step, self.start = loop.step, now
-        stopping = self.ranks.any(self.stop())
-        if self.claim is not None:
-            self.tend(loop, self.claim, now, stopping)
-        if stopping:
-            self.ranks.wait()  # for the checkpoint
-            raise Interrupted
-
-    def tend(self, loop: Loop, claim: Claim, now: float, stopping: bool) -> None:
-        due = now - self.saved >= self.checkpoint_seconds
-        saving = stopping or self.stop.take_save_request() or due
-        if saving:
-            self.save(loop, claim)
-            self.saved = now
-        if saving or now - self.looked >= LOOK_SECONDS:
-            claim.check()
-            loop.look()
-            self.run.write_progress(self.progress(loop, now))
-            self.looked = now
-
-    def save(self, loop: Loop, claim: Claim) -> None:
-        claim.check()
-        state = {
-            "loop": loop.state_dict(),
-            "threads": torch.get_num_threads(),
-            "ranks": self.ranks.count,
-        }
-        save_checkpoint(self.run.path, state)
-        write_history(self.run, loop)
-
-    def progress(self, loop: Loop, now: float) -> dict[str, object]:
-        assert self.first_step is not None
-        steps_per_second = (loop.step - self.first_step) / max(now - self.start, 1e-9)
-        optimizer = loop.training.experiment.optimizer
-        left = (loop.total_steps - loop.step) / steps_per_second if steps_per_second else None
-        return {
-            "phase": "pretraining",
-            "epoch": min(loop.step // loop.steps_per_epoch + 1, optimizer.epochs),
-            "epochs": optimizer.epochs,
-            "step": loop.step,
-            "steps": loop.total_steps,
-            "fraction": loop.step / loop.total_steps,
-            "loss": loop.last_loss,
-            "lr": loop.lr,
-            f"{loop.SEEN}_per_second": steps_per_second * optimizer.batch_size,
-            "seconds_left": left,
-        }
-
-
 def calibrate(data: Splits | StreamedSplits, encoder: nn.Module, ranks: Ranks = SOLO) -> None:
     """The random encoder: untrained weights, batch norm's statistics from one pass over the training images."""
     device = next(encoder.parameters()).device
@@ -332,7 +261,7 @@ def finish_pretraining(
     claim.check()
     run.write_pretraining(metrics)
     # This says that pretraining is complete, so it comes last.
-    run.write_weights({"encoder": encoder.state_dict(), "head": head.state_dict()})
+    run.write_encoder({"encoder": encoder.state_dict(), "head": head.state_dict()}, metrics)
     remove_checkpoints(run.path)
 
 
@@ -447,12 +376,6 @@ def plain_batches(
     if isinstance(images, StreamedSet):
         return images.batches(FEATURE_BATCH, ranks)
     return in_batches(images, FEATURE_BATCH, ranks)
-
-
-def write_history(run: Run, loop: Loop) -> None:
-    """One row per finished epoch: loss (nats), accuracy on the training views, and where it has one entropy (nats)."""
-    table = pd.DataFrame(loop.history, columns=["epoch", *loop.METRICS])
-    write_text(run.history_path, table.to_csv(index=False))
 
 
 def loader_workers(experiment: Experiment, share: Share, ranks: Ranks) -> int:

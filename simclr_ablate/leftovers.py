@@ -6,7 +6,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from simclr_ablate.files import StorageError, age_of, names_in, target_of, temporary_files
-from simclr_ablate.tensors import check
+from simclr_ablate.records import owner_of
+from simclr_ablate.tensors import load
 
 OLD_SECONDS = 3600.0
 """An unfinished file of this age is nobody's any more: writing one takes seconds, of large weights minutes."""
@@ -27,11 +28,11 @@ def of_run(folder: Path) -> Iterator[Path]:
 
 
 def checkpoints_of(folder: Path) -> Iterator[Path]:
-    """Checkpoints of a run whose pretraining is complete: without a doubt, for the encoder matches its digest."""
+    """Checkpoints of a run whose pretraining is complete: without a doubt, for the encoder is whole and its own."""
     names = (name for name in names_in(folder) if re.fullmatch(r"checkpoint.*\.pt", name))
     found = [folder / name for name in names]
     with suppress(StorageError):
-        if found and check(folder / "encoder.pt"):
+        if found and load(folder / "encoder.pt", owner_of(folder, "encoder"), needs_digest=True):
             yield from found
 
 

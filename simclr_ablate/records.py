@@ -1,7 +1,8 @@
 """JSON files with a known shape: what parses but is not what it should be counts as absent, and is named once.
 
-A record that results rest on is sealed: it holds a digest of all else in it, so that an edit or a damaged disk is
-noticed. Records of before there were digests have none, and are read as they are.
+A record that results rest on is sealed: it says whose it is, and holds a digest of all else in it. So an edit and a
+damaged disk are noticed, and so is a file that was copied from another run, or renamed. Records of before there were
+digests, or owners, are read as they are: nothing tells them from what they should be.
 """
 
 import functools
@@ -14,6 +15,9 @@ from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
 from simclr_ablate.files import read_json, report_damage, write_json
+
+BELONGS_TO = "belongs_to"
+"""The key of a file's owner: see `owner_of`."""
 
 _DIGEST = "digest"
 
@@ -32,10 +36,9 @@ _encode = json.JSONEncoder(sort_keys=True).encode
 
 
 def read_record(path: Path, shape: Any) -> Any | None:
-    """The content of a JSON file, or None where there is none; without its digest.
+    """The content of a JSON file, or None where there is none.
 
-    One that is damaged counts as absent and is named once in the log: one that cannot be read, is not of `shape`, or
-    does not match its digest.
+    One that is damaged counts as absent and is named once in the log: one that cannot be read, or is not of `shape`.
 
     shape: a TypedDict, `dict[str, X]`, `list[X]`, `tuple[X, Y]`, a union, or a type of JSON; of a TypedDict's keys,
         others than it names may be there too.
@@ -43,19 +46,53 @@ def read_record(path: Path, shape: Any) -> Any | None:
     content = read_json(path)
     if content is None:
         return None
-    expected = content.pop(_DIGEST, None) if isinstance(content, dict) else None
     problem = mismatch(content, shape)
-    if problem is None and expected is not None and expected != _digest(content):
-        problem = "its content does not match its digest"
     if problem is not None:
         report_damage(path, problem)
         return None
     return content
 
 
-def write_sealed(path: Path, content: Mapping[str, Any]) -> None:
-    """Writes `content` as JSON with its digest, atomically. Raises StorageError."""
-    write_json(path, {**content, _DIGEST: _digest(content)})
+def read_sealed(
+    path: Path, shape: Any, owner: str, needs_digest: bool = False
+) -> dict[str, Any] | None:
+    """What `write_sealed` wrote for `owner`, or None where there is nothing, as for `read_record`.
+
+    One that does not match its digest, or that belongs to another, is damaged too. needs_digest: whether one without a
+    digest is.
+    """
+    content: dict[str, Any] | None = read_record(path, dict[str, Any])
+    if content is None:
+        return None
+    problem = _broken_seal(content, owner, needs_digest)
+    content = {name: value for name, value in content.items() if name not in (_DIGEST, BELONGS_TO)}
+    problem = problem or mismatch(content, shape)
+    if problem is not None:
+        report_damage(path, problem)
+        return None
+    return content
+
+
+def write_sealed(path: Path, content: Mapping[str, Any], owner: str) -> None:
+    """Writes `content` as JSON with its owner and its digest, atomically. Raises StorageError."""
+    owned = {**content, BELONGS_TO: owner}
+    write_json(path, {**owned, _DIGEST: _digest(owned)})
+
+
+def owner_of(folder: Path, name: str) -> str:
+    """What a run's file is sealed with: the run whose `folder` this is, and which of its products the file holds."""
+    return f"{folder.name}/{name}"
+
+
+def _broken_seal(content: Mapping[str, Any], owner: str, needs_digest: bool) -> str | None:
+    """What is wrong with the digest of a record or with its owner, or None."""
+    sealed = {name: value for name, value in content.items() if name != _DIGEST}
+    if _DIGEST not in content:
+        return "it has no digest" if needs_digest or BELONGS_TO in content else None
+    if content[_DIGEST] != _digest(sealed):
+        return "its content does not match its digest"
+    found = content.get(BELONGS_TO, owner)
+    return None if found == owner else f"it belongs to {found}"
 
 
 def mismatch(value: Any, shape: Any, name: str = "it") -> str | None:

@@ -31,7 +31,9 @@ from simclr_ablate.records import (
     ProgressRecord,
     SubmissionRecord,
     TimeoutRecord,
+    owner_of,
     read_record,
+    read_sealed,
     write_sealed,
 )
 from simclr_ablate.schema import SCHEMA_VERSION
@@ -44,6 +46,8 @@ STATES = (
 )
 BUSY = ("queued", "running")
 """States in which somebody is seeing to the run."""
+
+_PRETRAINING = "pretraining"
 
 
 class Run:
@@ -226,16 +230,23 @@ class Run:
         """Whether an encoder was kept; whether it is whole shows when it is read."""
         return os.path.exists(self.encoder_path)
 
-    def write_weights(self, weights: Mapping[str, Any]) -> None:
-        """Keeps the `encoder`'s and the `head`'s tensors, each by name. Raises StorageError."""
-        tensors.save(self.encoder_path, dict(weights))
+    def write_encoder(self, weights: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
+        """Keeps the `encoder`'s and the `head`'s tensors, each by name, and beside them what pretraining came to.
+
+        Raises StorageError.
+        """
+        content = {**weights, _PRETRAINING: dict(metrics)}
+        tensors.save(self.encoder_path, content, owner_of(self.path, "encoder"))
 
     def weights(self) -> dict[str, dict[str, Any]]:
         """The `encoder`'s and the `head`'s tensors, each by name, on the CPU. Raises DamagedError, StorageError."""
-        found = tensors.load(self.encoder_path)
-        if not isinstance(found, dict) or not {"encoder", "head"} <= found.keys():
+        found = self._encoder()
+        if not {"encoder", "head"} <= found.keys():
             raise tensors.DamagedError(self.encoder_path, "it holds no weights of encoder and head")
-        return found
+        return {name: found[name] for name in ("encoder", "head")}
+
+    def _encoder(self) -> dict[str, Any]:
+        return tensors.load(self.encoder_path, owner_of(self.path, "encoder"))
 
     def set_encoder_aside(self) -> Path:
         """Renames a damaged encoder, so that pretraining is not complete any more; returns its new path."""
@@ -253,12 +264,30 @@ class Run:
     def log_path(self) -> Path:
         return self._file("log.txt")
 
-    def write_pretraining(self, metrics: Mapping[str, Any]) -> None:
-        write_sealed(self._file("pretraining.json"), metrics)
+    def write_pretraining(self, metrics: Mapping[str, float]) -> None:
+        write_sealed(self._file("pretraining.json"), metrics, owner_of(self.path, _PRETRAINING))
 
     def pretraining(self) -> dict[str, Any]:
         """Last metrics of pretraining; empty until it is complete."""
-        return read_record(self._file("pretraining.json"), PretrainingRecord) or {}
+        return self._pretraining() or {}
+
+    def _pretraining(self, needs_digest: bool = False) -> dict[str, Any] | None:
+        path, owner = self._file("pretraining.json"), owner_of(self.path, _PRETRAINING)
+        return read_sealed(path, PretrainingRecord, owner, needs_digest)
+
+    def restore_pretraining(self) -> bool:
+        """Makes pretraining.json again, bit for bit, from what the encoder holds; whether there was need, and it could.
+
+        Encoders of before they held it leave it as it is. Needs no claim: whoever does it writes the same. Raises
+        DamagedError, StorageError.
+        """
+        if self._pretraining(needs_digest=True) is not None or not self.is_pretrained():
+            return False
+        metrics = self._encoder().get(_PRETRAINING)
+        if metrics is None:
+            return False
+        self.write_pretraining(metrics)
+        return True
 
     def write_evaluation(
         self,
@@ -279,17 +308,18 @@ class Run:
         content: dict[str, Any] = {"config": dict(config), "metrics": dict(metrics)}
         if seconds is not None:
             content["seconds"] = seconds
-        write_sealed(folder / f"{key}.json", content)
+        path = self._evaluation_path(key)
+        if os.path.lexists(path) and self.evaluation(key) is None:
+            set_aside(path)  # it may be another run's, and whole
+        write_sealed(path, content, self._evaluation_owner(key))
 
     def evaluation(self, key: str) -> dict[str, Any] | None:
         """`{"config": ..., "metrics": ..., "seconds": ...}` of one evaluation, or None where there is no whole one.
 
         Seconds are not there in stores of before they were measured.
         """
-        return self._evaluation(self._file("evaluations") / f"{key}.json")
-
-    def _evaluation(self, path: Path) -> dict[str, Any] | None:
-        found: dict[str, Any] | None = read_record(path, EvaluationRecord)
+        path = self._evaluation_path(key)
+        found = read_sealed(path, EvaluationRecord, self._evaluation_owner(key))
         if found is None:
             return None
         main = "probe_accuracy" if found["config"].get("probe") else "top1"
@@ -300,10 +330,16 @@ class Run:
 
     def evaluations(self) -> dict[str, dict[str, Any]]:
         """Every whole evaluation by its key."""
-        folder = self._file("evaluations")
-        paths = [folder / name for name in names_in(folder) if is_record(name)]
-        found = {path.stem: self._evaluation(path) for path in paths}
+        names = filter(is_record, names_in(self._file("evaluations")))
+        keys = sorted(Path(name).stem for name in names)
+        found = {key: self.evaluation(key) for key in keys}
         return {key: content for key, content in found.items() if content is not None}
+
+    def _evaluation_path(self, key: str) -> Path:
+        return self._file("evaluations") / f"{key}.json"
+
+    def _evaluation_owner(self, key: str) -> str:
+        return owner_of(self.path, f"evaluations/{key}")
 
     def write_progress(self, progress: Mapping[str, Any]) -> None:
         write_json(self._file("progress.json"), {**progress, "time": time.time()})

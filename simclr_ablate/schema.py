@@ -261,11 +261,7 @@ def check_experiment(experiment: Experiment) -> None:
             "evaluation.features must be h for objective=supervised, which has no head, "
             f"got {experiment.evaluation.features!r}"
         )
-    if experiment.evaluation.l2_max < experiment.evaluation.l2_min:
-        raise ConfigError(
-            f"evaluation.l2_max must be >= evaluation.l2_min ({experiment.evaluation.l2_min}), "
-            f"got {experiment.evaluation.l2_max}"
-        )
+    _check_strengths(experiment.evaluation)
     device = experiment.compute.device
     if device not in ("auto", "cpu", "cuda") and not (
         device.startswith("cuda:") and device[5:].isdigit()
@@ -288,6 +284,19 @@ def check_ranks(experiment: Experiment, ranks: int) -> None:
     if ranks > 1 and device.startswith("cuda:"):
         raise ConfigError(
             f"compute.device must be auto, cpu or cuda with compute.ranks={ranks}, got {device!r}"
+        )
+
+
+def _check_strengths(evaluation: Evaluation) -> None:
+    """Both ends are tried, so one strength is both."""
+    smallest, largest = evaluation.l2_min, evaluation.l2_max
+    if largest < smallest:
+        raise ConfigError(
+            f"evaluation.l2_max must be >= evaluation.l2_min ({smallest}), got {largest}"
+        )
+    if evaluation.l2_count == 1 and largest != smallest:
+        raise ConfigError(
+            f"evaluation.l2_max must be evaluation.l2_min ({smallest}) with evaluation.l2_count=1, got {largest}"
         )
 
 

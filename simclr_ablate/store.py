@@ -8,8 +8,9 @@
       progress.json        where it is: epoch, step, loss, ... (what the live view and `status` show)
       history.csv          one row per epoch of training
       checkpoint.pt        to go on from; checkpoint.previous.pt the one before
-      encoder.pt           pretraining is complete: weights of encoder and head; for a supervised run, its classifier
-      pretraining.json     what pretraining came to: last metrics, seconds
+      encoder.pt           pretraining is complete: weights of encoder and head, or a supervised run's classifier, and
+                           what pretraining came to
+      pretraining.json     the latter: last metrics, seconds
       evaluations/KEY.json one evaluation of that encoder: its config, its metrics, and how long it took
       failure.json         how the last attempt failed
       log.txt              what the run's processes printed
@@ -18,12 +19,13 @@
     runs/.jobs/              what submitit writes: scripts, pickles, output of jobs before their run begins
     runs/.submitting/        the claim of the command that submits now
 
-Nothing here is ever rewritten by a second process without a claim, and nothing needs torch but the weights.
+Nothing here is ever rewritten by a second process without a claim, but pretraining.json with what it was; and nothing
+needs torch but the weights.
 
 A damaged file counts as absent and is named, whatever is wrong with it (`records.py`, `tensors.py`): who reads goes on
-without it, and the run's command makes it again. Evaluations and pretraining.json carry a digest; so do encoder.pt and
-checkpoints, where it is looked at when they are read. experiment.json must be of the id that names its folder. What is
-kept of a damaged file is called `NAME.damaged`.
+without it, and the run's command makes it again. Evaluations and pretraining.json have a digest and say whose they are;
+so do encoder.pt and checkpoints, where it is looked at when they are read. experiment.json must be of the id that its
+folder is named by. What is kept of a damaged file is called `NAME.damaged`.
 
 A store is trusted as code's own folder is: who can write to it can have `retry` import what experiment.json names.
 """

@@ -1,16 +1,20 @@
 """Files of tensors that carry their own digest: torch's format, with a SHA-256 of all that comes before at the end.
 
+Whose a file is stands in it, so that one which was copied from another run is not taken for this one's.
+
 torch's reader loads a file without complaint where the damage lies within a tensor; it does not mind the digest. Since
 the digest is part of the file, one rename decides about both. Files of before there were digests end as torch ends
-them, and are read as they are.
+them, those of before there were owners name none, and both are read as they are.
 """
 
 import hashlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from simclr_ablate.files import StorageError, storing, write_atomically
+from simclr_ablate.records import BELONGS_TO
 
 _DIGEST_BYTES = hashlib.sha256().digest_size
 _CHUNK_BYTES = 2**20
@@ -26,31 +30,41 @@ class DamagedError(StorageError):
         super().__init__(f"{path} is damaged: {problem}")
 
 
-def save(path: Path, content: Any) -> None:
-    """Writes `content` (tensors and plain containers) with its digest, atomically. Raises StorageError."""
+def save(path: Path, content: Mapping[str, Any], owner: str) -> None:
+    """Writes `content` (tensors, plain containers) with its owner and its digest, atomically. Raises StorageError."""
     # Here, so that nothing else waits for torch.
     import torch
 
     def write(file: BinaryIO) -> None:
         hashing = _Hashing(file)
-        torch.save(content, hashing)
+        torch.save({**content, BELONGS_TO: owner}, hashing)
         file.write(hashing.digest())
 
     write_atomically(path, write)
 
 
-def load(path: Path, needs_digest: bool = False) -> Any:
-    """What `save` wrote, on the CPU. Raises DamagedError, and StorageError where the system cannot read it.
+def load(path: Path, owner: str, needs_digest: bool = False) -> dict[str, Any]:
+    """What `save` wrote for `owner`, on the CPU. Raises DamagedError, and StorageError where the system cannot read it.
 
     No code that a file may hold is run. needs_digest: whether a file without one is damaged.
     """
+    has_digest = check(path)
+    if needs_digest and not has_digest:
+        raise DamagedError(path, "it has no digest")
+    content = _load(path, has_digest)
+    if not isinstance(content, dict):
+        raise DamagedError(path, "it holds no names of what is in it")
+    found = content.pop(BELONGS_TO, owner)
+    if found != owner:
+        raise DamagedError(path, f"it belongs to {found}")
+    return content
+
+
+def _load(path: Path, has_digest: bool) -> Any:
     import pickle
 
     import torch
 
-    has_digest = check(path)
-    if needs_digest and not has_digest:
-        raise DamagedError(path, "it has no digest")
     try:
         with storing(path):
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -59,6 +73,8 @@ def load(path: Path, needs_digest: bool = False) -> Any:
     except (StorageError, MemoryError):
         raise
     except Exception as error:
+        if has_digest:
+            check(path)  # torch hides what the system says: was it readable a moment ago alone?
         # Without a digest, only torch can say what is damaged; but not being able to have memory is no damage.
         if has_digest or "memory" in str(error):
             raise
@@ -67,7 +83,9 @@ def load(path: Path, needs_digest: bool = False) -> Any:
 
 def check(path: Path) -> bool:
     """Whether the file has a digest. Raises DamagedError where it does not match, and StorageError."""
-    if path.is_dir():
+    with storing(path):
+        is_folder = path.is_dir()
+    if is_folder:
         raise DamagedError(path, "it is a folder")
     digest = hashlib.sha256()
     with storing(path), open(path, "rb") as file:

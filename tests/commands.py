@@ -112,7 +112,7 @@ def wait_for_step(store: Path, step: int) -> Run:
 
 def results(found: Run) -> Results:
     """All that must not depend on interruptions: weights, history, metrics."""
-    weights = torch.load(found.encoder_path, weights_only=True)
+    weights = found.weights()
     metrics = [evaluation["metrics"] for evaluation in found.evaluations().values()]
     return weights, found.history_path.read_text(), metrics
 

@@ -1,10 +1,11 @@
 """One damaged file of a store costs its own run alone, is named, and is made again where results rest on it."""
 
+import dataclasses
 import json
 import os
 import pickle
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,11 @@ import analysis
 from simclr_ablate import status
 from simclr_ablate.schema import SCHEMA_VERSION
 from simclr_ablate.store import Run, Store
-from tests.commands import run as command
-from tests.commands import user_environment
+from tests.small_runs import SMALL, give
 
-TINY = ["-m", "optimizer.epochs=1", "data.limit=320", "optimizer.warmup_epochs=0"]
 SEEDS = 8
+PROOF = "PROOF"
+"""The variable that says what code of a file would make."""
 
 
 def of_json(content: bytes) -> list[Callable[[Path], object]]:
@@ -41,7 +42,7 @@ class Code:
     """What pickle would run when it is loaded."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return os.mkdir, (os.environ["PROOF"],)
+        return os.mkdir, (os.environ[PROOF],)
 
 
 def of_tensors(content: bytes) -> list[Callable[[Path], object]]:
@@ -61,33 +62,38 @@ def of_tensors(content: bytes) -> list[Callable[[Path], object]]:
 
 
 @pytest.fixture(scope="session")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    proof = str(tmp_path_factory.mktemp("proof") / "made by code of a file")
-    return user_environment(tmp_path_factory.mktemp("cache")) | {"PROOF": proof}
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
 
 
 @pytest.fixture(scope="session")
-def whole(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def again(compose_config, make_experiment, cache: Path) -> Callable[..., None]:
+    """`again(store, knn=5)`: the runs' command, given (again); it must come to its end."""
+    first = make_experiment(*SMALL)
+
+    def build(store: Path, knn: int = 5) -> None:
+        evaluation = dataclasses.replace(first.evaluation, knn=knn)
+        experiments = [
+            dataclasses.replace(first, seed=seed, evaluation=evaluation) for seed in range(SEEDS)
+        ]
+        assert give(compose_config, store, cache, experiments) == 0
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def whole(again: Callable[..., None], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store of as many runs, seed by seed, as there are ways to damage a file."""
     store = tmp_path_factory.mktemp("whole") / "runs"
-    again(environment, store)
+    again(store)
     return store
 
 
-def again(environment: dict[str, str], store: Path, *more: str) -> str:
-    """The runs' command, given (again): it must come to its end."""
-    seeds = f"seed={','.join(map(str, range(SEEDS)))}"
-    code, output = command(environment, store, *TINY, seeds, *more)
-    assert code == 0, output
-    assert f"all {SEEDS} experiments are in" in output
-    assert not os.path.exists(environment["PROOF"]), "code was run"
-    return output
-
-
 @pytest.fixture
-def store(whole: Path, tmp_path: Path, environment, monkeypatch) -> Path:
-    monkeypatch.setenv("PROOF", environment["PROOF"])
-    return Path(shutil.copytree(whole, tmp_path / "runs"))
+def store(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.setenv(PROOF, str(tmp_path / "made by code of a file"))
+    yield Path(shutil.copytree(whole, tmp_path / "runs"))
+    assert not os.path.exists(os.environ[PROOF]), "code was run"
 
 
 def runs_of(store: Path) -> list[Run]:
@@ -100,7 +106,7 @@ def results(store: Path) -> dict[str, Any]:
     for run in runs_of(store):
         config = {name: part for name, part in run.config().items() if name != "compute"}
         metrics = [e["metrics"] for e in run.evaluations().values() if e["config"]["knn"] == 5]
-        weights = torch.load(run.encoder_path, weights_only=True)
+        weights = run.weights()
         sums = {n: float(t.double().sum()) for part in weights.values() for n, t in part.items()}
         found[run.run_id] = (config, metrics, sums)
     return found
@@ -134,14 +140,14 @@ def named(caplog: pytest.LogCaptureFixture, name: str) -> set[str]:
     return {line.partition(f"/{name}")[0].rpartition("/")[2] for line in told if name in line}
 
 
-def test_a_damaged_config(store, whole, environment, capsys, caplog) -> None:
+def test_a_damaged_config(store, whole, again, capsys, caplog) -> None:
     damage_each(store, "experiment.json", of_json)
     rows = shown(store, capsys)
     assert not any(row["state"] == "complete" for row in rows)
     assert all("experiment.json is damaged" in row["config"] for row in rows)
     assert len(analysis.load(store)) == 0
     assert len(named(caplog, "experiment.json")) == SEEDS
-    again(environment, store)
+    again(store)
     assert results(store) == results(whole)
 
 
@@ -159,7 +165,7 @@ def test_a_config_edited_into_that_of_another_run_is_no_result(store, capsys, ca
     assert f"but that of {second.run_id}" in caplog.text
 
 
-def test_a_damaged_evaluation(store, whole, environment, capsys, caplog) -> None:
+def test_a_damaged_evaluation(store, whole, again, capsys, caplog) -> None:
     damage_each(store, "evaluations/*.json", of_json)
     assert {row["state"] for row in shown(store, capsys)} == {"pretrained"}
     found = analysis.load(store)
@@ -169,7 +175,7 @@ def test_a_damaged_evaluation(store, whole, environment, capsys, caplog) -> None
         len({r.getMessage() for r in caplog.records if "/evaluations/" in r.getMessage()}) == SEEDS
     )
     stamps = [run.encoder_path.stat().st_mtime_ns for run in runs_of(store)]
-    again(environment, store)
+    again(store)
     assert results(store) == results(whole)
     assert [run.encoder_path.stat().st_mtime_ns for run in runs_of(store)] == stamps
 
@@ -182,14 +188,18 @@ def test_a_number_edited_in_an_evaluation_does_not_count(store, caplog) -> None:
     path.write_text(json.dumps(content))
     assert not first.is_evaluated()
     assert "does not match its digest" in caplog.text
-    # Of before there were digests.
     del content["digest"]
+    path.write_text(json.dumps(content))
+    assert not first.is_evaluated()
+    assert "it has no digest" in caplog.text
+    # Of before there were digests and owners.
+    del content["belongs_to"]
     path.write_text(json.dumps(content))
     assert first.evaluations()[path.stem]["metrics"]["top1"] == content["metrics"]["top1"]
 
 
 def test_a_damaged_encoder_is_made_again_and_what_it_gave_stays(
-    store, whole, environment, capsys
+    store, whole, again, capsys
 ) -> None:
     damage_each(store, "encoder.pt", of_tensors)
     assert {row["state"] for row in shown(store, capsys)} == {"complete"}
@@ -198,11 +208,11 @@ def test_a_damaged_encoder_is_made_again_and_what_it_gave_stays(
             run.weights() if run.encoder_path.is_dir() else analysis_weights(run)
         assert "weights_only" not in str(raised.value)
     before = {run: run.evaluations() for run in runs_of(store)}
-    again(environment, store)
+    again(store)
     assert [run.log_path.read_text().count("pretraining from step") for run in before] == [
         1
     ] * SEEDS
-    again(environment, store, "evaluation.knn=3")
+    again(store, knn=3)
     assert results(store) == results(whole)
     for run, kept in before.items():
         assert kept.items() <= run.evaluations().items()
@@ -221,14 +231,14 @@ def analysis_weights(run: Run) -> dict[str, Any]:
     return found
 
 
-def test_a_damaged_checkpoint(store, whole, environment, capsys) -> None:
+def test_a_damaged_checkpoint(store, whole, again, capsys) -> None:
     """The last one, with none before it: from the start."""
     for run in runs_of(store):
         shutil.move(run.encoder_path, run.path / "checkpoint.pt")
         shutil.rmtree(run.path / "evaluations")
     damage_each(store, "checkpoint.pt", of_tensors)
     assert {row["state"] for row in shown(store, capsys)} == {"interrupted"}
-    again(environment, store)
+    again(store)
     assert results(store) == results(whole)
     for run in runs_of(store):
         assert "checkpoint.pt is damaged" in run.log_path.read_text()
@@ -243,14 +253,13 @@ TIMEOUTS = {"place": [False, 3], "count": 1}
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        ("pretraining.json", None),
         ("progress.json", None),
         ("submission.json", SUBMISSION),
         ("failure.json", FAILURE),
         ("timeouts.json", TIMEOUTS),
     ],
 )
-def test_a_damaged_note(store, whole, environment, capsys, caplog, name, content) -> None:
+def test_a_damaged_note(store, whole, again, capsys, caplog, name, content) -> None:
     """Of what no result rests on: nothing is lost, and what has to be done is done."""
     for run in runs_of(store):
         if content is not None:
@@ -261,15 +270,36 @@ def test_a_damaged_note(store, whole, environment, capsys, caplog, name, content
     assert len(analysis.load(store)) == SEEDS
     for run in runs_of(store):
         run.count_timeout()
-    harmless = 1 if name in ("pretraining.json",) else 0  # {} is what a random encoder's was
     if name not in ("timeouts.json",):
-        assert len(named(caplog, name)) >= SEEDS - harmless
-    again(environment, store)
+        assert len(named(caplog, name)) == SEEDS
+    again(store)
     assert {row["state"] for row in shown(store, capsys)} == {"complete"}
     assert results(store) == results(whole)
 
 
-def test_damaged_records_of_sweeps_and_stages(store, environment, capsys, caplog) -> None:
+def test_retry_over_damaged_submissions(store, whole, cache, capsys, monkeypatch) -> None:
+    """Where and how a run was launched is lost, and so it is launched here; what it is stands elsewhere."""
+    monkeypatch.setenv("SIMCLR_ABLATE_CACHE", str(cache))
+    for run in runs_of(store):
+        (run.path / "submission.json").write_text(json.dumps(SUBMISSION))
+        shutil.rmtree(run.path / "evaluations")
+    damage_each(store, "submission.json", of_json)
+    assert status.main([f"store={store}", "retry"]) == 0
+    assert {row["state"] for row in shown(store, capsys)} == {"complete"}
+    assert results(store) == results(whole)
+
+
+def test_retry_by_the_submission_of_another_run(store, whole, cache, monkeypatch) -> None:
+    monkeypatch.setenv("SIMCLR_ABLATE_CACHE", str(cache))
+    run, other, *_ = runs_of(store)
+    record = SUBMISSION | {"configs": [other.config()], "withdrawn": True}
+    (run.path / "submission.json").write_text(json.dumps(record))
+    shutil.rmtree(run.path / "evaluations")
+    assert status.main([f"store={store}", "retry"]) == 0
+    assert results(store) == results(whole)
+
+
+def test_damaged_records_of_sweeps_and_stages(store, again, capsys, caplog) -> None:
     runs = Store(store)
     ids = [run.run_id for run in runs.runs()]
     sweep, stage = json.dumps(good_sweep(ids)), json.dumps(good_stage())
@@ -288,7 +318,7 @@ def test_damaged_records_of_sweeps_and_stages(store, environment, capsys, caplog
     assert len(told) == 16
     found = analysis.load(store)
     assert {name for names in found["sweeps"] for name in names} == {"good"}
-    again(environment, store)
+    again(store)
 
 
 def good_sweep(ids: list[str]) -> dict[str, Any]:
@@ -322,7 +352,7 @@ def test_ids_of_records_do_not_leave_the_store(store, capsys, caplog, name) -> N
     assert [row["run_id"] for row in json.loads(capsys.readouterr().out)] == [inside]
 
 
-def test_runs_of_another_schema_are_told_as_such(store, environment, capsys, caplog) -> None:
+def test_runs_of_another_schema_are_told_as_such(store, again, capsys, caplog) -> None:
     old, *rest = runs_of(store)
     path = old.path / "experiment.json"
     content = json.loads(path.read_text())
@@ -344,3 +374,108 @@ def test_runs_of_another_schema_are_told_as_such(store, environment, capsys, cap
         in capsys.readouterr().out
     )
     assert path.read_bytes() == before
+
+
+def test_what_pretraining_came_to_is_made_again_from_the_encoder(store, whole, again) -> None:
+    """Also where the run is complete, and nothing is to be carried out."""
+    damage_each(store, "pretraining.json", of_json)
+    assert analysis.load(store)["pretraining.entropy"].isna().all()
+    again(store)
+    assert_untrained(store, whole)
+    for run in runs_of(store):
+        (run.path / "pretraining.json").unlink()
+        shutil.rmtree(run.path / "evaluations")
+    again(store)
+    assert_untrained(store, whole)
+    assert results(store) == results(whole)
+
+
+def assert_untrained(store: Path, whole: Path) -> None:
+    """Every run's pretraining.json is bit for bit what it was, and so is its encoder, of one pretraining."""
+    for run, before in zip(runs_of(store), runs_of(whole), strict=True):
+        for name in ("pretraining.json", "encoder.pt"):
+            assert (run.path / name).read_bytes() == (before.path / name).read_bytes()
+        assert run.log_path.read_text().count("pretraining from step") == 1
+    found, expected = analysis.load(store), analysis.load(whole)
+    assert found["pretraining.entropy"].notna().all()
+    assert found["pretraining.entropy"].equals(expected["pretraining.entropy"])
+
+
+def test_an_encoder_of_before_it_held_what_pretraining_came_to(store, whole, again) -> None:
+    for run in runs_of(store):
+        torch.save(run.weights(), run.encoder_path)
+        (run.path / "pretraining.json").unlink()
+    again(store, knn=3)
+    for run in runs_of(store):
+        assert run.pretraining() == {}
+        assert len(run.evaluations()) == 2
+        assert run.log_path.read_text().count("pretraining from step") == 1
+    assert results(store) == results(whole)
+
+
+def test_an_encoder_that_is_damaged_too_costs_no_evaluation(store, whole, again, caplog) -> None:
+    damage_each(store, "encoder.pt", of_tensors)
+    for run in runs_of(store):
+        (run.path / "pretraining.json").unlink()
+    again(store)
+    told = [r.getMessage() for r in caplog.records if "is not made again" in r.getMessage()]
+    assert len(told) == SEEDS - 1, "one holds something that is no encoder, and of before"
+    assert [run.evaluations() for run in runs_of(store)] == [
+        run.evaluations() for run in runs_of(whole)
+    ]
+
+
+def test_a_file_of_another_run_is_not_taken_for_ones_own(store, whole, again, caplog) -> None:
+    """Each run has the next one's files, whole as they are."""
+    runs = runs_of(whole)
+    key = next(iter(runs[0].evaluations()))
+    for name in ("pretraining.json", f"evaluations/{key}.json"):
+        for run, other in zip(runs, runs[1:] + runs[:1], strict=True):
+            shutil.copy(other.path / name, store / run.run_id / name)
+    found = analysis.load(store)
+    assert found["top1"].isna().all()
+    assert found["pretraining.entropy"].isna().all()
+    for run in runs:
+        for product in ("pretraining", f"evaluations/{key}"):
+            assert f"it belongs to {run.run_id}/{product}" in caplog.text
+    again(store)
+    assert results(store) == results(whole)
+    assert_untrained(store, whole)
+    for run, other in zip(runs, runs[1:] + runs[:1], strict=True):
+        kept = store / run.run_id / f"evaluations/{key}.json.damaged"
+        assert kept.read_bytes() == (other.path / f"evaluations/{key}.json").read_bytes()
+
+
+def test_an_evaluation_under_another_key_is_no_result(store, again, caplog) -> None:
+    again(store, knn=3)
+    first = runs_of(store)[0]
+    one, other = first.evaluations()
+    expected = first.evaluations()
+    folder = first.path / "evaluations"
+    shutil.copy(folder / f"{one}.json", folder / f"{other}.json")
+    assert list(first.evaluations()) == [one]
+    assert f"{other}.json cannot be read and counts as absent: it belongs to" in caplog.text
+    again(store)
+    again(store, knn=3)
+    assert {key: e["metrics"] for key, e in first.evaluations().items()} == {
+        key: e["metrics"] for key, e in expected.items()
+    }
+
+
+def test_weights_of_another_run_are_not_evaluated(store, whole, again) -> None:
+    """Neither as the encoder, nor as a checkpoint to go on from."""
+    runs = runs_of(whole)
+    for run, other in zip(runs, runs[1:] + runs[:1], strict=True):
+        folder = store / run.run_id
+        shutil.copy(other.encoder_path, folder / "encoder.pt")
+        shutil.copy(run.encoder_path, folder / "checkpoint.pt")
+        shutil.rmtree(folder / "evaluations")
+    assert status.main([f"store={store}", "clean"]) == 0
+    again(store)
+    assert results(store) == results(whole)
+    for run, other in zip(runs, runs[1:] + runs[:1], strict=True):
+        text = (store / run.run_id / "log.txt").read_text()
+        assert f"encoder.pt is damaged: it belongs to {other.run_id}/encoder" in text
+        assert f"checkpoint.pt is damaged: it belongs to {run.run_id}/encoder" in text
+        kept = store / run.run_id / "encoder.pt.damaged"
+        assert kept.read_bytes() == other.encoder_path.read_bytes()

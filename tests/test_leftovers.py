@@ -110,7 +110,7 @@ def test_clean_removes_nothing_else(run: Run, capsys) -> None:
 def test_checkpoints_go_only_where_the_encoder_is_whole(run: Run) -> None:
     checkpoint = run.path / "checkpoint.pt"
     checkpoint.write_bytes(b"of a holder that was killed before it could remove it")
-    run.write_weights({"encoder": {"a": torch.ones(100)}, "head": {}})
+    run.write_encoder({"encoder": {"a": torch.ones(100)}, "head": {}}, {})
     whole = run.encoder_path.read_bytes()
     run.encoder_path.write_bytes(whole[:-1])
     assert status.main([f"store={run.path.parent}", "clean"]) == 0

@@ -10,7 +10,7 @@ import pytest
 
 from simclr_ablate import records
 from simclr_ablate.identity import run_id, run_id_of
-from simclr_ablate.records import EvaluationRecord, mismatch, read_record, write_sealed
+from simclr_ablate.records import EvaluationRecord, mismatch, owner_of, read_sealed, write_sealed
 
 
 @pytest.mark.parametrize(
@@ -52,16 +52,32 @@ def test_one_changed_character_is_noticed(tmp_path: Path) -> None:
     draw = random.Random()
     path = tmp_path / "h-1.json"
     content = {"config": {"features": "h"}, "metrics": {"top1": draw.uniform(10, 90), "l2": 1e-6}}
-    write_sealed(path, content)
-    assert read_record(path, EvaluationRecord) == content
+    write_sealed(path, content, "run/h-1")
+    assert read_sealed(path, EvaluationRecord, "run/h-1") == content
     text = path.read_text()
     for _ in range(200):
         place = draw.randrange(len(text))
         other = draw.choice("0123456789abcxyz{}[],:. ")
         path.write_text(text[:place] + other + text[place + 1 :])
-        # Of a record without the word, nobody can tell that it had a digest.
-        found = read_record(path, EvaluationRecord)
-        assert found in (None, content) or '"digest"' not in path.read_text()
+        assert read_sealed(path, EvaluationRecord, "run/h-1") in (None, content)
+
+
+def test_a_record_is_its_owners_alone_wherever_the_store_lies(tmp_path: Path, caplog) -> None:
+    owner = owner_of(tmp_path / "run", "h-1")
+    assert owner == owner_of(Path("/elsewhere/run"), "h-1")
+    path = tmp_path / "h-1.json"
+    write_sealed(path, {"loss": 1.0}, owner)
+    assert read_sealed(path, dict[str, float], owner, needs_digest=True) == {"loss": 1.0}
+    for other in (owner_of(tmp_path / "run2", "h-1"), owner_of(tmp_path / "run", "h-2")):
+        assert read_sealed(path, dict[str, float], other) is None
+    assert f"it belongs to {owner}" in caplog.text
+
+
+def test_a_record_of_before_there_were_owners_is_read_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "h-1.json"
+    path.write_text('{"loss": 1.0}')
+    assert read_sealed(path, dict[str, float], "run/h-1") == {"loss": 1.0}
+    assert read_sealed(path, dict[str, float], "run/h-1", needs_digest=True) is None
 
 
 def test_the_id_of_a_config_is_that_of_its_experiment(make_experiment) -> None:

@@ -107,6 +107,11 @@ def test_config_survives_the_round_trip(make_experiment):
         ),
         ("compute.device", "gpu", "compute.device must be auto, cpu, cuda or cuda:N, got 'gpu'"),
         ("evaluation.l2_max", 1e-9, "evaluation.l2_max must be >= evaluation.l2_min"),
+        (
+            "evaluation.l2_count",
+            1,
+            "evaluation.l2_max must be evaluation.l2_min (1e-06) with evaluation.l2_count=1, got 100.0",
+        ),
         ("data", 3, "data must be a mapping of keys, got 3"),
     ],
 )

@@ -99,6 +99,9 @@ def execute(
     if isinstance(command.launcher, SlurmSettings) and command.launcher.cluster == "slurm":
         require_slurm()
     command.store.prepare()
+    if place is None or place.rank == 0:
+        for restored in plan.restore_pretraining():
+            say(f"{restored}: pretraining.json is made again from encoder.pt")
     stages = stages.recorded(plan)
     if place is None:
         return Ended(launch(command, plan, console, stages, jobs), plan)

@@ -11,6 +11,7 @@ to do lies there in its order.
 
 import json
 import logging
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -100,6 +101,19 @@ class Intent:
         """Forgets the intent: its jobs are recorded, or there are none."""
         with suppress(OSError):
             (self.folder / "intent.json").unlink(missing_ok=True)
+
+    def drop(self) -> None:
+        """Forgets the intent and removes what its jobs were to be given: there are none."""
+        self.withdraw()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def is_written(self) -> bool:
+        """Whether the next command will look for the jobs."""
+        return (self.folder / "intent.json").exists()
+
+    def has_script(self) -> bool:
+        """Whether submitit has written what sbatch is called with, so that SLURM may have the jobs."""
+        return any(self.folder.glob("*submission*.sh"))
 
     def look_up(self, patience: float = 0.0) -> str | None:
         """SLURM's id of the job or array, or None where it has none of this name, also after so many seconds.

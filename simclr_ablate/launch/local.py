@@ -73,9 +73,9 @@ class LocalLauncher:
 
     def run(self, plan: Plan, view: ProgressView) -> Outcome:
         """Carries out every run of `plan` that is not complete; goes on past failed ones."""
-        waiting = deque(planned for planned in plan.runs if planned.state() != "complete")
-        complete = [planned for planned in plan.runs if planned not in waiting]
-        outcome = Outcome(complete=complete)
+        waiting, outcome = deque[PlannedRun](), Outcome()
+        for planned in plan.runs:
+            (outcome.complete if planned.state() == "complete" else waiting).append(planned)
         if not waiting:
             return outcome
         active: dict[PlannedRun, Started] = {}

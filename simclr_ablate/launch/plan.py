@@ -1,6 +1,7 @@
 """What a command is about to do: its experiments, completed and checked, beside what the store already has."""
 
 import dataclasses
+import logging
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,6 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from simclr_ablate.config import ConfigError, is_own, own_values
+from simclr_ablate.files import StorageError
 from simclr_ablate.identity import evaluation_key, run_id
 from simclr_ablate.launch.worker import Job
 from simclr_ablate.paths import absolute, default_cache
@@ -18,6 +20,8 @@ from simclr_ablate.store import Run, Store
 
 if TYPE_CHECKING:
     from simclr_ablate.data.sizes import Sizes
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,20 @@ class Plan:
 
     def states(self) -> list[str]:
         return [planned.state() for planned in self.runs]
+
+    def restore_pretraining(self) -> list[str]:
+        """Makes pretraining.json again, where a complete run has lost it; returns the ids of those runs.
+
+        The others are seen to by who carries them out.
+        """
+        restored = []
+        for run in [planned.run for planned in self.runs if planned.state() == "complete"]:
+            try:
+                if run.restore_pretraining():
+                    restored.append(run.run_id)
+            except StorageError as error:
+                log.warning("pretraining.json is not made again: %s", error)
+        return restored
 
     def members(self) -> dict[str, list[str]]:
         """The runs of the sweep, where it has a name, and of each that it unites."""

@@ -1,7 +1,6 @@
 """Runs handed to sbatch, through submitit: one job or array at a time, found again whatever becomes of the command."""
 
 import re
-import shutil
 import signal
 import time
 import uuid
@@ -64,13 +63,21 @@ def _submit(
     calls: Sequence[Callable[[], None]],
     options: Mapping[str, str],
 ) -> str:
-    """SLURM's id of the job or array."""
-    executor = make_executor(settings, intent, shape, options)
+    """SLURM's id of the job or array. Whatever this raises, the intent stays only where SLURM may have the jobs."""
     try:
+        executor = make_executor(settings, intent, shape, options)
         with outside_of_an_allocation(), executor.batch():
             handles = [executor.submit(call) for call in calls]
     except (FailedJobError, FailedSubmissionError) as error:
         return _submitted_after_all(intent, error)
+    except (ValueError, RuntimeError, OSError):
+        if not intent.has_script():  # sbatch was not called
+            intent.drop()
+            raise
+        first = _taken(intent)
+        if first is None:
+            raise
+        return first
     return handles[0].job_id.partition("_")[0]
 
 
@@ -157,19 +164,28 @@ def _submitted_after_all(intent: Intent, error: Exception) -> str:
     """The id of what SLURM has taken although sbatch failed, as when its answer was lost. Raises ConfigError."""
     words = _refusal(error)
     unsure = isinstance(error, FailedSubmissionError) or _NO_ANSWER.search(words) is not None
+    first = _taken(intent, unsure)
+    if first is not None:
+        return first
+    if intent.is_written():
+        words += " (SLURM may have taken the jobs all the same: the same command again finds them, or submits them)"
+    raise ConfigError(words) from error
+
+
+def _taken(intent: Intent, unsure: bool = False) -> str | None:
+    """SLURM's id of the job or array, where it has them. Where it has none for certain, the intent is dropped.
+
+    unsure: whether SLURM may have taken them and not show it yet.
+    """
     try:
         first = intent.look_up(ANSWER_SECONDS if unsure else 0.0)
-    except ConfigError:
-        first, unsure = None, True
+    except ConfigError:  # it does not answer
+        return None
     if first is not None:
         intent.complete_pickles(first)
-        return first
-    if unsure:
-        raise ConfigError(
-            f"{words} (SLURM may have taken the jobs all the same: the same command again finds them, or submits them)"
-        ) from error
-    shutil.rmtree(intent.folder, ignore_errors=True)
-    raise ConfigError(words) from error
+    elif not unsure:
+        intent.drop()
+    return first
 
 
 @contextmanager

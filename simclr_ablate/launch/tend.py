@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from simclr_ablate import leftovers
 from simclr_ablate.claim import is_here
 from simclr_ablate.config import ConfigError
+from simclr_ablate.identity import run_id
 from simclr_ablate.launch.command import OK, SOME_FAILED, Command, launch
 from simclr_ablate.launch.plan import make_plan
 from simclr_ablate.launch.queue import scancel
@@ -55,8 +56,10 @@ def _experiments(run: Run, last: Mapping[str, Any]) -> list[Experiment]:
     record = run.experiment()
     if record is not None and record["schema_version"] != SCHEMA_VERSION:
         raise ConfigError(f"it is of another version: its schema is {record['schema_version']}")
-    configs = last.get("configs") or [run.config()]
-    return [Experiment.from_config(config) for config in configs]
+    experiments = [Experiment.from_config(config) for config in last.get("configs", ())]
+    # A record that was copied from another run tells of that one.
+    experiments = [experiment for experiment in experiments if run_id(experiment) == run.run_id]
+    return experiments or [Experiment.from_config(run.config())]
 
 
 def _launch_again(

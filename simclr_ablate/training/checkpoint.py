@@ -3,7 +3,8 @@
 The obvious way, `torch.save` over the old file, leaves neither when the process dies half-way. Here the new one is
 written whole under another name, the old one becomes `checkpoint.previous.pt`, and only then the new one takes its
 place. Each carries its digest (`tensors.py`), which tells a damaged one: the one before it is used then, with a
-warning.
+warning. The same goes for one that the system cannot read now, such as from a bad sector or a file server that is away;
+but where no other is left, nothing begins anew, since that one may be read later.
 """
 
 import logging
@@ -12,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from simclr_ablate import tensors
-from simclr_ablate.files import clear_way, remove, storing
+from simclr_ablate.files import StorageError, clear_way, remove, storing
+from simclr_ablate.records import owner_of
 from simclr_ablate.tensors import DamagedError
 
 log = logging.getLogger(__name__)
@@ -21,7 +23,7 @@ log = logging.getLogger(__name__)
 def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
     """Writes `state` (tensors and plain containers) as the newest checkpoint in `folder`. Raises StorageError."""
     newest, previous, incoming = _paths(folder)
-    tensors.save(incoming, state)
+    tensors.save(incoming, state, owner_of(folder, "checkpoint"))
     with storing(newest):
         if newest.exists():
             clear_way(previous)
@@ -30,17 +32,27 @@ def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
 
 
 def load_checkpoint(folder: Path) -> dict[str, Any] | None:
-    """The newest whole checkpoint in `folder`, on the CPU, or None where there is none. Raises StorageError."""
+    """The newest whole checkpoint in `folder`, on the CPU, or None where there is none.
+
+    Raises StorageError where there is none but one that the system cannot read.
+    """
     newest, previous, incoming = _paths(folder)
+    unread: StorageError | None = None
     # `incoming` is whole if it exists, and then newer than the others: killed between two renames.
     for path in (incoming, newest, previous):
-        if not path.exists():
-            continue
         try:
-            state: dict[str, Any] = tensors.load(path, needs_digest=True)
-            return state
-        except DamagedError as error:
+            return tensors.load(path, owner_of(folder, "checkpoint"), needs_digest=True)
+        except StorageError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                continue
             log.warning("%s; falling back to the checkpoint before it", error)
+            if not isinstance(error, DamagedError):
+                unread = unread or error
+    if unread is not None:
+        raise StorageError(
+            f"{unread}; no other checkpoint is whole: give the command again once it can be read, "
+            "or remove it to pretrain from the start"
+        )
     return None
 
 

@@ -1,36 +1,29 @@
 """A run killed at any change that it makes to a file comes to the same bits when given again, and leaves no litter."""
 
 import dataclasses
+import importlib
 import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
+import torch
 
 from simclr_ablate.launch import worker
 from simclr_ablate.launch.plan import make_plan
 from simclr_ablate.status import main
 from simclr_ablate.store import Run, Store
 from tests.commands import assert_same, results
+from tests.small_runs import SMALL
 
 CHANGES = {"os.rename", "os.link", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.utime"}
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-
-RUN = [
-    "data.limit=128",
-    "data.validation=100",
-    "optimizer.batch_size=64",
-    "optimizer.epochs=1",
-    "optimizer.warmup_epochs=0",
-    "evaluation.l2_count=2",
-    "evaluation.knn=5",
-    "compute.checkpoint_minutes=0",
-]
-"""Two steps, with a checkpoint after each."""
 
 
 def carry_out(job: worker.Job, killed_at: int | None, counted: Path | None) -> None:
@@ -57,30 +50,54 @@ def carry_out(job: worker.Job, killed_at: int | None, counted: Path | None) -> N
             counted.write_text(str(changes))
 
 
+def serve(requests: Connection) -> None:
+    """Forks a process for each request, with all that it needs imported; answers how it ended."""
+    importlib.import_module("simclr_ablate.experiment")
+    torch.set_num_threads(1)
+    with suppress(EOFError):
+        while True:
+            arguments = requests.recv()
+            child = os.fork()
+            if not child:
+                _exit_after(*arguments)
+            requests.send(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+
+def _exit_after(job: worker.Job, killed_at: int | None, counted: Path | None) -> NoReturn:
+    status: Any = 1
+    try:
+        carry_out(job, killed_at, counted)
+    except SystemExit as ending:
+        status = ending.code
+    finally:
+        os._exit(status)
+
+
 @pytest.fixture
 def attempt(
     make_experiment: Callable[..., Any], cache: Path, tmp_path: Path, monkeypatch: Any
-) -> Callable[..., tuple[Run, int]]:
+) -> Iterator[Callable[..., tuple[Run, int]]]:
     """`attempt(store, killed_at)`: the run in `store`, and the status of the process that worked on it."""
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2]))  # for it to import this module
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["simclr_ablate.experiment"])
-    experiment = make_experiment(*RUN)
+    plan = make_plan([make_experiment(*SMALL)], Store(tmp_path), None, str(cache))
+    (planned,) = plan.runs
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    server = context.Process(target=serve, args=(theirs,))
+    server.start()
+    theirs.close()
 
     def build(
         store: Path, killed_at: int | None = None, counted: Path | None = None
     ) -> tuple[Run, int]:
-        plan = make_plan([experiment], Store(store), None, str(cache))
-        (planned,) = plan.runs
         job = plan.job(planned, str(cache), 1, device="cpu")
-        job = dataclasses.replace(job, store=str(store))
-        process = context.Process(target=carry_out, args=(job, killed_at, counted))
-        process.start()
-        process.join(120)
-        assert process.exitcode is not None
-        return planned.run, process.exitcode
+        ours.send((dataclasses.replace(job, store=str(store)), killed_at, counted))
+        assert ours.poll(120)
+        return Store(store).run(planned.run_id), ours.recv()
 
-    return build
+    yield build
+    ours.close()
+    server.join(30)
 
 
 @pytest.mark.slow

@@ -1,13 +1,15 @@
 """What reaches sbatch, and what follows from what it says, with programs that stand for SLURM's."""
 
+import errno
 import io
 import os
+import time
 from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
 from rich.console import Console
-from submitit.core.utils import DelayedSubmission
+from submitit.core.utils import DelayedSubmission, JobPaths
 
 from simclr_ablate.config import ConfigError
 from simclr_ablate.launch import intent, sbatch
@@ -184,6 +186,47 @@ def test_what_never_reached_slurm_is_submitted(programs, launcher, make_runs, mo
     assert len(launcher().submit(plan).jobs) == 2
     assert programs.calls == 2
     assert not Intent.read_all(plan.store)
+
+
+@pytest.mark.parametrize("squeue", ["exit 0", "exit 1"])
+def test_what_fails_before_sbatch_is_called_leaves_nothing_to_look_for(
+    programs, launcher, make_runs, monkeypatch, squeue
+) -> None:
+    """A job that cannot be pickled, as where the disk is full; the next command waits for nobody."""
+    plan = make_runs(2)
+    programs.write("squeue", squeue)
+    with monkeypatch.context() as patch:
+        patch.setattr(DelayedSubmission, "dump", full)
+        with pytest.raises(ConfigError, match="the disk is full"):
+            launcher().submit(plan)
+    assert programs.calls == 0
+    assert not Intent.read_all(plan.store)
+    programs.write("squeue", SQUEUE)
+    begin = time.monotonic()
+    assert len(launcher().submit(plan).jobs) == 2
+    assert time.monotonic() - begin < 30
+
+
+def full(*_: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_what_fails_after_sbatch_has_answered_loses_no_job(
+    programs, launcher, make_runs, monkeypatch
+) -> None:
+    plan = make_runs(3)
+    move, failing = JobPaths.move_temporary_file, [OSError(errno.EIO, os.strerror(errno.EIO))]
+
+    def moved(*arguments: object, **more: object) -> None:
+        if "submitted_pickle" in arguments and failing:
+            raise failing.pop()
+        move(*arguments, **more)
+
+    monkeypatch.setattr(JobPaths, "move_temporary_file", moved)
+    launcher().submit(plan)
+    assert jobs_of(plan) == IDS
+    assert pickles(plan.store) == [f"{job}_submitted.pkl" for job in IDS]
+    assert programs.calls == 1
 
 
 def test_nothing_is_submitted_while_slurm_cannot_say_what_it_has(

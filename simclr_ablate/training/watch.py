@@ -1,0 +1,91 @@
+"""What happens between the steps of pretraining: progress, checkpoints, the history, and stopping when asked to."""
+
+import time
+
+import pandas as pd
+import torch
+
+from simclr_ablate.claim import Claim
+from simclr_ablate.files import write_text
+from simclr_ablate.run import Run
+from simclr_ablate.stopping import Interrupted, Stop
+from simclr_ablate.training.checkpoint import save_checkpoint
+from simclr_ablate.training.distributed import SOLO, Ranks
+from simclr_ablate.training.loop import LOOK_SECONDS, Loop
+
+
+class Watch:
+    """Looks after a pretraining loop between its steps: progress, checkpoints, requests to stop.
+
+    Of several ranks, the one with the claim writes, and all of them stop after the same step.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        claim: Claim | None,
+        stop: Stop,
+        checkpoint_seconds: float,
+        ranks: Ranks = SOLO,
+    ) -> None:
+        self.run, self.claim, self.stop, self.ranks = run, claim, stop, ranks
+        self.checkpoint_seconds = checkpoint_seconds
+        self.looked = self.saved = self.start = time.monotonic()
+        self.first_step: int | None = None
+
+    def __call__(self, loop: Loop) -> None:
+        now = time.monotonic()
+        if self.first_step is None:
+            self.first_step, self.start = loop.step, now
+        stopping = self.ranks.any(self.stop())
+        if self.claim is not None:
+            self.tend(loop, self.claim, now, stopping)
+        if stopping:
+            self.ranks.wait()  # for the checkpoint
+            raise Interrupted
+
+    def tend(self, loop: Loop, claim: Claim, now: float, stopping: bool) -> None:
+        due = now - self.saved >= self.checkpoint_seconds
+        saving = stopping or self.stop.take_save_request() or due
+        if saving:
+            self.save(loop, claim)
+            self.saved = now
+        if saving or now - self.looked >= LOOK_SECONDS:
+            claim.check()
+            loop.look()
+            self.run.write_progress(self.progress(loop, now))
+            self.looked = now
+
+    def save(self, loop: Loop, claim: Claim) -> None:
+        claim.check()
+        state = {
+            "loop": loop.state_dict(),
+            "threads": torch.get_num_threads(),
+            "ranks": self.ranks.count,
+        }
+        save_checkpoint(self.run.path, state)
+        write_history(self.run, loop)
+
+    def progress(self, loop: Loop, now: float) -> dict[str, object]:
+        assert self.first_step is not None
+        steps_per_second = (loop.step - self.first_step) / max(now - self.start, 1e-9)
+        optimizer = loop.training.experiment.optimizer
+        left = (loop.total_steps - loop.step) / steps_per_second if steps_per_second else None
+        return {
+            "phase": "pretraining",
+            "epoch": min(loop.step // loop.steps_per_epoch + 1, optimizer.epochs),
+            "epochs": optimizer.epochs,
+            "step": loop.step,
+            "steps": loop.total_steps,
+            "fraction": loop.step / loop.total_steps,
+            "loss": loop.last_loss,
+            "lr": loop.lr,
+            f"{loop.SEEN}_per_second": steps_per_second * optimizer.batch_size,
+            "seconds_left": left,
+        }
+
+
+def write_history(run: Run, loop: Loop) -> None:
+    """One row per finished epoch: loss (nats), accuracy on the training views, and where it has one entropy (nats)."""
+    table = pd.DataFrame(loop.history, columns=["epoch", *loop.METRICS])
+    write_text(run.history_path, table.to_csv(index=False))

@@ -1,0 +1,58 @@
+"""Runs of less than a second, on images that are smaller than ours; and their command, given in this process."""
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from omegaconf import OmegaConf
+
+from simclr_ablate.data.in_memory import ImageSet
+from simclr_ablate.launch.command import Command, execute
+from simclr_ablate.schema import Data, Experiment
+
+CLASSES = ["a", "b", "c", "d"]
+TRAINING, TEST = 48, 20
+
+SMALL = [
+    "data.name=tests.small_runs:images",
+    "data.size=16",
+    "data.validation=16",
+    "optimizer.batch_size=16",
+    "optimizer.epochs=1",
+    "optimizer.warmup_epochs=0",
+    "evaluation.l2_count=1",
+    "evaluation.l2_min=1",
+    "evaluation.l2_max=1",
+    "evaluation.knn=5",
+    "compute.threads=1",
+    "compute.checkpoint_minutes=0",
+]
+"""Two steps, with a checkpoint after each; a strong l2, with which fitting takes few iterations."""
+
+
+def images(data: Data) -> tuple[ImageSet, ImageSet]:
+    """Noise in as many shades as there are classes."""
+    count = TRAINING + TEST
+    labels = torch.arange(count) % len(CLASSES)
+    drawn = torch.Generator().manual_seed(data.seed)
+    noise = torch.randint(128, (count, 3, data.size, data.size), generator=drawn)
+    pixels = (noise + 32 * labels.view(-1, 1, 1, 1)).to(torch.uint8)
+    whole = ImageSet(pixels, labels, CLASSES)
+    return whole.subset(range(TRAINING)), whole.subset(range(TRAINING, count))
+
+
+def give(
+    compose_config: Callable[[list[str]], object],
+    store: Path,
+    cache: Path,
+    experiments: Sequence[Experiment],
+) -> int:
+    """What the command does once Hydra has composed its experiments; its exit status."""
+    config = OmegaConf.to_container(compose_config([f"store={store}", f"cache={cache}"]))
+    assert isinstance(config, dict)
+    before, sys.argv = sys.argv, ["simclr_ablate"]
+    try:
+        return execute(Command.from_config(config), experiments).status
+    finally:
+        sys.argv = before
