@@ -10,8 +10,26 @@ import pytest
 
 from tests.commands import run, user_environment
 
-STEPS = "optimizer.epochs=20"
-"""Runs of about ten seconds: long enough to be disturbed."""
+SLOWLY = """
+import dataclasses
+import time
+
+from simclr_ablate.losses.registry import build_loss
+
+
+def nt_xent(spec, ranks):
+    loss = build_loss(dataclasses.replace(spec, name="nt_xent"), ranks)
+
+    def late(z):
+        time.sleep(0.2)
+        return loss(z)
+
+    return late
+"""
+SLOW = "loss.name=slowly:nt_xent"
+"""Five steps a second at most, which cost the machine little: tests side by side disturb each other less."""
+STEPS = [SLOW, "optimizer.epochs=5"]
+"""Runs of 40 steps, which take more than eight seconds: long enough to be disturbed."""
 ON_SLURM = ["launcher=slurm", "launcher.cpus=1", "launcher.memory_gb=2", "launcher.time_minutes=30"]
 
 
@@ -52,6 +70,9 @@ def _empty_queue(cluster: str) -> None:
 @pytest.fixture(scope="session")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     found = user_environment(tmp_path_factory.mktemp("cache"))
+    folder = tmp_path_factory.mktemp("own")
+    (folder / "slowly.py").write_text(SLOWLY)
+    found["PYTHONPATH"] = os.pathsep.join([str(folder), str(Path(__file__).parents[2])])
     # Tracing would make the jobs half as slow again, and jobs that are killed leave no trace.
     return {name: value for name, value in found.items() if not name.startswith("COVERAGE_")}
 
@@ -60,6 +81,6 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 def undisturbed(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The store of the sweep that the tests disturb, as one machine carries it out without a cluster."""
     store = tmp_path_factory.mktemp("undisturbed")
-    status, output = run(environment, store, "-m", "seed=0,1,2,3,4,5", STEPS)
+    status, output = run(environment, store, "-m", "seed=0,1,2,3,4,5", *STEPS, "launcher.parallel=6")
     assert status == 0, output
     return store

@@ -71,22 +71,22 @@ def follow(store: Store) -> str:
 
 def test_the_second_stage_follows_requeues_and_failures(pick, store) -> None:
     """One trial is requeued, one killed: the choice comes after the one, and does without the other."""
-    code, output = pick(STEPS, "compute.checkpoint_minutes=60")
+    code, output = pick(*STEPS, "compute.checkpoint_minutes=60")
     assert code == 0, output
     assert "submits its second stage once the first has ended" in output
     assert "PENDING (Dependency) submits it once the first has ended" in status(store)
-    code, output = pick(STEPS, "compute.checkpoint_minutes=60")
+    code, output = pick(*STEPS, "compute.checkpoint_minutes=60")
     assert code == 0, output
     assert "submitted 0 experiments; 5 are queued or running already" in output
     assert len(waiting_jobs()) == 1
 
-    eventually(lambda: any(at_step(found, 30) for found in of_seed(store, 9)), "a trial to requeue")
-    requeued = next(found for found in of_seed(store, 9) if at_step(found, 30))
+    eventually(lambda: any(at_step(found, 8) for found in of_seed(store, 9)), "a trial to requeue")
+    requeued = next(found for found in of_seed(store, 9) if at_step(found, 8))
     slurm("scancel", "--signal=USR2", requeued.submission()["job"])
 
     def others() -> list[Run]:
         found = [found for found in of_seed(store, 9) if head_of(found) != head_of(requeued)]
-        return [found for found in found if at_step(found, 30) and found.holder()]
+        return [found for found in found if at_step(found, 8) and found.holder()]
 
     eventually(others, "a trial to kill")
     (killed, *_) = others()
@@ -203,9 +203,9 @@ def waiting_jobs() -> list[str]:
 
 
 def test_what_is_cancelled_has_no_second_stage(pick, store) -> None:
-    code, output = pick(STEPS)
+    code, output = pick(*STEPS)
     assert code == 0, output
-    wait_for_step(Path(store.root), 10)
+    wait_for_step(Path(store.root), 3)
     assert "cancelled the second stage of pick" in status(store, "cancel", "sweep=pick")
     eventually(lambda: not slurm("squeue", "--noheader"), "an empty queue")
     assert not of_seed(store, 0)

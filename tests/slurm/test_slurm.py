@@ -20,7 +20,7 @@ from tests.commands import (
     start,
     wait_for_step,
 )
-from tests.slurm.conftest import ON_SLURM, STEPS, eventually, slurm
+from tests.slurm.conftest import ON_SLURM, SLOW, STEPS, eventually, slurm
 
 RARE_CHECKPOINTS = "compute.checkpoint_minutes=60"
 START = Path(__file__).parent / "start-slurm.sh"
@@ -38,7 +38,7 @@ def assert_as_undisturbed(store: Path, undisturbed: Path) -> None:
 
 def submit(environment, store: Path, *arguments: str) -> str:
     """Submits and walks away; returns what the command says."""
-    status, output = run(environment, store, "-m", *ON_SLURM, STEPS, *arguments)
+    status, output = run(environment, store, "-m", *ON_SLURM, *STEPS, *arguments)
     assert status == 0, output
     return output
 
@@ -71,7 +71,7 @@ def disturb(runs: dict[int, Run], how: dict[int, Callable[[Run], object]]) -> No
 
     def look() -> bool:
         for seed in list(left):
-            if runs[seed].progress().get("step", 0) >= 30:
+            if runs[seed].progress().get("step", 0) >= 8:
                 left.pop(seed)(runs[seed])
         return not left
 
@@ -126,7 +126,7 @@ def test_a_sweep_of_six_of_which_one_fails(environment, tmp_path, undisturbed) -
         environment,
         store,
         *("-m", "--config-dir", str(tmp_path / "config"), "sweep=six"),
-        *(*ON_SLURM, STEPS, "launcher.follow=true", "launcher.max_parallel=2"),
+        *(*ON_SLURM, *STEPS, "launcher.follow=true", "launcher.max_parallel=2"),
     )
     assert status == 1, output
     runs = list(Store(store).runs())
@@ -177,11 +177,11 @@ def test_interruptions_change_nothing(environment, tmp_path, undisturbed) -> Non
 def test_a_requeue_from_outside_changes_nothing(environment, tmp_path) -> None:
     """`scontrol requeue`: the run hears SIGTERM and nothing else, and goes on from what that made it save."""
     # Long enough that it cannot come to its end before SLURM comes to kill it.
-    length = "optimizer.epochs=60"
+    length = "optimizer.epochs=12"
     submit(environment, tmp_path / "slurm", length, RARE_CHECKPOINTS)
-    alone = start(environment, tmp_path / "local", length)
+    alone = start(environment, tmp_path / "local", SLOW, length)
     found = only_run(tmp_path / "slurm")
-    at_step(found, 30)
+    at_step(found, 8)
     slurm("scontrol", "requeue", job_of(found))
     wait_until_done(tmp_path / "slurm")
     assert_gone_on_with(found)
@@ -193,7 +193,7 @@ def test_the_controller_is_restarted_while_jobs_run(environment, tmp_path, undis
     """One run has to requeue itself while nobody answers, the other does not notice."""
     submit(environment, tmp_path, "seed=3,4", RARE_CHECKPOINTS)
     runs = seeds(tmp_path)
-    at_step(runs[3], 30)
+    at_step(runs[3], 8)
     folder = Path(os.environ["SIMCLR_ABLATE_TEST_SLURM"])
     os.kill(int((folder / "run/slurmctld.pid").read_text()), signal.SIGTERM)
     kill(signal.SIGUSR2)(runs[3])
@@ -209,7 +209,7 @@ def test_preemption(environment, tmp_path, undisturbed) -> None:
     """A job of a higher partition takes the place of both runs, and they come back."""
     submit(environment, tmp_path, "seed=4,5", "launcher.partition=preemptible", RARE_CHECKPOINTS)
     for found in seeds(tmp_path).values():
-        at_step(found, 30)
+        at_step(found, 8)
     block("--partition=debug", "--ntasks=2", seconds=3)
     wait_until_done(tmp_path)
     for found in seeds(tmp_path).values():
@@ -219,12 +219,12 @@ def test_preemption(environment, tmp_path, undisturbed) -> None:
 
 def test_a_real_time_limit(environment, tmp_path) -> None:
     """Longer than its minute: requeued when the minute is over, as often as it takes."""
-    length = "optimizer.epochs=220"
-    alone = start(environment, tmp_path / "local", length)
+    length = "optimizer.epochs=40"  # of 8 steps, 0.2 s each: 64 s at least
+    alone = start(environment, tmp_path / "local", SLOW, length)
     status, output = run(
         environment,
         tmp_path / "slurm",
-        *("-m", *ON_SLURM, length, "launcher.time_minutes=1", "launcher.signal_seconds=10"),
+        *("-m", *ON_SLURM, SLOW, length, "launcher.time_minutes=1", "launcher.signal_seconds=10"),
         *(RARE_CHECKPOINTS, "launcher.follow=true"),
         seconds=600,
     )
@@ -252,7 +252,7 @@ def test_two_submissions_at_once(environment, tmp_path) -> None:
 def test_cancel_and_retry(environment, tmp_path, undisturbed, capsys) -> None:
     block("--ntasks=1", seconds=60)  # so that one of two waits
     submit(environment, tmp_path, "seed=0,1")
-    running = wait_for_step(tmp_path, 30)
+    running = wait_for_step(tmp_path, 8)
     (queued,) = [found for found in Store(tmp_path).runs() if found.run_id != running.run_id]
     assert queued.state() == "queued"
     assert "2 are queued or running already" in submit(environment, tmp_path, "seed=0,1")
@@ -315,8 +315,8 @@ def test_rules_give_runs_what_they_need(environment, tmp_path) -> None:
 
 
 def test_ctrl_c_while_following_leaves_the_jobs_alone(environment, tmp_path, undisturbed) -> None:
-    command = start(environment, tmp_path, *ON_SLURM, STEPS, "seed=3", "launcher.follow=true")
-    wait_for_step(tmp_path, 30)
+    command = start(environment, tmp_path, *ON_SLURM, *STEPS, "seed=3", "launcher.follow=true")
+    wait_for_step(tmp_path, 8)
     command.send_signal(signal.SIGINT)
     output, _ = command.communicate(timeout=60)
     assert command.returncode == 130
@@ -355,24 +355,24 @@ def test_hydras_own_launcher_option(environment, tmp_path) -> None:
 
 def test_two_ranks_in_one_job(environment, tmp_path) -> None:
     """Two tasks share a run, and are requeued together: rounding apart, it comes to what one process comes to."""
-    length = "optimizer.epochs=12"
+    length = [SLOW, "optimizer.epochs=4"]
     for name in ("disturbed", "undisturbed"):
-        submit(environment, tmp_path / name, "compute.ranks=2", *SMALL_STEPS, length)
+        submit(environment, tmp_path / name, "compute.ranks=2", *SMALL_STEPS, *length)
         found = only_run(tmp_path / name)
         if name == "disturbed":
-            at_step(found, 30)
+            at_step(found, 8)
             slurm("scancel", "--signal=USR2", job_of(found))
         wait_until_done(tmp_path / name)
         attempts = found.log_path.read_text().count("pretraining from step")
         assert attempts == (2 if name == "disturbed" else 1)
     assert_same(only_run(tmp_path / "disturbed"), results(found))
-    status, output = run(environment, tmp_path / "one", *SMALL_STEPS, length)
+    status, output = run(environment, tmp_path / "one", *SMALL_STEPS, *length)
     assert status == 0, output
     assert_close(found, only_run(tmp_path / "one"))
 
 
 def test_a_rank_that_dies_ends_its_job(environment, tmp_path) -> None:
-    submit(environment, tmp_path, "compute.ranks=2", "optimizer.epochs=100")
+    submit(environment, tmp_path, "compute.ranks=2", "optimizer.epochs=20")
     found = only_run(tmp_path)
     at_step(found, 10)
     first, second = sorted(tasks_of(job_of(found)), key=lambda pid: pid != found.holder()["pid"])
