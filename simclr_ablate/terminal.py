@@ -1,8 +1,10 @@
 """Text for a terminal or a pipe, which may not know a character, and may close before all is said."""
 
 import codecs
+import errno
 import io
 import os
+import stat
 import sys
 import unicodedata
 from typing import Any
@@ -44,7 +46,7 @@ def prepare() -> None:
             continue
         _flush(stream)
         lasting = io.TextIOWrapper(
-            io.BufferedWriter(_Lasting(stream.fileno(), "w", closefd=False)),
+            io.BufferedWriter(_Lasting(stream.fileno())),
             encoding=stream.encoding,
             errors=FALLBACK,
             line_buffering=stream.line_buffering,
@@ -54,12 +56,20 @@ def prepare() -> None:
 
 
 class _Lasting(io.FileIO):
-    """A file that drops what is written to it once nobody reads it."""
+    """A file that drops what is written to it once nobody reads it, because its pipe or its terminal is closed."""
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__(descriptor, "w", closefd=False)
+        # Of a file on a disk, the latter is a fault that has to be told; a closed terminal is a device still.
+        is_device = stat.S_ISCHR(os.fstat(descriptor).st_mode)
+        self._gone = {errno.EPIPE, errno.EIO} if is_device else {errno.EPIPE}
 
     def write(self, content: Any) -> int:
         try:
             return super().write(content)
-        except BrokenPipeError:
+        except OSError as error:
+            if error.errno not in self._gone:
+                raise
             return memoryview(content).nbytes
 
 

@@ -1,5 +1,7 @@
 """Text reaches terminals of any encoding without effects, and output nobody reads ends nothing."""
 
+import os
+import pty
 import random
 import subprocess
 import sys
@@ -59,6 +61,21 @@ def test_work_goes_on_when_nobody_reads(tmp_path, unbuffered):
     process.stdout.close()
     assert process.stderr.read() == b""
     assert process.wait() == 0
+    assert file.exists()
+
+
+def test_work_goes_on_when_the_terminal_is_closed(tmp_path):
+    """What it prints then, and what Python still has to print as it ends, is dropped: the status is its own."""
+    file = tmp_path / "done"
+    ours, theirs = pty.openpty()
+    code = SAY + f"sys.stdin.read(1); print('x'); open({str(file)!r}, 'w').close(); print('y')"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=theirs, stderr=theirs
+    )
+    os.close(theirs)
+    os.close(ours)
+    process.communicate(b"x", timeout=60)
+    assert process.returncode == 0
     assert file.exists()
 
 

@@ -1,8 +1,9 @@
 """What happens between the steps of pretraining: progress, checkpoints, the history, and stopping when asked to."""
 
+import csv
+import io
 import time
 
-import pandas as pd
 import torch
 
 from simclr_ablate.claim import Claim
@@ -87,5 +88,8 @@ class Watch:
 
 def write_history(run: Run, loop: Loop) -> None:
     """One row per finished epoch: loss (nats), accuracy on the training views, and where it has one entropy (nats)."""
-    table = pd.DataFrame(loop.history, columns=["epoch", *loop.METRICS])
-    write_text(run.history_path, table.to_csv(index=False))
+    text = io.StringIO()
+    table = csv.DictWriter(text, ["epoch", *loop.METRICS], lineterminator="\n")
+    table.writeheader()
+    table.writerows(loop.history)
+    write_text(run.history_path, text.getvalue())

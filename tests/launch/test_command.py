@@ -24,7 +24,7 @@ from tests.commands import (
 def uninterrupted(environment, tmp_path_factory):
     """The results of a longer run that nobody disturbed."""
     store = tmp_path_factory.mktemp("uninterrupted")
-    status, output = run(environment, store, "optimizer.epochs=12")
+    status, output = run(environment, store, "optimizer.epochs=8")
     assert status == 0, output
     found = only_run(store)
     for line in (found.run_id, "top-1", "kNN"):
@@ -33,21 +33,21 @@ def uninterrupted(environment, tmp_path_factory):
 
 
 def test_killed_runs_resume_bit_for_bit(environment, tmp_path, uninterrupted):
-    for step in (25, 60):
-        process = start(environment, tmp_path, "optimizer.epochs=12")
+    for step in (25, 50):
+        process = start(environment, tmp_path, "optimizer.epochs=8")
         found = wait_for_step(tmp_path, step)
         os.kill(found.holder()["pid"], signal.SIGKILL)
         output, _ = process.communicate(timeout=120)
         assert process.returncode == 1
         assert "killed by SIGKILL" in output
         assert found.run_id in output
-    status, output = run(environment, tmp_path, "optimizer.epochs=12")
+    status, output = run(environment, tmp_path, "optimizer.epochs=8")
     assert status == 0, output
     assert_same(only_run(tmp_path), uninterrupted)
 
 
 def test_a_killed_command_takes_its_runs_with_it_and_resumes(environment, tmp_path, uninterrupted):
-    process = start(environment, tmp_path, "optimizer.epochs=12")
+    process = start(environment, tmp_path, "optimizer.epochs=8")
     found = wait_for_step(tmp_path, 25)
     process.kill()
     process.communicate(timeout=60)
@@ -56,13 +56,13 @@ def test_a_killed_command_takes_its_runs_with_it_and_resumes(environment, tmp_pa
         time.sleep(0.05)
     assert found.holder() is None
     assert not found.is_pretrained()
-    status, output = run(environment, tmp_path, "optimizer.epochs=12")
+    status, output = run(environment, tmp_path, "optimizer.epochs=8")
     assert status == 0, output
     assert_same(only_run(tmp_path), uninterrupted)
 
 
 def test_ctrl_c_checkpoints_and_the_same_command_goes_on(environment, tmp_path, uninterrupted):
-    process = start(environment, tmp_path, "optimizer.epochs=12", "compute.checkpoint_minutes=60")
+    process = start(environment, tmp_path, "optimizer.epochs=8", "compute.checkpoint_minutes=60")
     found = wait_for_step(tmp_path, 25)
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=120)
@@ -70,7 +70,7 @@ def test_ctrl_c_checkpoints_and_the_same_command_goes_on(environment, tmp_path, 
     assert "go on with the same command" in output
     assert (found.path / "checkpoint.pt").exists()
     assert found.state() == "interrupted"
-    status, output = run(environment, tmp_path, "optimizer.epochs=12")
+    status, output = run(environment, tmp_path, "optimizer.epochs=8")
     assert status == 0, output
     assert_same(only_run(tmp_path), uninterrupted)
 
@@ -93,12 +93,12 @@ def test_a_failed_run_stops_no_other_and_is_named(environment, tmp_path):
 
 
 def test_two_commands_at_once_train_each_experiment_once(environment, tmp_path):
-    arguments = ["-m", "seed=0,1,2,3", "launcher.parallel=2"]
+    arguments = ["-m", "seed=0,1,2", "launcher.parallel=2", "optimizer.epochs=1"]
     commands = [start(environment, tmp_path, *arguments) for _ in range(2)]
     outputs = [command.communicate(timeout=300)[0] for command in commands]
     assert [command.returncode for command in commands] == [0, 0], outputs
     runs = list(Store(tmp_path).runs())
-    assert len(runs) == 4
+    assert len(runs) == 3
     for found in runs:
         assert found.state() == "complete"
         lines = found.log_path.read_text()

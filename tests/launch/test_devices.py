@@ -1,6 +1,5 @@
 """A command knows the machine's devices without loading torch, and refuses what it does not have."""
 
-import os
 import subprocess
 import sys
 
@@ -36,16 +35,30 @@ def slurm(cluster: str) -> SlurmSettings:
     )
 
 
-@pytest.mark.parametrize("visible", [None, "", "-1", "0", "7", "NoDevFiles"])
-def test_gpus_are_those_that_torch_finds(visible, monkeypatch) -> None:
-    if visible is None:
-        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    else:
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+def test_gpus_are_those_that_torch_finds(monkeypatch) -> None:
+    """Whatever is visible: the driver is asked once by a process, so torch is by forks that have not asked it."""
+    visible = [None, "", "-1", "0", "7", "NoDevFiles"]
+    code = """
+import os, torch
+for visible in VISIBLE:
+    if os.fork() == 0:
+        os.environ.pop("CUDA_VISIBLE_DEVICES", None)
+        if visible is not None:
+            os.environ["CUDA_VISIBLE_DEVICES"] = visible
+        print(torch.cuda.device_count(), flush=True)
+        os._exit(0)
+    os.wait()
+"""
+    code = code.replace("VISIBLE:", f"{visible}:")
+    asked = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
     monkeypatch.setattr(devices, "_SIGNS", (*devices._SIGNS, "/proc/self"))  # so that it is asked
-    code = "import torch; print(torch.cuda.device_count())"
-    asked = subprocess.run([sys.executable, "-c", code], capture_output=True, env=os.environ)
-    assert gpu_count() == int(asked.stdout)
+    found = []
+    for each in visible:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        if each is not None:
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", each)
+        found.append(gpu_count())
+    assert found == list(map(int, asked.stdout.split()))
 
 
 def test_looking_for_devices_loads_no_torch() -> None:

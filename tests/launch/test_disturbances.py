@@ -22,7 +22,7 @@ from simclr_ablate.launch import worker
 from simclr_ablate.store import Store
 from tests.commands import TINY, assert_same, only_run, results, run, start, wait_for_step
 
-LENGTH = "optimizer.epochs=12"
+LENGTH = "optimizer.epochs=8"
 RARE = "compute.checkpoint_minutes=60"
 needs_proc = pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs /proc")
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")

@@ -113,19 +113,19 @@ def accounted(jobs: list[str]) -> dict[str, str]:
     return dict(line.split("|") for line in shown.splitlines())
 
 
-def test_a_sweep_of_six_of_which_one_fails(environment, tmp_path, undisturbed) -> None:
+def test_a_sweep_of_four_of_which_one_fails(environment, tmp_path, undisturbed) -> None:
     """One array; the failure is FAILED for SLURM too, stops no other, and everything else is as on one machine."""
     folder = tmp_path / "config/sweep"
     folder.mkdir(parents=True)
-    (folder / "six.yaml").write_text(
-        "name: six\ngrids:\n  - seed: [0, 1, 2, 3, 4]\n"
+    (folder / "four.yaml").write_text(
+        "name: four\ngrids:\n  - seed: [0, 1, 2]\n"
         "  - seed: [0]\n    optimizer.name: [sgd]\n    optimizer.lr: [1.0e30]\n"
     )
     store = tmp_path / "store"
     status, output = run(
         environment,
         store,
-        *("-m", "--config-dir", str(tmp_path / "config"), "sweep=six"),
+        *("-m", "--config-dir", str(tmp_path / "config"), "sweep=four"),
         *(*ON_SLURM, *STEPS, "launcher.follow=true", "launcher.max_parallel=2"),
     )
     assert status == 1, output
@@ -134,7 +134,7 @@ def test_a_sweep_of_six_of_which_one_fails(environment, tmp_path, undisturbed) -
     assert len({job.partition("_")[0] for job in jobs}) == 1, "more than one sbatch"
     (failed,) = [found for found in runs if found.state() == "failed"]
     assert "NonFiniteLossError" in failed.failure()["traceback"]
-    for text in (failed.run_id, "NonFiniteLossError", "5 done, 1 not"):
+    for text in (failed.run_id, "NonFiniteLossError", "3 done, 1 not"):
         assert text in output
     wanted = {job_of(found): "FAILED" if found is failed else "COMPLETED" for found in runs}
     eventually(lambda: accounted(jobs) == wanted, "SLURM's account")
@@ -191,23 +191,23 @@ def test_a_requeue_from_outside_changes_nothing(environment, tmp_path) -> None:
 
 def test_the_controller_is_restarted_while_jobs_run(environment, tmp_path, undisturbed) -> None:
     """One run has to requeue itself while nobody answers, the other does not notice."""
-    submit(environment, tmp_path, "seed=3,4", RARE_CHECKPOINTS)
+    submit(environment, tmp_path, "seed=0,1", RARE_CHECKPOINTS)
     runs = seeds(tmp_path)
-    at_step(runs[3], 8)
+    at_step(runs[0], 8)
     folder = Path(os.environ["SIMCLR_ABLATE_TEST_SLURM"])
     os.kill(int((folder / "run/slurmctld.pid").read_text()), signal.SIGTERM)
-    kill(signal.SIGUSR2)(runs[3])
+    kill(signal.SIGUSR2)(runs[0])
     time.sleep(3)
     subprocess.run(["bash", START, folder], check=True, capture_output=True, timeout=120)
     wait_until_done(tmp_path)
     logs = {seed: found.log_path.read_text() for seed, found in runs.items()}
-    assert {seed: log.count("pretraining from step") for seed, log in logs.items()} == {3: 2, 4: 1}
+    assert {seed: log.count("pretraining from step") for seed, log in logs.items()} == {0: 2, 1: 1}
     assert_as_undisturbed(tmp_path, undisturbed)
 
 
 def test_preemption(environment, tmp_path, undisturbed) -> None:
     """A job of a higher partition takes the place of both runs, and they come back."""
-    submit(environment, tmp_path, "seed=4,5", "launcher.partition=preemptible", RARE_CHECKPOINTS)
+    submit(environment, tmp_path, "seed=0,1", "launcher.partition=preemptible", RARE_CHECKPOINTS)
     for found in seeds(tmp_path).values():
         at_step(found, 8)
     block("--partition=debug", "--ntasks=2", seconds=3)
@@ -219,7 +219,7 @@ def test_preemption(environment, tmp_path, undisturbed) -> None:
 
 def test_a_real_time_limit(environment, tmp_path) -> None:
     """Longer than its minute: requeued when the minute is over, as often as it takes."""
-    length = "optimizer.epochs=40"  # of 8 steps, 0.2 s each: 64 s at least
+    length = "optimizer.epochs=27"  # of 10 steps, 0.2 s each: 54 s at least, where the warning comes after 50
     alone = start(environment, tmp_path / "local", SLOW, length)
     status, output = run(
         environment,
@@ -236,12 +236,12 @@ def test_a_real_time_limit(environment, tmp_path) -> None:
 
 
 def test_two_submissions_at_once(environment, tmp_path) -> None:
-    arguments = ["-m", *ON_SLURM, "seed=range(8)", "optimizer.epochs=1", "launcher.follow=true"]
+    arguments = ["-m", *ON_SLURM, "seed=range(3)", "optimizer.epochs=1", "launcher.follow=true"]
     commands = [start(environment, tmp_path, *arguments) for _ in range(2)]
     outputs = [command.communicate(timeout=300)[0] for command in commands]
     assert [command.returncode for command in commands] == [0, 0], outputs
     runs = list(Store(tmp_path).runs())
-    assert len(runs) == 8
+    assert len(runs) == 3
     assert len({job_of(found).partition("_")[0] for found in runs}) == 1
     for found in runs:
         lines = found.log_path.read_text()
@@ -296,7 +296,7 @@ def test_out_of_memory_is_told(environment, tmp_path) -> None:
 def test_rules_give_runs_what_they_need(environment, tmp_path) -> None:
     """One array for each shape of resources, and each job gets its shape."""
     rule = "{when: {optimizer.batch_size: '>= 100'}, cpus: 2, time_minutes: 7}"
-    arguments = [f"launcher.resources=[{rule}]", "+launcher.sbatch.comment=mine", "seed=0,1"]
+    arguments = [f"launcher.resources=[{rule}]", "+launcher.sbatch.comment=mine"]
     submit(environment, tmp_path, *arguments, "optimizer.batch_size=64,128", "optimizer.epochs=1")
     shapes = {}
     for found in Store(tmp_path).runs():
@@ -315,7 +315,7 @@ def test_rules_give_runs_what_they_need(environment, tmp_path) -> None:
 
 
 def test_ctrl_c_while_following_leaves_the_jobs_alone(environment, tmp_path, undisturbed) -> None:
-    command = start(environment, tmp_path, *ON_SLURM, *STEPS, "seed=3", "launcher.follow=true")
+    command = start(environment, tmp_path, *ON_SLURM, *STEPS, "seed=2", "launcher.follow=true")
     wait_for_step(tmp_path, 8)
     command.send_signal(signal.SIGINT)
     output, _ = command.communicate(timeout=60)
@@ -356,16 +356,12 @@ def test_hydras_own_launcher_option(environment, tmp_path) -> None:
 def test_two_ranks_in_one_job(environment, tmp_path) -> None:
     """Two tasks share a run, and are requeued together: rounding apart, it comes to what one process comes to."""
     length = [SLOW, "optimizer.epochs=4"]
-    for name in ("disturbed", "undisturbed"):
-        submit(environment, tmp_path / name, "compute.ranks=2", *SMALL_STEPS, *length)
-        found = only_run(tmp_path / name)
-        if name == "disturbed":
-            at_step(found, 8)
-            slurm("scancel", "--signal=USR2", job_of(found))
-        wait_until_done(tmp_path / name)
-        attempts = found.log_path.read_text().count("pretraining from step")
-        assert attempts == (2 if name == "disturbed" else 1)
-    assert_same(only_run(tmp_path / "disturbed"), results(found))
+    submit(environment, tmp_path, "compute.ranks=2", *SMALL_STEPS, *length)
+    found = only_run(tmp_path)
+    at_step(found, 8)
+    slurm("scancel", "--signal=USR2", job_of(found))
+    wait_until_done(tmp_path)
+    assert found.log_path.read_text().count("pretraining from step") == 2
     status, output = run(environment, tmp_path / "one", *SMALL_STEPS, *length)
     assert status == 0, output
     assert_close(found, only_run(tmp_path / "one"))
