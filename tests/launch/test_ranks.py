@@ -17,7 +17,6 @@ from simclr_ablate.training.distributed import RankLostError
 from tests import commands
 from tests.commands import SMALL_STEPS, assert_close, only_run, wait_for_step
 
-
 LENGTH = "optimizer.epochs=8"
 
 
