@@ -83,4 +83,12 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
             f"launcher.gpus must be a multiple of launcher.nodes ({settings.nodes}), "
             f"got {settings.gpus}"
         )
+    if isinstance(settings, SlurmSettings) and settings.cluster != "slurm":
+        for option in ("partition", "account", "qos", "constraint", "setup", "sbatch"):
+            if value := getattr(settings, option):
+                given = list(value) if isinstance(value, tuple) else value
+                raise ConfigError(
+                    f"launcher.{option} is for SLURM and means nothing with "
+                    f"launcher.cluster={settings.cluster}: leave it out, got {given!r}"
+                )
     return settings

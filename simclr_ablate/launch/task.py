@@ -6,7 +6,9 @@ With `-m` our own sweeper takes over (`plugins.py`); other sweepers of Hydra's c
 import multiprocessing
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -137,7 +139,10 @@ def failure_of(planned: "PlannedRun", status: int = SOME_FAILED) -> JobFailedErr
 
 
 class SweepFolder(Callback):
-    """Makes the folder of what other sweepers than ours leave: `~` in it is a home, as it is in `store`."""
+    """Makes the folder of what other sweepers than ours leave: `~` in it is a home, as it is in `store`.
+
+    What they leave of a dry run goes with the process.
+    """
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Exits where the folder cannot be made."""
@@ -145,7 +150,9 @@ class SweepFolder(Callback):
         if hydra.runtime.choices.get("hydra/sweeper") == "plan":
             return  # which leaves nothing there
         try:
-            folder = expanded(hydra.sweep.dir, "hydra.sweep.dir")
+            folder = (
+                self._of_dry_run() if config.get("dry_run") else expanded(hydra.sweep.dir, "store")
+            )
             with storing(folder, "store"):
                 folder.mkdir(parents=True, exist_ok=True)
         except ConfigError as error:
@@ -154,6 +161,10 @@ class SweepFolder(Callback):
             hydra.sweep.dir = str(folder)
             # For the jobs' own configs, which are composed anew.
             hydra.overrides.hydra.append(f"hydra.sweep.dir={literal(str(folder))}")
+
+    def _of_dry_run(self) -> Path:
+        self._temporary = tempfile.TemporaryDirectory()
+        return Path(self._temporary.name)
 
 
 class EndOfRun(Callback):

@@ -55,6 +55,26 @@ def test_all_rules_that_apply_count_in_their_order(
     assert resources_of(make_experiment(*overrides), settings("launcher.gpus=4", RULES)) == expected
 
 
+@pytest.mark.parametrize("cluster", ["local", "debug"])
+@pytest.mark.parametrize(
+    "option",
+    [
+        "partition=gpu",
+        "account=me",
+        "qos=high",
+        "constraint=a100",
+        "setup=['true']",
+        "sbatch={x: 1}",
+    ],
+)
+def test_what_is_for_slurm_is_refused_elsewhere(settings, cluster, option) -> None:
+    name = option.partition("=")[0]
+    given = f"launcher.{option}" if name != "sbatch" else "+launcher.sbatch.x=1"
+    settings(given)
+    with pytest.raises(ConfigError, match=rf"launcher\.{name} is for SLURM and means nothing with"):
+        settings(given, f"launcher.cluster={cluster}")
+
+
 def test_a_rank_for_each_gpu_unless_said_otherwise(settings, make_experiment) -> None:
     for gpus, ranks, expected in ((0, "null", 1), (4, "null", 4), (0, "2", 2), (4, "4", 4)):
         experiment = make_experiment(f"compute.ranks={ranks}")

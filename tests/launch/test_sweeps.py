@@ -186,12 +186,17 @@ def test_a_part_that_holds_nothing_is_named(planned: Planned, tmp_path) -> None:
 
 def test_the_folder_of_another_sweeper_is_below_the_store(planned: Planned, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    status, output = planned("-m", "hydra/sweeper=basic", "store='~/my_runs'", "seed=0")
+    basic = ("-m", "hydra/sweeper=basic", "seed=0")
+    status, output = planned(*basic, "store='~/my_runs'")
     assert status == 0, output
+    assert not list(tmp_path.iterdir()), "a dry run has left something"
+    # Refused as soon as there is a job, so that nothing is trained here.
+    status, output = planned(*basic, "store='~/my_runs'", "dry_run=false", "loss.temperature=-1")
+    assert status == 2, output
     assert [path.name for path in tmp_path.iterdir()] == ["home"]
     assert list((tmp_path / "home/my_runs/.hydra").glob("*/multirun.yaml"))
     (tmp_path / "file").touch()
-    status, output = planned("-m", "hydra/sweeper=basic", "store=file/my_runs", "seed=0")
+    status, output = planned(*basic, "store=file/my_runs", "dry_run=false")
     assert status == 2
     (line,) = output.splitlines()
     assert "file is a file and no folder; choose another place by store=DIR" in line
