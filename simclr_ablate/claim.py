@@ -9,7 +9,7 @@ A holder on this host is alive while its process is. One elsewhere is alive whil
 whatever has another name, boot or PID namespace: two containers may share a host name. A job of a cluster that starts
 again takes over from itself, wherever it ran before: the cluster has ended it there.
 
-How long ago a claim was touched is judged by the file system's clock wherever something is written on account of it:
+How long ago a claim was touched is judged by the file system's clock wherever something is written because of that:
 a claim, the end of one, a failure. Readers write nothing and go by their host's clock. A date in the future counts as
 much as one in the past, so that no wrong clock blocks a run for ever. A claim that cannot be read is no claim.
 """
@@ -114,6 +114,8 @@ def end_claim_of(folder: Path, job: str, requeued: bool = False) -> bool:
     """
     number = latest(folder)
     path = folder / f"claim.{number}"
+    if number and _is_in_doubt(path):
+        return False
     owner = _read(path) if number else None
     if owner is None or owner.get("job") != job:
         return True
@@ -127,11 +129,13 @@ def end_claim_of(folder: Path, job: str, requeued: bool = False) -> bool:
 def holder(folder: Path, writes: bool = False) -> dict[str, Any] | None:
     """Who works on the run now: `host`, `pid`, `start`, `job` (None outside a cluster); None where nobody does.
 
-    writes: whether something is to be written if nobody does: then the file system's clock counts. Raises StorageError
-    where it cannot be had.
+    writes: whether something is to be written if nobody does: then the file system's clock counts, and a young claim
+    that cannot be read for the moment is somebody's, empty. Raises StorageError where the clock cannot be had.
     """
     number = latest(folder)
     path = folder / f"claim.{number}"
+    if number and writes and _is_in_doubt(path):
+        return {}
     owner = _read(path) if number else None
     clock = (lambda: clock_of(folder)) if writes else time.time
     return owner if owner and _is_alive(owner, path, clock) else None
@@ -153,7 +157,7 @@ def latest(folder: Path) -> int:
     except OSError as error:
         raise StorageError(told(error, folder)) from error
     numbers = (name.removeprefix("claim.") for name in names if name.startswith("claim."))
-    return max((int(number) for number in numbers if number.isdigit()), default=0)
+    return max((int(number) for number in numbers if number.isdecimal()), default=0)
 
 
 def is_here(owner: dict[str, Any]) -> bool:
@@ -168,7 +172,7 @@ def process(pid: int) -> dict[str, Any]:
 
 
 def lives(owner: object, path: Path) -> bool:
-    """Whether the process `owner`, of which the file `path` tells as `process` does, may still begin its work.
+    """Whether the process described by `owner`, as `process` writes it into the file `path`, may still begin its work.
 
     Elsewhere nobody can see it, and it is taken for alive as long as the file is young.
     """
@@ -179,7 +183,7 @@ def process_start(pid: int) -> str | None:
     """When process `pid` started, as an opaque text; None where there is none. Tells a process from a later one
     with the same number."""
     try:
-        status = Path(f"/proc/{pid}/stat").read_text()
+        status = Path(f"/proc/{pid}/stat").read_text(errors="replace")
         # The command in parentheses may hold spaces; state is the 1st field after it, start time the 20th.
         state, *rest = status.rpartition(")")[2].split()
         return None if state == "Z" else rest[18]
@@ -231,6 +235,17 @@ def _is_taken(path: Path, job: str | None) -> bool:
     if job is not None and owner.get("job") == job:
         return False
     return _is_alive(owner, path, lambda: clock_of(path.parent))
+
+
+def _is_in_doubt(path: Path) -> bool:
+    """Whether the claim is young and cannot be read: a server that is away for a moment says nothing of it."""
+    try:
+        path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return False
+    except OSError:
+        return _seconds_since_touched(path, clock_of(path.parent)) < STALE_SECONDS
+    return False
 
 
 def _is_alive(owner: dict[str, Any], path: Path, clock: Callable[[], float]) -> bool:

@@ -161,7 +161,7 @@ def target_of(temporary: Path) -> str:
 def clock_of(folder: Path) -> float:
     """The time by the clock of the file system, by which it dates what is written. Raises StorageError.
 
-    What is written on account of a file's age takes the age from here: a host's own clock may be wrong.
+    Anything written because of a file's age judges it by this one: a host's own clock may be wrong.
     """
     probe = folder / f".clock.{uuid.uuid4().hex}.tmp"
     with storing(folder):

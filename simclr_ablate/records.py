@@ -1,8 +1,8 @@
 """JSON files with a known shape: what parses but is not what it should be counts as absent, and is named once.
 
 A record that results rest on is sealed: it says whose it is, and holds a digest of all else in it. So an edit and a
-damaged disk are noticed, and so is a file that was copied from another run, or renamed. Records of before there were
-digests, or owners, are read as they are: nothing tells them from what they should be.
+damaged disk are noticed, and so is a file that was copied from another run, or renamed. Records written before
+digests, or owners, were introduced are read as they are: nothing tells them from what they should be.
 """
 
 import functools
@@ -53,18 +53,16 @@ def read_record(path: Path, shape: Any) -> Any | None:
     return content
 
 
-def read_sealed(
-    path: Path, shape: Any, owner: str, needs_digest: bool = False
-) -> dict[str, Any] | None:
+def read_sealed(path: Path, shape: Any, owner: str) -> dict[str, Any] | None:
     """What `write_sealed` wrote for `owner`, or None where there is nothing, as for `read_record`.
 
-    One that does not match its digest, or that belongs to another, is damaged too. needs_digest: whether one without a
-    digest is.
+    One that does not match its digest, or that belongs to another, is damaged too. Records written before owners were
+    introduced belong to whoever reads them.
     """
     content: dict[str, Any] | None = read_record(path, dict[str, Any])
     if content is None:
         return None
-    problem = _broken_seal(content, owner, needs_digest)
+    problem = _broken_seal(content, owner)
     content = {name: value for name, value in content.items() if name not in (_DIGEST, BELONGS_TO)}
     problem = problem or mismatch(content, shape)
     if problem is not None:
@@ -84,11 +82,11 @@ def owner_of(folder: Path, name: str) -> str:
     return f"{folder.name}/{name}"
 
 
-def _broken_seal(content: Mapping[str, Any], owner: str, needs_digest: bool) -> str | None:
+def _broken_seal(content: Mapping[str, Any], owner: str) -> str | None:
     """What is wrong with the digest of a record or with its owner, or None."""
     sealed = {name: value for name, value in content.items() if name != _DIGEST}
     if _DIGEST not in content:
-        return "it has no digest" if needs_digest or BELONGS_TO in content else None
+        return "it has no digest" if BELONGS_TO in content else None
     if content[_DIGEST] != _digest(sealed):
         return "its content does not match its digest"
     found = content.get(BELONGS_TO, owner)

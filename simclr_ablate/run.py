@@ -175,10 +175,10 @@ class Run:
         process lives all the same."""
         last = self.last_submission()
         if last is not None and last["job"] != job:
-            return  # somebody has submitted the run again
+            return
         with self._noting():
             if claims.end_claim_of(self.path, job):
-                self._end_submission(reason, ignored=None)
+                self._end_submission(job, reason, ignored=None)
 
     def lose_job(self, job: str, patience: float, reason: str) -> None:
         """`end_job` for one that the cluster does not know, `patience` seconds or more after its submission."""
@@ -190,11 +190,13 @@ class Run:
         """`end_job` for one that was called off: its process may take a while to keep what it has, and to end."""
         with self._noting():
             claims.end_claim_of(self.path, job)
-            self._end_submission(reason, ignored=job)
+            self._end_submission(job, reason, ignored=job)
 
-    def _end_submission(self, reason: str, ignored: str | None) -> None:
-        """Nothing more comes of the last submission. ignored: the job whose process does not count as going on."""
+    def _end_submission(self, job: str, reason: str, ignored: str | None) -> None:
+        """Nothing more comes of the submission as `job`. ignored: the job whose process does not count as going on."""
         last = self.last_submission()
+        if last is not None and last["job"] != job:
+            return  # somebody has submitted the run again
         evaluations: Iterable[str | None] = last["evaluations"] if last else [None]
         self.withdraw_submission()
         if all(map(self.is_evaluated, evaluations)) or self.failure() is not None:
@@ -269,19 +271,16 @@ class Run:
 
     def pretraining(self) -> dict[str, Any]:
         """Last metrics of pretraining; empty until it is complete."""
-        return self._pretraining() or {}
-
-    def _pretraining(self, needs_digest: bool = False) -> dict[str, Any] | None:
         path, owner = self._file("pretraining.json"), owner_of(self.path, _PRETRAINING)
-        return read_sealed(path, PretrainingRecord, owner, needs_digest)
+        return read_sealed(path, PretrainingRecord, owner) or {}
 
     def restore_pretraining(self) -> bool:
-        """Makes pretraining.json again, bit for bit, from what the encoder holds; whether there was need, and it could.
+        """Rebuilds pretraining.json from the encoder, bit for bit. Returns whether it was missing and has been rebuilt.
 
-        Encoders of before they held it leave it as it is. Needs no claim: whoever does it writes the same. Raises
-        DamagedError, StorageError.
+        Encoders written before they held these numbers change nothing. It needs no claim: whoever does it writes the
+        same. Raises DamagedError, StorageError.
         """
-        if self._pretraining(needs_digest=True) is not None or not self.is_pretrained():
+        if self.pretraining() or not self.is_pretrained():
             return False
         metrics = self._encoder().get(_PRETRAINING)
         if metrics is None:
@@ -316,7 +315,7 @@ class Run:
     def evaluation(self, key: str) -> dict[str, Any] | None:
         """`{"config": ..., "metrics": ..., "seconds": ...}` of one evaluation, or None where there is no whole one.
 
-        Seconds are not there in stores of before they were measured.
+        Stores written before seconds were measured have none.
         """
         path = self._evaluation_path(key)
         found = read_sealed(path, EvaluationRecord, self._evaluation_owner(key))

@@ -296,7 +296,7 @@ def _check_strengths(evaluation: Evaluation) -> None:
         )
     if evaluation.l2_count == 1 and largest != smallest:
         raise ConfigError(
-            f"evaluation.l2_max must be evaluation.l2_min ({smallest}) with evaluation.l2_count=1, got {largest}"
+            f"evaluation.l2_max must equal evaluation.l2_min ({smallest}) where evaluation.l2_count is 1, got {largest}"
         )
 
 

@@ -105,8 +105,8 @@ class Store:
     def runs(self) -> Iterator[Run]:
         """Every run in the store, by id, also where its experiment.json is damaged or gone.
 
-        So is one whose folder is closed to us, which is named; another closed folder is named and left out. Raises
-        StorageError where the store is.
+        A run whose folder we may not read is yielded and named; other unreadable folders are named and skipped.
+        Raises StorageError where the store itself cannot be read.
         """
         for run_id in sorted(self._folders()):
             run = Run(self.root / run_id)

@@ -3,8 +3,8 @@
 Whose a file is stands in it, so that one which was copied from another run is not taken for this one's.
 
 torch's reader loads a file without complaint where the damage lies within a tensor; it does not mind the digest. Since
-the digest is part of the file, one rename decides about both. Files of before there were digests end as torch ends
-them, those of before there were owners name none, and both are read as they are.
+the digest is part of the file, one rename decides about both. Files written before digests were introduced end as
+torch ends them, those written before owners name none, and both are read as they are.
 """
 
 import hashlib

@@ -21,9 +21,12 @@ from simclr_ablate.launch.grid import experiment_sections
 from simclr_ablate.schema import Experiment
 from simclr_ablate.training.distributed import join
 
-# A shell starts what it puts in the background with SIGINT ignored, and then so do the commands that tests interrupt.
+# A shell starts what it puts in the background with SIGINT ignored, and nohup with SIGHUP. Then so do the commands that
+# tests interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 CLUSTER = "tests/slurm/"
 

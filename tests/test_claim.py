@@ -235,5 +235,22 @@ def test_a_server_that_is_away_for_a_moment_hands_no_run_over(tmp_path, monkeypa
     with monkeypatch.context() as patch:
         patch.setattr(Path, "read_bytes", away)
         assert claims.acquire(tmp_path) is None
+        assert not claims.end_claim_of(tmp_path, "7")
+        assert claims.holder(tmp_path, writes=True) is not None
     assert claim.is_held()
     claim.release()
+    assert claims.holder(tmp_path, writes=True) is None
+
+
+def test_names_that_mean_nothing_are_passed_over(tmp_path) -> None:
+    """Of another process, whatever it calls itself, and of files that look like claims."""
+    code = "import ctypes; ctypes.CDLL(None).prctl(15, b'caf\\xc3', 0, 0, 0); print(flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        process.stdout.readline()
+        assert claims.process_start(process.pid) not in (None, "?")
+        process.communicate(b"\n")
+    for name in ("claim.²", "claim.x", "claim."):
+        (tmp_path / name).touch()
+    assert claims.latest(tmp_path) == 0

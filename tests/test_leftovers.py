@@ -7,11 +7,13 @@ import sys
 import time
 import uuid
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from simclr_ablate import leftovers, status
+from simclr_ablate.files import StorageError
 from simclr_ablate.identity import run_id
 from simclr_ablate.store import Run, Store
 
@@ -105,6 +107,28 @@ def test_clean_removes_nothing_else(run: Run, capsys) -> None:
     assert "removed 2 unfinished files" in capsys.readouterr().out
     assert files(root) == before - {str(path.relative_to(root)) for path in old}
     assert mine.exists()
+
+
+def test_a_run_that_cannot_be_written_keeps_no_other_from_being_cleaned(
+    run: Run, make_experiment, capsys, monkeypatch
+) -> None:
+    store = Store(run.path.parent)
+    other = store.run(run_id(make_experiment("seed=1")))
+    other.create(make_experiment("seed=1").to_config())
+    left = [unfinished(each.path, "encoder.pt") for each in (run, other)]
+    claim = Run.claim
+
+    def refusing(one: Run, *arguments: Any, **more: Any) -> Any:
+        if one.run_id == run.run_id:
+            raise StorageError("no permission")
+        return claim(one, *arguments, **more)
+
+    monkeypatch.setattr(Run, "claim", refusing)
+    assert status.main([f"store={store.root}", "clean"]) == 1
+    said = capsys.readouterr().out
+    assert f"not cleaned up: {run.run_id}: no permission" in said
+    assert "removed 1 unfinished file," in said
+    assert [path.exists() for path in left] == [True, False]
 
 
 def test_checkpoints_go_only_where_the_encoder_is_whole(run: Run) -> None:

@@ -110,7 +110,7 @@ def test_config_survives_the_round_trip(make_experiment):
         (
             "evaluation.l2_count",
             1,
-            "evaluation.l2_max must be evaluation.l2_min (1e-06) with evaluation.l2_count=1, got 100.0",
+            "evaluation.l2_max must equal evaluation.l2_min (1e-06) where evaluation.l2_count is 1, got 100.0",
         ),
         ("data", 3, "data must be a mapping of keys, got 3"),
     ],

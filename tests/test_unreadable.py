@@ -43,6 +43,7 @@ def _be_nobody(sender: Any, function: Callable[..., Any], arguments: tuple[Any, 
     os.setgroups([])
     os.setgid(NOBODY)
     os.setuid(NOBODY)
+    os.environ["COLUMNS"] = "300"  # so that no cell of a table is broken
     said = io.StringIO()
     logging.basicConfig(stream=said, force=True, format="%(message)s")
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):

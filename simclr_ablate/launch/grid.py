@@ -81,11 +81,17 @@ def _check_varied(name: str, values: list[Any], path: str) -> None:
     if nested is not None:
         raise ConfigError(f"{path}: {name} must have single values, got the list {nested!r}")
     check_swept(name, values)
-    if name in ("scale", "sweep"):
+    if name.startswith(("++", "~")):
+        raise ConfigError(
+            f"{path}: {name} must be written without {name[0]}, as {name.lstrip('+~')}"
+        )
+    if name == "scale" or top_level(name) == "sweep":
         raise ConfigError(
             f"{path}: {name} cannot be varied in a sweep, whose values come from it: "
             f"give -m {name}={','.join(map(str, values))}"
         )
+    if top_level(name) == "hydra":
+        raise ConfigError(f"{path}: {name} is Hydra's, for the whole command, and cannot be varied")
 
 
 class Composer:
@@ -104,9 +110,15 @@ class Composer:
 
     def experiment(self, point: Values) -> Experiment:
         """The checked experiment at `point`. Raises ConfigError."""
+        for name, value in point.items():
+            self._check_option(name, value)
         plain = {name: value for name, value in point.items() if self._is_plain(name)}
         through_hydra = {name: value for name, value in point.items() if name not in plain}
         return Experiment.from_config(self._base(overrides_of(through_hydra)).at(plain))
+
+    def _check_option(self, name: str, value: Any) -> None:
+        if self._is_group(name) and not isinstance(value, str | list):
+            raise ConfigError(f"{name} must be the name of a config file, got {literal(value)}")
 
     def _is_plain(self, name: str) -> bool:
         """Whether the value of the key can be set on what is composed without it."""
@@ -123,8 +135,8 @@ class Composer:
 class _Base:
     """A composed config, on which plain values are set.
 
-    overrides: what it was composed with. command: the command's own keys, of which there is one value; None for what
-    this config holds. Raises ConfigError where it holds others.
+    overrides: what it was composed with. command: a resolved config with the keys of the whole command; None for this
+    one. Raises ConfigError where this one has others.
     """
 
     def __init__(
@@ -134,7 +146,7 @@ class _Base:
         command: Mapping[str, Any] | None,
     ) -> None:
         resolved = resolve(config)
-        self.command = _of_command(resolved) if command is None else command
+        self.command = resolved if command is None else command
         self._overrides = overrides
         self._sections = self._checked(resolved, overrides)
         self._config = config
@@ -157,18 +169,23 @@ class _Base:
     def _checked(self, config: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
         """The experiment's sections. Raises ConfigError where the overrides, such as a group, change more than them."""
         check_top_level(config)
-        command = _of_command(config)
-        changed = [name for name in COMMAND if command[name] != self.command[name]]
-        if changed:
-            raise ConfigError(
-                f"{' '.join(overrides)} changes {changed[0]}, which is one for all experiments of a "
-                "sweep: give one command for each"
-            )
+        check_command(config, self.command, overrides)
         return {name: config[name] for name in EXPERIMENT_SECTIONS if name in config}
 
 
-def _of_command(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: config.get(name) for name in COMMAND}
+def check_command(
+    config: Mapping[str, Any], command: Mapping[str, Any], overrides: Sequence[str]
+) -> None:
+    """Raises ConfigError where the keys of the whole command, in a resolved config, are not those that it has.
+
+    overrides: what brought the config about.
+    """
+    changed = [name for name in COMMAND if config.get(name) != command.get(name)]
+    if changed:
+        raise ConfigError(
+            f"{' '.join(overrides)} changes {changed[0]}, which must be the same for all experiments "
+            "of a sweep: give one command for each"
+        )
 
 
 def expand(
@@ -234,6 +251,10 @@ def listed(override: Override) -> list[str]:
     texts = list(override.sweep_string_iterator())
     if not texts:
         raise ConfigError(f"{name} must have at least one value, and {line} has none")
+    mapping = next((value for value in map(value_of, texts) if isinstance(value, Mapping)), None)
+    if mapping is not None:
+        inner = next(iter(mapping), "KEY")
+        raise ConfigError(f"{name} must be swept key by key, such as {name}.{inner}, got {line}")
     return texts
 
 

@@ -22,7 +22,15 @@ from typing import Any, Self
 from submitit.core.utils import DelayedSubmission, JobPaths
 
 from simclr_ablate.config import ConfigError
-from simclr_ablate.files import age_of, names_in, read_json, report_damage, storing, write_json
+from simclr_ablate.files import (
+    StorageError,
+    age_of,
+    names_in,
+    read_json,
+    report_damage,
+    storing,
+    write_json,
+)
 from simclr_ablate.launch.queue import UNSEEN_SECONDS, ask
 from simclr_ablate.store import Run, Store
 
@@ -78,6 +86,13 @@ class Intent:
         report_damage(path, "it tells of no jobs")
         return None
 
+    def age(self) -> float:
+        """Seconds since it was written, by the file system's clock; by ours where another user's folder is closed."""
+        try:
+            return age_of(self.folder / "intent.json")
+        except StorageError:
+            return time.time() - self.time
+
     def job_ids(self, first: str) -> list[str]:
         """SLURM's ids of the jobs, where `first` is that of the job or array."""
         if len(self.records) == 1:
@@ -87,14 +102,18 @@ class Intent:
     def settle(self, store: Store, first: str, process: Mapping[str, Any] | None = None) -> None:
         """Records that SLURM has the jobs, as `first`. What tells of them already stays as it is.
 
-        process: what carries the job out, see `claim.process`, where it is one of this machine and not SLURM's.
+        process: what carries the job out, see `claim.process`, where it is one of this machine and not SLURM's. A run
+        that cannot be written keeps no other from being recorded.
         """
         for job, record in zip(self.job_ids(first), self.records, strict=True):
             output = str(JobPaths(self.folder, job_id=job).stderr)
-            if "stage" in record:
-                _settle_stage(store, record, job, output)
-            else:
-                _settle_run(store.run(record["run"]), record, job, output, process)
+            try:
+                if "stage" in record:
+                    _settle_stage(store, record, job, output)
+                else:
+                    _settle_run(store.run(record["run"]), record, job, output, process)
+            except StorageError as error:
+                log.warning("job %s could not be recorded: %s", job, error)
         self.withdraw()
 
     def withdraw(self) -> None:
@@ -170,7 +189,7 @@ def adopt(store: Store) -> None:
     """
     for intent in Intent.read_all(store):
         # SLURM may be slow to show what it has just been given.
-        patience = UNSEEN_SECONDS - abs(age_of(intent.folder / "intent.json"))
+        patience = UNSEEN_SECONDS - abs(intent.age())
         if patience > 0:
             log.warning(
                 "a command has ended while it submitted jobs named %s: looking for them, %.0f s at most",

@@ -6,6 +6,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from simclr_ablate.config import ConfigError, KeyInfo, key, keys, unknown_key
@@ -62,7 +64,7 @@ def check_top_level(config: Mapping[str, Any]) -> None:
     """Raises ConfigError for a top-level key of the composed config that means nothing, wherever it comes from."""
     for name, value in config.items():
         if name not in (*EXPERIMENT_SECTIONS, *COMMAND, *CHOICES):
-            full = next(_leaves(value, str(name)), str(name))
+            full = next(leaves(value, str(name)), str(name))
             raise ConfigError(unknown_key(full, known_keys()))
 
 
@@ -102,7 +104,7 @@ def check_scale(config: DictConfig, references: Sequence[str] = ()) -> None:
         reference = re.compile(rf"(scale\W+|\{{\.+){re.escape(str(name))}\b")
         if name not in known and not any(map(reference.search, references)):
             raise ConfigError(
-                f"{unknown_key(f'scale.{name}', [f'scale.{each}' for each in known])}: nothing refers to it"
+                f"{unknown_key(f'scale.{name}', [f'scale.{each}' for each in known])} (nothing refers to it)"
             )
 
 
@@ -154,9 +156,30 @@ def _values(value: Any) -> Iterator[Any]:
         yield value
 
 
-def _leaves(value: Any, path: str) -> Iterator[str]:
+def misused_group(arguments: Sequence[str]) -> str | None:
+    """A message for the first `group=value` whose value is no name, with which Hydra ends in a traceback."""
+    groups = {path.name for path in config_folder("conf").iterdir() if path.is_dir()}
+    for argument in arguments:
+        name = argument.partition("=")[0].lstrip("+")
+        if "=" not in argument or argument.startswith("-") or name.split("@")[0] not in groups:
+            continue
+        try:
+            override = OverridesParser.create().parse_override(argument)
+        except HydraException:
+            continue  # Hydra says so itself
+        values = [override.value()]
+        if override.is_sweep_override():
+            values = list(override.sweep_iterator()) if override.is_choice_sweep() else []
+        for value in values:
+            if value is None or isinstance(value, bool | int | float):
+                return f"{name} must be the name of a config file, got {argument.partition('=')[2]}"
+    return None
+
+
+def leaves(value: Any, path: str) -> Iterator[str]:
+    """The dotted keys, below `path`, of a value's own values; of one that is no mapping, `path`."""
     if isinstance(value, Mapping):
         for name, each in value.items():
-            yield from _leaves(each, f"{path}.{name}")
+            yield from leaves(each, f"{path}.{name}")
     else:
         yield path

@@ -11,7 +11,6 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from simclr_ablate.config import ConfigError, is_own, own_values
-from simclr_ablate.files import StorageError
 from simclr_ablate.identity import evaluation_key, run_id
 from simclr_ablate.launch.worker import Job
 from simclr_ablate.paths import absolute, default_cache
@@ -60,17 +59,20 @@ class Plan:
         return [planned.state() for planned in self.runs]
 
     def restore_pretraining(self) -> list[str]:
-        """Makes pretraining.json again, where a complete run has lost it; returns the ids of those runs.
+        """Rebuilds pretraining.json where a complete run has lost it; returns the ids of those runs.
 
-        The others are seen to by who carries them out.
+        Whoever carries out the other runs does it for them.
         """
+        complete = {p.run_id: p.run for p in self.runs if p.state() == "complete"}
         restored = []
-        for run in [planned.run for planned in self.runs if planned.state() == "complete"]:
+        for run in complete.values():
             try:
                 if run.restore_pretraining():
                     restored.append(run.run_id)
-            except StorageError as error:
-                log.warning("pretraining.json is not made again: %s", error)
+            except (
+                Exception
+            ) as error:  # torch raises whatever it comes upon, and the run is complete
+                log.warning("%s: pretraining.json is not rebuilt: %s", run.run_id, error)
         return restored
 
     def members(self) -> dict[str, list[str]]:

@@ -8,6 +8,7 @@ sweeper (`hydra/sweeper=basic`), `task.py` carries each job out, or `hydra/launc
 import dataclasses
 import functools
 import itertools
+import re
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
@@ -29,6 +31,7 @@ from simclr_ablate.launch.command import OK, STOPPED, Command, Ended, execute
 from simclr_ablate.launch.grid import (
     Composer,
     Grids,
+    check_command,
     expand,
     experiment_sections,
     resolve,
@@ -40,6 +43,7 @@ from simclr_ablate.launch.keys import (
     EXPERIMENT_SECTIONS,
     check_scale,
     check_swept,
+    leaves,
     top_level,
 )
 from simclr_ablate.launch.plan import complete, place
@@ -130,6 +134,15 @@ def _check_settings_of(hydra: Any) -> None:
             raise ConfigError(
                 f"{name} means nothing with hydra/launcher=slurm: {verb} {instead}, got {override}"
             )
+    sections = re.compile(rf"\b({'|'.join(EXPERIMENT_SECTIONS)})\b")
+    settings = OmegaConf.to_container(hydra.launcher, resolve=False)
+    assert isinstance(settings, dict)
+    for name, value in settings.items():
+        if isinstance(value, str) and "${" in value and sections.search(value):
+            raise ConfigError(
+                f"hydra.launcher.{name!s} holds for the whole command and cannot follow a key of an "
+                f"experiment, got {value}: launcher.resources has rules for some runs"
+            )
 
 
 class SlurmPlugin(Launcher):
@@ -213,11 +226,24 @@ class PlanSweeper(Sweeper):
                 command, sweep=section["name"], artefact=section.get("artefact")
             )
         found = Found()
-        for lines, rest in asked.combinations(self._shaping(names, asked)):
-            self._add(found, names, lines, rest)
+        for one in self._combinations(names, asked):
+            check_command(resolve(self._composed(one.lines)), app, one.lines[len(asked.lines) :])
+            self._add(found, names, one)
         named = found.sweeps if names else {}
         jobs = _jobs(self._context, self._task, self._composed(asked.lines), command)
         return execute(command, found.sweeps, named, found.selections, jobs)
+
+    def _combinations(self, names: Sequence[str], asked: "Asked") -> Iterator["Asked"]:
+        """What is asked for, parted until no sweep's own values come from a key that is still swept.
+
+        A value of one such key may bring in a reference to the next.
+        """
+        shaping = self._shaping(names, asked)
+        if not shaping:
+            yield asked
+        else:
+            for one in asked.combinations(shaping):
+                yield from self._combinations(names, one)
 
     def _shaping(self, names: Sequence[str], asked: "Asked") -> list[str]:
         """The keys that the command line sweeps and that the sweeps' own values come from.
@@ -230,13 +256,11 @@ class PlanSweeper(Sweeper):
             shaping += self._sections.referred(name, asked.lines, rest)
         return shaping
 
-    def _add(
-        self, found: "Found", names: Sequence[str], lines: tuple[str, ...], asked: "Asked"
-    ) -> None:
-        """Adds what the sweeps hold where the command's own lines are `lines`. Raises ConfigError."""
-        read = self._sections
+    def _add(self, found: "Found", names: Sequence[str], asked: "Asked") -> None:
+        """Adds what the sweeps hold. Raises ConfigError."""
+        read, lines = self._sections, asked.lines
         for name in (asked_for := read.all(names, lines)):
-            read.check_values(name, lines, asked.fixed)
+            read.check_values(name, lines, [*asked.fixed, *asked.texts])
         check_scale(self._composed(lines), read.references(asked_for, lines))
         composer = Composer(lambda more: self._composed((*lines, *more)), self._is_group)
         fixed, sections = asked.fixed, dict[str, Mapping[str, Any] | None]()
@@ -300,19 +324,25 @@ class Asked:
         for name, values in texts.items():
             check_swept(name, values)
         lines = tuple(override.input_line for override in plain if override.input_line)
-        fixed = tuple(override.get_key_element().lstrip("+~") for override in plain)
-        return cls(sweeps, texts, lines, fixed)
+        return cls(sweeps, texts, lines, tuple(itertools.chain(*map(_set_by, plain))))
 
     @property
     def swept(self) -> dict[str, list[Any]]:
         """The swept keys and their values."""
         return {name: list(map(value_of, texts)) for name, texts in self.texts.items()}
 
-    def combinations(self, shaping: Collection[str]) -> Iterator[tuple[tuple[str, ...], Self]]:
-        """Lines for each combination of the keys `shaping`, of those that are swept, and what is left to sweep."""
+    def combinations(self, shaping: Collection[str]) -> Iterator[Self]:
+        """The same for each combination of values of the keys `shaping`, which its lines set then."""
         outer = [name for name in self.texts if name in shaping]
         rest = {name: texts for name, texts in self.texts.items() if name not in outer}
         for values in itertools.product(*(self.texts[name] for name in outer)):
             own = (f"{name}={value}" for name, value in zip(outer, values, strict=True))
-            lines = (*self.lines, *own)
-            yield lines, dataclasses.replace(self, texts=rest, fixed=(*self.fixed, *outer))
+            lines, fixed = (*self.lines, *own), (*self.fixed, *outer)
+            yield dataclasses.replace(self, texts=rest, lines=lines, fixed=fixed)
+
+
+def _set_by(override: Override) -> list[str]:
+    """The keys that an override sets: of `views={strength: 1}`, `views.strength` too."""
+    name = override.get_key_element().lstrip("+~")
+    value = None if override.is_delete() else override.value()
+    return [name, *leaves(value, name)] if isinstance(value, Mapping) else [name]

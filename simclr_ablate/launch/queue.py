@@ -31,6 +31,8 @@ _RUNNING = {
     *("RUNNING", "CONFIGURING", "COMPLETING", "SIGNALING", "STAGE_OUT", "SUSPENDED"),
     *("STOPPED", "RESIZING"),
 }
+_PAUSED = {"SUSPENDED", "STOPPED"}
+"""The job's processes are there, and beat no more until SLURM lets them go on."""
 _ABANDONED = ("planned", "interrupted", "pretrained")
 """States of a run that looks as if nobody saw to it."""
 
@@ -118,7 +120,7 @@ def settle(runs: Iterable[Run]) -> dict[str, JobInfo]:
 def _settle(run: Run, submission: dict[str, Any], info: JobInfo | None) -> None:
     job = submission["job"]
     if info is not None and not info.has_ended:
-        if run.state() in _ABANDONED:
+        if run.state() in _ABANDONED and info.state not in _PAUSED:
             run.requeue_job(job)
     elif info is not None:
         run.end_job(job, info.ending() + _last_words(Path(submission["output"])))

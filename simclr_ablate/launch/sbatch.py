@@ -168,7 +168,10 @@ def _submitted_after_all(intent: Intent, error: Exception) -> str:
     if first is not None:
         return first
     if intent.is_written():
-        words += " (SLURM may have taken the jobs all the same: the same command again finds them, or submits them)"
+        words += (
+            " (SLURM may have accepted the jobs anyway: give the same command again, and it will find "
+            "or submit them)"
+        )
     raise ConfigError(words) from error
 
 

@@ -68,7 +68,10 @@ class Submission:
             parts[0] += f" as {kind} {', '.join(ids)}"
         if self.elsewhere:
             parts.append(f"{len(self.elsewhere)} are queued or running already")
-        parts += [f"not {planned.run_id}: its folder cannot be read" for planned in self.closed]
+        parts += [
+            f"{planned.run_id} was not submitted: its folder cannot be read"
+            for planned in self.closed
+        ]
         return "; ".join(parts)
 
 

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from simclr_ablate.config import ConfigError, unknown_key
 from simclr_ablate.launch.grid import Grids, listed, literal, overrides_of
-from simclr_ablate.launch.keys import interpolations, refers_beyond_scale
+from simclr_ablate.launch.keys import interpolations, refers_beyond_scale, top_level
 from simclr_ablate.launch.selection import Rule
 from simclr_ablate.launch.yaml_files import read_yaml
 from simclr_ablate.paths import config_folder, expanded
@@ -134,13 +134,16 @@ class Sections:
         self, name: str, lines: tuple[str, ...], varied: Mapping[str, Sequence[Any]]
     ) -> list[str]:
         """Those of the keys with whose values the sweep's own change. varied: keys and their values."""
-        if not refers_beyond_scale(self._with(name, lines), ["sweep"]):
+        config = self._with(name, lines)
+        if not interpolations(config, ["sweep"]):
             return []
+        beyond = refers_beyond_scale(config, ["sweep"])
         as_it_is = self.read(name, lines)
         return [
             key
             for key, values in varied.items()
-            if any(
+            if (beyond or top_level(key) == "scale")
+            and any(
                 self.read(name, (*lines, *overrides_of({key: value}))) != as_it_is
                 for value in values
             )
@@ -152,10 +155,13 @@ class Sections:
         fixed: keys that the command line sets.
         """
         section = self.read(name, lines)
-        if "sweeps" in section or not refers_beyond_scale(self._with(name, lines), ["sweep"]):
+        if "sweeps" in section or not interpolations(self._with(name, lines), ["sweep"]):
             return
         grids, rule = Grids.from_config(section), Rule.from_config(section)
-        for grid in (*grids.grids, *(rule.read() if rule is not None else [])):
+        varied = [*grids.grids, {"seed": grids.seeds or []}]
+        if rule is not None:
+            varied += [*rule.read(), {"seed": [rule.seed]}]
+        for grid in varied:
             free = {key: values for key, values in grid.items() if key not in fixed}
             for key in self.referred(name, lines, free):
                 raise ConfigError(

@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from simclr_ablate import leftovers
 from simclr_ablate.claim import is_here
 from simclr_ablate.config import ConfigError
+from simclr_ablate.files import StorageError
 from simclr_ablate.identity import run_id
 from simclr_ablate.launch.command import OK, SOME_FAILED, Command, launch
 from simclr_ablate.launch.plan import make_plan
@@ -111,20 +112,31 @@ def clean(store: Store, runs: Sequence[Run], say: Callable[[str], None]) -> int:
     Runs that somebody works on, or whose job nobody has accounted for, are left alone.
     """
     count, size = leftovers.clear(leftovers.of_store(store.root))
+    status = OK
     for run in runs:
-        if not any(leftovers.of_run(run.path)) and not any(leftovers.checkpoints_of(run.path)):
-            continue
-        claim = None if run.submission() is not None else run.claim(clears=False)
-        if claim is None:
-            continue
         try:
-            found = chain(leftovers.of_run(run.path), leftovers.checkpoints_of(run.path))
-            more, bytes_ = leftovers.clear(found)
-        finally:
-            claim.release()
+            more, bytes_ = _clean(run)
+        except StorageError as error:  # the others are cleaned up
+            say(f"not cleaned up: {run.run_id}: {error}")
+            status = SOME_FAILED
+            continue
         count, size = count + more, size + bytes_
     say(f"removed {count} unfinished {'file' if count == 1 else 'files'}, {size / 2**20:.1f} MiB")
-    return OK
+    return status
+
+
+def _clean(run: Run) -> tuple[int, int]:
+    """How many files of the run were removed, and their bytes. Raises StorageError."""
+    if not any(leftovers.of_run(run.path)) and not any(leftovers.checkpoints_of(run.path)):
+        return 0, 0
+    claim = None if run.submission() is not None else run.claim(clears=False)
+    if claim is None:
+        return 0, 0
+    try:
+        found = chain(leftovers.of_run(run.path), leftovers.checkpoints_of(run.path))
+        return leftovers.clear(found)
+    finally:
+        claim.release()
 
 
 def _terminate(run: Run) -> bool:

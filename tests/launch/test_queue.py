@@ -214,6 +214,32 @@ def test_what_is_called_off_has_failed_once_its_process_has_ended(tmp_path) -> N
     assert (run.state(), run.failure()["reason"]) == ("failed", "cancelled by somebody")
 
 
+def test_what_somebody_has_submitted_again_is_not_called_off_with_the_first(tmp_path) -> None:
+    store = Store(tmp_path / "store")
+    run = submitted(store, "a", "7")
+    submitted(store, "a", "8")
+    for end in (run.cancel_job, run.end_job):
+        end("7", "the first")
+        assert (run.state(), run.failure()) == ("queued", None)
+
+
+def test_a_suspended_job_keeps_its_run(slurm, tmp_path) -> None:
+    """Its process beats no more, and goes on all the same once SLURM lets it."""
+    slurm("7|SUSPENDED|None|node3|9:99\n")
+    run = submitted(Store(tmp_path / "store"), "a", "7")
+    claim = run.claim("7")
+    record = json.loads(claim.path.read_text())
+    claim._stop.set()
+    claim.path.write_text(json.dumps({**record, "place": "another"}))
+    os.utime(claim.path, (time.time() - 1000,) * 2)
+    assert run.state() != "running"
+    settle([run])
+    assert claim.is_held()
+    slurm("7|REQUEUED|None|node3|9:99\n")
+    settle([run])
+    assert run.state() == "queued"
+
+
 def test_only_the_last_attempt_is_quoted(slurm, tmp_path) -> None:
     slurm(SQUEUE, SACCT)
     store = Store(tmp_path / "store")

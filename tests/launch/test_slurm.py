@@ -4,7 +4,9 @@ import errno
 import io
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
@@ -12,13 +14,14 @@ from rich.console import Console
 from submitit.core.utils import DelayedSubmission, JobPaths
 
 from simclr_ablate.config import ConfigError
+from simclr_ablate.files import StorageError
 from simclr_ablate.launch import intent, sbatch
 from simclr_ablate.launch.allocation import outside_of_an_allocation
 from simclr_ablate.launch.intent import Intent
 from simclr_ablate.launch.progress import ProgressView
 from simclr_ablate.launch.settings import read_settings
 from simclr_ablate.launch.slurm import SlurmLauncher
-from simclr_ablate.store import Store
+from simclr_ablate.store import Run, Store
 from tests import commands
 
 SBATCH = """\
@@ -264,6 +267,25 @@ def test_a_damaged_intent_is_named_and_passed_over(programs, launcher, make_runs
     assert caplog.text.count("intent.json") == 3
 
 
+def test_a_run_that_cannot_be_recorded_keeps_no_other_from_being(
+    programs, launcher, make_runs, monkeypatch, caplog
+) -> None:
+    plan = make_runs(3)
+    shut = plan.runs[0]
+    write = Run.write_submission
+
+    def refusing(run: Run, submission: Mapping[str, Any]) -> None:
+        if run.run_id == shut.run_id:
+            raise StorageError("no permission")
+        write(run, submission)
+
+    monkeypatch.setattr(Run, "write_submission", refusing)
+    launcher().submit(plan)
+    assert [planned.run.submission() is not None for planned in plan.runs] == [False, True, True]
+    assert "could not be recorded: no permission" in caplog.text
+    assert not Intent.read_all(plan.store)
+
+
 def test_a_run_whose_folder_cannot_be_read_keeps_no_other_from_being_submitted(
     programs, launcher, make_runs
 ) -> None:
@@ -275,7 +297,7 @@ def test_a_run_whose_folder_cannot_be_read_keeps_no_other_from_being_submitted(
     submission = slurm.submit(plan)
     assert submission.closed == [closed]
     assert set(submission.jobs) == set(others)
-    assert f"not {closed.run_id}: its folder cannot be read" in submission.summary()
+    assert f"{closed.run_id} was not submitted: its folder cannot be read" in submission.summary()
     for planned in others:
         planned.run.write_evaluation(planned.evaluation_key, {}, {"top1": 1.0})
     view = ProgressView(Console(file=io.StringIO()), total=3, done=0)

@@ -97,6 +97,20 @@ def test_a_scale_that_is_swept_has_its_own_values(planned: Planned) -> None:
         (["loss.temperature=glob(*)"], "loss.temperature must have at least one value"),
         (["sweep=glob(nothing*)"], "sweep must have at least one value"),
         (["sweep=temperatur"], "sweep/temperatur"),
+        (["loss=null,nt_xent"], "loss must be the name of a config file, got null,nt_xent"),
+        (["loss=true"], "loss must be the name of a config file, got true"),
+        (
+            ["compute={threads:1},{threads:2}"],
+            "compute must be swept key by key, such as compute.th",
+        ),
+        (
+            ["launcher.parallel=${optimizer.epochs}", "scale=laptop,cifar10", "data=shapes"],
+            "scale=cifar10 changes launcher, which must be the same for all experiments",
+        ),
+        (
+            ["hydra/launcher=slurm", "hydra.launcher.time_minutes=${optimizer.epochs}"],
+            "hydra.launcher.time_minutes holds for the whole command and cannot follow",
+        ),
         (["hydra.job.name=a,b"], "Sweeping over Hydra's configuration is not supported"),
     ],
 )
@@ -143,6 +157,22 @@ def test_a_sweep_may_refer_to_what_the_command_sweeps(planned: Planned, tmp_path
         assert count(output) == 4
 
 
+def test_one_reference_may_bring_in_the_next(planned: Planned, tmp_path) -> None:
+    (tmp_path / "mine.yaml").write_text("grids:\n  - optimizer.weight_decay: '${views.strength}'\n")
+    strengths = r"views.strength=${loss.temperature},${optimizer.lr}"
+    status, output = planned("-m", "sweep=./mine.yaml", strengths, "loss.temperature=0.11,0.55")
+    assert status == 0, output
+    assert count(output) == 4
+    # Each time as the temperature, as the strength and as the weight decay; and twice beside the learning rate.
+    assert (output.count(" 0.11 "), output.count(" 0.55 ")) == (4, 4)
+
+
+def test_keys_that_the_command_sets_in_one_mapping_win_too(planned: Planned) -> None:
+    status, output = planned("-m", "sweep=color_strength", "views={strength: 0.9}")
+    assert status == 0, output
+    assert "views.strength" not in output
+
+
 def test_a_sweep_that_refers_to_what_it_varies_is_refused(planned: Planned, tmp_path) -> None:
     grid = "grids:\n  - loss.temperature: ['${optimizer.lr}']\n    optimizer.lr: [0.1, 0.2]\n"
     (tmp_path / "mine.yaml").write_text(grid)
@@ -173,7 +203,7 @@ def test_what_the_whole_command_has_cannot_follow_what_is_swept(planned: Planned
     status, output = planned("-m", "store='runs/${seed}'", "seed=0,1")
     assert status == 2
     assert output == (
-        "error: seed=1 changes store, which is one for all experiments of a sweep: "
+        "error: seed=1 changes store, which must be the same for all experiments of a sweep: "
         "give one command for each\n"
     )
 
@@ -231,6 +261,14 @@ def test_keys_of_another_launcher_are_refused(planned: Planned) -> None:
         ("name: " + "a" * 300 + "\ngrids:\n  - seed: [0]\n", "sweep.name must be a file's name"),
         ("grids:\n  - seed: [0]\ngrids:\n  - seed: [1]\n", "the key grids is given twice"),
         ("grids:\n  - seed: ${nope}\n", "Interpolation key 'nope' not found"),
+        ("grids:\n  - hydra.job.num: [1, 2]\n", "hydra.job.num is Hydra's"),
+        ("grids:\n  - ++optimizer.lr: [0.1]\n", "must be written without +, as optimizer.lr"),
+        ("grids:\n  - loss: [null, nt_xent]\n", "loss must be the name of a config file, got null"),
+        ("seeds: [1, 2]\ngrids:\n  - optimizer.lr: '${seed}'\n", "varies seed and has values"),
+        (
+            "grids:\n  - scale.linear_lr: [0.1]\n    optimizer.lr: '${scale.linear_lr}'\n",
+            "varies scale.linear_lr and has values that refer to it",
+        ),
     ],
 )
 def test_what_is_no_sweep_is_refused_by_name(planned: Planned, tmp_path, text, message) -> None:

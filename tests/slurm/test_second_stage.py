@@ -74,22 +74,25 @@ def follow(store: Store) -> str:
 
 def test_the_second_stage_follows_requeues_and_failures(pick, store) -> None:
     """One trial is requeued, one killed: the choice comes after the one, and does without the other."""
-    code, output = pick(*STEPS, "compute.checkpoint_minutes=60", text=PICK)
+    long = [*STEPS, "optimizer.epochs=15", "compute.checkpoint_minutes=60"]
+    code, output = pick(*long, text=PICK)
     assert code == 0, output
     assert "submits its second stage once the first has ended" in output
     assert "PENDING (Dependency) submits it once the first has ended" in status(store)
-    code, output = pick(*STEPS, "compute.checkpoint_minutes=60", text=PICK)
+    code, output = pick(*long, text=PICK)
     assert code == 0, output
     assert re.search("submitted 0 experiments; [45] are queued or running already", output), output
     assert len(waiting_jobs()) == 1
 
-    eventually(lambda: any(at_step(found, 8) for found in of_seed(store, 9)), "a trial to requeue")
-    requeued = next(found for found in of_seed(store, 9) if at_step(found, 8))
+    def begun() -> list[Run]:
+        return [found for found in of_seed(store, 9) if at_step(found, 8) and found.holder()]
+
+    eventually(begun, "a trial to requeue")
+    (requeued, *_) = begun()
     slurm("scancel", "--signal=USR2", requeued.submission()["job"])
 
     def others() -> list[Run]:
-        found = [found for found in of_seed(store, 9) if head_of(found) != head_of(requeued)]
-        return [found for found in found if at_step(found, 8) and found.holder()]
+        return [found for found in begun() if head_of(found) != head_of(requeued)]
 
     eventually(others, "a trial to kill")
     (killed, *_) = others()
