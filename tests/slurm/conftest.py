@@ -74,7 +74,9 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("own")
     (folder / "slowly.py").write_text(SLOWLY)
     found["PYTHONPATH"] = os.pathsep.join([str(folder), str(Path(__file__).parents[2])])
-    sys.path.insert(0, str(folder))  # `status` is called in this process
+    # `status` is called in this process, and in others that have its environment.
+    sys.path.insert(0, str(folder))
+    os.environ["PYTHONPATH"] = found["PYTHONPATH"]
     # Tracing would make the jobs half as slow again, and jobs that are killed leave no trace.
     return {name: value for name, value in found.items() if not name.startswith("COVERAGE_")}
 
