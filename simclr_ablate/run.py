@@ -361,21 +361,28 @@ class Run:
     def state(self, evaluation_key: str | None = None) -> str:
         """One of STATES. `complete` means that the evaluation asked for (or any, for None) is there and whole, and that
         the config is."""
-        if self.is_evaluated(evaluation_key) and self.exists():
+        if self._is_complete(evaluation_key):
             return "complete"
         try:
+            # First, since a job that begins meanwhile has a claim by the time that claims are looked at.
+            is_queued = self.is_queued()
             if claims.holder(self.path) is not None:
                 return "running"
-            if self.is_queued():
-                return "queued"
         except StorageError:
             self.unreadable()
             return "unreadable"
+        if is_queued:
+            return "queued"
+        if self._is_complete(evaluation_key):  # whoever worked on it has ended meanwhile
+            return "complete"
         if self.failure() is not None:
             return "failed"
         if self.is_pretrained():
             return "pretrained"
         return "interrupted" if os.path.exists(self._file("progress.json")) else "planned"
+
+    def _is_complete(self, key: str | None) -> bool:
+        return self.is_evaluated(key) and self.exists()
 
     def is_evaluated(self, key: str | None = None) -> bool:
         """Whether the evaluation (any, for None) is there and whole."""

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import signal
 import socket
+import threading
 import time
 from pathlib import Path
 
@@ -127,6 +128,27 @@ def test_states_follow_the_files(make_run):
     assert run.evaluations() == {"h-1": {"config": {"features": "h"}, "metrics": {"top1": 50.0}}}
     run.write_evaluation("h-1", {"features": "h"}, {"top1": 50.0}, seconds=1.5)
     assert run.evaluation("h-1")["seconds"] == 1.5
+
+
+def test_a_state_that_is_read_while_it_changes_is_one_of_before_or_after(make_run):
+    """Whoever waits for runs to end would take a moment of `planned` for the end of one."""
+    for seed in range(25):
+        run, seen = make_run(seed), []
+        submission = {"job": "7", "cluster": "slurm", "evaluations": ["h-1"], "output": "7.err"}
+        run.write_submission(submission)
+
+        def work(run=run):
+            claim = run.claim("7")
+            run.write_evaluation("h-1", {}, {"top1": 50.0})
+            claim.release()
+
+        worker = threading.Thread(target=work)
+        worker.start()
+        while worker.is_alive() or seen[-1:] != ["complete"]:
+            seen.append(run.state("h-1"))
+        worker.join()
+        assert set(seen) <= {"queued", "running", "complete"}
+        assert sorted(seen, key=["queued", "running", "complete"].index) == seen
 
 
 def test_creating_a_run_again_keeps_its_config(make_run, make_experiment, tmp_path):
