@@ -114,10 +114,8 @@ def end_claim_of(folder: Path, job: str, requeued: bool = False) -> bool:
     """
     number = latest(folder)
     path = folder / f"claim.{number}"
-    if number and _is_in_doubt(path):
-        return False
-    owner = _read(path) if number else None
-    if owner is None or owner.get("job") != job:
+    owner = _read(path, writes=True) if number else None
+    if owner is None or (owner and owner.get("job") != job):
         return True
     if _is_alive(owner, path, lambda: clock_of(folder)):
         return False
@@ -134,11 +132,9 @@ def holder(folder: Path, writes: bool = False) -> dict[str, Any] | None:
     """
     number = latest(folder)
     path = folder / f"claim.{number}"
-    if number and writes and _is_in_doubt(path):
-        return {}
-    owner = _read(path) if number else None
+    owner = _read(path, writes) if number else None
     clock = (lambda: clock_of(folder)) if writes else time.time
-    return owner if owner and _is_alive(owner, path, clock) else None
+    return owner if owner is not None and _is_alive(owner, path, clock) else None
 
 
 def describe(folder: Path) -> str:
@@ -221,31 +217,12 @@ def _follow(folder: Path, number: int, content: dict[str, Any]) -> bool:
 
 def _is_taken(path: Path, job: str | None) -> bool:
     """Whether the last claim keeps `job`, or None, from making the next one."""
-    try:
-        owner = _parse(path, path.read_bytes())
-    except FileNotFoundError:
-        return True  # somebody has gone on from it
-    except IsADirectoryError as error:
-        owner = None
-        report_damage(path, str(error))
-    except OSError:  # a server that is away for a moment says nothing of the claim
-        return _seconds_since_touched(path, clock_of(path.parent)) < STALE_SECONDS
+    owner = _read(path, writes=True)
     if owner is None:
         return _seconds_since_touched(path, clock_of(path.parent)) < _WRITING_SECONDS
     if job is not None and owner.get("job") == job:
         return False
     return _is_alive(owner, path, lambda: clock_of(path.parent))
-
-
-def _is_in_doubt(path: Path) -> bool:
-    """Whether the claim is young and cannot be read: a server that is away for a moment says nothing of it."""
-    try:
-        path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        return False
-    except OSError:
-        return _seconds_since_touched(path, clock_of(path.parent)) < STALE_SECONDS
-    return False
 
 
 def _is_alive(owner: dict[str, Any], path: Path, clock: Callable[[], float]) -> bool:
@@ -273,19 +250,27 @@ def _place() -> str:
     return " ".join(parts)
 
 
-def _read(path: Path) -> dict[str, Any] | None:
-    """The claim as it was written; None where it cannot be read or is none."""
+def _read(path: Path, writes: bool = False) -> dict[str, Any] | None:
+    """The claim as it was written; None where it cannot be read or is none.
+
+    writes: whether something is to be written if nobody holds it: then a claim that is young and cannot be read is
+    somebody's, empty.
+    """
     try:
         return _parse(path, path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
+        # A server that is away for a moment says nothing of the claim.
+        in_doubt = writes and not isinstance(error, IsADirectoryError)
+        if in_doubt and _seconds_since_touched(path, clock_of(path.parent)) < STALE_SECONDS:
+            return {}
         report_unreadable(path, error)
         return None
 
 
 def _parse(path: Path, content: bytes) -> dict[str, Any] | None:
-    """The claim that is read from `path`; None where it is none, which is told."""
+    """The claim in `content`, which was read from `path`; None, and a line in the log, where it holds no claim."""
     try:
         owner = json.loads(content)
     except (ValueError, RecursionError) as error:

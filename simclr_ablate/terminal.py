@@ -60,7 +60,7 @@ class _Lasting(io.FileIO):
 
     def __init__(self, descriptor: int) -> None:
         super().__init__(descriptor, "w", closefd=False)
-        # Of a file on a disk, the latter is a fault that has to be told; a closed terminal is a device still.
+        # On a file, EIO means a failing disk and must be reported. A closed terminal is still a character device.
         is_device = stat.S_ISCHR(os.fstat(descriptor).st_mode)
         self._gone = {errno.EPIPE, errno.EIO} if is_device else {errno.EPIPE}
 

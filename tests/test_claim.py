@@ -243,7 +243,7 @@ def test_a_server_that_is_away_for_a_moment_hands_no_run_over(tmp_path, monkeypa
 
 
 def test_names_that_mean_nothing_are_passed_over(tmp_path) -> None:
-    """Of another process, whatever it calls itself, and of files that look like claims."""
+    """A process whose name is not UTF-8, and files whose names only resemble those of claims."""
     code = "import ctypes; ctypes.CDLL(None).prctl(15, b'caf\\xc3', 0, 0, 0); print(flush=True); input()"
     with subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE

@@ -22,6 +22,7 @@ from simclr_ablate.launch.keys import (
     EXPERIMENT_SECTIONS,
     check_swept,
     check_top_level,
+    is_no_option,
     refers_beyond_scale,
     top_level,
     without_hydra,
@@ -117,7 +118,7 @@ class Composer:
         return Experiment.from_config(self._base(overrides_of(through_hydra)).at(plain))
 
     def _check_option(self, name: str, value: Any) -> None:
-        if self._is_group(name) and not isinstance(value, str | list):
+        if self._is_group(name) and is_no_option(value):
             raise ConfigError(f"{name} must be the name of a config file, got {literal(value)}")
 
     def _is_plain(self, name: str) -> bool:
@@ -251,7 +252,8 @@ def listed(override: Override) -> list[str]:
     texts = list(override.sweep_string_iterator())
     if not texts:
         raise ConfigError(f"{name} must have at least one value, and {line} has none")
-    mapping = next((value for value in map(value_of, texts) if isinstance(value, Mapping)), None)
+    values = override.sweep_iterator()
+    mapping = next((value for value in values if isinstance(value, Mapping)), None)
     if mapping is not None:
         inner = next(iter(mapping), "KEY")
         raise ConfigError(f"{name} must be swept key by key, such as {name}.{inner}, got {line}")

@@ -171,9 +171,14 @@ def misused_group(arguments: Sequence[str]) -> str | None:
         if override.is_sweep_override():
             values = list(override.sweep_iterator()) if override.is_choice_sweep() else []
         for value in values:
-            if value is None or isinstance(value, bool | int | float):
+            if is_no_option(value):
                 return f"{name} must be the name of a config file, got {argument.partition('=')[2]}"
     return None
+
+
+def is_no_option(value: Any) -> bool:
+    """Whether a value cannot name the config file of a group."""
+    return value is None or isinstance(value, bool | int | float)
 
 
 def leaves(value: Any, path: str) -> Iterator[str]:

@@ -69,9 +69,8 @@ class Plan:
             try:
                 if run.restore_pretraining():
                     restored.append(run.run_id)
-            except (
-                Exception
-            ) as error:  # torch raises whatever it comes upon, and the run is complete
+            except Exception as error:
+                # torch raises whatever it comes upon, and the run is complete all the same.
                 log.warning("%s: pretraining.json is not rebuilt: %s", run.run_id, error)
         return restored
 

@@ -129,10 +129,9 @@ def _check_settings_of(hydra: Any) -> None:
     for override in hydra.overrides.task:
         name = override.partition("=")[0].lstrip("+~")
         if top_level(name) == "launcher":
-            instead = "it out" if name == "launcher" else f"hydra.{name}"
-            verb = "leave" if name == "launcher" else "give"
+            remedy = "leave it out" if name == "launcher" else f"give hydra.{name}"
             raise ConfigError(
-                f"{name} means nothing with hydra/launcher=slurm: {verb} {instead}, got {override}"
+                f"{name} means nothing with hydra/launcher=slurm: {remedy}, got {override}"
             )
     sections = re.compile(rf"\b({'|'.join(EXPERIMENT_SECTIONS)})\b")
     settings = OmegaConf.to_container(hydra.launcher, resolve=False)
@@ -326,7 +325,7 @@ class Asked:
         lines = tuple(override.input_line for override in plain if override.input_line)
         return cls(sweeps, texts, lines, tuple(itertools.chain(*map(_set_by, plain))))
 
-    @property
+    @cached_property
     def swept(self) -> dict[str, list[Any]]:
         """The swept keys and their values."""
         return {name: list(map(value_of, texts)) for name, texts in self.texts.items()}

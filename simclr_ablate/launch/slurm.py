@@ -79,7 +79,8 @@ class Submission:
 class Here:
     """Runs that a command carries out itself, by submitit's clusters on this machine.
 
-    waiting: to be submitted. left: submitted, or seen to by another command. active: the jobs that have not ended.
+    waiting: runs still to be submitted. left: runs that have been submitted, or that another command looks after.
+    active: jobs that have not ended.
     """
 
     waiting: deque[PlannedRun]

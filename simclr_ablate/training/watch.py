@@ -18,7 +18,7 @@ from simclr_ablate.training.loop import LOOK_SECONDS, Loop
 class Watch:
     """Looks after a pretraining loop between its steps: progress, checkpoints, requests to stop.
 
-    Of several ranks, the one with the claim writes, and all of them stop after the same step.
+    With several ranks, only the one that holds the claim writes, and all stop after the same step.
     """
 
     def __init__(
