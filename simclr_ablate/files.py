@@ -231,9 +231,10 @@ def names_in(folder: Path) -> list[str]:
         return []
 
 
-def is_record(name: str) -> bool:
-    """Whether a file of that name is a record, and none that is being written."""
-    return name.endswith(".json") and not name.startswith(".")
+def records_in(folder: Path) -> list[Path]:
+    """The JSON files in `folder`, sorted by name, without those that are being written. See `names_in`."""
+    names = (name for name in names_in(folder) if name.endswith(".json"))
+    return [folder / name for name in names if not name.startswith(".")]
 
 
 def unreadable(folder: Path) -> str | None:

@@ -13,8 +13,7 @@ from simclr_ablate import leftovers, tensors
 from simclr_ablate.files import (
     StorageError,
     age_of,
-    is_record,
-    names_in,
+    records_in,
     remove,
     report_damage,
     set_aside,
@@ -329,8 +328,7 @@ class Run:
 
     def evaluations(self) -> dict[str, dict[str, Any]]:
         """Every whole evaluation by its key."""
-        names = filter(is_record, names_in(self._file("evaluations")))
-        keys = sorted(Path(name).stem for name in names)
+        keys = sorted(path.stem for path in records_in(self._file("evaluations")))
         found = {key: self.evaluation(key) for key in keys}
         return {key: content for key, content in found.items() if content is not None}
 

@@ -47,8 +47,7 @@ from simclr_ablate import claim as claims
 from simclr_ablate.config import ConfigError
 from simclr_ablate.files import (
     StorageError,
-    is_record,
-    names_in,
+    records_in,
     report_damage,
     storing,
     told,
@@ -187,8 +186,7 @@ class Store:
 
     def sweeps(self) -> list[SweepRecord]:
         """Sweeps launched on this store, oldest first; what a second stage was added to comes before the sum."""
-        folder = self.root / ".sweeps"
-        paths = [folder / name for name in names_in(folder) if is_record(name)]
+        paths = records_in(self.root / ".sweeps")
         found = [record for record in map(self._launched, paths) if record is not None]
         known = [SweepRecord(r["name"], tuple(r["run_ids"]), r["time"]) for r in found]
         return sorted(known, key=lambda record: (record.time, len(record.run_ids)))
@@ -233,7 +231,7 @@ class Store:
 
     def stages(self) -> dict[str, dict[str, Any]]:
         """Every second stage that a cluster's job was to submit, by name."""
-        names = [Path(name).stem for name in names_in(self.root / ".stages") if is_record(name)]
+        names = [path.stem for path in records_in(self.root / ".stages")]
         return {name: found for name in names if (found := self.stage(name)) is not None}
 
 
