@@ -18,12 +18,12 @@ from analysis.curves import Curve, Curves, curve_page, describe_curves
 from analysis.drawing import style
 from analysis.figure8 import dimension
 from analysis.report import LeftOut, Report
-from analysis.settings import Setting, count, plain_values, settings
+from analysis.settings import Setting, plain_values, settings
 from analysis.statistics import mean_interval
 from analysis.typesetting import Table, number
 from analysis.weights import Arrays, kept, load_weights, with_weights
 from simclr_ablate.store import Run
-from simclr_ablate.terminal import printable
+from simclr_ablate.terminal import count, printable
 
 FREE = ("evaluation", "seed")
 SHAPE = ("head.dim", "encoder.architecture", "encoder.width")

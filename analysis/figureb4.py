@@ -30,11 +30,11 @@ from analysis.drawing import (
 )
 from analysis.panels import PAGE
 from analysis.report import LeftOut, Report
-from analysis.settings import Setting, count, settings, shown
+from analysis.settings import Setting, settings, shown
 from analysis.typesetting import Table, number
 from analysis.weights import Arrays, kept, load_weights, with_weights
 from simclr_ablate.store import Run
-from simclr_ablate.terminal import printable
+from simclr_ablate.terminal import count, printable
 
 if TYPE_CHECKING:
     from simclr_ablate.schema import Data

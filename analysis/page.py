@@ -14,8 +14,9 @@ import pandas as pd
 
 from analysis.artefacts import ARTEFACTS, Artefact
 from analysis.claims import Claim, Finding, printing
-from analysis.settings import count, seed_range
+from analysis.settings import seed_range
 from analysis.typesetting import MISSING, html_table
+from simclr_ablate.terminal import count
 
 if TYPE_CHECKING:
     from analysis.report import Report

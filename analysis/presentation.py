@@ -13,9 +13,10 @@ from analysis.bars import Bar, Bars, bar_page, describe_bars
 from analysis.comparison import Comparison, Label, Part, Place, spell
 from analysis.drawing import Cell, HeatMap, style
 from analysis.report import TUNING, Report
-from analysis.settings import count, seed_range
+from analysis.settings import seed_range
 from analysis.statistics import Accuracies, Correlation, Estimate
 from analysis.typesetting import MARK, MISSING, Table, number
+from simclr_ablate.terminal import count
 
 PAPER = "The paper: ImageNet, ResNet-50"
 

@@ -17,7 +17,7 @@ import pandas as pd
 from analysis.statistics import Accuracies
 from simclr_ablate.config import keys as schema_keys
 from simclr_ablate.schema import Experiment
-from simclr_ablate.terminal import printable
+from simclr_ablate.terminal import count, printable
 
 DESCRIBED = (
     *("data.label", "data.name", "data.limit", "encoder.architecture", "encoder.width"),
@@ -224,11 +224,6 @@ def shown(text: str) -> str:
 
 def _told(value: Any) -> str:
     return "null" if value is None else shown(str(value))
-
-
-def count(number: int, noun: str) -> str:
-    """`1 seed`, `1,000 epochs`."""
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def seed_range(seeds: Iterable[int]) -> str:

@@ -33,6 +33,11 @@ def printable(text: str) -> str:
     return "".join(_spelt(character) if _has_effect(character) else character for character in text)
 
 
+def count(number: int, noun: str) -> str:
+    """`1 seed`, `1,000 epochs`."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
 def prepare() -> None:
     """Makes standard output and error take any text, and go on when nobody reads them any more.
 

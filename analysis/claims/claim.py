@@ -7,8 +7,8 @@ from typing import Literal
 
 from analysis.claims.effects import Effect, Measured, MissingCellsError
 from analysis.comparison import Comparison, Part
-from analysis.settings import count
 from analysis.statistics import CONFIDENCE
+from simclr_ablate.terminal import count
 
 Verdict = Literal["confirmed", "refuted", "undecided"]
 TAIL = (1 - CONFIDENCE) / 2

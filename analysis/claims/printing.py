@@ -15,7 +15,6 @@ from rich.text import Text
 
 from analysis.artefacts import ARTEFACTS
 from analysis.claims.claim import Claim, Finding, Verdict
-from analysis.settings import count
 from analysis.typesetting import (
     MISSING,
     Table,
@@ -25,6 +24,7 @@ from analysis.typesetting import (
     markdown_table,
 )
 from simclr_ablate.files import storing, write_text
+from simclr_ablate.terminal import count
 
 NAME = "claims"
 COLORS = {"confirmed": "green", "refuted": "red", "undecided": "yellow"}

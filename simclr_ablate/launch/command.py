@@ -101,7 +101,7 @@ def execute(
     command.store.prepare()
     if place is None or place.rank == 0:
         for restored in plan.restore_pretraining():
-            say(f"{restored}: pretraining.json is made again from encoder.pt")
+            say(f"{restored}: pretraining.json is rebuilt from encoder.pt")
     stages = stages.recorded(plan)
     if place is None:
         return Ended(launch(command, plan, console, stages, jobs), plan)

@@ -16,6 +16,7 @@ from simclr_ablate.launch.worker import Job
 from simclr_ablate.paths import absolute, default_cache
 from simclr_ablate.schema import Data, Experiment
 from simclr_ablate.store import Run, Store
+from simclr_ablate.terminal import count
 
 if TYPE_CHECKING:
     from simclr_ablate.data.sizes import Sizes
@@ -105,7 +106,7 @@ class Plan:
         states = Counter(self.states())
         done = states.pop("complete", 0)
         parts = [
-            f"{len(self.runs)} experiments",
+            count(len(self.runs), "experiment"),
             f"{done} already finished",
             f"{len(self.runs) - done} to run",
         ]

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from simclr_ablate import terminal
 from simclr_ablate.launch.plan import PlannedRun
+from simclr_ablate.terminal import count
 
 LIVE_SECONDS = 0.5
 PLAIN_SECONDS = 30.0
@@ -97,7 +98,7 @@ class ProgressView:
 
     def stopping(self, running: int) -> None:
         if running:
-            self.say(f"stopping: {running} running experiments write their checkpoints ...")
+            self.say(f"stopping: waiting for {count(running, 'running experiment')} to save ...")
 
     def update(self, active: list[PlannedRun], waiting: int, elsewhere: int) -> None:
         """Shows where the active runs are; rate-limited, so it may be called often."""
@@ -114,7 +115,9 @@ class ProgressView:
                     self.say(f"running   {planned.label}  {' '.join(columns(current))}")
             left = self._seconds_left(progress, waiting)
             if left is not None:
-                self.say(f"left      {waiting + len(active)} experiments, about {duration(left)}")
+                self.say(
+                    f"left      {count(waiting + len(active), 'experiment')}, about {duration(left)}"
+                )
 
     def _picture(
         self, progress: dict[PlannedRun, dict[str, Any]], waiting: int, elsewhere: int

@@ -17,6 +17,7 @@ from simclr_ablate.launch.plan import flatten, place, varying_keys
 from simclr_ablate.launch.waiting import Waiting
 from simclr_ablate.schema import Experiment
 from simclr_ablate.store import Store
+from simclr_ablate.terminal import count
 
 METRICS = ("validation_top1",)
 """What may decide: measured on images that no table reports."""
@@ -169,7 +170,7 @@ class Selection:
         done = sum(place(trial, store).state() == "complete" for trial in trials)
         more = sum(len(set(map(_results, group[0].reported))) for group in groups)
         return (
-            f"{self.sweep}: {more} experiments more follow when its {len(trials)} with seed "
+            f"{self.sweep}: {count(more, 'more experiment')} to come when its {len(trials)} with seed "
             f"{self.trials[0].seed} are done ({done} are): the best on {self.metric}{each}, with "
             f"seed {', '.join(str(one.seed) for one in groups[0][0].reported)}"
         )

@@ -36,6 +36,7 @@ from simclr_ablate.launch.settings import Resources, SlurmSettings
 from simclr_ablate.launch.submitted import RunFailedError, Submitted
 from simclr_ablate.stopping import terminable
 from simclr_ablate.store import BUSY
+from simclr_ablate.terminal import count
 
 LOOK_SECONDS = 0.5
 """How often the store is looked at while following, at most."""
@@ -62,7 +63,7 @@ class Submission:
     def summary(self) -> str:
         """One line for a person."""
         ids = sorted({job.partition("_")[0] for job in self.jobs.values()}, key=int)
-        parts = [f"submitted {len(self.jobs)} experiments"]
+        parts = [f"submitted {count(len(self.jobs), 'experiment')}"]
         if ids:
             kind = "job" if len(ids) == 1 else "jobs"
             parts[0] += f" as {kind} {', '.join(ids)}"

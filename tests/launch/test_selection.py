@@ -84,7 +84,7 @@ def test_the_best_on_validation_are_run_with_the_reported_seeds(selection, sweep
     said: list[str] = []
     before.tell(said.append)
     assert said == [
-        "pick: 4 experiments more follow when its 4 with seed 9 are done (3 are): the best on "
+        "pick: 4 more experiments to come when its 4 with seed 9 are done (3 are): the best on "
         "validation_top1 for each head.kind, with seed 0, 1"
     ]
     finish(store, found.trials[-1], scores[place_of(found.trials[-1])])
@@ -227,7 +227,7 @@ def test_what_changes_no_result_is_counted_once(selection, sweep, tmp_path) -> N
     planned = stages(found, store)
     assert len(planned.first().runs) == 4
     planned.tell(said.append)
-    assert said[0].startswith("pick: 4 experiments more follow when its 4 with seed 9")
+    assert said[0].startswith("pick: 4 more experiments to come when its 4 with seed 9")
     assert [choice.tried for choice in found.decide(store).choices] == [2, 2]
 
 

@@ -97,7 +97,7 @@ def test_head_and_loss_make_no_other_run(
     arguments = (*SUPERVISED, "head=none,linear", "loss.temperature=0.1,1")
     status, output = run(environment, tmp_path, "-m", *arguments)
     assert status == 0, output
-    assert "1 experiments, 1 already finished, 0 to run" in output
+    assert "1 experiment, 1 already finished, 0 to run" in output
 
 
 def test_ranks_share_it(environment: dict[str, str], trained: Run, tmp_path: Path) -> None:

@@ -149,7 +149,7 @@ def test_a_node_that_may_not_submit_says_so(pick, store, no_sbatch) -> None:
     assert "pick: 3 experiments, 2 already finished, 1 to run" in output
     code, output = pick(SHORT, no_sbatch, "launcher.follow=true")
     assert code == 0, output
-    assert "submitted 1 experiments as job" in output
+    assert "submitted 1 experiment as job" in output
     assert "all 3 experiments are in" in output
     assert "second stage" not in status(store, "sweep=pick")
 
@@ -168,7 +168,7 @@ def test_followed_both_stages_are_shown(pick, store, no_sbatch) -> None:
 def test_followed_in_a_union_nothing_is_submitted_twice(pick, store) -> None:
     code, output = pick(SHORT, "launcher.follow=true", sweep="both")
     assert code == 0, output
-    assert "second stage: 1 experiments" in output
+    assert "second stage: 1 experiment," in output
     assert "it is submitted from here" not in output
     assert "all 4 experiments are in" in output
     assert len(arrays(store)) == 2
@@ -186,7 +186,7 @@ def test_it_waits_for_what_runs_elsewhere(pick, store) -> None:
     claim = held.claim()
     code, output = pick(SHORT)
     assert code == 0, output
-    assert "submitted 1 experiments" in output
+    assert "submitted 1 experiment" in output
     (first,) = waiting_jobs()
 
     def another() -> bool:

@@ -348,7 +348,7 @@ def test_hydras_own_launcher_option(environment, tmp_path) -> None:
             *("seed=0,1" if sweeper == "plan" else "seed=1,2", "optimizer.epochs=1"),
         )
         assert status == 0, output
-    assert "submitted 1 experiments" in output
+    assert "submitted 1 experiment" in output
     wait_until_done(tmp_path)
     assert len(list(Store(tmp_path).runs())) == 3
 
