@@ -24,19 +24,13 @@ from tests.analysis.test_page import tree
 from tests.analysis.test_typesetting import check_latex
 
 NAMES = [
-    *("$5_to_$10", "$a^b$", "_hidden", "=1+1", "@SUM(1)", "- list", "1. one", "+Color", "-0.26"),
-    *("<script>alert(1)</script>", '" onload="alert(1)', "&amp; ~^%#{}", "'q\"uotes", "a|b", "A-B"),
-    *("`tick``s`", "\\input{x}", "back\\", "[red]x[/red]", "*a* **b** ![c](d)", "\x1b[31mred"),
-    *(
-        "😀 猫",
-        "שלום \u202eabc",
-        "ünïcödé ß",
-        "new\nline\u2028x",
-        "\udcff byte",
-        "--- x",
-        "x y" * 300,
-    ),
-]
+    # What counts at the beginning of a text alone,
+    *("_hidden $5_to_$10", "=1+1 $a^b$", "@SUM(1) \\input{x}", "- list a", "1. one", "+Color", "-0.26", "--- x"),
+    # and anywhere.
+    *('<script>alert(1)</script> " onload="alert(1)', "&amp; ~^%#{} 'q\"uotes", "a|b", "A-B", "`tick``s`"),
+    *("[red]x[/red] *a* **b** ![c](d) \x1b[31mred", "😀 猫 שלום \u202eabc ünïcödé ß", "new\nline\u2028x \udcff byte\\"),
+    "x y" * 300,
+]  # fmt: skip
 FORMULA = re.compile(r"[=+\-@\t\r]")
 
 
@@ -201,7 +195,7 @@ def test_every_artefact_takes_every_name_at_once(site, tmp_path):
 
 
 def test_classes_are_named_as_their_folders(tmp_path, make):
-    names = [name for name in NAMES if "/" not in name and len(name) < 200][:20]
+    names = [name for name in NAMES if "/" not in name and len(name) < 200]
     rng = np.random.default_rng()
     for split in ("train", "test"):
         for name in names:
@@ -228,7 +222,7 @@ def test_classes_are_named_as_their_folders(tmp_path, make):
             warnings.simplefilter("error")
             write(report, tmp_path / "out")
     assert told <= set(map(shown, names))
-    assert len(told) > 15
+    assert len(told) > 11
 
 
 def test_what_the_font_does_not_have_is_told_apart(tmp_path, make):

@@ -49,12 +49,12 @@ def views(n: int, dim: int = 5) -> Tensor:
 
 @EVERY_LOSS
 def test_equals_the_released_code_whatever_the_negatives(loss: Callable) -> None:
-    z = views(41)
+    z = views(17)
     for tau, normalize, negatives in itertools.product(
         (0.05, 0.5, 1.0, 10.0), (True, False), ("both", "one")
     ):
         expected = as_released(z, tau, normalize)
-        for block_size in (1, 7, 41, None):
+        for block_size in (1, 5, None):
             found = loss(z, tau, normalize, negatives, block_size=block_size)
             assert [found.accuracy.item(), found.entropy.item()] == pytest.approx(
                 expected, abs=1e-6
