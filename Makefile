@@ -10,8 +10,10 @@ reproduce: $(VENV)/.installed
 	$(BIN)/python -m simclr_ablate -m sweep=augmentation_grid
 	$(BIN)/python -m analysis figure5
 
+# How many processes share the tests.
+WORKERS ?= 2
 test: $(VENV)/.installed-test lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --no-loadscope-reorder
 
 # The same with a table of what the tests reach, processes of their own included: half as slow again.
 coverage: $(VENV)/.installed-test

@@ -1,5 +1,7 @@
-"""The command in processes of its own, on runs of seconds, and what must not depend on how a run got to its end."""
+"""The command, in processes of its own or in this one, on runs of seconds; and what must not depend on its course."""
 
+import contextlib
+import io
 import itertools
 import os
 import subprocess
@@ -8,17 +10,21 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pandas as pd
+import pytest
 import torch
+from hydra.core.global_hydra import GlobalHydra
 
+from simclr_ablate.__main__ import main
 from simclr_ablate.store import Run, Store
 
 TINY = [
-    "data.limit=640",
-    "data.validation=100",
-    "optimizer.batch_size=64",
+    "data.limit=320",
+    "data.validation=50",
+    "optimizer.batch_size=32",
     "optimizer.epochs=3",
     "evaluation.l2_count=2",
     "evaluation.knn=5",
@@ -37,16 +43,18 @@ def user_environment(cache: Path) -> dict[str, str]:
     return {**os.environ, "SIMCLR_ABLATE_CACHE": str(cache), "COLUMNS": "200"}
 
 
+def arguments_of(store: Path, *arguments: str) -> list[str]:
+    """TINY, changed by `arguments`; flags first: Python's parser takes no options between the overrides."""
+    flags = list(itertools.takewhile(lambda argument: "=" not in argument, arguments))
+    return [*flags, f"store={store}", *TINY, *arguments[len(flags) :]]
+
+
 def start(
     environment: Mapping[str, str], store: Path, *arguments: str, folder: Path | None = None
 ) -> subprocess.Popen[str]:
     """Starts `python -m simclr_ablate` on TINY, changed by `arguments`, in `folder` or here."""
-    # Flags come first: Python's argument parser takes no options between the overrides.
-    flags = list(itertools.takewhile(lambda argument: "=" not in argument, arguments))
-    overrides = [f"store={store}", *TINY, *arguments[len(flags) :]]
-    command = [sys.executable, "-m", "simclr_ablate", *flags, *overrides]
     return subprocess.Popen(
-        command,
+        [sys.executable, "-m", "simclr_ablate", *arguments_of(store, *arguments)],
         env=environment,
         cwd=folder,
         stdout=subprocess.PIPE,
@@ -55,7 +63,7 @@ def start(
     )
 
 
-def run(
+def run_process(
     environment: Mapping[str, str],
     store: Path,
     *arguments: str,
@@ -66,6 +74,23 @@ def run(
     process = start(environment, store, *arguments, folder=folder)
     output, _ = process.communicate(timeout=seconds)
     return process.returncode, output
+
+
+def run(environment: Mapping[str, str], store: Path, *arguments: str) -> tuple[int, str]:
+    """Exit status and output of the same in this process, whose fork server has torch loaded after the first time."""
+    told = io.StringIO()
+    GlobalHydra.instance().clear()
+    with (
+        mock.patch.dict(os.environ, environment, clear=True),
+        mock.patch.object(sys, "argv", ["simclr_ablate", *arguments_of(store, *arguments)]),
+        mock.patch.object(sys, "path", sys.path.copy()),
+        contextlib.redirect_stdout(told),
+        contextlib.redirect_stderr(told),
+        pytest.raises(SystemExit) as ended,
+    ):
+        main()
+    assert isinstance(ended.value.code, int)
+    return ended.value.code, told.getvalue()
 
 
 SELECTING = """

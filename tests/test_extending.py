@@ -10,7 +10,7 @@ import pytest
 
 import analysis
 from simclr_ablate.store import Run, Store
-from tests.commands import only_run, run, user_environment
+from tests.commands import only_run, run_process, user_environment
 
 REPOSITORY = Path(__file__).parents[1]
 TEXT = (REPOSITORY / "docs" / "extending.md").read_text()
@@ -55,7 +55,7 @@ def sweep(environment: dict[str, str], written: Path) -> Path:
     """The store that the document's command leaves, on few images."""
     assert COMMAND.startswith("python -m simclr_ablate ")
     arguments = shlex.split(COMMAND)[3:]
-    status, output = run(environment, written / "runs", *arguments, *SHORT, folder=written)
+    status, output = run_process(environment, written / "runs", *arguments, *SHORT, folder=written)
     assert status == 0, output
     assert "my_sweep: 8 experiments, 0 already finished, 8 to run" in output
     return written / "runs"
@@ -93,7 +93,7 @@ def test_what_is_finished_stays_so_until_the_images_change(
 ) -> None:
     def summary() -> str:
         arguments = ("-m", "sweep=my_sweep.yaml", "dry_run=true")
-        status, output = run(environment, sweep, *arguments, *SHORT, folder=study)
+        status, output = run_process(environment, sweep, *arguments, *SHORT, folder=study)
         assert status == 0, output
         return output.splitlines()[0]
 
@@ -122,7 +122,7 @@ def test_ranks_share_a_run_of_ones_own_and_z_is_evaluated(
     unmeasured = FILES["mine.py"].replace("entropy.mean())", "z.new_tensor(math.nan))")
     (study / "mine.py").write_text(unmeasured)
     more = ["compute.ranks=2", "evaluation.features=z", "optimizer.micro_batch=32"]
-    status, output = run(environment, study / "runs", *OWN, *more, folder=study)
+    status, output = run_process(environment, study / "runs", *OWN, *more, folder=study)
     assert status == 0, output
     (evaluation,) = finished(study / "runs").evaluations()
     assert evaluation.startswith("z-")
@@ -137,14 +137,14 @@ def test_modules_are_found_where_python_does_not_look_by_itself(
     # Neither an installed command has the current folder on its path, nor a cluster's job for sure.
     hidden = {**environment, "PYTHONSAFEPATH": "1"}
     how = ["launcher=slurm", "launcher.cluster=local"] if launcher == "slurm" else []
-    status, output = run(hidden, study / "runs", *OWN, *how, folder=study)
+    status, output = run_process(hidden, study / "runs", *OWN, *how, folder=study)
     assert status == 0, output
     finished(study / "runs")
 
 
 def refusal(environment: dict[str, str], folder: Path, *arguments: str) -> str:
     """The line with which a sweep in `folder` is refused, before anything has been written."""
-    status, output = run(environment, folder / "runs", "-m", *arguments, folder=folder)
+    status, output = run_process(environment, folder / "runs", "-m", *arguments, folder=folder)
     assert status == 2, output
     assert not (folder / "runs").exists()
     (line,) = output.splitlines()
@@ -189,6 +189,6 @@ def test_a_sweeps_file_may_lie_anywhere(
     (tmp_path / "my-temperatures.yaml").write_text(text)
     path = form.format("my-temperatures", tmp_path.name, tmp_path)
     arguments = ("-m", f"sweep={path}", "dry_run=true")
-    status, output = run(environment, tmp_path / "runs", *arguments, folder=tmp_path)
+    status, output = run_process(environment, tmp_path / "runs", *arguments, folder=tmp_path)
     assert status == 0, output
     assert output.startswith("my-temperatures: 2 experiments")

@@ -47,7 +47,8 @@ def experiments(tmp_path, monkeypatch):
 
 @pytest.fixture
 def told(tmp_path, make, experiments):
-    """`told(artefact, line, ...)`: the report on all that these lines run, stored as if they had, and its commands."""
+    """`told(artefact, line, ...)`: the report on all that these lines run, stored as if they had, its commands, and
+    what the lines run."""
 
     def report(name, *lines):
         launched = [one for line in lines for one in experiments(line)[1]]
@@ -57,7 +58,7 @@ def told(tmp_path, make, experiments):
         runs = analysis.load(tmp_path / "runs")
         artefact = ARTEFACTS[name]
         (found,) = artefact.module().reports(artefact.runs_for(runs))
-        return found, commands(artefact, found, runs)
+        return found, commands(artefact, found, runs), run_ids(launched)
 
     return report
 
@@ -84,11 +85,10 @@ def run_ids(listed):
 )
 def test_the_command_makes_the_runs_and_no_others(told, experiments, tmp_path, name, overrides):
     line = f"python -m simclr_ablate -m sweep={ARTEFACTS[name].sweep} {overrides}"
-    report, (command, drawn) = told(name, line)
+    report, (command, drawn), launched = told(name, line)
     store, listed = experiments(command)
     assert str(store) == str(tmp_path / "runs")
     assert shlex.split(drawn)[-2:] == ["--store", str(tmp_path / "runs")]
-    launched = run_ids(experiments(line)[1])
     assert set(report.run_ids) <= run_ids(listed) == launched
 
 
@@ -101,13 +101,13 @@ def test_a_folder_of_images_is_named(told, experiments, tmp_path):
         "python -m simclr_ablate -m sweep=temperature data=image_folder data.validation=7 "
         f"""data.root="'{folder}'" """
     )
-    report, (command, _) = told("table5", line)
+    report, (command, _), _ = told("table5", line)
     assert set(report.run_ids) == run_ids(experiments(command)[1])
 
 
 def test_runs_beside_the_sweep_have_a_command_of_their_own(told, experiments):
     grid = "python -m simclr_ablate -m sweep=augmentation_grid optimizer.epochs=3"
-    report, (command, beside, _) = told(
+    report, (command, beside, _), _ = told(
         "figure5", grid, "python -m simclr_ablate -m seed=4,5 optimizer.epochs=3"
     )
     made = [run_ids(experiments(line)[1]) for line in (command, beside)]

@@ -21,8 +21,9 @@ import pytest
 from simclr_ablate.launch import worker
 from simclr_ablate.store import Store
 from tests.commands import TINY, assert_same, only_run, results, run, start, wait_for_step
+from tests.slowly import SLOW
 
-LENGTH = "optimizer.epochs=8"
+LENGTH = [SLOW, "optimizer.epochs=10"]
 RARE = "compute.checkpoint_minutes=60"
 needs_proc = pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs /proc")
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -32,9 +33,12 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 def undisturbed(environment, tmp_path_factory):
     """The results of the run that the tests disturb."""
     store = tmp_path_factory.mktemp("undisturbed")
-    status, output = run(environment, store, LENGTH)
+    status, output = run(environment, store, *LENGTH)
     assert status == 0, output
-    return results(only_run(store))
+    found = only_run(store)
+    for line in (found.run_id, "top-1", "kNN"):
+        assert line in output
+    return results(found)
 
 
 def eventually(condition: Callable[[], object], what: str, seconds: float = 120) -> None:
@@ -76,20 +80,6 @@ class Terminal:
         os.close(self._ours)
 
 
-@needs_proc
-def test_the_end_of_a_terminal_saves(environment, tmp_path, undisturbed) -> None:
-    terminal = Terminal(environment, tmp_path, LENGTH, RARE)
-    found = wait_for_step(tmp_path, 25)
-    terminal.close()
-    assert terminal.process.wait(60) == 130
-    assert (found.state(), found.failure()) == ("interrupted", None)
-    assert (found.path / "checkpoint.pt").exists()
-    status, output = run(environment, tmp_path, LENGTH)
-    assert status == 0, output
-    assert_same(found, undisturbed)
-    assert found.log_path.read_text().count("pretraining from step 0") == 1
-
-
 def fork_servers_of(pid: int) -> list[int]:
     """Those that a command has started, and that live."""
     found = []
@@ -104,12 +94,66 @@ def fork_servers_of(pid: int) -> list[int]:
     return found
 
 
-@needs_proc
-def test_a_killed_fork_server_is_named_and_its_run_starts_again(
-    environment, tmp_path, undisturbed
-) -> None:
-    command = start(environment, tmp_path, LENGTH, RARE)
-    found = wait_for_step(tmp_path, 25)
+def kill_its_process(environment, store: Path, step: int) -> None:
+    process = start(environment, store, *LENGTH)
+    found = wait_for_step(store, step)
+    os.kill(found.holder()["pid"], signal.SIGKILL)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "killed by SIGKILL" in output
+    assert found.run_id in output
+
+
+def kill_the_command(environment, store: Path, step: int) -> None:
+    """Its runs end with it."""
+    process = start(environment, store, *LENGTH)
+    found = wait_for_step(store, step)
+    process.kill()
+    process.communicate(timeout=60)
+    eventually(lambda: found.holder() is None, "the run's end")
+
+
+def assert_saved(store: Path) -> None:
+    found = only_run(store)
+    assert (found.state(), found.failure()) == ("interrupted", None)
+    assert (found.path / "checkpoint.pt").exists()
+
+
+def press_ctrl_c(environment, store: Path, step: int) -> None:
+    process = start(environment, store, *LENGTH, RARE)
+    wait_for_step(store, step)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 130, output
+    assert "go on with the same command" in output
+    assert_saved(store)
+
+
+def close_the_terminal(environment, store: Path, step: int) -> None:
+    terminal = Terminal(environment, store, *LENGTH, RARE)
+    wait_for_step(store, step)
+    terminal.close()
+    assert terminal.process.wait(60) == 130
+    assert_saved(store)
+
+
+def terminate_the_group(environment, store: Path, step: int) -> None:
+    """As batch systems and service managers do it: the fork server must not die of it."""
+    line = [sys.executable, "-m", "simclr_ablate", f"store={store}", *TINY, *LENGTH, RARE]
+    command = subprocess.Popen(
+        line, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    wait_for_step(store, step)
+    os.killpg(command.pid, signal.SIGTERM)
+    output, _ = command.communicate(timeout=60)
+    assert command.returncode == 130, output
+    assert_saved(store)
+
+
+def kill_the_fork_server(environment, store: Path, step: int) -> None:
+    """It is named, its run saves and ends, and is started again: the command comes to its end."""
+    command = start(environment, store, *LENGTH, RARE)
+    found = wait_for_step(store, step)
     orphan = found.holder()["pid"]
     (server,) = fork_servers_of(command.pid)
     os.kill(server, signal.SIGKILL)
@@ -117,10 +161,32 @@ def test_a_killed_fork_server_is_named_and_its_run_starts_again(
     assert command.returncode == 0, output
     assert "the process that starts runs was killed" in output
     assert not Path(f"/proc/{orphan}").exists()
+
+
+WAYS = (
+    kill_its_process,
+    kill_the_command,
+    press_ctrl_c,
+    close_the_terminal,
+    terminate_the_group,
+    kill_the_fork_server,
+)
+"""To stop a run; the last one's command starts it again."""
+
+
+@needs_proc
+def test_stopped_in_every_way_a_run_comes_to_the_same_bits(
+    environment, tmp_path, undisturbed
+) -> None:
+    reached = 0
+    for stop in WAYS:
+        stop(environment, tmp_path, reached + 5)
+        found = only_run(tmp_path)
+        reached = found.progress().get("step", 0)
     assert_same(found, undisturbed)
     log = found.log_path.read_text()
-    assert log.count("pretraining from step") == 2
-    assert log.count("pretraining from step 0") == 1, "the orphan did not save"
+    assert log.count("pretraining from step") == len(WAYS) + 1
+    assert log.count("pretraining from step 0") == 1, "somebody began anew"
 
 
 @needs_proc
@@ -137,21 +203,6 @@ def test_a_fork_server_that_is_killed_again_and_again_fails_its_run(environment,
     assert command.returncode == 1, output
     assert "the process that starts runs was killed" in found.failure()["reason"]
     eventually(lambda: found.holder() is None, "the orphan's end")
-
-
-@needs_proc
-def test_sigterm_to_the_whole_group_saves(environment, tmp_path) -> None:
-    """As batch systems and service managers send it: the fork server must not die of it."""
-    line = [sys.executable, "-m", "simclr_ablate", f"store={tmp_path}", *TINY, LENGTH, RARE]
-    command = subprocess.Popen(
-        line, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True
-    )
-    found = wait_for_step(tmp_path, 25)
-    os.killpg(command.pid, signal.SIGTERM)
-    output, _ = command.communicate(timeout=60)
-    assert command.returncode == 130, output
-    assert (found.state(), found.failure()) == ("interrupted", None)
-    assert (found.path / "checkpoint.pt").exists()
 
 
 def test_a_run_that_is_taken_over_is_left_without_a_word(

@@ -341,11 +341,11 @@ def test_a_command_that_is_killed_between_sbatch_and_its_record_leaves_its_jobs(
     path = {"PATH": os.environ["PATH"]}
     store = tmp_path / "runs"
     arguments = ("-m", "launcher=slurm", "seed=0,1,2")
-    status, _ = commands.run({**environment, **path}, store, *arguments)
+    status, _ = commands.run_process({**environment, **path}, store, *arguments)
     assert status == -9
     assert all(found.submission() is None for found in Store(store).runs())
     programs.then(TAKEN)
-    status, output = commands.run({**environment, **path}, store, *arguments)
+    status, output = commands.run_process({**environment, **path}, store, *arguments)
     assert status == 0, output
     assert "3 are queued or running already" in output
     assert programs.calls == 1

@@ -77,7 +77,7 @@ def test_the_second_stage_follows_in_the_same_command(environment, tmp_path) -> 
 def test_killed_in_either_stage_it_goes_on_where_it_was(environment, tmp_path) -> None:
     store = tmp_path / "store"
     flags = own_sweeps(tmp_path / "config", pick=SELECTING)
-    arguments = [*flags, "sweep=pick", "optimizer.epochs=4", "launcher.parallel=2"]
+    arguments = [*flags, "sweep=pick", "optimizer.epochs=3", "launcher.parallel=2"]
     process = start(environment, store, *arguments)
     wait_for_step(store, 10)
     process.send_signal(signal.SIGINT)
@@ -117,7 +117,7 @@ def test_trials_that_fail_are_passed_over(environment, tmp_path) -> None:
         "    - head: [linear]\n      optimizer.lr: [1.0e30, 0.1]\n",
     ).replace("over: [loss.temperature]", "over: [optimizer.lr]")
     arguments = [*own_sweeps(tmp_path / "config", pick=sweep), "sweep=pick", "optimizer.name=sgd"]
-    status, output = run(environment, tmp_path / "store", *arguments, "optimizer.epochs=2")
+    status, output = run(environment, tmp_path / "store", *arguments, SHORT)
     assert status == 1, output
     for text in (
         "  head.kind=none: none of 1 is complete, so that nothing of it is run",

@@ -14,37 +14,34 @@ from tests.commands import (
     only_run,
     results,
     run,
+    run_process,
     start,
     wait_for_step,
 )
+from tests.slowly import SLOW
 
-LENGTH = "optimizer.epochs=12"
+LENGTH = [SLOW, "optimizer.epochs=5"]
 
 
 @pytest.fixture(scope="module")
 def by_this_machine(environment, tmp_path_factory):
     """The results of a run that the local launcher carried out."""
     store = tmp_path_factory.mktemp("by_this_machine")
-    status, output = run(environment, store, LENGTH)
+    status, output = run(environment, store, *LENGTH)
     assert status == 0, output
     return results(only_run(store))
 
 
-@pytest.mark.parametrize("cluster", ["local", "debug"])
-def test_the_way_of_jobs_leads_to_the_same_result(environment, tmp_path, by_this_machine, cluster):
-    options = ["launcher=slurm", f"launcher.cluster={cluster}", "launcher.cpus=1"]
-    status, output = run(environment, tmp_path, *options, LENGTH)
+def test_in_the_commands_own_process_the_result_is_the_same(environment, tmp_path, by_this_machine):
+    options = ["launcher=slurm", "launcher.cluster=debug", "launcher.cpus=1"]
+    status, output = run_process(environment, tmp_path, *options, *LENGTH)
     assert status == 0, output
     assert "top-1" in output
     assert_same(only_run(tmp_path), by_this_machine)
-    status, output = run(environment, tmp_path, *options, LENGTH)
-    assert status == 0
-    assert "1 already finished, 0 to run" in output
 
 
-@pytest.mark.parametrize("cluster", ["local", "debug"])
-def test_a_failed_run_stops_no_other(environment, tmp_path, cluster):
-    options = ["launcher=slurm", f"launcher.cluster={cluster}", "launcher.max_parallel=2"]
+def test_a_failed_run_stops_no_other(environment, tmp_path):
+    options = ["launcher=slurm", "launcher.cluster=local", "launcher.max_parallel=2"]
     command = start(
         environment, tmp_path, "-m", *options, "optimizer.name=sgd", "optimizer.lr=1e30,0.1"
     )
@@ -58,20 +55,24 @@ def test_a_failed_run_stops_no_other(environment, tmp_path, cluster):
 def test_submitits_signal_requeues_at_the_end_of_a_step(environment, tmp_path, by_this_machine):
     """The way through submitit's own handler and its pickle, with a process of this machine as the job."""
     options = ["launcher=slurm", "launcher.cluster=local", "compute.checkpoint_minutes=60"]
-    command = start(environment, tmp_path, *options, LENGTH)
-    found = wait_for_step(tmp_path, 25)
+    command = start(environment, tmp_path, *options, *LENGTH)
+    found = wait_for_step(tmp_path, 10)
     os.kill(found.holder()["pid"], signal.SIGUSR2)
     output, _ = command.communicate(timeout=120)
     assert command.returncode == 0, output
     log = found.log_path.read_text()
     assert log.count("pretraining from step") == 2
     assert "pretraining from step 0" not in log.rpartition("SLURM job")[2]
+    assert "top-1" in output
     assert_same(found, by_this_machine)
+    status, output = run_process(environment, tmp_path, *options, *LENGTH)
+    assert status == 0
+    assert "1 already finished, 0 to run" in output
 
 
 def test_status_cancels_and_retries_on_this_machine(environment, tmp_path, by_this_machine):
-    command = start(environment, tmp_path, LENGTH)
-    found = wait_for_step(tmp_path, 25)
+    command = start(environment, tmp_path, *LENGTH)
+    found = wait_for_step(tmp_path, 10)
 
     def status(*words: str) -> str:
         line = [sys.executable, "-m", "simclr_ablate.status", *words, f"store={tmp_path}"]

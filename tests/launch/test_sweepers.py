@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from simclr_ablate.store import Store
-from tests.commands import run
+from tests.commands import run_process
 
 FAST = ["optimizer.epochs=1", "optimizer.warmup_epochs=0", "data.limit=128", "data.validation=40"]
 
@@ -26,7 +26,7 @@ def objectives(store: Path) -> dict[float, float]:
 def test_the_basic_sweeper_runs_all_jobs_and_sees_the_failed_one(environment, tmp_path) -> None:
     rates = "optimizer.lr=0.1,1e30,0.2"
     arguments = ["-m", "hydra/sweeper=basic", "optimizer.name=sgd", rates, "data.limit=128"]
-    status, output = run(environment, tmp_path / "store", *arguments, folder=tmp_path)
+    status, output = run_process(environment, tmp_path / "store", *arguments, folder=tmp_path)
     assert status == 1, output
     states = {f.config()["optimizer"]["lr"]: f.state() for f in Store(tmp_path / "store").runs()}
     assert states == {0.1: "complete", 1e30: "failed", 0.2: "complete"}
@@ -39,7 +39,7 @@ def test_the_basic_sweeper_runs_all_jobs_and_sees_the_failed_one(environment, tm
 @pytest.mark.parametrize("launcher", ["basic", "joblib"])
 def test_optuna_maximises_what_the_store_holds(environment, tmp_path, launcher) -> None:
     jobs = ["hydra.launcher.n_jobs=2"] if launcher == "joblib" else []
-    status, output = run(
+    status, output = run_process(
         environment,
         tmp_path / "my store",
         *("-m", "hydra/sweeper=optuna", f"hydra/launcher={launcher}", *jobs),
@@ -90,7 +90,7 @@ def test_optuna_maximises_what_the_store_holds(environment, tmp_path, launcher) 
     ],
 )
 def test_what_does_not_go_together_is_refused(environment, tmp_path, arguments, message) -> None:
-    status, output = run(environment, tmp_path / "store", *arguments, folder=tmp_path)
+    status, output = run_process(environment, tmp_path / "store", *arguments, folder=tmp_path)
     assert status == 2, output
     assert f"error: {message}" in output.splitlines()[-1]
     assert not list(Store(tmp_path / "store").runs())
@@ -133,7 +133,7 @@ def noted(environment, folder: Path, *arguments: str) -> tuple[int, str, list[st
     (folder / "mine.py").write_text(CALLBACK)
     callback = f"+hydra.callbacks.note={{_target_:mine.Note,file:{folder}/notes}}"
     flags, overrides = [a for a in arguments if a == "-m"], [a for a in arguments if a != "-m"]
-    status, output = run(
+    status, output = run_process(
         environment, folder / "store", *flags, *overrides, *FAST, callback, folder=folder
     )
     notes = folder / "notes"

@@ -2,35 +2,17 @@
 
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.commands import run, user_environment
+from tests.commands import run_process, user_environment
+from tests.slowly import SLOW
 
-SLOWLY = """
-import dataclasses
-import time
-
-from simclr_ablate.losses.registry import build_loss
-
-
-def nt_xent(spec, ranks):
-    loss = build_loss(dataclasses.replace(spec, name="nt_xent"), ranks)
-
-    def late(z):
-        time.sleep(0.2)
-        return loss(z)
-
-    return late
-"""
-SLOW = "loss.name=slowly:nt_xent"
-"""Five steps a second at most, which cost the machine little: tests side by side disturb each other less."""
-STEPS = [SLOW, "optimizer.epochs=6"]
-"""Runs of 60 steps, which take more than 12 seconds: long enough to be disturbed."""
+STEPS = [SLOW, "optimizer.epochs=9"]
+"""Runs of 90 steps, which take more than nine seconds: long enough to be disturbed."""
 ON_SLURM = ["launcher=slurm", "launcher.cpus=1", "launcher.memory_gb=2", "launcher.time_minutes=30"]
 
 
@@ -71,12 +53,7 @@ def _empty_queue(cluster: str) -> None:
 @pytest.fixture(scope="session")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     found = user_environment(tmp_path_factory.mktemp("cache"))
-    folder = tmp_path_factory.mktemp("own")
-    (folder / "slowly.py").write_text(SLOWLY)
-    found["PYTHONPATH"] = os.pathsep.join([str(folder), str(Path(__file__).parents[2])])
-    # `status` is called in this process, and in others that have its environment.
-    sys.path.insert(0, str(folder))
-    os.environ["PYTHONPATH"] = found["PYTHONPATH"]
+    found["PYTHONPATH"] = str(Path(__file__).parents[2])  # for jobs to find the slow loss
     # Tracing would make the jobs half as slow again, and jobs that are killed leave no trace.
     return {name: value for name, value in found.items() if not name.startswith("COVERAGE_")}
 
@@ -85,6 +62,8 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 def undisturbed(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The store of the sweep that the tests disturb, as one machine carries it out without a cluster."""
     store = tmp_path_factory.mktemp("undisturbed")
-    status, output = run(environment, store, "-m", "seed=0,1,2", *STEPS, "launcher.parallel=3")
+    status, output = run_process(
+        environment, store, "-m", "seed=0,1,2", *STEPS, "launcher.parallel=3"
+    )
     assert status == 0, output
     return store

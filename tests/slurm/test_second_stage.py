@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from simclr_ablate.store import Run, Store
-from tests.commands import SELECTING, own_sweeps, run, wait_for_step
+from tests.commands import SELECTING, own_sweeps, run_process, wait_for_step
 from tests.slurm.conftest import ON_SLURM, STEPS, eventually, slurm
 
 SHORT = "optimizer.epochs=1"
@@ -29,7 +29,7 @@ def pick(environment, tmp_path):
     def command(*arguments: str, sweep: str = "pick", text: str = FEW) -> tuple[int, str]:
         flags = own_sweeps(tmp_path / "config", pick=text, other=OTHER, both=both)
         line = [*flags, *ON_SLURM, f"sweep={sweep}", *arguments]
-        return run(environment, tmp_path / "store", *line)
+        return run_process(environment, tmp_path / "store", *line)
 
     return command
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from simclr_ablate.store import Store
-from tests.commands import run
+from tests.commands import run_process
 from tests.slurm.conftest import ON_SLURM, eventually, slurm
 from tests.slurm.test_slurm import job_of, wait_until_done
 
@@ -43,10 +43,10 @@ def test_a_killed_command_leaves_jobs_that_the_next_one_finds(
     slurm("scontrol", "update", "nodename=ALL", "state=drain", "reason=test")  # so that all wait
     try:
         store = tmp_path / "runs"
-        status, _ = run(after_sbatch(KILLED), store, *arguments)
+        status, _ = run_process(after_sbatch(KILLED), store, *arguments)
         assert status == -9
         jobs = jobs_in_all()
-        status, output = run(environment, store, *arguments)
+        status, output = run_process(environment, store, *arguments)
         assert status == 0, output
         assert "queued or running already" in output
         assert jobs_in_all() == jobs, "some were submitted twice"
@@ -61,7 +61,7 @@ def test_a_killed_command_leaves_jobs_that_the_next_one_finds(
 
 def test_a_lost_answer_of_sbatchs_is_looked_for(environment, after_sbatch, tmp_path: Path) -> None:
     store = tmp_path / "runs"
-    status, output = run(after_sbatch(TIMED_OUT), store, *RUNS)
+    status, output = run_process(after_sbatch(TIMED_OUT), store, *RUNS)
     assert status == 0, output
     assert "submitted 2 experiments as job" in output
     wait_until_done(store)
@@ -72,6 +72,6 @@ def test_from_inside_an_allocation(environment, tmp_path: Path) -> None:
     """What it has set would ask for more memory than there is, if sbatch heard of it."""
     inside = {"SLURM_JOB_ID": "1", "SLURM_MEM_PER_CPU": "9999999", "SLURM_NTASKS": "99"}
     store = tmp_path / "runs"
-    status, output = run({**environment, **inside}, store, *RUNS)
+    status, output = run_process({**environment, **inside}, store, *RUNS)
     assert status == 0, output
     wait_until_done(store)
