@@ -194,6 +194,7 @@ class SubmissionRecord(TypedDict):
     launcher: NotRequired[dict[str, Any]]
     cache: NotRequired[str]
     withdrawn: NotRequired[bool]
+    cancelled: NotRequired[str]
 
 
 class TimeoutRecord(TypedDict):

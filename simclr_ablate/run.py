@@ -149,11 +149,12 @@ class Run:
         found: dict[str, Any] | None = read_record(self._file("submission.json"), SubmissionRecord)
         return found
 
-    def withdraw_submission(self) -> None:
-        """Notes that the submitted job has ended or was cancelled."""
+    def withdraw_submission(self, cancelled: str | None = None) -> None:
+        """Notes that the submitted job has ended or was cancelled. cancelled: the reason to give for the latter."""
         last = self.last_submission()
         if last is not None:
-            write_json(self._file("submission.json"), {**last, "withdrawn": True})
+            note = {} if cancelled is None else {"cancelled": cancelled}
+            write_json(self._file("submission.json"), {**last, "withdrawn": True, **note})
 
     def is_queued(self) -> bool:
         """Whether a job was submitted that has not begun, or waits to begin again."""
@@ -177,7 +178,7 @@ class Run:
             return
         with self._noting():
             if claims.end_claim_of(self.path, job):
-                self._end_submission(job, reason, ignored=None)
+                self._end_submission(job, reason)
 
     def lose_job(self, job: str, patience: float, reason: str) -> None:
         """`end_job` for one that the cluster does not know, `patience` seconds or more after its submission."""
@@ -189,19 +190,20 @@ class Run:
         """`end_job` for one that was called off: its process may take a while to keep what it has, and to end."""
         with self._noting():
             claims.end_claim_of(self.path, job)
-            self._end_submission(job, reason, ignored=job)
+            self._end_submission(job, reason, cancelled=True)
 
-    def _end_submission(self, job: str, reason: str, ignored: str | None) -> None:
-        """Nothing more comes of the submission as `job`. ignored: the job whose process does not count as going on."""
+    def _end_submission(self, job: str, reason: str, cancelled: bool = False) -> None:
+        """Nothing more comes of the submission as `job`. The process of one that was cancelled does not count as going
+        on."""
         last = self.last_submission()
         if last is not None and last["job"] != job:
             return  # somebody has submitted the run again
         evaluations: Iterable[str | None] = last["evaluations"] if last else [None]
-        self.withdraw_submission()
+        self.withdraw_submission(reason if cancelled else None)
         if all(map(self.is_evaluated, evaluations)) or self.failure() is not None:
             return
         owner = claims.holder(self.path, writes=True)
-        if owner is None or (ignored is not None and owner.get("job") == ignored):
+        if owner is None or (cancelled and owner.get("job") == job):
             self.write_failure({"reason": reason})
 
     @contextmanager
@@ -349,8 +351,14 @@ class Run:
         """Records why an attempt ended: `reason` (one line), `traceback`, and what is known of where."""
         write_json(self._file("failure.json"), {**failure, "time": time.time()})
 
-    def clear_failure(self) -> None:
+    def clear_failure(self, job: str | None = None) -> None:
+        """Forgets why the attempt before failed. job: the cluster's job that begins now. Where it has just been called
+        off, and is about to end, the run keeps that reason."""
         remove(self._file("failure.json"))
+        last = self.last_submission() if job is not None else None
+        # After the removal: whoever calls the job off notes it in the submission before in the failure.
+        if last is not None and last["job"] == job and "cancelled" in last:
+            self.write_failure({"reason": last["cancelled"]})
 
     def failure(self) -> dict[str, Any] | None:
         found: dict[str, Any] | None = read_record(self._file("failure.json"), FailureRecord)

@@ -174,7 +174,7 @@ class _Attempt:
             # Another command has finished it since this one looked.
             self.claim.release()
             return COMPLETE
-        self.run.clear_failure()
+        self.run.clear_failure(self.job.job_id)
         return None
 
     def go_on(self) -> Ending:

@@ -214,6 +214,20 @@ def test_what_is_called_off_has_failed_once_its_process_has_ended(tmp_path) -> N
     assert (run.state(), run.failure()["reason"]) == ("failed", "cancelled by somebody")
 
 
+def test_a_job_that_begins_as_it_is_called_off_keeps_the_reason(tmp_path) -> None:
+    """`retry` takes up what has failed; without a reason, the run would look as if nobody had ever asked for it."""
+    run = submitted(Store(tmp_path / "store"), "a", "7")
+    run.cancel_job("7", "cancelled by somebody")
+    claim = run.claim("7")
+    run.clear_failure("7")
+    claim.release()  # it was killed
+    assert (run.state(), run.failure()["reason"]) == ("failed", "cancelled by somebody")
+    submitted(Store(tmp_path / "store"), "a", "8")
+    run.claim("8").release()
+    run.clear_failure("8")
+    assert run.failure() is None
+
+
 def test_what_somebody_has_submitted_again_is_not_called_off_with_the_first(tmp_path) -> None:
     store = Store(tmp_path / "store")
     run = submitted(store, "a", "7")

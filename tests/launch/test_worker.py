@@ -75,7 +75,7 @@ def test_what_fails_right_after_the_claim_is_told_and_lets_go(make_runs, tmp_pat
     nothing.mkdir()
 
     class Away(type(planned.run)):
-        def clear_failure(self) -> None:
+        def clear_failure(self, job: str | None = None) -> None:
             raise OSError(errno.EIO, os.strerror(errno.EIO), str(nothing))
 
     with pytest.MonkeyPatch.context() as patch, StopSignal() as stop:

@@ -239,7 +239,7 @@ def test_two_submissions_at_once(environment, tmp_path) -> None:
 
 
 def test_cancel_and_retry(environment, tmp_path, undisturbed, capsys) -> None:
-    block("--ntasks=1", seconds=60)  # so that one of two waits
+    block("--ntasks=1", seconds=600)  # so that one of two waits
     submit(environment, tmp_path, "seed=0,1")
     running = wait_for_step(tmp_path, 8)
     (queued,) = [found for found in Store(tmp_path).runs() if found.run_id != running.run_id]
