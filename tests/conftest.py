@@ -8,6 +8,7 @@ import sys
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
+from analysis.artefacts import ARTEFACTS
 from simclr_ablate.__main__ import CONFIG_FOLDER, register
 from simclr_ablate.launch.grid import experiment_sections
 from simclr_ablate.schema import Experiment
@@ -46,6 +48,16 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             return CLUSTER if nodeid.startswith(CLUSTER) else super()._split_scope(nodeid)
 
     return Scheduling(config, log)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _fork_server() -> None:
+    """One that has loaded all that what it forks may want. The first to ask for a fork server would otherwise decide
+    that, and runs of tests that come after the analysis's would each load torch."""
+    artefacts = [artefact.module_name for artefact in ARTEFACTS.values()]
+    modules = ["simclr_ablate.experiment", "analysis.writing", *artefacts]
+    multiprocessing.get_context("forkserver").set_forkserver_preload(modules)
+    forkserver.ensure_running()
 
 
 @pytest.fixture(scope="session")
@@ -103,7 +115,6 @@ def on_ranks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., l
         str(Path(__file__).parents[1])
     )  # for them to import the test's module
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["simclr_ablate.experiment"])
 
     def run(count: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:
         folder = tmp_path / f"ranks{len(list(tmp_path.glob('ranks*')))}"

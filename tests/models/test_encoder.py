@@ -103,7 +103,9 @@ def test_memory_format_changes_nothing(architecture: str) -> None:
         outputs.append(h.detach())
         gradients.append(encoder.conv1.weight.grad.clone())
     torch.testing.assert_close(*outputs, rtol=1e-3, atol=1e-4)
-    torch.testing.assert_close(*gradients, rtol=1e-2, atol=1e-2 * gradients[0].std().item())
+    # As a whole: rounding decides ties of the ReLU and the maximum, each of which moves some of its elements.
+    error = torch.linalg.norm(gradients[0] - gradients[1]) / torch.linalg.norm(gradients[0])
+    assert error < 0.05
 
 
 def test_weights_come_from_the_seed_alone() -> None:
