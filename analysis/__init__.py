@@ -39,9 +39,11 @@ def load(store: str | Path = "runs") -> pd.DataFrame:
       last metrics of pretraining (supervised: no entropy) and how long it took. Any other follows
       under `pretraining.*`.
 
-    What is null in the config or unknown is missing (`isna`). A run or an evaluation whose file is
-    damaged, and a run of another version of the schema, is left out and named in the log. Raises
-    FileNotFoundError where there is no such folder, and ValueError where it cannot be read.
+    What is null in the config, does not count in the run (`views.strength` of crops alone) or is
+    unknown is missing (`isna`). A run or an evaluation whose file is damaged, and a run of a schema
+    that this version can't read, is left out and named in the log.
+
+    Raises FileNotFoundError where there is no such folder, and ValueError where it cannot be read.
     """
     # Here, so that `python -m analysis --help` does not wait for pandas.
     from analysis import runs

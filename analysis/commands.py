@@ -22,11 +22,10 @@ from omegaconf import OmegaConf
 
 from analysis.artefacts import Artefact
 from analysis.report import Report
-from analysis.settings import Setting, fixed_keys
+from analysis.settings import UNUSED, Setting, fixed_keys, used_values
 from simclr_ablate.__main__ import CONFIG_FOLDER, register
-from simclr_ablate.config import is_own
+from simclr_ablate.config import flatten, is_own
 from simclr_ablate.launch.grid import EXPERIMENT_SECTIONS, Grids, literal, resolve
-from simclr_ablate.launch.plan import flatten
 from simclr_ablate.launch.selection import Rule
 from simclr_ablate.paths import config_folder
 from simclr_ablate.terminal import printable
@@ -225,12 +224,13 @@ def _data(setting: Setting, usual: Mapping[str, Any]) -> list[str]:
     if label not in (preset["label"], named):
         result.append(_override("data.label", label))
     found = {key: setting.config[f"data.{key}"] for key in DATA}
-    changed = {key: value for key, value in found.items() if value != preset[key]}
+    changed = {key: value for key, value in found.items() if value not in (preset[key], UNUSED)}
     return [*result, *(_override(f"data.{key}", value) for key, value in changed.items())]
 
 
 def _values(runs: pd.DataFrame, key: str) -> set[Any]:
-    return {None if pd.isna(value) else value for value in runs[key].unique().tolist()}
+    """All values that count, of a key in some runs."""
+    return {value for (value,) in used_values(runs, [key])} - {UNUSED}
 
 
 def _seeds(runs: pd.DataFrame, run_ids: Iterable[str]) -> set[int]:

@@ -25,6 +25,7 @@ from analysis.settings import (
     accuracies,
     count,
     matching,
+    only_setting,
     random_encoder,
     seed_range,
     settings,
@@ -120,9 +121,15 @@ def grids(runs: pd.DataFrame) -> list[Grid]:
         found = {pair: accuracies(group) for pair, group in by_pair}
         cells = {pair: cell for pair, cell in found.items() if cell is not None}
         random = random_encoder(finished, setting)
-        default = accuracies(matching(simclr, setting.config, SIMCLR_FREE))
-        result.append(Grid(setting, cells, random, default))
+        result.append(Grid(setting, cells, random, reference(simclr, setting)))
     return result
+
+
+def reference(simclr: pd.DataFrame, setting: Setting) -> Accuracies | None:
+    """SimCLR's own views on a setting's data, if they were run: without blur, where there are both."""
+    found = matching(simclr[simclr["views.extra"].isna()], setting.config, SIMCLR_FREE)
+    blurred = found["views.blur"].astype(bool)
+    return accuracies(only_setting(found[~blurred] if (~blurred).any() else found))
 
 
 def comparisons(runs: pd.DataFrame) -> list[Comparison]:

@@ -18,7 +18,7 @@ from analysis.curves import Curve, Curves, curve_page, describe_curves
 from analysis.parameters import parameters
 from analysis.presentation import PAPER, report
 from analysis.report import Report
-from analysis.settings import Setting, encoder_name, matching, named, settings
+from analysis.settings import UNUSED, Setting, encoder_name, matching, named, settings
 from analysis.typesetting import Table
 
 KEY = "fig7_depth_width"
@@ -160,7 +160,8 @@ def remark(setting: Setting, short: int, long: int | None, supervised: Setting |
     differing = ", ".join(
         f"{key.rpartition('.')[2]} {supervised.config[key]}"
         for key in keys
-        if key == "optimizer.epochs" or supervised.config[key] != setting.config.get(key)
+        if supervised.config[key] is not UNUSED
+        and (key == "optimizer.epochs" or supervised.config[key] != setting.config.get(key))
     )
     return f"{text} Supervised: of the classifier trained with the encoder; {differing}."
 

@@ -2,14 +2,14 @@
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from simclr_ablate.config import keys
-from simclr_ablate.schema import SCHEMA_VERSION, Experiment
+from simclr_ablate.config import UNSET, KeyInfo, flatten
+from simclr_ablate.schema import KEYS, SCHEMA_VERSION, counting_keys
 from simclr_ablate.store import Run, Store
 
 log = logging.getLogger(__name__)
@@ -42,16 +42,32 @@ def load(store: str | Path) -> pd.DataFrame:
     frame = frame.reindex(columns=[*columns(), *frame.columns.difference(columns(), sort=False)])
     # pandas would turn integers with gaps into floats, and 50000 images into 50000.0.
     return frame.astype(
-        {key.name: _DTYPES[key.type] for key in keys(Experiment) if key.type in _DTYPES}
+        {key.name: _DTYPES[kind] for key in KEYS if (kind := _kind(key)) in _DTYPES}
         | dict.fromkeys((*MEASURED, *(f"pretraining.{name}" for name in PRETRAINING)), float)
     )
+
+
+def _kind(key: KeyInfo) -> str:
+    """The type of a key's column, in which a key that does not count everywhere is missing in some rows."""
+    conditional = (key.section or key.when) and not key.type.endswith(" or null")
+    return f"{key.type} or null" if conditional else key.type
+
+
+def used(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a config's keys, by full name; None for one that does not count, or that it does not have."""
+    values = {**_BEFORE, **config}
+    counted = counting_keys(values)
+    return {name: values[name] if name in counted else None for name in _BEFORE}
+
+
+_BEFORE = {info.name: None if info.before is UNSET else info.before for info in KEYS}
 
 
 def columns() -> list[str]:
     """The columns that are always there, in their order."""
     return [
         *("run_id", "path", "sweeps", "state", "evaluation"),
-        *(key.name for key in keys(Experiment)),
+        *(key.name for key in KEYS),
         *MEASURED,
         *(f"pretraining.{name}" for name in PRETRAINING),
     ]
@@ -97,22 +113,13 @@ def _rows(run: Run, sweeps: tuple[str, ...], others: OtherVersions) -> Iterator[
         "sweeps": sweeps,
         "state": "complete" if evaluations else run.state(),
         "evaluation": None,
-        **_flatten(experiment["config"]),
-        **_flatten(run.pretraining(), "pretraining."),
+        **used(flatten(experiment["config"])),
+        **flatten(run.pretraining(), "pretraining"),
     }
     for key, content in evaluations.items():
-        config = _flatten(content["config"], "evaluation.")
+        config = flatten({**experiment["config"], "evaluation": content["config"]})
+        config = used({**config, **content.get("beside", {})})
         measured = {"evaluation_seconds": content.get("seconds"), **content["metrics"]}
         yield {**row, "evaluation": key, **config, **measured}
     if not evaluations:
         yield row
-
-
-def _flatten(nested: dict[str, Any], path: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in nested.items():
-        if isinstance(value, dict):
-            flat |= _flatten(value, f"{path}{name}.")
-        else:
-            flat[path + name] = value
-    return flat

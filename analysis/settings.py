@@ -1,9 +1,12 @@
 """Settings: groups of runs that differ only in what a sweep varies.
 
-Nothing else is ever averaged over.
+Nothing else is ever averaged over. A key that does not count in a run, such as the strength of colour distortion
+without any, differs from none: such a run belongs to every setting that it equals in the keys that do.
 """
 
+import enum
 import hashlib
+import itertools
 import json
 import math
 import re
@@ -15,8 +18,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.statistics import Accuracies
-from simclr_ablate.config import keys as schema_keys
-from simclr_ablate.schema import Experiment
+from simclr_ablate.schema import KEYS
 from simclr_ablate.terminal import count, printable
 
 DESCRIBED = (
@@ -30,20 +32,28 @@ LONGEST = 200
 LONGEST_NAME = 100
 """Characters of a file's name, without what tells it from others and its ending."""
 
-# An untrained encoder's h depends on nothing but its data, its shape and its evaluation; its z on
-# the head as well.
-RANDOM_FREE = {
-    "h": ("objective", "views", "loss", "head", "optimizer", "seed"),
-    "z": ("objective", "views", "loss", "optimizer", "seed"),
-}
+
+class Unused(enum.Enum):
+    """The value of a key that does not count in a run."""
+
+    UNUSED = "unused"
+
+
+UNUSED = Unused.UNUSED
+
+Values = tuple[Any, ...]
+"""Of some keys, a run's or a setting's."""
+
+_CONDITIONAL = {info.name: info for info in KEYS if info.section or info.when}
 
 
 @dataclass(frozen=True)
 class Setting:
     """The runs of one setting.
 
-    `name` is a file name without its ending. `config` holds the keys that all the runs share, and
-    `special` those of them that tell the setting from others on the same data (empty if alone).
+    `name` is a file name without its ending. `config` holds the keys that all the runs share, where
+    UNUSED stands for what counts in none of them, and `special` those that tell the setting from
+    others on the same data (empty if alone).
     """
 
     name: str
@@ -67,9 +77,9 @@ class Setting:
         parts = [self.label + (f" ({limit:,} training images)" if limit else "")]
         if "encoder.width" in config:
             parts.append(encoder_name(config["encoder.architecture"], config["encoder.width"]))
-        if "optimizer.epochs" in config:
+        if config.get("optimizer.epochs", UNUSED) is not UNUSED:
             parts.append(count(config["optimizer.epochs"], "epoch"))
-        if "optimizer.batch_size" in config:
+        if config.get("optimizer.batch_size", UNUSED) is not UNUSED:
             parts.append(f"batch size {config['optimizer.batch_size']:,}")
         parts += [f"{key}={_told(value)}" for key, value in special.items()]
         return ", ".join(parts)
@@ -78,25 +88,72 @@ class Setting:
 def settings(
     runs: pd.DataFrame, artefact: str, free: Iterable[str], least: int = 1
 ) -> list[Setting]:
-    """The settings among `runs`, by name: all identity keys are equal in one but those in `free`.
+    """The settings among `runs`, by name: all identity keys that count in its runs are equal in one
+    but those in `free`.
 
     `free` names keys (`views.first`) or groups of them (`views`). Settings in which what is free,
     seeds aside, takes fewer than `least` values are left out.
     """
     free = tuple(free)
     keys = fixed_keys(free)
-    places: dict[tuple[Any, ...], list[int]] = defaultdict(list)
-    for place, values in enumerate(plain_values(runs, keys)):
-        places[values].append(place)
+    groups = _groups(used_values(runs, keys))
     if least > 1:
-        varied = plain_values(runs, [key for key in fixed_keys(("seed",)) if key not in keys])
-        places = {
+        varied = used_values(runs, [key for key in fixed_keys(("seed",)) if key not in keys])
+        groups = {
             values: chosen
-            for values, chosen in places.items()
+            for values, chosen in groups.items()
             if len({varied[place] for place in chosen}) >= least
         }
-    configs = [dict(zip(keys, values, strict=True)) for values in places]
-    return named(artefact, configs, [runs.iloc[chosen] for chosen in places.values()])
+    configs = [dict(zip(keys, values, strict=True)) for values in groups]
+    return named(artefact, configs, [runs.iloc[chosen] for chosen in groups.values()])
+
+
+def _groups(rows: Sequence[Values]) -> dict[Values, list[int]]:
+    """The largest groups of rows that are equal in what counts in both of any two, as the places of
+    their rows, by all the values that count in one of them."""
+    places: dict[Values, list[int]] = defaultdict(list)
+    for place, values in enumerate(rows):
+        places[values].append(place)
+    # What counts in a row: rows in which the same does are equal or in different groups.
+    patterns: dict[frozenset[int], dict[Values, list[int]]] = defaultdict(dict)
+    for values, chosen in places.items():
+        pattern = frozenset(k for k, value in enumerate(values) if value is not UNUSED)
+        patterns[pattern][_part(values, pattern)] = chosen
+    groups = {}
+    for whole in _joined(places):
+        chosen = [
+            p for pattern, rows in patterns.items() for p in rows.get(_part(whole, pattern), ())
+        ]
+        groups[whole] = sorted(chosen)
+    return dict(sorted(groups.items(), key=lambda group: group[1]))
+
+
+def _joined(rows: Iterable[Values]) -> set[Values]:
+    """The rows, with any two that are equal in what counts in both made one; without those that became part of one."""
+    wholes = set(rows)
+    while True:
+        patterns: dict[frozenset[int], list[Values]] = defaultdict(list)
+        for whole in wholes:
+            patterns[frozenset(k for k, v in enumerate(whole) if v is not UNUSED)].append(whole)
+        made, parts = set(), set()
+        for (one, ones), (other, others) in itertools.combinations(patterns.items(), 2):
+            by_common = defaultdict(list)
+            for values in others:
+                by_common[_part(values, one & other)].append(values)
+            for values in ones:
+                for partner in by_common[_part(values, one & other)]:
+                    both = tuple(
+                        b if a is UNUSED else a for a, b in zip(values, partner, strict=True)
+                    )
+                    made.add(both)
+                    parts |= {values, partner} - {both}
+        if made <= wholes:
+            return wholes - parts
+        wholes |= made
+
+
+def _part(values: Values, pattern: frozenset[int]) -> Values:
+    return tuple(values[k] for k in sorted(pattern))
 
 
 def named(
@@ -120,7 +177,7 @@ def named(
         ]
         for config, chosen in group:
             name = slug if len(group) == 1 else f"{slug}-{_digest(config)}"
-            special = {key: config[key] for key in telling if key in config}
+            special = {key: config[key] for key in telling if config.get(key, UNUSED) is not UNUSED}
             result.append(Setting(name, config, special, chosen))
     return sorted(result, key=lambda setting: setting.name)
 
@@ -143,14 +200,16 @@ def pairs(
     keys = fixed_keys(free)
 
     def fit(one: Setting, other: Setting) -> bool:
-        return all(one.config.get(k) == other.config.get(k) for k in keys) and belong(one, other)
+        return all(_agree(one.config.get(k), other.config.get(k)) for k in keys) and belong(
+            one, other
+        )
 
     chosen = [(one, other) for one in first for other in second if fit(one, other)]
     partnered = {id(setting) for pair in chosen for setting in pair}
     single = [s for s in (*first, *second) if alone and id(s) not in partnered]
     configs = [setting.config for setting in single]
     for one, other in chosen:
-        differing = {k: v for k, v in other.config.items() if one.config.get(k) != v}
+        differing = {k: v for k, v in other.config.items() if v not in (one.config.get(k), UNUSED)}
         configs.append(one.config | {f"{word} {key}": value for key, value in differing.items()})
     runs = [setting.runs for setting in single]
     runs += [pd.concat([one.runs, other.runs]) for one, other in chosen]
@@ -158,10 +217,28 @@ def pairs(
 
 
 def matching(runs: pd.DataFrame, config: Mapping[str, Any], free: Iterable[str]) -> pd.DataFrame:
-    """The rows of `runs` that equal `config` in every identity key but those that are `free`."""
+    """The rows of `runs` that equal `config` in every identity key that counts in both, but those that are `free`.
+
+    A key that `config` does not have, and that counts in a row, is in the row's way.
+    """
     keys = fixed_keys(free)
-    wanted = tuple(config[key] for key in keys)
-    return runs.iloc[[place for place, row in enumerate(plain_values(runs, keys)) if row == wanted]]
+    rows = used_values(runs, keys)
+    wanted = [config.get(key, _ABSENT) for key in keys]
+    return runs.iloc[[place for place, row in enumerate(rows) if all(map(_agree, row, wanted))]]
+
+
+def only_setting(runs: pd.DataFrame) -> pd.DataFrame:
+    """`runs` if they are of one setting, seeds aside, else none of them: which is meant, nobody can tell."""
+    return runs if len(_groups(used_values(runs, fixed_keys(("seed",))))) == 1 else runs.iloc[:0]
+
+
+_ABSENT = object()
+"""Differs from all values."""
+
+
+def _agree(one: Any, other: Any) -> bool:
+    """Whether two values of a key are equal, or it does not count on one side."""
+    return one is UNUSED or other is UNUSED or bool(one == other)
 
 
 def fixed_keys(free: Iterable[str]) -> list[str]:
@@ -169,7 +246,7 @@ def fixed_keys(free: Iterable[str]) -> list[str]:
     free = tuple(free)
     return [
         key.name
-        for key in schema_keys(Experiment)
+        for key in KEYS
         if key.identity
         and not any(key.name == name or key.name.startswith(f"{name}.") for name in free)
     ]
@@ -178,13 +255,12 @@ def fixed_keys(free: Iterable[str]) -> list[str]:
 def random_encoder(runs: pd.DataFrame, setting: Setting) -> Accuracies | None:
     """The random encoders among `runs` on a setting's data, encoder and evaluation, if any.
 
-    Where the features are free, those on h. None also where the setting leaves its encoder free.
+    Where the features are free, those on h. None also where the setting leaves free what counts in
+    a random encoder, such as its size.
     """
     config = {"evaluation.features": "h"} | setting.config
-    free = RANDOM_FREE[config["evaluation.features"]]
-    if not set(fixed_keys(free)) <= set(config):
-        return None
-    return accuracies(matching(runs[runs["objective"] == "none"], config, free))
+    untrained = runs[runs["objective"] == "none"]
+    return accuracies(only_setting(matching(untrained, config, ("objective", "seed"))))
 
 
 def accuracies(runs: pd.DataFrame, metric: str = "top1", factor: float = 1.0) -> Accuracies | None:
@@ -244,6 +320,27 @@ def plain_values(runs: pd.DataFrame, keys: Sequence[str]) -> list[tuple[Any, ...
     return list(zip(*(_plain_column(runs, key) for key in keys), strict=True))
 
 
+def used_values(runs: pd.DataFrame, keys: Sequence[str]) -> list[Values]:
+    """`plain_values`, with UNUSED for the keys that do not count in a run."""
+    if not keys:
+        return [()] * len(runs)
+    return list(zip(*(_used_column(runs, key) for key in keys), strict=True))
+
+
+def _used_column(runs: pd.DataFrame, key: str) -> list[Any]:
+    values = _plain_column(runs, key)
+    if key not in _CONDITIONAL:
+        return values
+    info = _CONDITIONAL[key]
+    rest = sorted(info.depends_on)
+    # What a condition is about has but a few values.
+    states = plain_values(runs, rest)
+    counts = {
+        state: info.counts(dict(zip(rest, state, strict=True)).__getitem__) for state in set(states)
+    }
+    return [value if counts[state] else UNUSED for value, state in zip(values, states, strict=True)]
+
+
 def _plain_column(runs: pd.DataFrame, key: str) -> list[Any]:
     """Column by column is quicker than a frame of objects, above all for the many short ones."""
     if key not in runs:
@@ -255,7 +352,7 @@ def _plain_column(runs: pd.DataFrame, key: str) -> list[Any]:
 
 
 def _digest(config: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:6]
+    return hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest()[:6]
 
 
 def _slug(text: str) -> str:

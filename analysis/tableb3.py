@@ -17,8 +17,7 @@ COLUMNS = listed(
     ["Augmentation"],
     ["views.policy", "views.blur"],
     {
-        ("crop", False): "Crop",
-        ("crop", True): "Crop",
+        ("crop", None): "Crop",
         ("simclr", False): "+Color",
         ("simclr", True): "+Color+Blur",
     },

@@ -6,7 +6,7 @@ import sys
 import hydra
 from hydra.core.config_store import ConfigStore
 
-from simclr_ablate.config import ConfigError, keys
+from simclr_ablate.config import ConfigError, keys, told_conditions
 from simclr_ablate.launch.keys import CommandKeys, launcher_keys, misspelled_key, misused_group
 from simclr_ablate.launch.plugins import register_plugins
 from simclr_ablate.launch.sweeps import register_files, register_sweeps
@@ -48,10 +48,17 @@ def register() -> None:
 def _help_node() -> dict[str, str]:
     rows = [*keys(Experiment), *launcher_keys(), *keys(CommandKeys)]
     lines = []
+    told: set[str] = set()
     for info in rows:
-        accepted = f" ({info.accepted})" if info.accepted else ""
+        section = info.name.partition(".")[0]
+        if info.section and section not in told:
+            told.add(section)
+            lines.append(f"  {section + '.*':30} count with {told_conditions(*info.section)}")
+        counts = f"counts with {told_conditions(info.when)}" if info.when else ""
+        inside = "; ".join(filter(None, [info.accepted, counts]))
+        line = f"  {info.name:30} {info.type:14} {info.doc}{f' ({inside})' if inside else ''}"
         # Hydra fills the template with string.Template and OmegaConf: neither character may stand alone.
-        lines.append(f"  {info.name:30} {info.type:14} {info.doc}{accepted}".replace("$", "$$"))
+        lines.append(line.replace("$", "$$"))
     return {"app_name": "simclr_ablate", "template": HELP.replace("KEYS", "\n".join(lines))}
 
 

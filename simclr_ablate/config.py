@@ -6,11 +6,17 @@ import math
 import re
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+Condition = Mapping[str, tuple[Any, ...]]
+"""Keys by their full names, and the values of each with which it holds: all must. A name of the user's own (OWN) holds
+with every value, since a function of theirs may use any key."""
+
+UNSET: Any = dataclasses.MISSING
 
 OWN = "package.module:function"
 """How a config names a loss, a head, an operation, a policy or a data set that the user has written."""
@@ -37,20 +43,39 @@ def key(
     below: float | None = None,
     own: bool = False,
     identity: bool = True,
-    default: Any = dataclasses.MISSING,
+    when: Condition | tuple[Condition, ...] = (),
+    otherwise: Any = UNSET,
+    before: Any = UNSET,
+    default: Any = UNSET,
 ) -> Any:
     """A documented dataclass field.
 
     own: besides `choices`, it takes the name of a function of the user's own (OWN).
-    `identity=False` marks what cannot change a run's result.
+    identity: whether it can change a run's result.
+    when: the key counts only where this condition, or one of them, holds. Elsewhere its value changes neither results
+        nor ids. Of a section, it is that of all its keys.
+    otherwise: the value that the key must have where it doesn't count; UNSET: any. It is for keys whose other values
+        ask for something, such as `views.extra`, which would be left undone without a word.
+    before: what experiments had before the key existed. It is part of an id only with another value, so that a key
+        can be added without renaming a run.
     """
     bounds = {"above": above, "at_least": at_least, "at_most": at_most, "below": below}
-    metadata = {"doc": doc, "choices": choices, "bounds": bounds, "own": own, "identity": identity}
+    metadata = {
+        "doc": doc,
+        "choices": choices,
+        "bounds": bounds,
+        "own": own,
+        "identity": identity,
+        "when": (when,) if isinstance(when, Mapping) else tuple(when),
+        "otherwise": otherwise,
+        "before": before,
+    }
     return dataclasses.field(default=default, metadata=metadata)
 
 
 def build(cls: type[T], config: Mapping[str, Any], path: str = "") -> T:
-    """`config` as an instance of the dataclass `cls`; keys without a default must be there, and none may be unknown."""
+    """`config` as an instance of the dataclass `cls`. Keys must be there, but those that have a default or did not
+    exist `before`, and none may be unknown."""
     if not isinstance(config, Mapping):
         raise ConfigError(f"{path or 'config'} must be a mapping of keys, got {config!r}")
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
@@ -62,7 +87,10 @@ def build(cls: type[T], config: Mapping[str, Any], path: str = "") -> T:
     for name, field in fields.items():
         full = _join(path, name)
         if name not in config:
-            if field.default is not dataclasses.MISSING:
+            if field.default is not UNSET:
+                continue
+            if field.metadata["before"] is not UNSET:
+                values[name] = field.metadata["before"]
                 continue
             raise ConfigError(f"{full} is missing: {field.metadata['doc']}")
         if dataclasses.is_dataclass(hints[name]):
@@ -74,27 +102,110 @@ def build(cls: type[T], config: Mapping[str, Any], path: str = "") -> T:
 
 @dataclass(frozen=True)
 class KeyInfo:
-    """One line of the help: a key, its type, meaning and accepted values."""
+    """What is declared of a key: its full name, type, meaning and accepted values, and where it counts."""
 
     name: str
     type: str
     doc: str
     accepted: str
     identity: bool
+    section: tuple[tuple[Condition, ...], ...]
+    """When the sections that it is in count: of each, one condition must hold."""
+    when: tuple[Condition, ...]
+    """When it counts in its section: one condition must hold; none: always."""
+    otherwise: Any
+    before: Any
+
+    def counts(self, value_of: Callable[[str], Any]) -> bool:
+        """Whether it can change a result. value_of: each key's value, by its full name."""
+        return self._is_reached(value_of) and _one_holds(self.when, value_of)
+
+    def check(self, value_of: Callable[[str], Any]) -> None:
+        """Raises ConfigError where it doesn't count in a section that does, and asks for something all the same."""
+        if self.otherwise is UNSET or value_of(self.name) == self.otherwise:
+            return
+        if self._is_reached(value_of) and not _one_holds(self.when, value_of):
+            raise ConfigError(
+                f"{self.name} must be {_told(self.otherwise)} unless {told_conditions(self.when)}, "
+                f"got {_told(value_of(self.name))}"
+            )
+
+    @property
+    def depends_on(self) -> frozenset[str]:
+        """The keys that decide whether it counts."""
+        return frozenset(
+            name
+            for conditions in (*self.section, self.when)
+            for each in conditions
+            for name in each
+        )
+
+    def _is_reached(self, value_of: Callable[[str], Any]) -> bool:
+        return all(_one_holds(conditions, value_of) for conditions in self.section)
 
 
 def keys(cls: type, path: str = "") -> Iterator[KeyInfo]:
     """Every key of `cls`, depth first."""
+    yield from _keys(cls, path, ())
+
+
+def _keys(cls: type, path: str, section: tuple[tuple[Condition, ...], ...]) -> Iterator[KeyInfo]:
     hints = typing.get_type_hints(cls)
     for field in dataclasses.fields(cls):
-        full = _join(path, field.name)
-        if dataclasses.is_dataclass(hints[field.name]):
-            yield from keys(hints[field.name], full)
+        full, hint, meta = _join(path, field.name), hints[field.name], field.metadata
+        if dataclasses.is_dataclass(hint):
+            inner = (*section, meta["when"]) if meta["when"] else section
+            yield from _keys(typing.cast(type, hint), full, inner)
             continue
-        meta = field.metadata
         yield KeyInfo(
-            full, type_name(hints[field.name]), meta["doc"], _accepted(meta), meta["identity"]
+            *(full, type_name(hint), meta["doc"], _accepted(meta), meta["identity"]),
+            *(section, meta["when"], meta["otherwise"], meta["before"]),
         )
+
+
+def flatten(nested: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    """Nested dictionaries -> values by full name. An empty dictionary has none."""
+    flat: dict[str, Any] = {}
+    for name, value in nested.items():
+        full = f"{path}.{name}" if path else str(name)
+        if isinstance(value, dict):
+            flat.update(flatten(value, full))
+        else:
+            flat[full] = value
+    return flat
+
+
+def _one_holds(conditions: tuple[Condition, ...], value_of: Callable[[str], Any]) -> bool:
+    return not conditions or any(_holds(condition, value_of) for condition in conditions)
+
+
+def _holds(condition: Condition, value_of: Callable[[str], Any]) -> bool:
+    return all(
+        (value := value_of(name)) in accepted or is_own(value)
+        for name, accepted in condition.items()
+    )
+
+
+def told_conditions(conditions: tuple[Condition, ...]) -> str:
+    """For a person: `loss.name=margin_triplet, or loss.semi_hard=true`."""
+    return ", or ".join(map(_told_condition, conditions))
+
+
+def _told_condition(condition: Condition) -> str:
+    return " and ".join(f"{name}={_either(accepted)}" for name, accepted in condition.items())
+
+
+def _either(values: tuple[Any, ...]) -> str:
+    """`simclr, crop or pair`"""
+    *most, last = map(_told, values)
+    return f"{', '.join(most)} or {last}" if most else last
+
+
+def _told(value: Any) -> str:
+    """A value as YAML has it."""
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def is_own(value: object) -> bool:

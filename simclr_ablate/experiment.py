@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
@@ -32,7 +32,7 @@ from simclr_ablate.evaluation.knn import knn_top1
 from simclr_ablate.evaluation.linear import evaluate_linear, log_spaced
 from simclr_ablate.evaluation.probe import evaluate_probe, transformed
 from simclr_ablate.files import StorageError
-from simclr_ablate.identity import evaluation_key
+from simclr_ablate.identity import evaluated_beside, evaluation_key
 from simclr_ablate.losses.cross_entropy import cross_entropy
 from simclr_ablate.losses.registry import build_loss
 from simclr_ablate.models.batch_norm import share_statistics
@@ -91,13 +91,17 @@ def carry_out(
     with ranks.first_alone():  # others find in the cache what it has decoded
         data = read_data(experiment, run, share, ranks)
     encoder, head = build_models(experiment, device, len(data.train.classes))
-    if load_whole(run, encoder, head, ranks):
+    # The random encoder has no head: its z is that of the head that it is evaluated with, as untrained.
+    products = {"encoder": encoder}
+    if experiment.objective != "none":
+        products["head"] = head
+    if load_whole(run, products, ranks):
         if claim is not None:
             run.restore_pretraining()
             remove_checkpoints(run.path)  # of a holder that was killed before it could
     elif experiment.objective == "none":
         calibrate(data, encoder, ranks)
-        finish_pretraining(run, claim, encoder, head, {})
+        finish_pretraining(run, claim, products, {})
     else:
         pretrain(experiment, data, encoder, head, run, claim, stop, ranks)
     if ranks.is_first:
@@ -110,7 +114,8 @@ def carry_out(
         return
     claim.check()
     config = experiment.to_config()["evaluation"]
-    run.write_evaluation(evaluation_key(experiment), config, metrics, seconds)
+    beside = evaluated_beside(experiment)
+    run.write_evaluation(evaluation_key(experiment), config, metrics, seconds, beside)
     with suppress(StorageError):  # the run is complete, whether it can still say so or not
         run.write_progress({"phase": "complete", "fraction": 1.0})
 
@@ -201,7 +206,7 @@ def pretrain(
         if claim is not None:
             write_history(run, loop)
         metrics = {**loop.history[-1], "seconds": loop.seconds}
-        finish_pretraining(run, claim, encoder, head, metrics)
+        finish_pretraining(run, claim, {"encoder": encoder, "head": head}, metrics)
 
 
 def build_loop(
@@ -253,7 +258,10 @@ def calibrate(data: Splits | StreamedSplits, encoder: nn.Module, ranks: Ranks = 
 
 
 def finish_pretraining(
-    run: Run, claim: Claim | None, encoder: nn.Module, head: nn.Module, metrics: dict[str, float]
+    run: Run,
+    claim: Claim | None,
+    products: Mapping[str, nn.Module],
+    metrics: dict[str, float],
 ) -> None:
     """Writes the product of pretraining. After this, checkpoints are of no more use."""
     if claim is None:
@@ -261,11 +269,11 @@ def finish_pretraining(
     claim.check()
     run.write_pretraining(metrics)
     # This says that pretraining is complete, so it comes last.
-    run.write_encoder({"encoder": encoder.state_dict(), "head": head.state_dict()}, metrics)
+    run.write_encoder({name: product.state_dict() for name, product in products.items()}, metrics)
     remove_checkpoints(run.path)
 
 
-def load_whole(run: Run, encoder: nn.Module, head: nn.Module, ranks: Ranks = SOLO) -> bool:
+def load_whole(run: Run, products: Mapping[str, nn.Module], ranks: Ranks = SOLO) -> bool:
     """Loads the run's final weights on all ranks; False, with nothing loaded, where there are none that are whole.
 
     A damaged encoder is renamed, for it is made again: from the last checkpoint, where there still is one.
@@ -273,24 +281,23 @@ def load_whole(run: Run, encoder: nn.Module, head: nn.Module, ranks: Ranks = SOL
     whole = False
     if ranks.is_first and run.is_pretrained():
         try:
-            load_models(run, encoder, head)
+            load_models(run, products)
             whole = True
         except DamagedError as error:
             log.warning("%s; it is kept as %s, and made again", error, run.set_encoder_aside().name)
     whole = ranks.from_first(whole)
     if whole and not ranks.is_first:
-        load_models(run, encoder, head)
+        load_models(run, products)
     return whole
 
 
-def load_models(run: Run, encoder: nn.Module, head: nn.Module) -> None:
-    """Loads the run's final weights, both or none. Raises DamagedError, StorageError."""
+def load_models(run: Run, products: Mapping[str, nn.Module]) -> None:
+    """Loads the run's final weights by name, all of `products` or none. Raises DamagedError, StorageError."""
     weights = run.weights()
-    networks = {"encoder": encoder, "head": head}
-    for name, network in networks.items():
-        if _shapes(weights[name]) != _shapes(network.state_dict()):
+    for name, network in products.items():
+        if _shapes(weights.get(name)) != _shapes(network.state_dict()):
             raise DamagedError(run.encoder_path, f"its {name} is not that of this experiment")
-    for name, network in networks.items():
+    for name, network in products.items():
         network.load_state_dict(weights[name])
 
 

@@ -1,19 +1,18 @@
 """Experiment -> run id: a readable slug and a hash of everything that can change the result.
 
 Dora hashes the difference from the defaults, so that an edited default silently changes what an old signature means;
-here the whole resolved config is hashed, less the keys that the schema marks with `identity=False`.
+here the whole resolved config is hashed, minus the keys that do not count in it: those that the schema marks with
+`identity=False`, and those whose condition (`when`) does not hold.
 """
 
-import dataclasses
-import functools
 import hashlib
 import json
 import re
-import typing
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 from typing import Any
 
-from simclr_ablate.schema import SCHEMA_VERSION, Evaluation, Experiment
+from simclr_ablate.config import UNSET, flatten
+from simclr_ablate.schema import KEYS, SCHEMA_VERSION, Experiment, counting_keys, pretraining_keys
 
 LONGEST_LABEL = 100
 """Characters of a data set's label in a run id, which is the name of a folder."""
@@ -32,52 +31,74 @@ def run_id_of(config: Mapping[str, Any]) -> str:
 
     Without building the experiment, which would take most of the analysis of a large store.
     """
-    counted = {name: value for name, value in _counted(config).items() if name != "evaluation"}
-    return f"{_slug(config)}-{_digest(counted)}"
+    digest = _digest(_counted(config, evaluation=False))
+    return f"{_slug(config)}-{digest}"
 
 
 def evaluation_key(experiment: Experiment) -> str:
     """The name of the experiment's evaluation inside its run, e.g. `h-5ac1b0e2`."""
-    evaluation = experiment.evaluation
-    kind = f"{evaluation.features}-{evaluation.probe}" if evaluation.probe else evaluation.features
-    counted = _identity_fields(Evaluation, dataclasses.asdict(evaluation))
-    return f"{kind}-{_digest(counted)[:8]}"
+    return evaluation_key_of(experiment.to_config())
+
+
+def evaluation_key_of(config: Mapping[str, Any]) -> str:
+    """The same of a config as nested dictionaries. Raises ValueError where it is no whole one."""
+    digest = _digest(_counted(config, evaluation=True))
+    features, probe = config["evaluation"]["features"], config["evaluation"]["probe"]
+    return f"{features}-{probe}-{digest[:8]}" if probe else f"{features}-{digest[:8]}"
+
+
+def evaluated_beside(experiment: Experiment) -> dict[str, Any]:
+    """The keys of other sections that count in the evaluation alone, by full name: the head of a random encoder's z."""
+    counted = _counted(experiment.to_config(), evaluation=True)
+    return {name: value for name, value in counted.items() if not name.startswith("evaluation.")}
 
 
 def identity_config(experiment: Experiment) -> dict[str, Any]:
-    """The nested config that counts: every key but those marked with `identity=False`.
-
-    Supervised training has neither g nor a contrastive loss, so their keys count for nothing there.
-    """
-    return _counted(experiment.to_config())
+    """The keys that count in the experiment, by full name, with their values."""
+    return counting(experiment.to_config())
 
 
-def _counted(config: Mapping[str, Any]) -> dict[str, Any]:
-    fields = _identity_fields(Experiment, config)
-    unused = ("head", "loss") if config["objective"] == "supervised" else ()
-    return {name: value for name, value in fields.items() if name not in unused}
+def counting(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys that count in a config, with their values. Raises ValueError where it is no whole config."""
+    values = _values(config)
+    counted = counting_keys(values)
+    return {name: values[name] for name in _IDENTITY if name in counted}
 
 
-def _identity_fields(cls: type, config: Any) -> dict[str, Any]:
-    known, sections, counting = _fields(cls)
-    if not isinstance(config, Mapping) or config.keys() != known:
-        raise ValueError(f"it does not have the keys of {cls.__name__} in the schema")
-    fields = {name: config[name] for name in counting}
-    for name, section in sections.items():
-        inner = _identity_fields(section, config[name])
-        if inner:
-            fields[name] = inner
-    return fields
+def _counted(config: Mapping[str, Any], evaluation: bool) -> dict[str, Any]:
+    """What is hashed: of pretraining, or of the evaluation, to which all else belongs that counts."""
+    values = _values(config)
+    names = pretraining_keys(values)
+    if evaluation:
+        names = counting_keys(values) - names
+    return {
+        name: values[name]
+        for name in _IDENTITY
+        if name in names and not _is_as_before(name, values[name])
+    }
 
 
-@functools.cache
-def _fields(cls: type) -> tuple[Set[str], dict[str, type], list[str]]:
-    """All keys of a dataclass, those that are sections, and those of the others that count."""
-    hints = typing.get_type_hints(cls)
-    fields = dataclasses.fields(cls)
-    sections = {f.name: hints[f.name] for f in fields if dataclasses.is_dataclass(hints[f.name])}
-    counting = [f.name for f in fields if f.name not in sections and f.metadata["identity"]]
-    return {field.name for field in fields}, sections, counting
+def _values(config: Mapping[str, Any]) -> dict[str, Any]:
+    values = flatten(config) if isinstance(config, Mapping) else {}
+    return values if values.keys() == _BEFORE.keys() else {**_added(values), **values}
+
+
+_BEFORE = {info.name: info.before for info in KEYS}
+_IDENTITY = tuple(info.name for info in KEYS if info.identity)
+
+
+def _added(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys that did not exist yet when the config was written. Raises ValueError where that explains not all."""
+    missing = _BEFORE.keys() - values.keys()
+    wrong = {name for name in missing if _BEFORE[name] is UNSET} | (values.keys() - _BEFORE.keys())
+    if wrong:
+        raise ValueError(f"it does not have the keys of the schema: {', '.join(sorted(wrong))}")
+    return {name: _BEFORE[name] for name in missing}
+
+
+def _is_as_before(name: str, value: Any) -> bool:
+    before = _BEFORE[name]
+    return before is not UNSET and type(value) is type(before) and bool(value == before)
 
 
 _encode = json.JSONEncoder(sort_keys=True).encode

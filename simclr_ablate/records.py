@@ -150,6 +150,7 @@ class ExperimentRecord(TypedDict):
     """What a run is: experiment.json."""
 
     schema_version: int
+    upgraded_from: NotRequired[int]
     config: dict[str, Any]
 
 
@@ -159,6 +160,7 @@ class EvaluationRecord(TypedDict):
     config: dict[str, Any]
     metrics: dict[str, float]
     seconds: NotRequired[float]
+    beside: NotRequired[dict[str, Any]]
 
 
 PretrainingRecord = dict[str, float]

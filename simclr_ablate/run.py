@@ -6,10 +6,11 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from simclr_ablate import claim as claims
-from simclr_ablate import leftovers, tensors
+from simclr_ablate import leftovers, old_schemas, tensors
 from simclr_ablate.files import (
     StorageError,
     age_of,
@@ -21,7 +22,7 @@ from simclr_ablate.files import (
     unreadable,
     write_json,
 )
-from simclr_ablate.identity import run_id_of
+from simclr_ablate.identity import evaluation_key_of, run_id_of
 from simclr_ablate.records import (
     EvaluationRecord,
     ExperimentRecord,
@@ -79,27 +80,41 @@ class Run:
     def experiment(self) -> ExperimentRecord | None:
         """The frozen config and the version of its schema, or None where there is none, or a damaged one.
 
-        A config that is not the one that the run is named by is damaged. Of another schema, nobody can tell.
+        A config that is not the one that the run is named by is damaged. One of an earlier schema comes in this one's
+        keys, with `upgraded_from`, where it can be said in them; else, and of other schemas, as it is.
         """
         path = self._file("experiment.json")
         record: ExperimentRecord | None = read_record(path, ExperimentRecord)
         if record is None:
             return None
         try:
-            of_config = run_id_of(record["config"])
-            problem = f"its config is not this run's, but that of {of_config}"
+            return self._in_this_schema(record["schema_version"], record["config"])
         except ValueError as error:
-            of_config, problem = None, str(error)
-        if record["schema_version"] != SCHEMA_VERSION:
+            report_damage(path, str(error))
+            return None
+
+    def _in_this_schema(self, version: int, config: dict[str, Any]) -> ExperimentRecord:
+        """Raises ValueError for a config that is not this run's."""
+        if version in old_schemas.VERSIONS:
+            new = old_schemas.upgraded(version, config)
+            if not old_schemas.is_id(self.run_id, version, config):
+                raise ValueError("its config is not this run's")
+            if new is None:
+                return {"schema_version": version, "config": config}
+            return {"schema_version": SCHEMA_VERSION, "config": new, "upgraded_from": version}
+        if version == SCHEMA_VERSION:
+            of_config = run_id_of(config)
             if of_config != self.run_id:
-                return record
-            problem = (
-                f"its schema_version is {record['schema_version']}, its config's {SCHEMA_VERSION}"
-            )
-        elif of_config == self.run_id:
-            return record
-        report_damage(path, problem)
-        return None
+                raise ValueError(f"its config is not this run's, but that of {of_config}")
+        elif self._is_named_by(config):
+            raise ValueError(f"its schema_version is {version}, its config's {SCHEMA_VERSION}")
+        return {"schema_version": version, "config": config}
+
+    def _is_named_by(self, config: Mapping[str, Any]) -> bool:
+        try:
+            return run_id_of(config) == self.run_id
+        except ValueError:
+            return False
 
     def config(self) -> dict[str, Any]:
         """The frozen config, as nested dictionaries. Raises StorageError where there is none, or a damaged one."""
@@ -234,7 +249,7 @@ class Run:
         return os.path.exists(self.encoder_path)
 
     def write_encoder(self, weights: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
-        """Keeps the `encoder`'s and the `head`'s tensors, each by name, and beside them what pretraining came to.
+        """Keeps the `encoder`'s tensors and the `head`'s, if it has one, each by name, and what pretraining came to.
 
         Raises StorageError.
         """
@@ -242,11 +257,14 @@ class Run:
         tensors.save(self.encoder_path, content, owner_of(self.path, "encoder"))
 
     def weights(self) -> dict[str, dict[str, Any]]:
-        """The `encoder`'s and the `head`'s tensors, each by name, on the CPU. Raises DamagedError, StorageError."""
+        """The `encoder`'s tensors and the `head`'s, if it has one, each by name, on the CPU.
+
+        Raises DamagedError, StorageError.
+        """
         found = self._encoder()
-        if not {"encoder", "head"} <= found.keys():
-            raise tensors.DamagedError(self.encoder_path, "it holds no weights of encoder and head")
-        return {name: found[name] for name in ("encoder", "head")}
+        if "encoder" not in found:
+            raise tensors.DamagedError(self.encoder_path, "it holds no weights of an encoder")
+        return {name: found[name] for name in ("encoder", "head") if name in found}
 
     def _encoder(self) -> dict[str, Any]:
         return tensors.load(self.encoder_path, owner_of(self.path, "encoder"))
@@ -271,9 +289,11 @@ class Run:
         write_sealed(self._file("pretraining.json"), metrics, owner_of(self.path, _PRETRAINING))
 
     def pretraining(self) -> dict[str, Any]:
-        """Last metrics of pretraining; empty until it is complete."""
+        """Last metrics of pretraining, that mean what they do now; empty until it is complete."""
         path, owner = self._file("pretraining.json"), owner_of(self.path, _PRETRAINING)
-        return read_sealed(path, PretrainingRecord, owner) or {}
+        metrics = read_sealed(path, PretrainingRecord, owner) or {}
+        version = self._upgraded_from() if metrics else None
+        return metrics if version is None else old_schemas.metrics_of_pretraining(version, metrics)
 
     def restore_pretraining(self) -> bool:
         """Rebuilds pretraining.json from the encoder, bit for bit. Returns whether it was missing and has been rebuilt.
@@ -295,10 +315,12 @@ class Run:
         config: Mapping[str, Any],
         metrics: Mapping[str, Any],
         seconds: float | None = None,
+        beside: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         """Adds one evaluation result under its own key. Accuracies are in percent.
 
         seconds: how long it took, None where nobody knows. It is no metric: those are the same when a run is repeated.
+        beside: see `identity.evaluated_beside`.
         """
         folder = self._file("evaluations")
         with storing(folder, "store"):
@@ -308,6 +330,8 @@ class Run:
         content: dict[str, Any] = {"config": dict(config), "metrics": dict(metrics)}
         if seconds is not None:
             content["seconds"] = seconds
+        if beside:
+            content["beside"] = dict(beside)
         path = self._evaluation_path(key)
         if os.path.lexists(path) and self.evaluation(key) is None:
             set_aside(path)  # it may be another run's, and whole
@@ -316,8 +340,19 @@ class Run:
     def evaluation(self, key: str) -> dict[str, Any] | None:
         """`{"config": ..., "metrics": ..., "seconds": ...}` of one evaluation, or None where there is no whole one.
 
-        Stores written before seconds were measured have none.
+        Stores written before seconds were measured have none. `beside` is there if it is not empty.
         """
+        found = self._read_evaluation(key)
+        if found is not None or not os.path.exists(self._file("evaluations")):
+            return found
+        return None if self._upgraded_from() is None else self.evaluations().get(key)
+
+    def _upgraded_from(self) -> int | None:
+        """The earlier schema that the run is of, where it can be said in this one's keys."""
+        record = self.experiment()
+        return record.get("upgraded_from") if record is not None else None
+
+    def _read_evaluation(self, key: str) -> dict[str, Any] | None:
         path = self._evaluation_path(key)
         found = read_sealed(path, EvaluationRecord, self._evaluation_owner(key))
         if found is None:
@@ -329,10 +364,19 @@ class Run:
         return found
 
     def evaluations(self) -> dict[str, dict[str, Any]]:
-        """Every whole evaluation by its key."""
-        keys = sorted(path.stem for path in records_in(self._file("evaluations")))
-        found = {key: self.evaluation(key) for key in keys}
-        return {key: content for key, content in found.items() if content is not None}
+        """Every whole evaluation by its key, which is this schema's."""
+        names = sorted(path.stem for path in records_in(self._file("evaluations")))
+        read = {name: self._read_evaluation(name) for name in names}
+        found = {name: content for name, content in read.items() if content is not None}
+        record = self.experiment() if found else None
+        if record is None or "upgraded_from" not in record:
+            return found
+        # Under their old names; those that differed in what does not count are one.
+        of_run = record["config"]
+        return {
+            evaluation_key_of({**of_run, "evaluation": content["config"]}): content
+            for content in reversed(found.values())
+        }
 
     def _evaluation_path(self, key: str) -> Path:
         return self._file("evaluations") / f"{key}.json"

@@ -5,16 +5,20 @@ Values come from the YAML files under `conf/`; nothing has a default here, so th
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from simclr_ablate.config import ConfigError, build, is_own, key, one_of
+from simclr_ablate.config import UNSET, ConfigError, build, flatten, is_own, key, keys, one_of
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Part of every run id. Raised when the meaning of a key or of a metric changes, so that old runs are not taken for
-new ones. 2: `views.color` in place of `views.brightness`; the entropy and accuracy of pretraining are over the other
-view's images, no longer over all views."""
+new ones; a key that is added needs `key(before=...)` and no new version.
+
+2: `views.color` in place of `views.brightness`; the entropy and accuracy of pretraining are over the other view's
+images, no longer over all views. 3: a key is part of an id only where it counts. `old_schemas.py` says which runs of
+before are as good as new ones."""
 
 
 OPERATION_NAMES = ("crop", "cutout", "color", "sobel", "noise", "blur", "rotate")
@@ -23,6 +27,22 @@ OPERATION_NAMES = ("crop", "cutout", "color", "sobel", "noise", "blur", "rotate"
 LOSS_NAMES = ("nt_xent", "nt_logistic", "margin_triplet")
 """The losses of Table 2, in its order."""
 
+
+_CROPPING = ("simclr", "crop", "autoaugment", "pair")
+"""The policies that begin with a random resized crop."""
+
+_COLORING = (
+    {"views.policy": ("simclr",)},
+    {"views.policy": ("pair",), "views.first": ("color",)},
+    {"views.policy": ("pair",), "views.second": ("color",)},
+)
+"""When views are made with colour operations."""
+
+_TRAINED = {"objective": ("contrastive", "supervised")}
+"""When there is training at all: the random encoder has none."""
+
+_FITTED = {"evaluation.probe": (None,), "objective": ("contrastive", "none")}
+"""When a linear classifier is fitted: supervised training brings its own."""
 
 MAX_STRENGTH = 2.5
 """At more, hue would turn by over half of its circle."""
@@ -49,12 +69,18 @@ class Data:
     size: int = key("side of the images given to the encoder, pixels", at_least=8)
     limit: int | None = key("training images kept, balanced over classes; null: all", at_least=1)
     validation: int = key("images held out of training, for choosing anything", at_least=1)
-    on_error: str = key("an unreadable image", choices=("raise", "skip"))
+    on_error: str = key(
+        "an unreadable image",
+        choices=("raise", "skip"),
+        when={"data.name": ("image_folder", "imagenet")},
+    )
     seed: int = key("seed of the split, of `limit` and of the drawn shapes", at_least=0)
     label: str | None = key("short name for reports; null: the data set's or folder's own")
     fingerprint: str | None = key(
         "hash of the images, which image_folder and your own function's are made for when a run is planned; "
-        "imagenet: of all names and sizes, and of 1,000 files' contents"
+        "imagenet: of all names and sizes, and of 1,000 files' contents",
+        when={"data.name": ("image_folder", "imagenet")},
+        otherwise=None,
     )
 
 
@@ -70,24 +96,42 @@ class Views:
         choices=("simclr", "crop", "autoaugment", "pair", "none"),
         own=True,
     )
-    first: str | None = key("pair: first operation", choices=OPERATION_NAMES, own=True)
-    second: str | None = key(
-        "pair: second operation; the same as the first: that one alone",
+    first: str | None = key(
+        "first operation",
         choices=OPERATION_NAMES,
         own=True,
+        when={"views.policy": ("pair",)},
+        otherwise=None,
     )
-    strength: float = key("strength s of colour jitter (App. A)", at_least=0, at_most=MAX_STRENGTH)
+    second: str | None = key(
+        "second operation; the same as the first: that one alone",
+        choices=OPERATION_NAMES,
+        own=True,
+        when={"views.policy": ("pair",)},
+        otherwise=None,
+    )
+    strength: float = key(
+        "strength s of colour jitter (App. A)", at_least=0, at_most=MAX_STRENGTH, when=_COLORING
+    )
     color: str = key(
         "colour operations: torchvision's, or those of the paper's code (App. A has both)",
         choices=("pytorch", "tensorflow"),
+        when=_COLORING,
     )
-    blur: bool = key("Gaussian blur with probability 0.5")
+    blur: bool = key("Gaussian blur with probability 0.5", when={"views.policy": ("simclr",)})
     extra: str | None = key(
-        "simclr: one more operation, last, on some of the images (Table 3)",
+        "one more operation, last, on some of the images (Table 3)",
         choices=("rotate", "noise", "sobel"),
         own=True,
+        when={"views.policy": ("simclr",)},
+        otherwise=None,
     )
-    crop_area: float = key("smallest area of a random resized crop, a share", above=0, at_most=1)
+    crop_area: float = key(
+        "smallest area of a random resized crop, a share",
+        above=0,
+        at_most=1,
+        when={"views.policy": _CROPPING},
+    )
     interpolation: str = key("of crops", choices=("bicubic", "bilinear"))
 
 
@@ -110,7 +154,7 @@ class Head:
     """The projection head g; z = g(h)."""
 
     kind: str = key("projection head", choices=("none", "linear", "nonlinear"), own=True)
-    dim: int = key("width of z", at_least=1)
+    dim: int = key("width of z", at_least=1, when={"head.kind": ("linear", "nonlinear")})
 
 
 @dataclass(frozen=True)
@@ -124,16 +168,20 @@ class Loss:
     normalize: bool = key("l2-normalise z (Table 5)")
     negatives: str = key("views that negatives come from (Table 4: one)", choices=("both", "one"))
     margin: float | None = key(
-        "margin_triplet: margin m; the others, semi-hard: of the negatives, null: none", at_least=0
+        "margin m of margin_triplet; of other losses, the semi-hard margin (null: no limit)",
+        at_least=0,
+        when=({"loss.name": ("margin_triplet",)}, {"loss.semi_hard": (True,)}),
+        otherwise=None,
     )
     semi_hard: bool = key(
         "of the negatives that are farther than the positive and within the margin, only the "
         "nearest (Table 4: sh)"
     )
     reduction: str = key(
-        "nt_logistic, not semi-hard: an anchor's negatives are summed, or weigh as much together "
-        "as its positive",
+        "an anchor's negatives are summed, or weigh as much together as its positive",
         choices=("sum", "mean"),
+        when={"loss.name": ("nt_logistic",), "loss.semi_hard": (False,)},
+        otherwise="sum",
     )
 
 
@@ -169,12 +217,19 @@ class Evaluation:
     """
 
     features: str = key("representation evaluated: h, or z = g(h)", choices=("h", "z"))
-    l2_count: int = key("number of l2 strengths tried on the validation split", at_least=1)
-    l2_min: float = key(
-        "smallest l2 strength, log-spaced to the largest", at_least=1e-30, at_most=1e30
+    l2_count: int = key(
+        "number of l2 strengths tried on the validation split", at_least=1, when=_FITTED
     )
-    l2_max: float = key("largest l2 strength", at_least=1e-30, at_most=1e30)
-    knn: int = key("neighbours of the kNN classifier", at_least=1)
+    l2_min: float = key(
+        "smallest l2 strength, log-spaced to the largest",
+        at_least=1e-30,
+        at_most=1e30,
+        when=_FITTED,
+    )
+    l2_max: float = key("largest l2 strength", at_least=1e-30, at_most=1e30, when=_FITTED)
+    knn: int = key(
+        "neighbours of the kNN classifier", at_least=1, when={"evaluation.probe": (None,)}
+    )
     probe: str | None = key(
         "transformation that an MLP is to tell from the features (Table 3); null: linear and kNN",
         choices=("color", "rotation", "noise", "sobel"),
@@ -206,18 +261,23 @@ class Experiment:
     """All that one run depends on: frozen at submission, stored beside its results."""
 
     objective: str = key(
-        "contrastive, supervised (one view, a linear classifier on h; head and loss don't count), "
-        "or none for the random encoder",
+        "contrastive, supervised (one view, a linear classifier on h), or none for the random encoder",
         choices=("contrastive", "supervised", "none"),
     )
     seed: int = key("seed of weights, order and views", at_least=0)
     precision: str = key("of the encoder's arithmetic", choices=("float32", "bfloat16"))
     data: Data = key("the images")
-    views: Views = key("how views are made")
+    views: Views = key("how views are made", when=_TRAINED)
     encoder: Encoder = key("f")
-    head: Head = key("g")
-    loss: Loss = key("the loss")
-    optimizer: Optimizer = key("how it is trained")
+    head: Head = key(
+        "g",
+        when=(
+            {"objective": ("contrastive",)},
+            {"objective": ("none",), "evaluation.features": ("z",)},
+        ),
+    )
+    loss: Loss = key("the loss", when={"objective": ("contrastive",)})
+    optimizer: Optimizer = key("how it is trained", when=_TRAINED)
     evaluation: Evaluation = key("what is measured")
     compute: Compute = key("how the machine works")
 
@@ -233,35 +293,58 @@ class Experiment:
         return dataclasses.asdict(self)
 
 
+KEYS = tuple(keys(Experiment))
+"""Every key of an experiment."""
+
+_DECISIVE = tuple(sorted(set().union(*(info.depends_on for info in KEYS))))
+"""The keys that decide which others count."""
+
+
+def counting_keys(values: Mapping[str, Any]) -> frozenset[str]:
+    """The names of the keys that count in an experiment, of which `values` has every key by its full name."""
+    return _split(values)[0]
+
+
+def pretraining_keys(values: Mapping[str, Any]) -> frozenset[str]:
+    """Those of them that count in pretraining, whatever is evaluated: the random encoder's z is of an untrained head,
+    which is no part of its run."""
+    return _split(values)[1]
+
+
+def _split(values: Mapping[str, Any]) -> tuple[frozenset[str], frozenset[str]]:
+    try:
+        return _split_by(tuple(values[name] for name in _DECISIVE))
+    except TypeError:  # a list, say, in a file that somebody has edited
+        raise ValueError(f"one of {', '.join(_DECISIVE)} has no plain value") from None
+
+
+@functools.lru_cache(4096)
+def _split_by(decisive: tuple[Any, ...]) -> tuple[frozenset[str], frozenset[str]]:
+    value_of = dict(zip(_DECISIVE, decisive, strict=True))
+    counted = frozenset(info.name for info in KEYS if info.counts(value_of.__getitem__))
+    # No condition on the evaluation holds for what is true of all.
+    of_any = {n: UNSET if _is_evaluation(n) else value for n, value in value_of.items()}
+    pretraining = {info.name for info in KEYS if info.counts(of_any.__getitem__)}
+    return counted, frozenset(name for name in pretraining if not _is_evaluation(name))
+
+
+def _is_evaluation(name: str) -> bool:
+    return name.startswith("evaluation.")
+
+
 def check_experiment(experiment: Experiment) -> None:
     """Raises ConfigError where keys that are right one by one do not go together."""
-    _check_views(experiment.views)
-    _check_loss(experiment.loss)
+    value_of = flatten(experiment.to_config()).__getitem__
+    for info in KEYS:
+        info.check(value_of)
+    _check_data(experiment)
     _check_encoder(experiment.encoder)
-    data, optimizer = experiment.data, experiment.optimizer
-    if data.name == "shapes" and data.size != SHAPES_SIDE:
-        raise ConfigError(f"data.size must be {SHAPES_SIDE} for data=shapes, got {data.size}")
-    if data.name == "imagenet" and experiment.objective != "none":
-        _check_streamed(experiment.views)
-    if data.name in ("image_folder", "imagenet") and data.root is None:
-        raise ConfigError(f"data.root must be a folder of images for data={data.name}, got null")
-    if optimizer.warmup_epochs > optimizer.epochs:
-        raise ConfigError(
-            f"optimizer.warmup_epochs must be <= optimizer.epochs ({optimizer.epochs}), "
-            f"got {optimizer.warmup_epochs}"
-        )
-    micro_batch = optimizer.micro_batch
-    if micro_batch is not None and optimizer.batch_size % micro_batch:
-        raise ConfigError(
-            f"optimizer.micro_batch must divide optimizer.batch_size ({optimizer.batch_size}), "
-            f"got {micro_batch}"
-        )
-    if experiment.objective == "supervised" and experiment.evaluation.features != "h":
-        raise ConfigError(
-            "evaluation.features must be h for objective=supervised, which has no head, "
-            f"got {experiment.evaluation.features!r}"
-        )
-    _check_strengths(experiment.evaluation)
+    if experiment.objective != "none":
+        _check_views(experiment.views, experiment.data)
+        _check_optimizer(experiment.optimizer)
+    if experiment.objective == "contrastive":
+        _check_loss(experiment.loss)
+    _check_evaluation(experiment)
     device = experiment.compute.device
     if device not in ("auto", "cpu", "cuda") and not (
         device.startswith("cuda:") and device[5:].isdigit()
@@ -287,36 +370,23 @@ def check_ranks(experiment: Experiment, ranks: int) -> None:
         )
 
 
-def _check_strengths(evaluation: Evaluation) -> None:
-    """Both ends are tried, so one strength is both."""
-    smallest, largest = evaluation.l2_min, evaluation.l2_max
-    if largest < smallest:
-        raise ConfigError(
-            f"evaluation.l2_max must be >= evaluation.l2_min ({smallest}), got {largest}"
-        )
-    if evaluation.l2_count == 1 and largest != smallest:
-        raise ConfigError(
-            f"evaluation.l2_max must equal evaluation.l2_min ({smallest}) where evaluation.l2_count is 1, got {largest}"
-        )
+def _check_data(experiment: Experiment) -> None:
+    data = experiment.data
+    if data.name == "shapes" and data.size != SHAPES_SIDE:
+        raise ConfigError(f"data.size must be {SHAPES_SIDE} for data=shapes, got {data.size}")
+    if data.name in ("image_folder", "imagenet") and data.root is None:
+        raise ConfigError(f"data.root must be a folder of images for data={data.name}, got null")
 
 
-def _check_views(views: Views) -> None:
-    if views.extra is not None and views.policy != "simclr":
-        raise ConfigError(f"views.extra needs views.policy=simclr, got views.policy={views.policy}")
-    named = {"views.first": views.first, "views.second": views.second}
-    for name, operation in named.items():
+def _check_views(views: Views, data: Data) -> None:
+    for name, operation in {"views.first": views.first, "views.second": views.second}.items():
         if views.policy == "pair" and operation is None:
             raise ConfigError(f"{name} must be {one_of(OPERATION_NAMES, own=True)}, got null")
-        if views.policy != "pair" and operation is not None:
-            raise ConfigError(f"{name} needs views.policy=pair, got views.policy={views.policy}")
-
-
-def _check_streamed(views: Views) -> None:
-    """Streamed images are cropped while they are decoded."""
-    if views.policy == "none":
+    # Streamed images are cropped while they are decoded.
+    if data.name == "imagenet" and views.policy == "none":
         raise ConfigError(
-            "views.policy must begin with a crop for data=imagenet, which is streamed, as simclr, crop, "
-            "autoaugment and pair do, got 'none'"
+            "views.policy must begin with a crop for data=imagenet, which is streamed, as "
+            f"{', '.join(_CROPPING[:-1])} and {_CROPPING[-1]} do, got 'none'"
         )
 
 
@@ -328,21 +398,41 @@ def _check_encoder(encoder: Encoder) -> None:
         )
 
 
-def _check_loss(loss: Loss) -> None:
-    """Keys that a loss does not use have one value, for one run to have one id."""
-    if is_own(loss.name):
-        return  # it may use all keys
-    if loss.name != "margin_triplet" and not loss.semi_hard and loss.margin is not None:
+def _check_optimizer(optimizer: Optimizer) -> None:
+    if optimizer.warmup_epochs > optimizer.epochs:
         raise ConfigError(
-            f"loss.margin must be null with loss.name={loss.name} and loss.semi_hard=false, "
-            f"got {loss.margin}"
+            f"optimizer.warmup_epochs must be <= optimizer.epochs ({optimizer.epochs}), "
+            f"got {optimizer.warmup_epochs}"
         )
+    micro_batch = optimizer.micro_batch
+    if micro_batch is not None and optimizer.batch_size % micro_batch:
+        raise ConfigError(
+            f"optimizer.micro_batch must divide optimizer.batch_size ({optimizer.batch_size}), "
+            f"got {micro_batch}"
+        )
+
+
+def _check_loss(loss: Loss) -> None:
     if loss.name == "margin_triplet" and loss.margin is None:
         raise ConfigError("loss.margin must be >= 0 with loss.name=margin_triplet, got null")
-    if loss.semi_hard and loss.margin == 0:
+    if loss.semi_hard and loss.margin == 0 and not is_own(loss.name):
         raise ConfigError("loss.margin must be > 0 with loss.semi_hard=true, got 0")
-    if loss.reduction != "sum" and (loss.name != "nt_logistic" or loss.semi_hard):
+
+
+def _check_evaluation(experiment: Experiment) -> None:
+    evaluation = experiment.evaluation
+    if experiment.objective == "supervised" and evaluation.features != "h":
         raise ConfigError(
-            "loss.reduction=mean needs loss.name=nt_logistic and loss.semi_hard=false, "
-            f"got loss.name={loss.name} and loss.semi_hard={str(loss.semi_hard).lower()}"
+            "evaluation.features must be h for objective=supervised, which has no head, "
+            f"got {evaluation.features!r}"
+        )
+    # Both ends are tried, so one strength is both.
+    smallest, largest = evaluation.l2_min, evaluation.l2_max
+    if largest < smallest:
+        raise ConfigError(
+            f"evaluation.l2_max must be >= evaluation.l2_min ({smallest}), got {largest}"
+        )
+    if evaluation.l2_count == 1 and largest != smallest:
+        raise ConfigError(
+            f"evaluation.l2_max must equal evaluation.l2_min ({smallest}) where evaluation.l2_count is 1, got {largest}"
         )

@@ -39,6 +39,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,7 @@ from simclr_ablate.files import (
     told,
     write_json,
 )
+from simclr_ablate.identity import run_id_of
 from simclr_ablate.paths import expanded
 from simclr_ablate.records import LaunchRecord, StageRecord, read_record
 from simclr_ablate.run import BUSY, STATES, Run
@@ -97,9 +99,34 @@ class Store:
             raise StorageError(told(error, self.root, "store")) from error
 
     def run(self, run_id: str) -> Run:
-        """The run of that id, there or not. Raises ConfigError for what is no name of a folder."""
+        """The run of that id, there or not: one of an earlier schema that is as good, where it was pretrained.
+
+        Raises ConfigError for what is no name of a folder.
+        """
         _check_name(run_id, "a run")
-        return Run(self.root / run_id)
+        run = Run(self.root / run_id)
+        return run if os.path.lexists(run.path) else self._old_run(run_id) or run
+
+    def _old_run(self, run_id: str) -> Run | None:
+        """A pretrained run of an earlier schema that has this id in the present one, evaluated if one of them is."""
+        pretrained = []
+        for name in self._by_slug.get(_slug(run_id), ()):
+            run = Run(self.root / name)
+            record = run.experiment() if run.is_pretrained() else None
+            if record and "upgraded_from" in record and run_id_of(record["config"]) == run_id:
+                if run.is_evaluated():
+                    return run
+                pretrained.append(run)
+        return pretrained[0] if pretrained else None
+
+    @cached_property
+    def _by_slug(self) -> dict[str, list[str]]:
+        """The folders there were when this was first asked for, by what they begin with: runs of earlier schemas, for
+        which it is, are not added any more."""
+        names: dict[str, list[str]] = {}
+        for name in sorted(self._folders()):
+            names.setdefault(_slug(name), []).append(name)
+        return names
 
     def runs(self) -> Iterator[Run]:
         """Every run in the store, by id, also where its experiment.json is damaged or gone.
@@ -237,6 +264,10 @@ class Store:
 
 _PROBE_BYTES = 2**16
 """What must fit into a store for a run to begin: its config, claims and log, and more than that."""
+
+
+def _slug(run_id: str) -> str:
+    return run_id.rpartition("-")[0]
 
 
 _RUN_ID = re.compile(r".+-[0-9a-f]{10}")

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from simclr_ablate.config import ConfigError, build, keys
+from simclr_ablate.config import ConfigError, build, flatten, keys
 from simclr_ablate.launch.devices import check_place
 from simclr_ablate.launch.keys import METRICS, CommandKeys, check_top_level
 from simclr_ablate.launch.outcome import Outcome
-from simclr_ablate.launch.plan import Plan, flatten, varying_keys
+from simclr_ablate.launch.plan import Plan, varying_keys
 from simclr_ablate.launch.queue import require_slurm
 from simclr_ablate.launch.selection import Selection
 from simclr_ablate.launch.settings import Settings, SlurmSettings, read_settings

@@ -4,19 +4,20 @@ import dataclasses
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from simclr_ablate.config import ConfigError, is_own, own_values
-from simclr_ablate.identity import evaluation_key, run_id
+from simclr_ablate.config import ConfigError, flatten, is_own, own_values
+from simclr_ablate.identity import evaluation_key, identity_config, run_id
 from simclr_ablate.launch.worker import Job
 from simclr_ablate.paths import absolute, default_cache
-from simclr_ablate.schema import Data, Experiment
+from simclr_ablate.schema import KEYS, Data, Experiment
 from simclr_ablate.store import Run, Store
-from simclr_ablate.terminal import count
+from simclr_ablate.terminal import count, printable
 
 if TYPE_CHECKING:
     from simclr_ablate.data.sizes import Sizes
@@ -33,6 +34,8 @@ class PlannedRun:
     evaluation_key: str
     sweeps: tuple[str, ...] = ()
     """The sweeps of a union that share it."""
+    apart: str = ""
+    """What tells it from others of its plan whose ids differ in the hash alone: `temperature=0.1 dim=64`."""
 
     @property
     def run_id(self) -> str:
@@ -40,8 +43,8 @@ class PlannedRun:
 
     @property
     def label(self) -> str:
-        """The run id without its hash, for people."""
-        return self.run_id.rpartition("-")[0]
+        """The run id without its hash, and what tells it from others, for people."""
+        return f"{_slug(self.run)} {self.apart}".rstrip()
 
     def state(self) -> str:
         """One of `store.STATES`."""
@@ -50,11 +53,16 @@ class PlannedRun:
 
 @dataclass(frozen=True)
 class Plan:
-    """The runs of one command, in order; `sweep` is the name of the sweep, if it is one."""
+    """The runs of one command, in order.
+
+    sweep: its name, if it is one. unused: keys in which experiments differed that are the same run, since these keys
+    don't count in them.
+    """
 
     sweep: str | None
     runs: tuple[PlannedRun, ...]
     store: Store
+    unused: tuple[str, ...] = ()
 
     def states(self) -> list[str]:
         return [planned.state() for planned in self.runs]
@@ -111,7 +119,11 @@ class Plan:
             f"{len(self.runs) - done} to run",
         ]
         notable = [f"{n} {state}" for state, n in states.items() if state != "planned"]
-        return ", ".join(parts) + (f" ({', '.join(notable)})" if notable else "")
+        text = ", ".join(parts) + (f" ({', '.join(notable)})" if notable else "")
+        if self.unused:
+            keys = ", ".join(self.unused)
+            text += f"; experiments that differ only in {keys} are one where it doesn't count"
+        return text
 
 
 def make_plan(
@@ -157,11 +169,47 @@ def plan_completed(
 
     sweeps: of which sweeps an experiment is, where several are united.
     """
-    runs: dict[tuple[str, str], PlannedRun] = {}
+    alike: dict[tuple[str, str], list[PlannedRun]] = {}
     for experiment in experiments:
         planned = place(experiment, store, sweeps.get(experiment, ()))
-        runs.setdefault((planned.run_id, planned.evaluation_key), planned)
-    return Plan(sweep, tuple(runs.values()), store)
+        alike.setdefault((planned.run_id, planned.evaluation_key), []).append(planned)
+    runs, unused = [], dict[str, None]()
+    for first, *others in alike.values():
+        of_all = chain(first.sweeps, *(other.sweeps for other in others))
+        runs.append(dataclasses.replace(first, sweeps=tuple(dict.fromkeys(of_all))))
+        varied = varying_keys([first.experiment, *(other.experiment for other in others)])
+        unused |= dict.fromkeys(name for name in varied if name in _IDENTITY)
+    return Plan(sweep, tuple(_told_apart(runs)), store, tuple(unused))
+
+
+def _told_apart(runs: Sequence[PlannedRun]) -> Iterator[PlannedRun]:
+    groups: dict[str, list[PlannedRun]] = {}
+    for planned in runs:
+        groups.setdefault(_slug(planned.run), []).append(planned)
+    varied = {
+        slug: [n for n in varying_keys([p.experiment for p in group]) if n in _IDENTITY]
+        for slug, group in groups.items()
+    }
+    for planned in runs:
+        values = identity_config(planned.experiment)
+        told = [(name, values[name]) for name in varied[_slug(planned.run)] if name in values]
+        yield dataclasses.replace(planned, apart=_spelled(told))
+
+
+def _spelled(values: Sequence[tuple[str, Any]]) -> str:
+    """`head=none temperature=0.1`: by each key's last name; by its section's where that names a kind of things."""
+    short = [
+        section if section and last in ("name", "kind") else last
+        for section, _, last in (name.rpartition(".") for name, _ in values)
+    ]
+    return " ".join(
+        f"{word if short.count(word) == 1 else name}={'null' if value is None else printable(str(value))}"
+        for word, (name, value) in zip(short, values, strict=True)
+    )
+
+
+def _slug(run: Run) -> str:
+    return run.run_id.rpartition("-")[0]
 
 
 def place(experiment: Experiment, store: Store, sweeps: Sequence[str] = ()) -> PlannedRun:
@@ -208,7 +256,7 @@ def _check_sizes(experiment: Experiment, cache: str) -> None:
     sizes = _sizes_of(data, cache)
     available = sizes.labelled if supervised else sizes.pretraining
     batch_size = experiment.optimizer.batch_size
-    if batch_size > available:
+    if batch_size > available and experiment.objective != "none":
         raise ConfigError(
             f"optimizer.batch_size must be <= {available}, the training images "
             f"{'with labels ' if supervised else ''}of data={data.name}, got {batch_size}"
@@ -226,6 +274,8 @@ def _check_sizes(experiment: Experiment, cache: str) -> None:
         )
 
 
+_IDENTITY = {info.name for info in KEYS if info.identity}
+
 _sizes: dict[Data, "Sizes"] = {}
 
 
@@ -241,14 +291,3 @@ def varying_keys(experiments: Sequence[Experiment]) -> list[str]:
     """The dotted keys that differ between the experiments: the columns worth a reader's time."""
     flat = [flatten(experiment.to_config()) for experiment in experiments]
     return [name for name in flat[0] if len({repr(row[name]) for row in flat}) > 1] if flat else []
-
-
-def flatten(config: dict, prefix: str = "") -> dict[str, object]:
-    """Nested dictionaries as one, with dotted keys."""
-    flat: dict[str, object] = {}
-    for name, value in config.items():
-        if isinstance(value, dict):
-            flat.update(flatten(value, f"{prefix}{name}."))
-        else:
-            flat[f"{prefix}{name}"] = value
-    return flat

@@ -6,8 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from simclr_ablate.config import ConfigError, unknown_key
-from simclr_ablate.launch.plan import flatten
+from simclr_ablate.config import ConfigError, flatten, unknown_key
 from simclr_ablate.launch.settings import ResourceRule, Resources, SlurmSettings
 from simclr_ablate.schema import Experiment, check_ranks
 

@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from simclr_ablate.config import ConfigError, build, key, keys, nearest, unknown_key
+from simclr_ablate.config import ConfigError, build, flatten, key, keys, nearest, unknown_key
 from simclr_ablate.identity import evaluation_key, identity_config, run_id
 from simclr_ablate.launch.grid import Composer, Grids, Values, multiplied, read_grids
-from simclr_ablate.launch.plan import flatten, place, varying_keys
+from simclr_ablate.launch.plan import place, varying_keys
 from simclr_ablate.launch.waiting import Waiting
 from simclr_ablate.schema import Experiment
 from simclr_ablate.store import Store
@@ -179,7 +179,7 @@ class Selection:
         """Candidates that compete, each once, also where it is to be worked on in several ways."""
         groups: dict[tuple[Any, ...], dict[tuple[str, str], Candidate]] = {}
         for candidate in self.candidates:
-            config = flatten(identity_config(candidate.trial))
+            config = identity_config(candidate.trial)
             shared = tuple((name, repr(config[name])) for name in self._free(list(config)))
             groups.setdefault(shared, {}).setdefault(_results(candidate.trial), candidate)
         return [list(group.values()) for group in groups.values()]

@@ -14,9 +14,10 @@ from torch import nn
 
 import analysis
 from analysis.__main__ import main
+from analysis.runs import used
 from benchmarks.analysis import fill
 from simclr_ablate.experiment import build_models
-from simclr_ablate.identity import evaluation_key, run_id
+from simclr_ablate.identity import evaluated_beside, evaluation_key, run_id
 from simclr_ablate.schema import Experiment
 from simclr_ablate.store import Run, Store
 from tests.programs import require
@@ -134,7 +135,8 @@ def put(
         "knn_top1": top1 - 3,
     }
     found = (metrics or linear) | {"test_images": test_images}
-    run.write_evaluation(evaluation_key(of), config["evaluation"], found)
+    beside = evaluated_beside(of)
+    run.write_evaluation(evaluation_key(of), config["evaluation"], found, beside=beside)
     return run
 
 
@@ -163,9 +165,16 @@ def rewritten(tmp_path: Path) -> Callable[..., pd.DataFrame]:
     def build(rows: list[dict[str, Any]], **common: Any) -> pd.DataFrame:
         put(tmp_path / "one", experiment(), 1.0)
         run = analysis.load(tmp_path / "one")
-        return pd.concat([run.assign(**(common | row)) for row in rows])
+        return pd.concat([changed(run, **(common | row)) for row in rows])
 
     return build
+
+
+def changed(run: pd.DataFrame, **values: Any) -> pd.DataFrame:
+    """The one run with other values in its columns; what does not count with them is missing, as it is in a store's."""
+    new = run.assign(**values)
+    config = new.astype(object).where(new.notna(), None).iloc[0].to_dict()
+    return new.assign(**{name: None for name, value in used(config).items() if value is None})
 
 
 @pytest.fixture(scope="session")
@@ -205,6 +214,7 @@ def make() -> Any:
         pair: Callable[..., Experiment] = staticmethod(pair)
         random_encoder: Callable[..., Experiment] = staticmethod(random_encoder)
         put: Callable[..., Run] = staticmethod(put)
+        changed: Callable[..., pd.DataFrame] = staticmethod(changed)
         keep_weights: Callable[..., tuple[nn.Module, nn.Module]] = staticmethod(keep_weights)
 
     return Make

@@ -135,7 +135,7 @@ def printed(tmp_path_factory, make):
     run = analysis.load(store).assign(test_images=50_000.0)
     runs = pd.concat(
         [
-            run.assign(**row, **{"data.label": artefact, "seed": seed})
+            make.changed(run, **row, **{"data.label": artefact, "seed": seed})
             for artefact, rows in ROWS.items()
             for row in rows()
             for seed in range(SEEDS)

@@ -2,12 +2,23 @@
 
 import itertools
 import pickle
+import random
 
 import pandas as pd
 import pytest
 
 import analysis
-from analysis.settings import accuracies, fixed_keys, matching, plain_values, seed_range, settings
+from analysis.settings import (
+    UNUSED,
+    _groups,
+    accuracies,
+    fixed_keys,
+    matching,
+    plain_values,
+    random_encoder,
+    seed_range,
+    settings,
+)
 from simclr_ablate.config import keys
 from simclr_ablate.schema import Experiment
 
@@ -77,11 +88,60 @@ def test_matching_ignores_free_groups_only(tmp_path, make):
 
 def test_runs_of_one_seed_count_once(tmp_path, make):
     for epochs, top1 in [(6, 30.0), (12, 32.0)]:
-        make.put(tmp_path, make.random_encoder(**{"optimizer.epochs": epochs}), top1)
-    make.put(tmp_path, make.random_encoder(seed=1), 33.0)
+        make.put(tmp_path, make.experiment(**{"optimizer.epochs": epochs}), top1)
+    make.put(tmp_path, make.experiment(seed=1), 33.0)
     found = accuracies(analysis.load(tmp_path))
     assert found is not None
     assert found.by_seed == {0: 31.0, 1: 33.0}
+
+
+def test_runs_in_which_a_key_does_not_count_belong_to_all_its_values(tmp_path, make):
+    """A pair without colour is the same at every strength of colour distortion."""
+    make.put(tmp_path, make.pair("crop", "sobel"), 30.0)
+    for strength in (0.5, 1.0):
+        make.put(
+            tmp_path, make.pair("crop", "color", **{"views.strength": strength}), 40 * strength
+        )
+    found = settings(analysis.load(tmp_path), "figure5", FREE)
+    assert {s.special["views.strength"]: sorted(s.runs["top1"]) for s in found} == {
+        0.5: [20.0, 30.0],
+        1.0: [30.0, 40.0],
+    }
+    assert all(list(setting.special) == ["views.strength"] for setting in found)
+    assert {setting.config["views.blur"] for setting in found} == {UNUSED}
+
+
+def test_groups_are_all_that_agree_where_both_count():
+    """Beside a plain search: sets of rows any two of which agree, that nothing can be added to."""
+    chosen = random.Random()
+
+    def agree(one, other):
+        return all(UNUSED in (a, b) or a == b for a, b in zip(one, other, strict=True))
+
+    for _ in range(200):
+        rows = [
+            tuple(chosen.choice([UNUSED, 0, 1]) for _ in range(3))
+            for _ in range(chosen.randint(1, 7))
+        ]
+        sets = [
+            places
+            for size in range(1, len(rows) + 1)
+            for places in itertools.combinations(range(len(rows)), size)
+            if all(agree(rows[k], rows[j]) for k, j in itertools.combinations(places, 2))
+        ]
+        largest = {p for p in sets if not any(set(p) < set(other) for other in sets)}
+        assert {tuple(places) for places in _groups(rows).values()} == largest, rows
+
+
+def test_the_random_encoder_is_one_whatever_it_does_not_use(tmp_path, make):
+    make.put(tmp_path, make.pair("crop", "color"), 40.0)
+    make.put(tmp_path, make.random_encoder(**{"loss.temperature": 0.9, "head.dim": 7}), 25.0)
+    make.put(tmp_path, make.random_encoder(**{"evaluation.knn": 7}), 26.0)
+    runs = analysis.load(tmp_path)
+    (setting,) = settings(runs[runs["objective"] == "contrastive"], "figure5", FREE)
+    assert random_encoder(runs, setting).by_seed == {0: 25.0}
+    (whole,) = settings(runs[runs["objective"] == "contrastive"], "any", ("encoder", "seed"))
+    assert random_encoder(runs, whole) is None
 
 
 def test_plain_values_are_pythons_own_and_the_runs_stay_as_they_were():

@@ -56,7 +56,7 @@ def test_the_accuracy_is_that_of_the_weights_that_were_kept(trained: Run, cache:
     encoder, classifier = build_models(
         Experiment.from_config(trained.config()), torch.device("cpu"), 10
     )
-    load_models(trained, encoder, classifier)
+    load_models(trained, {"encoder": encoder, "head": classifier})
     network = torch.nn.Sequential(encoder, classifier).eval()
     test: ImageSet = open_shapes(cache, 0)[1]
     with torch.no_grad():
