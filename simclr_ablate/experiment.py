@@ -40,6 +40,7 @@ from simclr_ablate.models.classifier import build_classifier
 from simclr_ablate.models.encoder import build_encoder
 from simclr_ablate.models.head import build_head
 from simclr_ablate.randomness import seeded_init
+from simclr_ablate.ranks import SOLO, Ranks
 from simclr_ablate.schema import Data, Experiment, Views
 from simclr_ablate.stopping import Stop
 from simclr_ablate.store import Run
@@ -49,7 +50,6 @@ from simclr_ablate.training.checkpoint import (
     remove_checkpoints,
 )
 from simclr_ablate.training.contrastive import ContrastivePretraining
-from simclr_ablate.training.distributed import SOLO, Ranks
 from simclr_ablate.training.loop import Loop, Training
 from simclr_ablate.training.supervised import SupervisedTraining
 from simclr_ablate.training.watch import Watch, write_history

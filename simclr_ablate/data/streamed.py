@@ -20,7 +20,7 @@ from simclr_ablate.data.processes import naming_shared_memory, serve_parent
 from simclr_ablate.data.reading import CentreRead, CropRead, Part, PartReader, Read
 from simclr_ablate.files import StorageError
 from simclr_ablate.randomness import generator
-from simclr_ablate.training.distributed import SOLO, Ranks
+from simclr_ablate.ranks import SOLO, Ranks
 
 log = logging.getLogger(__name__)
 

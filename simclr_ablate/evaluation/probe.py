@@ -12,7 +12,7 @@ from simclr_ablate.augment.geometry import rotate_quarters
 from simclr_ablate.augment.operations import GaussianNoise, Grayscale, Operation, Sobel
 from simclr_ablate.evaluation.features import Features
 from simclr_ablate.randomness import generator, seeded_init
-from simclr_ablate.training.distributed import SOLO, Ranks
+from simclr_ablate.ranks import SOLO, Ranks
 
 EPOCHS, BATCH, LR = 20, 256, 1e-3
 

@@ -25,12 +25,12 @@ def carry_out_rank(
 ) -> worker.Ending:
     """Carries out rank `index` of the `count` that share `job`'s run. Never raises.
 
-    job: its threads and device are this rank's own. init_method: where they meet (`training.distributed.join`).
+    job: its threads and device are this rank's own. init_method: where they meet (`ranks.join`).
     """
     try:
         import torch
 
-        from simclr_ablate.training.distributed import join
+        from simclr_ablate.ranks import join
 
         with join(index, count, init_method, torch.device(job.device)) as ranks:
             return worker.carry_out_job(job, stop, ranks)

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
     from simclr_ablate.claim import Claim
+    from simclr_ablate.ranks import Ranks
     from simclr_ablate.schema import Experiment
     from simclr_ablate.store import Run
-    from simclr_ablate.training.distributed import Ranks
 
 log = logging.getLogger(__name__)
 
@@ -154,7 +154,7 @@ class _Attempt:
         self.experiment = Experiment.from_config(self.job.config)
         self.run, self.key = run_of(self.job), evaluation_key(self.experiment)
 
-        from simclr_ablate.training.distributed import SOLO
+        from simclr_ablate.ranks import SOLO
 
         self.ranks = ranks or SOLO
         status = self._claim() if self.ranks.is_first else None

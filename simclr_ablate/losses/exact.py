@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from simclr_ablate.losses.blockwise import Block, SimilarityBlocks
-from simclr_ablate.training.distributed import SOLO, Ranks
+from simclr_ablate.ranks import SOLO, Ranks
 
 _SMALLEST_NORM = 1e-12
 

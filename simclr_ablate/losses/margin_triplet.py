@@ -16,7 +16,7 @@ from simclr_ablate.losses.exact import (
     pull_to_positives,
 )
 from simclr_ablate.losses.semi_hard import semi_hard_negatives
-from simclr_ablate.training.distributed import SOLO, Ranks
+from simclr_ablate.ranks import SOLO, Ranks
 
 
 def margin_triplet(

@@ -15,7 +15,7 @@ from simclr_ablate.losses.exact import (
     pull_to_positives,
 )
 from simclr_ablate.losses.semi_hard import margin_in_logits, semi_hard_negatives
-from simclr_ablate.training.distributed import SOLO, Ranks
+from simclr_ablate.ranks import SOLO, Ranks
 
 
 def nt_logistic(

@@ -11,7 +11,7 @@ from simclr_ablate.losses.exact import ContrastiveLoss
 from simclr_ablate.losses.margin_triplet import margin_triplet
 from simclr_ablate.losses.nt_logistic import nt_logistic
 from simclr_ablate.losses.nt_xent import nt_xent
-from simclr_ablate.training.distributed import SOLO, Ranks
+from simclr_ablate.ranks import SOLO, Ranks
 
 Loss = Callable[[Tensor], ContrastiveLoss]
 """Of z, (2N, D), whose rows i and i+N are the two views of image i."""

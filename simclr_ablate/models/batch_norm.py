@@ -8,7 +8,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from simclr_ablate.training.distributed import Ranks
+from simclr_ablate.ranks import Ranks
 
 
 def share_statistics(network: nn.Module, ranks: Ranks, device: torch.device) -> None:

@@ -16,8 +16,8 @@ from simclr_ablate.augment.policies import DrawnViews, Policy
 from simclr_ablate.data.in_memory import ImageSet
 from simclr_ablate.data.streamed import StreamedSet
 from simclr_ablate.randomness import generator
+from simclr_ablate.ranks import SOLO, Ranks
 from simclr_ablate.schema import Experiment
-from simclr_ablate.training.distributed import SOLO, Ranks
 from simclr_ablate.training.optimizers import build_optimizer, set_learning_rate
 from simclr_ablate.training.schedules import lr_at, peak_lr
 

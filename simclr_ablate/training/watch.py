@@ -8,10 +8,10 @@ import torch
 
 from simclr_ablate.claim import Claim
 from simclr_ablate.files import write_text
+from simclr_ablate.ranks import SOLO, Ranks
 from simclr_ablate.run import Run
 from simclr_ablate.stopping import Interrupted, Stop
 from simclr_ablate.training.checkpoint import save_checkpoint
-from simclr_ablate.training.distributed import SOLO, Ranks
 from simclr_ablate.training.loop import LOOK_SECONDS, Loop
 
 

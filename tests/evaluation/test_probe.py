@@ -10,7 +10,7 @@ from torchvision.transforms import functional as vision
 from simclr_ablate.augment.operations import GaussianNoise
 from simclr_ablate.evaluation.features import Features
 from simclr_ablate.evaluation.probe import TRANSFORMATIONS, evaluate_probe, transformed
-from simclr_ablate.training.distributed import Ranks
+from simclr_ablate.ranks import Ranks
 
 N, SIDE = 600, 16
 

@@ -11,9 +11,9 @@ import pytest
 from simclr_ablate.launch import worker
 from simclr_ablate.launch.local import LocalLauncher, Resources, fit
 from simclr_ablate.launch.settings import LocalSettings
+from simclr_ablate.ranks import RankLostError
 from simclr_ablate.stopping import StopSignal
 from simclr_ablate.store import Run, Store
-from simclr_ablate.training.distributed import RankLostError
 from tests import commands
 from tests.commands import SMALL_STEPS, assert_close, only_run, wait_for_step
 from tests.slowly import SLOW

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from simclr_ablate.losses.exact import ContrastiveLoss
-from simclr_ablate.training.distributed import Ranks
+from simclr_ablate.ranks import Ranks
 
 Variant = Callable[..., ContrastiveLoss]
 """A loss of z, with `ranks`."""

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from simclr_ablate.losses.nt_xent import nt_xent
-from simclr_ablate.training.distributed import SOLO
+from simclr_ablate.ranks import SOLO
 from tests.losses.on_ranks import assert_a_bad_number_shows, losses, noisy_pairs
 
 VARIANTS = [

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from simclr_ablate.models.batch_norm import SharedBatchNorm, share_statistics
-from simclr_ablate.training.distributed import SOLO, Ranks
+from simclr_ablate.ranks import SOLO, Ranks
 
 CPU = torch.device("cpu")
 

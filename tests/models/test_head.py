@@ -8,8 +8,8 @@ from simclr_ablate.evaluation.features import extract
 from simclr_ablate.experiment import build_models
 from simclr_ablate.models.batch_norm import share_statistics
 from simclr_ablate.models.head import build_head
+from simclr_ablate.ranks import Ranks
 from simclr_ablate.schema import Experiment
-from simclr_ablate.training.distributed import Ranks
 
 EPSILON = 1e-5
 CPU = torch.device("cpu")

@@ -16,8 +16,8 @@ from simclr_ablate.data.streamed import StreamedSet, open_streamed
 from simclr_ablate.evaluation.features import Features, extract, in_batches, reset_batchnorm
 from simclr_ablate.experiment import build_loop, build_models
 from simclr_ablate.models.batch_norm import share_statistics
+from simclr_ablate.ranks import SOLO, Ranks
 from simclr_ablate.schema import Experiment
-from simclr_ablate.training.distributed import SOLO, Ranks
 from simclr_ablate.training.loop import Loop
 
 IMAGES, BATCH, STEPS = 70, 16, 3

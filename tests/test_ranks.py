@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from simclr_ablate.training.distributed import SOLO, RankLostError, Ranks, join
+from simclr_ablate.ranks import SOLO, RankLostError, Ranks, join
 
 CPU = torch.device("cpu")
 
@@ -95,7 +95,7 @@ def meet_and_lose(index: int, meet: str, fate: Connection) -> None:
 def test_the_death_of_one_is_seen_by_all_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[2]))
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1]))
     context = multiprocessing.get_context("forkserver")
     ours, theirs = context.Pipe(duplex=False)
     ranks = [
