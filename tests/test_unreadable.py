@@ -135,7 +135,7 @@ def test_what_wants_a_closed_run_fails_by_its_name(store, runs) -> None:
         return ending.status, ending.reason
 
     (code, reason), _ = by_nobody(carry_out)
-    assert code == worker.FAILED
+    assert code == worker.Status.FAILED
     assert reason == f"cannot use {closed.path}: no permission; ask its owner"
 
 

@@ -247,7 +247,6 @@ def simclr_policy(
     crop_area: float = 0.08,
     interpolation: str = "bicubic",
     extra: str | None = None,
-    chunk_bytes: int | None = None,
 ) -> Policy:
     """Section 3's policy, on both branches.
 
@@ -266,7 +265,7 @@ def simclr_policy(
         share = 0.75 if extra == "rotate" else 0.5
         added = make_operations(extra, magnitudes, "views.extra")
         operations += [RandomApply(operation, share) for operation in added]
-    return Policy(first=operations, second=operations, chunk_bytes=chunk_bytes)
+    return Policy(first=operations, second=operations)
 
 
 def pair_policy(
@@ -278,7 +277,6 @@ def pair_policy(
     color: str = "pytorch",
     crop_area: float = 0.08,
     interpolation: str = "bicubic",
-    chunk_bytes: int | None = None,
 ) -> Policy:
     """Figure 5's asymmetric setting: both branches share one crop, and one of them changes it.
 
@@ -291,7 +289,7 @@ def pair_policy(
     if second is not None and second != first:
         operations += make_operations(second, magnitudes, "views.second")
     crop = RandomResizedCrop(size, crop_area, interpolation)
-    return Policy(shared=[crop], first=operations, chunk_bytes=chunk_bytes)
+    return Policy(shared=[crop], first=operations)
 
 
 def crop_policy(
@@ -299,11 +297,10 @@ def crop_policy(
     *,
     crop_area: float = 0.08,
     interpolation: str = "bicubic",
-    chunk_bytes: int | None = None,
 ) -> Policy:
     """Random resized crop and flip, on both branches: Table B.3's first column."""
     crop = [RandomResizedCrop(size, crop_area, interpolation)]
-    return Policy(first=crop, second=crop, chunk_bytes=chunk_bytes)
+    return Policy(first=crop, second=crop)
 
 
 def autoaugment_policy(
@@ -311,7 +308,6 @@ def autoaugment_policy(
     *,
     crop_area: float = 0.08,
     interpolation: str = "bicubic",
-    chunk_bytes: int | None = None,
 ) -> Policy:
     """Random resized crop and flip, then AutoAugment, on both branches (Table 1).
 
@@ -320,7 +316,7 @@ def autoaugment_policy(
     """
     crop = RandomResizedCrop(size, crop_area, interpolation)
     operations = [crop, AutoAugment("imagenet" if size > 64 else "cifar10")]
-    return Policy(first=operations, second=operations, chunk_bytes=chunk_bytes)
+    return Policy(first=operations, second=operations)
 
 
 def no_policy(size: int, *, interpolation: str = "bicubic") -> Policy:

@@ -1,5 +1,6 @@
 """One command from its experiments to its exit status: plan, launch, summary."""
 
+import enum
 import math
 import shlex
 import sys
@@ -28,7 +29,14 @@ if TYPE_CHECKING:
     from simclr_ablate.launch.progress import ProgressView
     from simclr_ablate.launch.slurm import SlurmLauncher
 
-OK, SOME_FAILED, REFUSED, STOPPED = 0, 1, 2, 130
+
+class ExitStatus(enum.IntEnum):
+    """How a command ended."""
+
+    OK = 0
+    SOME_FAILED = 1
+    REFUSED = 2
+    STOPPED = 130
 
 
 @dataclass(frozen=True)
@@ -95,7 +103,7 @@ def execute(
     stages.tell(say)
     if command.dry_run:
         _print_table(plan, console)
-        return Ended(OK, plan)
+        return Ended(ExitStatus.OK, plan)
     if isinstance(command.launcher, SlurmSettings) and command.launcher.cluster == "slurm":
         require_slurm()
     command.store.prepare()
@@ -125,15 +133,15 @@ def _be_rank(command: Command, plan: Plan, place: Place, console: Any) -> int:
     from simclr_ablate.launch import worker
 
     status = carry_out_here(plan, command.cache, place)
-    outcome = Outcome(interrupted=status == worker.INTERRUPTED)
-    held = status in (worker.HELD, worker.TAKEN)
+    outcome = Outcome(interrupted=status == worker.Status.INTERRUPTED)
+    held = status in (worker.Status.HELD, worker.Status.TAKEN)
     if held:
         console.print(f"{plan.runs[0].run_id} is run by another command", highlight=False)
     elif not outcome.interrupted:
-        (outcome.complete if status == worker.COMPLETE else outcome.failed).extend(plan.runs)
+        (outcome.complete if status == worker.Status.COMPLETE else outcome.failed).extend(plan.runs)
     if place.rank > 0:
         return status  # the first rank speaks for all
-    return SOME_FAILED if held else _report(command, plan, outcome, _say(console))
+    return ExitStatus.SOME_FAILED if held else _report(command, plan, outcome, _say(console))
 
 
 def launch(
@@ -221,13 +229,13 @@ def _submit(
     watch = shlex.join(["python", "-m", "simclr_ablate.status", *where, "--follow"])
     if not settings.follow:
         say(f"watch them: {watch}")
-        return SOME_FAILED if submission.closed else OK
+        return ExitStatus.SOME_FAILED if submission.closed else ExitStatus.OK
     outcome = launcher.follow(submission, _view(console, plan, jobs))
     if stages.pending and not outcome.interrupted:
         plan, outcome = _follow_second(command, launcher, stages, console, plan, outcome, jobs)
     if outcome.interrupted:
         say(f"\nthe jobs go on without this command; come back to them with\n  {watch}")
-        return STOPPED
+        return ExitStatus.STOPPED
     return _report(command, plan, outcome, say)
 
 
@@ -273,19 +281,19 @@ def _report(command: Command, plan: Plan, outcome: Outcome, say: Callable[[str],
         say(f"\nFAILED {planned.run_id}: {reason}\n  log: {planned.run.log_path}")
     if outcome.called_off and not outcome.failed and not outcome.interrupted:
         say(f"a second stage is called off; the same command goes on with it:\n  {again}")
-        return SOME_FAILED
+        return ExitStatus.SOME_FAILED
     if outcome.failed or outcome.interrupted:
         left = len(plan.runs) - len(outcome.complete)
         what = "retry what failed with" if outcome.failed else "go on with"
         say(f"\n{len(outcome.complete)} done, {left} not; {what} the same command:\n  {again}")
-        return STOPPED if outcome.interrupted else SOME_FAILED
+        return ExitStatus.STOPPED if outcome.interrupted else ExitStatus.SOME_FAILED
     if len(plan.runs) == 1:
         _print_result(plan, say)
     else:
         say(f"all {len(plan.runs)} experiments are in {plan.store.root}/")
         if command.artefact:
             say(f"see them: python -m analysis {command.artefact} --store {plan.store.root}")
-    return OK
+    return ExitStatus.OK
 
 
 def _print_result(plan: Plan, say: Callable[[str], None]) -> None:

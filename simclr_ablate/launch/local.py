@@ -186,10 +186,10 @@ class LocalLauncher:
         view: ProgressView,
     ) -> None:
         """Notes how a process ended, and sees to its run. reason: what it told, if it did."""
-        if status == worker.COMPLETE:
+        if status == worker.Status.COMPLETE:
             outcome.complete.append(planned)
             view.completed(planned)
-        elif status in (worker.HELD, worker.TAKEN):
+        elif status in (worker.Status.HELD, worker.Status.TAKEN):
             elsewhere[planned] = time.monotonic()
             view.held(planned)
         elif status == _SERVER_GONE and self._is_to_start_again(planned):

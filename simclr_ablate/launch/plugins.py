@@ -27,7 +27,7 @@ from hydra.types import HydraContext, RunMode, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from simclr_ablate.config import ConfigError
-from simclr_ablate.launch.command import OK, STOPPED, Command, Ended, execute
+from simclr_ablate.launch.command import Command, Ended, ExitStatus, execute
 from simclr_ablate.launch.grid import (
     Composer,
     Grids,
@@ -169,13 +169,13 @@ class SlurmPlugin(Launcher):
         completed = complete(experiments, command.cache)
         jobs = _jobs(self._context, self._task, self._config, command, initial_job_idx)
         status, _ = execute(command, completed.values(), jobs=jobs)
-        if status == STOPPED:
+        if status == ExitStatus.STOPPED:
             raise KeyboardInterrupt
         returned = []
         for overrides, config, experiment in zip(job_overrides, configs, experiments, strict=True):
             planned = place(completed[experiment], command.store)
             value: Any = objective_of(planned, command.objective_metric)
-            failed = status != OK and planned.state() != "complete"
+            failed = status != ExitStatus.OK and planned.state() != "complete"
             done = JobReturn(overrides=list(overrides), cfg=config)
             done.status = JobStatus.FAILED if failed else JobStatus.COMPLETED
             done.return_value = failure_of(planned) if failed else value
@@ -209,7 +209,7 @@ class PlanSweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> None:
         """Exits with the command's status where not all is done. Raises ConfigError."""
         status, _ = self._sweep(arguments)
-        if status != OK:
+        if status != ExitStatus.OK:
             sys.exit(status)  # all that is to be said is said
 
     def _sweep(self, arguments: list[str]) -> Ended:

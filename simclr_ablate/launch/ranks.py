@@ -16,7 +16,12 @@ POLL_SECONDS = 0.05
 GRACE_SECONDS = 5.0
 """For the others, once a rank ended otherwise than well: to notice by themselves, and to say so in the log."""
 
-_ENDINGS = (worker.COMPLETE, worker.INTERRUPTED, worker.HELD, worker.TAKEN)
+_ENDINGS = (
+    worker.Status.COMPLETE,
+    worker.Status.INTERRUPTED,
+    worker.Status.HELD,
+    worker.Status.TAKEN,
+)
 """Of a rank that agreed with the others on how to end."""
 
 
@@ -62,14 +67,14 @@ def lead(job: worker.Job, stop: Callable[[], bool]) -> worker.Ending:
             for process in processes:
                 process.kill()
                 process.join()
-    if culprit is None or processes[0].exitcode == worker.TAKEN:
-        return worker.Ending(processes[0].exitcode or worker.COMPLETE, sent(receivers[0]))
+    if culprit is None or processes[0].exitcode == worker.Status.TAKEN:
+        return worker.Ending(processes[0].exitcode or worker.Status.COMPLETE, sent(receivers[0]))
     status = processes[culprit].exitcode
     reason = sent(receivers[culprit])
-    if status not in (worker.FAILED, worker.LOST):  # those have left their reason
+    if status not in (worker.Status.FAILED, worker.Status.LOST):  # those have left their reason
         reason = f"rank {culprit} of {len(processes)} {_ending(status)}"
         return worker.keep_failure(job, reason)
-    return worker.Ending(worker.FAILED, reason)
+    return worker.Ending(worker.Status.FAILED, reason)
 
 
 def sent(receiver: Connection) -> str | None:
@@ -121,7 +126,7 @@ def _follow(processes: Sequence[BaseProcess], stop: Callable[[], bool]) -> int |
             break
         time.sleep(POLL_SECONDS)
     _note_failed(processes, failed)
-    own = [index for index in failed if processes[index].exitcode != worker.LOST]
+    own = [index for index in failed if processes[index].exitcode != worker.Status.LOST]
     return next(iter(own or failed), None)
 
 

@@ -67,20 +67,24 @@ class Submitted:
         with self._stop_signal() as stop:
             for job in self.jobs:
                 ending = self._carry_out(_on_this_node(job, environment), stop, environment)
-                if ending.status != worker.COMPLETE:
+                if ending.status != worker.Status.COMPLETE:
                     break
         status = ending.status
         if self.cluster == "debug" and stop.heard is not None:
             raise KeyboardInterrupt  # for the command that this is, as Ctrl-C
-        if status in (worker.FAILED, worker.LOST):
+        if status in (worker.Status.FAILED, worker.Status.LOST):
             raise RunFailedError(ending.reason)
-        if environment.global_rank != 0 or status == worker.TAKEN:
+        if environment.global_rank != 0 or status == worker.Status.TAKEN:
             return
-        if status == worker.HELD:
+        if status == worker.Status.HELD:
             log.warning("%s is held by %s: left to it", run.run_id, run.holder())
             with _noting():
                 run.withdraw_submission()
-        elif status == worker.INTERRUPTED and stop.heard == requeue_signal() and callable(requeue):
+        elif (
+            status == worker.Status.INTERRUPTED
+            and stop.heard == requeue_signal()
+            and callable(requeue)
+        ):
             self._requeue(run, environment.job_id, requeue, time.monotonic() - begin)
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
@@ -111,7 +115,7 @@ class Submitted:
                 rank, count = environment.global_rank, environment.num_tasks
                 place = _meeting(job, environment, attempt)
                 ending = carry_out_rank(job, stop, rank, count, place)
-            if ending.status != worker.HELD or time.monotonic() > deadline or stop():
+            if ending.status != worker.Status.HELD or time.monotonic() > deadline or stop():
                 break
             time.sleep(2)
         return ending

@@ -21,15 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from simclr_ablate.config import ConfigError
 from simclr_ablate.files import storing
-from simclr_ablate.launch.command import (
-    OK,
-    REFUSED,
-    SOME_FAILED,
-    STOPPED,
-    Command,
-    execute,
-    returns_at_once,
-)
+from simclr_ablate.launch.command import Command, ExitStatus, execute, returns_at_once
 from simclr_ablate.launch.grid import experiment_sections, literal, resolve
 from simclr_ablate.launch.keys import METRICS, PROBE_METRICS, check_scale
 from simclr_ablate.own import look_in
@@ -50,7 +42,7 @@ REFUSALS = (ConfigError, HydraException, OmegaConfBaseException)
 class JobFailedError(RuntimeError):
     """A job of Hydra's has failed: the message says which run, and why. status: for the command to exit with."""
 
-    def __init__(self, message: str, status: int = SOME_FAILED) -> None:
+    def __init__(self, message: str, status: int = ExitStatus.SOME_FAILED) -> None:
         super().__init__(message, status)  # both, to be pickled with
         self.status = status
 
@@ -74,10 +66,10 @@ def task(config: DictConfig) -> float | None:
     if hydra.mode == RunMode.MULTIRUN:
         check_objective(command, experiment, hydra)
     status, plan = execute(command, [experiment])
-    if status == STOPPED:
+    if status == ExitStatus.STOPPED:
         raise KeyboardInterrupt
     (planned,) = plan.runs
-    if status != OK:
+    if status != ExitStatus.OK:
         raise failure_of(planned, status)
     return objective_of(planned, command.objective_metric)
 
@@ -132,7 +124,7 @@ def objective_of(planned: "PlannedRun", metric: str) -> float | None:
     return None if value is None else float(value)
 
 
-def failure_of(planned: "PlannedRun", status: int = SOME_FAILED) -> JobFailedError:
+def failure_of(planned: "PlannedRun", status: int = ExitStatus.SOME_FAILED) -> JobFailedError:
     """Why the run failed, or what else has become of it. status: see JobFailedError."""
     failure = planned.run.failure() or {}
     return JobFailedError(f"{planned.run_id}: {failure.get('reason', planned.state())}", status)
@@ -189,19 +181,19 @@ def exit_status(command: Callable[[], object]) -> int:
     try:
         command()
     except KeyboardInterrupt:
-        return STOPPED
+        return ExitStatus.STOPPED
     except JobFailedError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.status
     except REFUSALS as error:
         return refused(error)
-    return OK
+    return ExitStatus.OK
 
 
 def refused(error: Exception) -> int:
     """Tells what is refused, in one line; returns the exit status."""
     print(f"error: {in_a_line(error)}", file=sys.stderr)
-    return REFUSED
+    return ExitStatus.REFUSED
 
 
 def in_a_line(error: BaseException) -> str:

@@ -15,7 +15,7 @@ from simclr_ablate.claim import is_here
 from simclr_ablate.config import ConfigError
 from simclr_ablate.files import StorageError
 from simclr_ablate.identity import run_id
-from simclr_ablate.launch.command import OK, SOME_FAILED, Command, launch
+from simclr_ablate.launch.command import Command, ExitStatus, launch
 from simclr_ablate.launch.plan import make_plan
 from simclr_ablate.launch.queue import scancel
 from simclr_ablate.launch.settings import read_settings
@@ -41,7 +41,8 @@ def retry(store: Store, runs: Sequence[Run], console: Any) -> int:
             left += 1
             continue
         groups.setdefault(json.dumps(how, sort_keys=True), []).extend(experiments)
-    statuses, refused = [SOME_FAILED if left else OK], []
+    statuses: list[int] = [ExitStatus.SOME_FAILED if left else ExitStatus.OK]
+    refused = []
     for key, group in groups.items():
         try:
             statuses.append(_launch_again(store, json.loads(key), group, console))
@@ -103,7 +104,7 @@ def cancel(runs: Sequence[Run], say: Callable[[str], None]) -> int:
     say(f"cancelled {len(runs) - len(left)} runs")
     for run in left:
         say(f"not cancelled: {run.run_id} is run by {run.holder()}: cancel it there")
-    return SOME_FAILED if left else OK
+    return ExitStatus.SOME_FAILED if left else ExitStatus.OK
 
 
 def clean(store: Store, runs: Sequence[Run], say: Callable[[str], None]) -> int:
@@ -112,13 +113,13 @@ def clean(store: Store, runs: Sequence[Run], say: Callable[[str], None]) -> int:
     Runs that somebody works on, or whose job nobody has accounted for, are left alone.
     """
     count, size = leftovers.clear(leftovers.of_store(store.root))
-    status = OK
+    status = ExitStatus.OK
     for run in runs:
         try:
             more, bytes_ = _clean(run)
         except StorageError as error:  # the others are cleaned up
             say(f"not cleaned up: {run.run_id}: {error}")
-            status = SOME_FAILED
+            status = ExitStatus.SOME_FAILED
             continue
         count, size = count + more, size + bytes_
     say(f"removed {count} unfinished {'file' if count == 1 else 'files'}, {size / 2**20:.1f} MiB")

@@ -47,7 +47,7 @@ def carry_out_here(plan: Plan, cache: str, place: Place) -> int:
         )
     check_ranks(planned.experiment, place.count)
     if planned.state() == "complete":
-        return worker.COMPLETE
+        return worker.Status.COMPLETE
     threads = max(1, available_cores() // place.local_count)
     device = device_of_rank(compute.device, place.local_rank)
     job = plan.job(planned, cache, threads, device=device)

@@ -4,6 +4,7 @@ The exit status is the message: other launchers than the local one see nothing e
 """
 
 import ctypes
+import enum
 import errno
 import logging
 import os
@@ -32,9 +33,21 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-COMPLETE, FAILED, INTERRUPTED, HELD, LOST, TAKEN = 0, 1, 75, 76, 77, 78
-"""Exit statuses. INTERRUPTED: stopped and checkpointed on request; HELD: another process works on the run; LOST:
-another rank of the same run is gone; TAKEN: another process took the run over, and this one has written no more."""
+
+class Status(enum.IntEnum):
+    """How a process's part in a run ended, and its exit status."""
+
+    COMPLETE = 0
+    FAILED = 1
+    INTERRUPTED = 75
+    """Stopped and checkpointed on request."""
+    HELD = 76
+    """Another process works on the run."""
+    LOST = 77
+    """Another rank of the same run is gone."""
+    TAKEN = 78
+    """Another process took the run over, and this one has written no more."""
+
 
 LOST_SECONDS = 1.0
 """How long a rank that lost another leaves it to say why: that is the better reason."""
@@ -167,13 +180,13 @@ class _Attempt:
             self.run.create(self.job.config)
         self.claim = self.run.claim(self.job.job_id)
         if self.claim is None:
-            return HELD
+            return Status.HELD
         # At once: what fails before the other ranks know it has failed under this claim.
         self.number = self.claim.number
         if self.run.is_evaluated(self.key):
             # Another command has finished it since this one looked.
             self.claim.release()
-            return COMPLETE
+            return Status.COMPLETE
         self.run.clear_failure(self.job.job_id)
         return None
 
@@ -188,7 +201,7 @@ class _Attempt:
 
                 with self.stop.at_once():
                     carry_out(self.experiment, run, self.claim, job, self.stop, self.ranks)
-                return Ending(COMPLETE)
+                return Ending(Status.COMPLETE)
             except Interrupted:
                 return self._interrupted()
             except BaseException as error:
@@ -199,8 +212,8 @@ class _Attempt:
 
     def _interrupted(self) -> Ending:
         if self.run.is_evaluated(self.key):
-            return Ending(COMPLETE)
-        return Ending(INTERRUPTED, f"{self.stop.reason()}; its checkpoint is kept")
+            return Ending(Status.COMPLETE)
+        return Ending(Status.INTERRUPTED, f"{self.stop.reason()}; its checkpoint is kept")
 
     def release(self) -> None:
         """Lets others claim the run."""
@@ -239,15 +252,17 @@ def record_failure(
     if lost:
         time.sleep(LOST_SECONDS)
         if stop():
-            return Ending(INTERRUPTED)  # all of them are asked to; the other was quicker
+            return Ending(Status.INTERRUPTED)  # all of them are asked to; the other was quicker
     # That somebody holds the run says nothing to a rank that does not know its claim: it is the first rank's.
-    return keep_failure(job, reason, LOST if lost else FAILED, shown, claim, shared=index > 0)
+    return keep_failure(
+        job, reason, Status.LOST if lost else Status.FAILED, shown, claim, shared=index > 0
+    )
 
 
 def keep_failure(
     job: Job,
     reason: str,
-    status: int = FAILED,
+    status: int = Status.FAILED,
     trace: str | None = None,
     claim: int | None = None,
     shared: bool = False,
@@ -261,8 +276,8 @@ def keep_failure(
     try:
         run = run_of(job)
         if not (shared and claim is None) and _is_taken(run, claim):
-            return Ending(TAKEN)
-        if status != LOST or run.failure() is None:
+            return Ending(Status.TAKEN)
+        if status != Status.LOST or run.failure() is None:
             with storing(run.path):
                 run.create(job.config)
             run.write_failure({"reason": reason, "traceback": trace})

@@ -13,7 +13,7 @@ from analysis.commands import commands
 from simclr_ablate.__main__ import main
 from simclr_ablate.identity import run_id
 from simclr_ablate.launch import plugins
-from simclr_ablate.launch.command import OK, Ended
+from simclr_ablate.launch.command import Ended, ExitStatus
 from simclr_ablate.launch.plan import Plan, complete_data
 
 
@@ -27,7 +27,7 @@ def experiments(tmp_path, monkeypatch):
         def keep(command, planned, sweeps=(), selections=(), jobs=None):
             later = [one for selection in selections for one in selection.experiments()]
             found.extend([command.store.root, *dict.fromkeys([*planned, *later])])
-            return Ended(OK, Plan(None, (), command.store))
+            return Ended(ExitStatus.OK, Plan(None, (), command.store))
 
         monkeypatch.setattr(plugins, "execute", keep)
         python, option, module, *arguments = shlex.split(line)

@@ -223,7 +223,7 @@ def test_a_run_that_is_taken_over_is_left_without_a_word(
     found.write_evaluation("h-1", {}, {"top1": 1.0})  # the other is quicker by far
     found.write_progress({"phase": "complete"})
     loser.join(120)
-    assert loser.exitcode == worker.TAKEN
+    assert loser.exitcode == worker.Status.TAKEN
     claim.check()
     claim.release()
     assert found.failure() is None

@@ -105,7 +105,7 @@ def test_a_run_killed_at_any_change_of_a_file_comes_to_the_same_bits(
     attempt: Callable[..., tuple[Run, int]], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     whole, status = attempt(tmp_path / "whole", counted=tmp_path / "changes")
-    assert status == worker.COMPLETE
+    assert status == worker.Status.COMPLETE
     expected, files = results(whole), contents(whole)
     changes = int((tmp_path / "changes").read_text())
     assert changes > 30
@@ -116,7 +116,7 @@ def test_a_run_killed_at_any_change_of_a_file_comes_to_the_same_bits(
         if store.exists():
             assert main([f"store={store}"]) == 0
         again, status = attempt(store)
-        assert status == worker.COMPLETE, killed_at
+        assert status == worker.Status.COMPLETE, killed_at
         assert_same(again, expected)
         assert contents(again) == files, killed_at
     assert not caplog.records  # to no reader a kill is damage

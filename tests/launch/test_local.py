@@ -87,9 +87,9 @@ def test_gpus_take_one_run_each_or_as_many_as_asked(machine, make_runs) -> None:
 @pytest.mark.parametrize(
     ("status", "told", "reason"),
     [
-        (worker.FAILED, "the loss became nan", "the loss became nan"),
-        (worker.FAILED, None, "its process ended with status 1 and left no reason"),
-        (worker.INTERRUPTED, "stopped by SIGTERM", "stopped by SIGTERM"),
+        (worker.Status.FAILED, "the loss became nan", "the loss became nan"),
+        (worker.Status.FAILED, None, "its process ended with status 1 and left no reason"),
+        (worker.Status.INTERRUPTED, "stopped by SIGTERM", "stopped by SIGTERM"),
         (-9, None, "killed by SIGKILL (out of memory?)"),
         (-11, None, "killed by SIGSEGV"),
     ],
@@ -127,7 +127,7 @@ def test_a_reason_that_no_file_can_keep_is_told_in_the_end(make_experiment, tmp_
     (planned,) = make_plan([make_experiment()], Store(tmp_path / "store"), None).runs
     (tmp_path / "store").mkdir()
     planned.run.path.write_text("no folder")
-    outcome, view = ended(planned, worker.FAILED, "the loss became nan")
+    outcome, view = ended(planned, worker.Status.FAILED, "the loss became nan")
     for text in (outcome.reason_of(planned), view._console.file.getvalue()):
         assert "the loss became nan" in text
     assert str(planned.run.path) in outcome.reason_of(planned)

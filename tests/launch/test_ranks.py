@@ -122,10 +122,10 @@ def test_the_failure_names_the_rank_and_the_first_cause_stays(make_runs) -> None
         return worker.record_failure(job, error, stop, index, 4).status
 
     cause, consequence = ValueError("no such file"), RankLostError("another rank is gone")
-    assert fail(consequence, 0) == worker.LOST
+    assert fail(consequence, 0) == worker.Status.LOST
     assert planned.run.failure()["reason"] == "RankLostError: another rank is gone"
-    assert fail(cause, 3) == worker.FAILED
-    assert fail(consequence, 0) == worker.LOST
+    assert fail(cause, 3) == worker.Status.FAILED
+    assert fail(consequence, 0) == worker.Status.LOST
     assert planned.run.failure()["reason"] == "rank 3 of 4: ValueError: no such file"
 
 

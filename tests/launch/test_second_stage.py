@@ -13,7 +13,7 @@ from rich.console import Console
 
 from simclr_ablate.config import ConfigError
 from simclr_ablate.launch import waiting
-from simclr_ablate.launch.command import OK, SOME_FAILED, Command, launch
+from simclr_ablate.launch.command import Command, ExitStatus, launch
 from simclr_ablate.launch.plan import place
 from simclr_ablate.launch.second_stage import arrange
 from simclr_ablate.launch.selection import Selection
@@ -210,7 +210,7 @@ def test_a_refusal_is_recorded_and_made_good(cluster, store, launcher, found) ->
         launch(*again)
     assert record(store, found).state == "failed"
     cluster.refuse(False)
-    assert launch(*again) == OK
+    assert launch(*again) == ExitStatus.OK
     assert record(store, found).state == "submitted"
     assert cluster.names == ["pick-second-stage", "pick"]
 
@@ -260,7 +260,7 @@ def test_what_is_cancelled_while_it_is_followed_is_not_submitted(
     thread = threading.Thread(target=cancel_it, daemon=True)
     thread.start()
     status, output = follow()
-    assert status == SOME_FAILED
+    assert status == ExitStatus.SOME_FAILED
     thread.join()
     assert "second stage of pick: cancelled by" in output
     assert "a second stage is called off; the same command goes on with it" in output

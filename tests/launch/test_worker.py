@@ -27,7 +27,7 @@ def test_reasons_are_one_line_and_name_what_a_user_cannot_cause(make_runs, error
     plan = make_runs(1)
     job = plan.job(plan.runs[0], "cache", 1, device="cpu")
     ending = worker.record_failure(job, error, StopSignal())
-    assert ending == worker.Ending(worker.FAILED, reason)
+    assert ending == worker.Ending(worker.Status.FAILED, reason)
     assert plan.runs[0].run.failure()["reason"] == reason
 
 
@@ -50,7 +50,7 @@ def test_a_log_that_cannot_be_opened_hides_no_reason(make_runs, tmp_path) -> Non
     process = context.Process(target=worker.work, args=(job, sender))
     process.start()
     process.join(120)
-    assert process.exitcode == worker.FAILED
+    assert process.exitcode == worker.Status.FAILED
     assert "nonsense" in planned.run.failure()["reason"]
     assert receiver.recv() == planned.run.failure()["reason"]
 
@@ -62,7 +62,7 @@ def test_a_store_that_takes_nothing_costs_no_reason(make_runs, tmp_path) -> None
     shutil.rmtree(planned.run.path)
     planned.run.path.touch()
     ending = worker.record_failure(job, ValueError("why"), StopSignal())
-    assert ending.status == worker.FAILED
+    assert ending.status == worker.Status.FAILED
     assert ending.reason.startswith("ValueError: why (not recorded: ")
     assert f"{planned.run.path} is a file" in ending.reason
 
@@ -81,6 +81,6 @@ def test_what_fails_right_after_the_claim_is_told_and_lets_go(make_runs, tmp_pat
     with pytest.MonkeyPatch.context() as patch, StopSignal() as stop:
         patch.setattr(worker, "run_of", lambda _: Away(planned.run.path))
         ending = worker.carry_out_job(job, stop)
-    assert ending.status == worker.FAILED
+    assert ending.status == worker.Status.FAILED
     assert "Input/output error" in planned.run.failure()["reason"]
     assert planned.run.holder() is None
