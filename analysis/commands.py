@@ -46,7 +46,7 @@ def commands(artefact: Artefact, report: Report, runs: pd.DataFrame) -> list[str
     """
     if report.setting is None or artefact.sweep is None:
         return ["python -m analysis"]
-    held = {key: _values(report.setting.runs, key) for key in KEYS}
+    held = _values(report.setting.runs, KEYS)
     offer = _likeliest(artefact.sweep, held)
     shared = _shared(report.setting, offer, held)
     store = store_of(runs)
@@ -209,7 +209,7 @@ def _shared(setting: Setting, offer: Offer, held: Mapping[str, set[Any]]) -> lis
 def _data(setting: Setting, usual: Mapping[str, Any]) -> list[str]:
     """The overrides that name the data set."""
     name, label = setting.config["data.name"], setting.config["data.label"]
-    (root, *_) = sorted(_values(setting.runs, "data.root") - {None}) or [None]
+    (root, *_) = sorted(_values(setting.runs, ["data.root"])["data.root"] - {None}) or [None]
     preset = {key: usual[f"data.{key}"] for key in (*DATA, "label")}
     result = []
     if is_own(name):
@@ -228,13 +228,14 @@ def _data(setting: Setting, usual: Mapping[str, Any]) -> list[str]:
     return [*result, *(_override(f"data.{key}", value) for key, value in changed.items())]
 
 
-def _values(runs: pd.DataFrame, key: str) -> set[Any]:
-    """All values that count, of a key in some runs."""
-    return {value for (value,) in used_values(runs, [key])} - {UNUSED}
+def _values(runs: pd.DataFrame, keys: Sequence[str]) -> dict[str, set[Any]]:
+    """All values that count, of some keys in some runs."""
+    columns = zip(*set(used_values(runs, keys)), strict=True)
+    return {key: set(column) - {UNUSED} for key, column in zip(keys, columns, strict=True)}
 
 
 def _seeds(runs: pd.DataFrame, run_ids: Iterable[str]) -> set[int]:
-    return _values(runs[runs["run_id"].isin(list(run_ids))], "seed")
+    return set(runs["seed"][runs["run_id"].isin(list(run_ids))].tolist())
 
 
 def _seed(seeds: Iterable[int]) -> str:

@@ -107,19 +107,20 @@ def _rows(run: Run, sweeps: tuple[str, ...], others: OtherVersions) -> Iterator[
         others.run_ids[experiment["schema_version"]].append(run.run_id)
         return
     evaluations = run.evaluations()
+    config = flatten(experiment["config"])
     row = {
         "run_id": run.run_id,
         "path": str(run.path),
         "sweeps": sweeps,
         "state": "complete" if evaluations else run.state(),
         "evaluation": None,
-        **used(flatten(experiment["config"])),
+        **used(config),
         **flatten(run.pretraining(), "pretraining"),
     }
     for key, content in evaluations.items():
-        config = flatten({**experiment["config"], "evaluation": content["config"]})
-        config = used({**config, **content.get("beside", {})})
+        evaluated = flatten(content["config"], "evaluation")
+        of_row = used({**config, **evaluated, **content.get("beside", {})})
         measured = {"evaluation_seconds": content.get("seconds"), **content["metrics"]}
-        yield {**row, "evaluation": key, **config, **measured}
+        yield {**row, "evaluation": key, **of_row, **measured}
     if not evaluations:
         yield row

@@ -10,7 +10,7 @@ import itertools
 import json
 import math
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -92,20 +92,39 @@ def settings(
     but those in `free`.
 
     `free` names keys (`views.first`) or groups of them (`views`). Settings in which what is free,
-    seeds aside, takes fewer than `least` values are left out.
+    seeds aside, takes fewer than `least` values are left out. So is one whose own runs, which it
+    shares with no other setting, are too few for that, where it shares the others with a setting
+    whose own are enough.
     """
     free = tuple(free)
     keys = fixed_keys(free)
     groups = _groups(used_values(runs, keys))
     if least > 1:
         varied = used_values(runs, [key for key in fixed_keys(("seed",)) if key not in keys])
-        groups = {
-            values: chosen
-            for values, chosen in groups.items()
-            if len({varied[place] for place in chosen}) >= least
-        }
+        groups = _telling(groups, varied, least)
     configs = [dict(zip(keys, values, strict=True)) for values in groups]
     return named(artefact, configs, [runs.iloc[chosen] for chosen in groups.values()])
+
+
+def _telling(
+    groups: Mapping[Values, list[int]], varied: Sequence[Values], least: int
+) -> dict[Values, list[int]]:
+    """The groups that say something: see `settings`."""
+    shared_by = Counter(itertools.chain.from_iterable(groups.values()))
+
+    def several(places: Iterable[int]) -> bool:
+        return len({varied[place] for place in places}) >= least
+
+    alone = {
+        values: several(place for place in chosen if shared_by[place] == 1)
+        for values, chosen in groups.items()
+    }
+    told = {place for values, chosen in groups.items() if alone[values] for place in chosen}
+    return {
+        values: chosen
+        for values, chosen in groups.items()
+        if alone[values] or (several(chosen) and told.isdisjoint(chosen))
+    }
 
 
 def _groups(rows: Sequence[Values]) -> dict[Values, list[int]]:
@@ -169,11 +188,10 @@ def named(
         rivals[_slug(f"{artefact}-{data_label(config)}")].append((dict(config), chosen))
     result = []
     for slug, group in rivals.items():
-        first = group[0][0]
         telling = [
             key
             for key in dict.fromkeys(key for config, _ in group for key in config)
-            if any(config.get(key) != first.get(key) for config, _ in group)
+            if len({config.get(key) for config, _ in group} - {UNUSED}) > 1
         ]
         for config, chosen in group:
             name = slug if len(group) == 1 else f"{slug}-{_digest(config)}"
@@ -324,21 +342,25 @@ def used_values(runs: pd.DataFrame, keys: Sequence[str]) -> list[Values]:
     """`plain_values`, with UNUSED for the keys that do not count in a run."""
     if not keys:
         return [()] * len(runs)
-    return list(zip(*(_used_column(runs, key) for key in keys), strict=True))
-
-
-def _used_column(runs: pd.DataFrame, key: str) -> list[Any]:
-    values = _plain_column(runs, key)
-    if key not in _CONDITIONAL:
-        return values
-    info = _CONDITIONAL[key]
-    rest = sorted(info.depends_on)
-    # What a condition is about has but a few values.
-    states = plain_values(runs, rest)
-    counts = {
-        state: info.counts(dict(zip(rest, state, strict=True)).__getitem__) for state in set(states)
-    }
-    return [value if counts[state] else UNUSED for value, state in zip(values, states, strict=True)]
+    decisive: dict[tuple[str, ...], list[Values]] = {}
+    columns = []
+    for key in keys:
+        column = _plain_column(runs, key)
+        if key in _CONDITIONAL:
+            info = _CONDITIONAL[key]
+            names = tuple(sorted(info.depends_on))
+            if names not in decisive:
+                decisive[names] = plain_values(runs, names)
+            # What decides has but a few values.
+            counts = {
+                values: info.counts(dict(zip(names, values, strict=True)).__getitem__)
+                for values in set(decisive[names])
+            }
+            if not all(counts.values()):
+                states = zip(column, decisive[names], strict=True)
+                column = [value if counts[of_run] else UNUSED for value, of_run in states]
+        columns.append(column)
+    return list(zip(*columns, strict=True))
 
 
 def _plain_column(runs: pd.DataFrame, key: str) -> list[Any]:

@@ -56,6 +56,8 @@ class Run:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.run_id = path.name
+        self._is_of_this_schema = False
+        """Whether that is known. It stays so: the schema's version is part of the id."""
 
     def create(self, config: Mapping[str, Any]) -> None:
         """Makes the folder and writes the frozen config, unless they are there and whole. Raises StorageError."""
@@ -106,6 +108,7 @@ class Run:
             of_config = run_id_of(config)
             if of_config != self.run_id:
                 raise ValueError(f"its config is not this run's, but that of {of_config}")
+            self._is_of_this_schema = True
         elif self._is_named_by(config):
             raise ValueError(f"its schema_version is {version}, its config's {SCHEMA_VERSION}")
         return {"schema_version": version, "config": config}
@@ -349,7 +352,7 @@ class Run:
 
     def _upgraded_from(self) -> int | None:
         """The earlier schema that the run is of, where it can be said in this one's keys."""
-        record = self.experiment()
+        record = None if self._is_of_this_schema else self.experiment()
         return record.get("upgraded_from") if record is not None else None
 
     def _read_evaluation(self, key: str) -> dict[str, Any] | None:
@@ -368,7 +371,7 @@ class Run:
         names = sorted(path.stem for path in records_in(self._file("evaluations")))
         read = {name: self._read_evaluation(name) for name in names}
         found = {name: content for name, content in read.items() if content is not None}
-        record = self.experiment() if found else None
+        record = self.experiment() if found and not self._is_of_this_schema else None
         if record is None or "upgraded_from" not in record:
             return found
         # Under their old names; those that differed in what does not count are one.

@@ -111,6 +111,27 @@ def test_runs_in_which_a_key_does_not_count_belong_to_all_its_values(tmp_path, m
     assert {setting.config["views.blur"] for setting in found} == {UNUSED}
 
 
+def test_what_only_repeats_another_setting_is_no_setting(tmp_path, make):
+    """Crops at three lengths belong to both strengths; at one of these, a single run is not worth a table."""
+    free = ("views.policy", "optimizer.epochs", "seed")
+    crop = {"views.policy": "crop", "objective": "supervised"}
+
+    def strengths(*runs):
+        store = tmp_path / str(len(list(tmp_path.iterdir())))
+        for epochs in (6, 12, 24):
+            make.put(store, make.experiment(**crop, **{"optimizer.epochs": epochs}), 40.0)
+        for strength, epochs in runs:
+            changes = {"views.strength": strength, "optimizer.epochs": epochs}
+            make.put(store, make.experiment(objective="supervised", **changes), 50.0)
+        found = settings(analysis.load(store), "tableB3", free, least=2)
+        return {setting.config["views.strength"] for setting in found}
+
+    assert strengths((1.0, 6), (1.0, 12), (0.5, 6)) == {1.0}
+    assert strengths((1.0, 6), (1.0, 12), (0.5, 6), (0.5, 24)) == {1.0, 0.5}
+    assert strengths((1.0, 6), (0.5, 6)) == {1.0, 0.5}
+    assert strengths() == {UNUSED}
+
+
 def test_groups_are_all_that_agree_where_both_count():
     """Beside a plain search: sets of rows any two of which agree, that nothing can be added to."""
     chosen = random.Random()
