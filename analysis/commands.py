@@ -189,7 +189,7 @@ def _composed(choices: tuple[str, ...]) -> dict[str, Any]:
 
 @cache
 def _read(folder: str, name: str) -> dict[str, Any]:
-    """A YAML file as it is written, less what it inherits."""
+    """A YAML file as it is written, without what it inherits."""
     kind, *inside = folder.split("/")
     content = OmegaConf.load(config_folder(kind).joinpath(*inside, f"{name}.yaml"))
     plain: dict[str, Any] = OmegaConf.to_container(content, resolve=False)  # type: ignore[assignment]

@@ -260,7 +260,7 @@ def _agree(one: Any, other: Any) -> bool:
 
 
 def fixed_keys(free: Iterable[str]) -> list[str]:
-    """The config keys that count towards a run's identity, less those that are `free`."""
+    """The config keys that count towards a run's identity, without those that are `free`."""
     free = tuple(free)
     return [
         key.name

@@ -153,7 +153,7 @@ def weighted_spearman(x: ArrayLike, y: ArrayLike, counts: ArrayLike) -> NDArray[
 
 
 def _ranks(values: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Each value's mean rank in each sample, less the mean of all ranks, (n + 1) / 2."""
+    """Each value's mean rank in each sample, minus the mean of all ranks, (n + 1) / 2."""
     below = values[:, None] < values[None, :]
     tied = values[:, None] == values[None, :]
     ranks = weights @ (below + tied / 2) + 0.5

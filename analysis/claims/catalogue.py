@@ -39,7 +39,7 @@ CLAIMS = [
         "No single augmentation suffices: the best one stays below the best pair.",
         "Section 3.1, Figure 5",
         ("figure5",),
-        "The best pair less the best single operation is above 0. No choice is made beforehand: "
+        "The best pair minus the best single operation is above 0. No choice is made beforehand: "
         "over every single one some pair must have a clear lead, where crop + color has half of "
         "the 5% for error and the 20 other pairs share the rest. To refute, one must be clearly "
         "above all pairs, corrected for 7.",
@@ -50,7 +50,7 @@ CLAIMS = [
         "Stronger colour distortion helps SimCLR.",
         "Section 3.2, Table 1",
         ("table1",),
-        f"SimCLR’s strongest colour distortion less its weakest, both without blur and {STRENGTHS}, "
+        f"SimCLR’s strongest colour distortion minus its weakest, both without blur and {STRENGTHS}, "
         "is above 0.",
         partial(measures.stronger_color, table1.SIMCLR),
     ),
@@ -59,7 +59,7 @@ CLAIMS = [
         "Stronger colour distortion does not help supervised training.",
         "Section 3.2, Table 1",
         ("table1",),
-        "Supervised training’s strongest colour distortion less its weakest, both without blur and "
+        "Supervised training’s strongest colour distortion minus its weakest, both without blur and "
         f"{STRENGTHS}, is below {NO_HELP:g} points.",
         partial(measures.stronger_color, table1.SUPERVISED),
         NO_HELP,
@@ -70,7 +70,7 @@ CLAIMS = [
         "Section 3.2, Table 1",
         ("table1",),
         "SimCLR’s change from the weakest to the strongest colour distortion that both trainings "
-        f"have, without blur and {STRENGTHS}, less supervised training’s, is above 0.",
+        f"have, without blur and {STRENGTHS}, minus supervised training’s, is above 0.",
         measures.stronger_color_for_simclr_more,
     ),
     Claim(
@@ -78,7 +78,7 @@ CLAIMS = [
         "AutoAugment is worse for SimCLR than crop and strong colour distortion.",
         "Section 3.2, Table 1",
         ("table1",),
-        f"SimCLR’s strongest colour distortion without blur, of strengths {STRENGTHS}, less "
+        f"SimCLR’s strongest colour distortion without blur, of strengths {STRENGTHS}, minus "
         "AutoAugment, is above 0.",
         measures.color_over_autoaugment,
     ),
@@ -87,7 +87,7 @@ CLAIMS = [
         "Wider encoders help SimCLR.",
         "Section 4.1, Figure 7",
         ("figure7",),
-        "After short training, the widest less the narrowest encoder of a depth, in the mean over "
+        "After short training, the widest minus the narrowest encoder of a depth, in the mean over "
         f"depths, of which one has widths {WIDTHS}, is above 0.",
         measures.wider,
     ),
@@ -96,7 +96,7 @@ CLAIMS = [
         "Deeper encoders help SimCLR.",
         "Section 4.1, Figure 7",
         ("figure7",),
-        "After short training, the deepest less the shallowest encoder of a width, in the mean "
+        "After short training, the deepest minus the shallowest encoder of a width, in the mean "
         f"over widths, of which one has depths {DEPTHS}, is above 0.",
         measures.deeper,
     ),
@@ -115,7 +115,7 @@ CLAIMS = [
         "A nonlinear projection head is better than a linear one.",
         "Section 4.2, Figure 8",
         ("figure8",),
-        "The nonlinear head less the linear one, in the mean over the output dimensions that both "
+        "The nonlinear head minus the linear one, in the mean over the output dimensions that both "
         "have, is above 0. The paper’s text: 3 points.",
         measures.nonlinear_over_linear,
     ),
@@ -124,7 +124,7 @@ CLAIMS = [
         "A linear projection head is better than none.",
         "Section 4.2, Figure 8",
         ("figure8",),
-        "The linear head, in the mean over its output dimensions, less none is above 0. The "
+        "The linear head, in the mean over its output dimensions, minus none is above 0. The "
         "paper’s text: more than 10 points for any head.",
         measures.linear_over_none,
     ),
@@ -145,7 +145,7 @@ CLAIMS = [
         "The representation h before the projection head is better than z = g(h) after it.",
         "Section 4.2, text",
         ("figure8",),
-        "With the nonlinear head, h less z is above 0 at every output dimension, of dimensions "
+        "With the nonlinear head, h minus z is above 0 at every output dimension, of dimensions "
         f"{DIMENSIONS}: all must be clear to confirm; to refute, one clearly below, corrected for "
         "their number. The paper’s text, which has no table of it: more than 10 points, regardless "
         "of the dimension.",
@@ -156,7 +156,7 @@ CLAIMS = [
         "h keeps information on rotation, noise and Sobel filtering that g(h) loses.",
         "Section 4.2, Table 3",
         ("table3",),
-        "The accuracy from h less that from g(h) is above 0 for each of the three: all must be "
+        "The accuracy from h minus that from g(h) is above 0 for each of the three: all must be "
         "clear to confirm; to refute, one clearly below, corrected for 3.",
         measures.h_remembers,
     ),
@@ -176,7 +176,7 @@ CLAIMS = [
         "Semi-hard negatives help the margin and the logistic loss.",
         "Section 5.1, Table 4",
         ("table4",),
-        "With less without semi-hard negatives is above 0 for both losses, each tuned on the "
+        "With minus without semi-hard negatives is above 0 for both losses, each tuned on the "
         "validation split: both must be clear to confirm; to refute, one clearly below, corrected "
         "for 2.",
         measures.semi_hard,
@@ -186,7 +186,7 @@ CLAIMS = [
         "The l2 norm with a suited temperature is better than none.",
         "Section 5.1, Table 5",
         ("table5",),
-        "The best temperature with l2 norm less the best without is above 0. No temperature is "
+        "The best temperature with l2 norm minus the best without is above 0. No temperature is "
         "chosen beforehand: over each without, one with must have a clear lead, corrected for the "
         "number of those with; to refute, the other way round.",
         measures.norm_over_none,
@@ -196,8 +196,8 @@ CLAIMS = [
         "Without the l2 norm the contrastive accuracy is higher, but the representation is worse.",
         "Section 5.1, Table 5",
         ("table5",),
-        "The best contrastive accuracy without l2 norm less the best with it, and the best top-1 "
-        "with less the best without, are both above 0. No temperature is chosen beforehand: over "
+        "The best contrastive accuracy without l2 norm minus the best with it, and the best top-1 "
+        "with minus the best without, are both above 0. No temperature is chosen beforehand: over "
         "each, one of the other side must have a clear lead, corrected for the number of those; to "
         "refute, one of the two the other way round, corrected for 2.",
         measures.accuracy_misleads,
@@ -207,7 +207,7 @@ CLAIMS = [
         "Larger batches help at few epochs.",
         "Section 5.2, Figure 9",
         ("figure9",),
-        f"At the fewest epochs, of lengths {LENGTHS}, the largest batch size less the smallest, "
+        f"At the fewest epochs, of lengths {LENGTHS}, the largest batch size minus the smallest, "
         f"{BATCH_SIZES}, is above 0.",
         measures.larger_batch,
     ),
@@ -227,7 +227,7 @@ CLAIMS = [
         "Longer training helps SimCLR.",
         "Section 5.2, Figure 9",
         ("figure9",),
-        f"The most epochs less the fewest, {LENGTHS}, in the mean over batch sizes that have both, "
+        f"The most epochs minus the fewest, {LENGTHS}, in the mean over batch sizes that have both, "
         "is above 0.",
         measures.longer,
     ),
@@ -236,7 +236,7 @@ CLAIMS = [
         "Square-root scaling of the learning rate helps small batches at few epochs.",
         "Appendix B.1, Table B.1",
         ("tableB1",),
-        "Square root less linear scaling is above 0 at the smallest batch size and the fewest "
+        "Square root minus linear scaling is above 0 at the smallest batch size and the fewest "
         f"epochs, of sizes {BATCH_SIZES} and lengths {LENGTHS} that both rules have.",
         measures.square_root,
     ),
@@ -245,7 +245,7 @@ CLAIMS = [
         "Longer supervised training with stronger augmentation does not help.",
         "Appendix B.3, Table B.3",
         ("tableB3",),
-        "For every encoder, the longest training with colour and blur less the shortest with crops "
+        "For every encoder, the longest training with colour and blur minus the shortest with crops "
         f"alone, {LENGTHS}, is below {NO_HELP:g} points: for each clearly so to confirm; to refute, "
         "for one clearly not, corrected for their number.",
         measures.long_and_strong,

@@ -62,7 +62,7 @@ class Measured:
         """The difference at the seeds that both have."""
         common = sorted(set(self.by_seed) & set(other.by_seed))
         difference = {seed: self.by_seed[seed] - other.by_seed[seed] for seed in common}
-        words = f"{_term(self)} less {_term(other)}"
+        words = f"{_term(self)} minus {_term(other)}"
         return Measured(words, difference, self.run_ids | other.run_ids)
 
     @property
@@ -154,7 +154,7 @@ def _mean(measured: Measured) -> float:
 
 
 def _term(measured: Measured) -> str:
-    return f"({measured.words})" if " less " in measured.words else measured.words
+    return f"({measured.words})" if " minus " in measured.words else measured.words
 
 
 def average(part: Part, places: Collection[Place], words: str) -> Measured:

@@ -117,7 +117,7 @@ def wider_for_simclr_more(parts: Sequence[Part]) -> Measured:
 
 
 def _growth(table: Part, trainings: Sequence[str], same: str) -> list[Measured]:
-    """For each training, the largest less the smallest encoder of one depth or width, mean over these."""
+    """For each training, the largest minus the smallest encoder of one depth or width, mean over these."""
     families = _families(table, trainings, same)
     largest, smallest = ("widest", "narrowest") if same == "depth" else ("deepest", "shallowest")
     return [
@@ -236,7 +236,8 @@ def norm_over_none(parts: Sequence[Part]) -> Effect:
 
 
 def accuracy_misleads(parts: Sequence[Part]) -> Effect:
-    """The best contrastive accuracy without norm less the best with, and the best top-1 with less the best without."""
+    """The best contrastive accuracy without norm minus the best with it, and the best top-1 with it minus the best
+    without."""
     (table,) = parts
     normalised, others = _norms(table)
     task = {row: _measured(table, row, table5.CONTRASTIVE) for row in (*normalised, *others)}
@@ -318,7 +319,7 @@ def _sizes(table: Part, *lengths: Label) -> tuple[Any, Any]:
 
 
 def _enlarging(table: Part, length: int, sizes: tuple[int, int]) -> Measured:
-    """The second of two batch sizes less the first."""
+    """The second of two batch sizes minus the first."""
     first, second = sizes
     words = f"batch size {second:,} at {length:,} epochs"
     return average(table, [(second, length)], words) - average(
@@ -327,7 +328,7 @@ def _enlarging(table: Part, length: int, sizes: tuple[int, int]) -> Measured:
 
 
 def long_and_strong(parts: Sequence[Part]) -> Effect:
-    """Of every encoder, the longest training with all augmentations less the shortest with crops."""
+    """Of every encoder, the longest training with all augmentations minus the shortest with crops."""
     (table,) = parts
     crop, *_, strong = tableb3.COLUMNS.labels
     rows: list[Any] = list(table.row_labels)

@@ -389,7 +389,7 @@ def test_h_is_better_at_every_dimension_or_it_is_not(printed):
     runs = changed(scattered(printed), "figure8", {"top1": H_OVER_Z + 1}, **one)
     (finding,) = [f for f in scorecard(runs) if f.claim.name == "h-over-z"]
     assert finding.verdict == "refuted"
-    assert finding.reason.startswith("h at output dimension 2,048 less z")
+    assert finding.reason.startswith("h at output dimension 2,048 minus z")
 
 
 def test_sides_without_common_seeds_are_undecided(printed):

@@ -28,7 +28,7 @@ def findings():
             verdict = VERDICTS[(place + setting) % 3]
             where = f"shapes & more, ResNet-{8 + setting}, 7 epochs, batch size 256"
             numeric = (math.nan, math.nan, math.nan) if place == 4 else (effect, low, high)
-            reason = f"strength 1 less 1/{place}: the interval is there."
+            reason = f"strength 1 minus 1/{place}: the interval is there."
             found = (where, "shapes", verdict, *numeric, "points", place, reason, ("a", "b"))
             made.append(Finding(claim, *found))
     nothing = ("", "", "undecided", math.nan, math.nan, math.nan, "points", 0)
@@ -117,7 +117,7 @@ def test_the_command_prints_the_scorecard_and_draws_nothing(tmp_path, make, caps
     assert main(arguments) == 0
     printed = capsys.readouterr().out
     # However the terminal breaks lines.
-    assert "12 epochs less 3 epochs: the interval is above 0" in " ".join(printed.split())
+    assert "12 epochs minus 3 epochs: the interval is above 0" in " ".join(printed.split())
     assert printed.splitlines()[-1] == f"1 confirmed, 0 refuted, {len(CLAIMS) - 1} undecided"
     assert not (tmp_path / "out").exists()
 

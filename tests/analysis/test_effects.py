@@ -33,7 +33,7 @@ def test_differences_are_paired_at_the_seeds_that_both_have():
     one, other = Measured("a", {0: 5.0, 1: 7.0, 2: 1.0}), Measured("b", {2: 4.0, 1: 5.0, 9: 0.0})
     difference = one - other
     assert difference.by_seed == {1: 2.0, 2: -3.0}
-    assert difference.words == "a less b"
+    assert difference.words == "a minus b"
 
 
 def test_paired_bounds_are_those_of_the_paired_test():
@@ -66,7 +66,7 @@ def test_least_and_greatest_share_the_error_where_one_is_enough():
 
 @pytest.mark.parametrize("spread", [0.0, 0.5, 5.0])
 def test_nested_intervals_hold_the_truth_often_enough(spread):
-    """The best of three less the best of four: each bound fails in at most 2.5% of samples."""
+    """The best of three minus the best of four: each bound fails in at most 2.5% of samples."""
     generator = np.random.default_rng(0)
     missed = np.zeros(2)
     for _ in range(1_000):
