@@ -54,7 +54,7 @@ class Artefact:
         return f"analysis.{self.name.lower()}"
 
     def runs_for(self, runs: "pd.DataFrame") -> "pd.DataFrame":
-        """`runs` (`analysis.load`) minus those that were made for other artefacts only.
+        """`runs` (`analysis.load`) without those that were made for other artefacts only.
 
         Others' sweeps vary some of the same keys, and would show as tables with hardly a cell. Runs of no artefact's
         sweep stay, also where a sweep of the user's own has them too, and so do random encoders, which serve all.

@@ -8,7 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from simclr_ablate.config import UNSET, KeyInfo, flatten
+from simclr_ablate.config import KeyInfo, flatten
+from simclr_ablate.identity import values_of
 from simclr_ablate.schema import KEYS, SCHEMA_VERSION, counting_keys
 from simclr_ablate.store import Run, Store
 
@@ -53,14 +54,13 @@ def _kind(key: KeyInfo) -> str:
     return f"{key.type} or null" if conditional else key.type
 
 
-def used(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of a config's keys, by full name; None for one that does not count, or that it does not have."""
-    values = {**_BEFORE, **config}
+def used(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of a config with their values, by full name; None for one that does not count.
+
+    values: every key's, among others.
+    """
     counted = counting_keys(values)
-    return {name: values[name] if name in counted else None for name in _BEFORE}
-
-
-_BEFORE = {info.name: None if info.before is UNSET else info.before for info in KEYS}
+    return {info.name: values[info.name] if info.name in counted else None for info in KEYS}
 
 
 def columns() -> list[str]:
@@ -107,7 +107,7 @@ def _rows(run: Run, sweeps: tuple[str, ...], others: OtherVersions) -> Iterator[
         others.run_ids[experiment["schema_version"]].append(run.run_id)
         return
     evaluations = run.evaluations()
-    config = flatten(experiment["config"])
+    config = values_of(experiment["config"])
     row = {
         "run_id": run.run_id,
         "path": str(run.path),

@@ -18,7 +18,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.statistics import Accuracies
-from simclr_ablate.schema import KEYS
+from simclr_ablate.schema import DECISIVE, KEYS, counting_keys
 from simclr_ablate.terminal import count, printable
 
 DESCRIBED = (
@@ -42,9 +42,7 @@ class Unused(enum.Enum):
 UNUSED = Unused.UNUSED
 
 Values = tuple[Any, ...]
-"""Of some keys, a run's or a setting's."""
-
-_CONDITIONAL = {info.name: info for info in KEYS if info.section or info.when}
+"""A run's or a setting's values of some keys."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +134,7 @@ def _groups(rows: Sequence[Values]) -> dict[Values, list[int]]:
     # What counts in a row: rows in which the same does are equal or in different groups.
     patterns: dict[frozenset[int], dict[Values, list[int]]] = defaultdict(dict)
     for values, chosen in places.items():
-        pattern = frozenset(k for k, value in enumerate(values) if value is not UNUSED)
+        pattern = _pattern(values)
         patterns[pattern][_part(values, pattern)] = chosen
     groups = {}
     for whole in _joined(places):
@@ -153,7 +151,7 @@ def _joined(rows: Iterable[Values]) -> set[Values]:
     while True:
         patterns: dict[frozenset[int], list[Values]] = defaultdict(list)
         for whole in wholes:
-            patterns[frozenset(k for k, v in enumerate(whole) if v is not UNUSED)].append(whole)
+            patterns[_pattern(whole)].append(whole)
         made, parts = set(), set()
         for (one, ones), (other, others) in itertools.combinations(patterns.items(), 2):
             by_common = defaultdict(list)
@@ -169,6 +167,11 @@ def _joined(rows: Iterable[Values]) -> set[Values]:
         if made <= wholes:
             return wholes - parts
         wholes |= made
+
+
+def _pattern(values: Values) -> frozenset[int]:
+    """The places of what counts."""
+    return frozenset(k for k, value in enumerate(values) if value is not UNUSED)
 
 
 def _part(values: Values, pattern: frozenset[int]) -> Values:
@@ -340,27 +343,18 @@ def plain_values(runs: pd.DataFrame, keys: Sequence[str]) -> list[tuple[Any, ...
 
 def used_values(runs: pd.DataFrame, keys: Sequence[str]) -> list[Values]:
     """`plain_values`, with UNUSED for the keys that do not count in a run."""
-    if not keys:
-        return [()] * len(runs)
-    decisive: dict[tuple[str, ...], list[Values]] = {}
-    columns = []
-    for key in keys:
-        column = _plain_column(runs, key)
-        if key in _CONDITIONAL:
-            info = _CONDITIONAL[key]
-            names = tuple(sorted(info.depends_on))
-            if names not in decisive:
-                decisive[names] = plain_values(runs, names)
-            # What decides has but a few values.
-            counts = {
-                values: info.counts(dict(zip(names, values, strict=True)).__getitem__)
-                for values in set(decisive[names])
-            }
-            if not all(counts.values()):
-                states = zip(column, decisive[names], strict=True)
-                column = [value if counts[of_run] else UNUSED for value, of_run in states]
-        columns.append(column)
-    return list(zip(*columns, strict=True))
+    decisive = plain_values(runs, DECISIVE)
+    # Of what decides there are but a few values.
+    counted = {
+        values: counting_keys(dict(zip(DECISIVE, values, strict=True))) for values in set(decisive)
+    }
+    used = {values: [key in names for key in keys] for values, names in counted.items()}
+    return [
+        row
+        if all(used[values])
+        else tuple(v if counts else UNUSED for v, counts in zip(row, used[values], strict=True))
+        for row, values in zip(plain_values(runs, keys), decisive, strict=True)
+    ]
 
 
 def _plain_column(runs: pd.DataFrame, key: str) -> list[Any]:

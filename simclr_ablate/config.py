@@ -53,7 +53,7 @@ def key(
     own: besides `choices`, it takes the name of a function of the user's own (OWN).
     identity: whether it can change a run's result.
     when: the key counts only where this condition, or one of them, holds. Elsewhere its value changes neither results
-        nor ids. Of a section, it is that of all its keys.
+        nor ids. A section's condition applies to all its keys.
     otherwise: the value that the key must have where it doesn't count; UNSET: any. It is for keys whose other values
         ask for something, such as `views.extra`, which would be left undone without a word.
     before: what experiments had before the key existed. It is part of an id only with another value, so that a key
@@ -144,18 +144,16 @@ class KeyInfo:
         return all(_one_holds(conditions, value_of) for conditions in self.section)
 
 
-def keys(cls: type, path: str = "") -> Iterator[KeyInfo]:
-    """Every key of `cls`, depth first."""
-    yield from _keys(cls, path, ())
-
-
-def _keys(cls: type, path: str, section: tuple[tuple[Condition, ...], ...]) -> Iterator[KeyInfo]:
+def keys(
+    cls: type, path: str = "", section: tuple[tuple[Condition, ...], ...] = ()
+) -> Iterator[KeyInfo]:
+    """Every key of `cls`, depth first. section: see KeyInfo."""
     hints = typing.get_type_hints(cls)
     for field in dataclasses.fields(cls):
         full, hint, meta = _join(path, field.name), hints[field.name], field.metadata
         if dataclasses.is_dataclass(hint):
             inner = (*section, meta["when"]) if meta["when"] else section
-            yield from _keys(typing.cast(type, hint), full, inner)
+            yield from keys(typing.cast(type, hint), full, inner)
             continue
         yield KeyInfo(
             *(full, type_name(hint), meta["doc"], _accepted(meta), meta["identity"]),

@@ -1,7 +1,7 @@
 """Experiment -> run id: a readable slug and a hash of everything that can change the result.
 
 Dora hashes the difference from the defaults, so that an edited default silently changes what an old signature means;
-here the whole resolved config is hashed, minus the keys that do not count in it: those that the schema marks with
+here the whole resolved config is hashed, without the keys that do not count in it: those that the schema marks with
 `identity=False`, and those whose condition (`when`) does not hold.
 """
 
@@ -9,6 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from simclr_ablate.config import UNSET, flatten
@@ -31,8 +32,13 @@ def run_id_of(config: Mapping[str, Any]) -> str:
 
     Without building the experiment, which would take most of the analysis of a large store.
     """
-    digest = _digest(_counted(config, evaluation=False))
-    return f"{_slug(config)}-{digest}"
+    hashed = _hashed(values_of(config), evaluation=False)
+    return f"{_readable(config)}-{digest(hashed)}"
+
+
+def slug(run_id: str) -> str:
+    """A run id without its hash."""
+    return run_id.rpartition("-")[0]
 
 
 def evaluation_key(experiment: Experiment) -> str:
@@ -40,47 +46,53 @@ def evaluation_key(experiment: Experiment) -> str:
     return evaluation_key_of(experiment.to_config())
 
 
-def evaluation_key_of(config: Mapping[str, Any]) -> str:
-    """The same of a config as nested dictionaries. Raises ValueError where it is no whole one."""
-    digest = _digest(_counted(config, evaluation=True))
-    features, probe = config["evaluation"]["features"], config["evaluation"]["probe"]
-    return f"{features}-{probe}-{digest[:8]}" if probe else f"{features}-{digest[:8]}"
+def evaluation_key_of(
+    config: Mapping[str, Any], beside: Mapping[str, Any] = MappingProxyType({})
+) -> str:
+    """The same of a config as nested dictionaries. Raises ValueError where it is no whole one.
+
+    beside: keys by full name that were others in the evaluation: see `evaluated_beside`.
+    """
+    values = {**values_of(config), **beside}
+    hashed = digest(_hashed(values, evaluation=True))[:8]
+    features, probe = values["evaluation.features"], values["evaluation.probe"]
+    return f"{features}-{probe}-{hashed}" if probe else f"{features}-{hashed}"
 
 
 def evaluated_beside(experiment: Experiment) -> dict[str, Any]:
     """The keys of other sections that count in the evaluation alone, by full name: the head of a random encoder's z."""
-    counted = _counted(experiment.to_config(), evaluation=True)
-    return {name: value for name, value in counted.items() if not name.startswith("evaluation.")}
+    values = values_of(experiment.to_config())
+    names = _names(values, evaluation=True)
+    return {name: values[name] for name in names if not name.startswith("evaluation.")}
 
 
 def identity_config(experiment: Experiment) -> dict[str, Any]:
     """The keys that count in the experiment, by full name, with their values."""
-    return counting(experiment.to_config())
-
-
-def counting(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The keys that count in a config, with their values. Raises ValueError where it is no whole config."""
-    values = _values(config)
+    values = values_of(experiment.to_config())
     counted = counting_keys(values)
     return {name: values[name] for name in _IDENTITY if name in counted}
 
 
-def _counted(config: Mapping[str, Any], evaluation: bool) -> dict[str, Any]:
-    """What is hashed: of pretraining, or of the evaluation, to which all else belongs that counts."""
-    values = _values(config)
+def values_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Every key of a config as nested dictionaries, by full name; one that did not exist yet has what there was before.
+
+    Raises ValueError where it is no whole config.
+    """
+    values = flatten(config) if isinstance(config, Mapping) else {}
+    return values if values.keys() == _BEFORE.keys() else {**_added(values), **values}
+
+
+def _hashed(values: Mapping[str, Any], evaluation: bool) -> dict[str, Any]:
+    names = _names(values, evaluation)
+    return {name: values[name] for name in names if not _is_as_before(name, values[name])}
+
+
+def _names(values: Mapping[str, Any], evaluation: bool) -> list[str]:
+    """The keys that count in pretraining; or in the evaluation, to which all others belong that count."""
     names = pretraining_keys(values)
     if evaluation:
         names = counting_keys(values) - names
-    return {
-        name: values[name]
-        for name in _IDENTITY
-        if name in names and not _is_as_before(name, values[name])
-    }
-
-
-def _values(config: Mapping[str, Any]) -> dict[str, Any]:
-    values = flatten(config) if isinstance(config, Mapping) else {}
-    return values if values.keys() == _BEFORE.keys() else {**_added(values), **values}
+    return [name for name in _IDENTITY if name in names]
 
 
 _BEFORE = {info.name: info.before for info in KEYS}
@@ -104,12 +116,13 @@ def _is_as_before(name: str, value: Any) -> bool:
 _encode = json.JSONEncoder(sort_keys=True).encode
 
 
-def _digest(config: dict[str, Any]) -> str:
-    text = _encode({"version": SCHEMA_VERSION, "config": config})
+def digest(counted: Mapping[str, Any], version: int = SCHEMA_VERSION) -> str:
+    """The hash of what counts, in a schema."""
+    text = _encode({"version": version, "config": counted})
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
-def _slug(config: Mapping[str, Any]) -> str:
+def _readable(config: Mapping[str, Any]) -> str:
     data, views, encoder = config["data"], config["views"], config["encoder"]
     policy = (
         f"pair-{views['first']}-{views['second']}" if views["policy"] == "pair" else views["policy"]

@@ -3,19 +3,18 @@
 | schema | what became of its keys |
 |---|---|
 | 1 | `views.brightness=multiplicative` is `views.color=pytorch`; `additive` is nothing that there is now |
-| 2 | the same; but all of them were part of an id, also where they don't count |
+| 2 | the keys of now, but all of them were part of an id, even where they don't count |
 
 A run of schema 1 in which `additive` counts cannot be read. What pretraining reported then as `accuracy` and `entropy`
 was over all views, and is left out.
 """
 
 import copy
-import hashlib
-import json
 from collections.abc import Mapping
 from typing import Any
 
-from simclr_ablate.identity import counting
+from simclr_ablate.identity import digest, values_of
+from simclr_ablate.schema import counting_keys
 
 VERSIONS = (1, 2)
 
@@ -29,7 +28,7 @@ def is_id(run_id: str, version: int, config: Mapping[str, Any]) -> bool:
     counted.pop("evaluation", None)
     if config.get("objective") == "supervised":
         counted = {name: part for name, part in counted.items() if name not in ("head", "loss")}
-    return run_id.rpartition("-")[2] == _digest(version, counted)
+    return run_id.rpartition("-")[2] == digest(counted, version)
 
 
 def upgraded(version: int, config: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -44,9 +43,9 @@ def upgraded(version: int, config: Mapping[str, Any]) -> dict[str, Any] | None:
             raise ValueError("it does not have the keys of its schema")
         brightness = views.pop("brightness")
         views["color"] = "pytorch"
-        if brightness != "multiplicative" and "views.color" in counting(new):
+        if brightness != "multiplicative" and "views.color" in counting_keys(values_of(new)):
             return None
-    counting(new)
+    values_of(new)
     return new
 
 
@@ -62,8 +61,3 @@ def _identity(config: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(data := counted.get("data"), Mapping):
         counted["data"] = {name: value for name, value in data.items() if name != "root"}
     return counted
-
-
-def _digest(version: int, counted: Mapping[str, Any]) -> str:
-    text = json.dumps({"version": version, "config": counted}, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:10]

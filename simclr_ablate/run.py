@@ -377,7 +377,9 @@ class Run:
         # Under their old names; those that differed in what does not count are one.
         of_run = record["config"]
         return {
-            evaluation_key_of({**of_run, "evaluation": content["config"]}): content
+            evaluation_key_of(
+                {**of_run, "evaluation": content["config"]}, content.get("beside", {})
+            ): content
             for content in reversed(found.values())
         }
 

@@ -41,6 +41,17 @@ _COLORING = (
 _TRAINED = {"objective": ("contrastive", "supervised")}
 """When there is training at all: the random encoder has none."""
 
+
+def _operation_of_pair(doc: str) -> Any:
+    return key(
+        doc,
+        choices=OPERATION_NAMES,
+        own=True,
+        when={"views.policy": ("pair",)},
+        otherwise=None,
+    )
+
+
 _FITTED = {"evaluation.probe": (None,), "objective": ("contrastive", "none")}
 """When a linear classifier is fitted: supervised training brings its own."""
 
@@ -96,19 +107,9 @@ class Views:
         choices=("simclr", "crop", "autoaugment", "pair", "none"),
         own=True,
     )
-    first: str | None = key(
-        "first operation",
-        choices=OPERATION_NAMES,
-        own=True,
-        when={"views.policy": ("pair",)},
-        otherwise=None,
-    )
-    second: str | None = key(
-        "second operation; the same as the first: that one alone",
-        choices=OPERATION_NAMES,
-        own=True,
-        when={"views.policy": ("pair",)},
-        otherwise=None,
+    first: str | None = _operation_of_pair("first operation")
+    second: str | None = _operation_of_pair(
+        "second operation; the same as the first: that one alone"
     )
     strength: float = key(
         "strength s of colour jitter (App. A)", at_least=0, at_most=MAX_STRENGTH, when=_COLORING
@@ -296,12 +297,12 @@ class Experiment:
 KEYS = tuple(keys(Experiment))
 """Every key of an experiment."""
 
-_DECISIVE = tuple(sorted(set().union(*(info.depends_on for info in KEYS))))
+DECISIVE = tuple(sorted(set().union(*(info.depends_on for info in KEYS))))
 """The keys that decide which others count."""
 
 
 def counting_keys(values: Mapping[str, Any]) -> frozenset[str]:
-    """The names of the keys that count in an experiment, of which `values` has every key by its full name."""
+    """The names of the keys that count in an experiment. values: at least those of DECISIVE, by full name."""
     return _split(values)[0]
 
 
@@ -313,14 +314,14 @@ def pretraining_keys(values: Mapping[str, Any]) -> frozenset[str]:
 
 def _split(values: Mapping[str, Any]) -> tuple[frozenset[str], frozenset[str]]:
     try:
-        return _split_by(tuple(values[name] for name in _DECISIVE))
+        return _split_by(tuple(values[name] for name in DECISIVE))
     except TypeError:  # a list, say, in a file that somebody has edited
-        raise ValueError(f"one of {', '.join(_DECISIVE)} has no plain value") from None
+        raise ValueError(f"one of {', '.join(DECISIVE)} has no plain value") from None
 
 
 @functools.lru_cache(4096)
 def _split_by(decisive: tuple[Any, ...]) -> tuple[frozenset[str], frozenset[str]]:
-    value_of = dict(zip(_DECISIVE, decisive, strict=True))
+    value_of = dict(zip(DECISIVE, decisive, strict=True))
     counted = frozenset(info.name for info in KEYS if info.counts(value_of.__getitem__))
     # No condition on the evaluation holds for what is true of all.
     of_any = {n: UNSET if _is_evaluation(n) else value for n, value in value_of.items()}

@@ -54,7 +54,7 @@ from simclr_ablate.files import (
     told,
     write_json,
 )
-from simclr_ablate.identity import run_id_of
+from simclr_ablate.identity import run_id_of, slug
 from simclr_ablate.paths import expanded
 from simclr_ablate.records import LaunchRecord, StageRecord, read_record
 from simclr_ablate.run import BUSY, STATES, Run
@@ -110,7 +110,7 @@ class Store:
     def _old_run(self, run_id: str) -> Run | None:
         """A pretrained run of an earlier schema that has this id in the present one, evaluated if one of them is."""
         pretrained = []
-        for name in self._by_slug.get(_slug(run_id), ()):
+        for name in self._by_slug.get(slug(run_id), ()):
             run = Run(self.root / name)
             record = run.experiment() if run.is_pretrained() else None
             if record and "upgraded_from" in record and run_id_of(record["config"]) == run_id:
@@ -125,7 +125,7 @@ class Store:
         which it is, are not added any more."""
         names: dict[str, list[str]] = {}
         for name in sorted(self._folders()):
-            names.setdefault(_slug(name), []).append(name)
+            names.setdefault(slug(name), []).append(name)
         return names
 
     def runs(self) -> Iterator[Run]:
@@ -264,10 +264,6 @@ class Store:
 
 _PROBE_BYTES = 2**16
 """What must fit into a store for a run to begin: its config, claims and log, and more than that."""
-
-
-def _slug(run_id: str) -> str:
-    return run_id.rpartition("-")[0]
 
 
 _RUN_ID = re.compile(r".+-[0-9a-f]{10}")

@@ -52,8 +52,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 @pytest.fixture(scope="session", autouse=True)
 def _fork_server() -> None:
-    """One that has loaded all that what it forks may want. The first to ask for a fork server would otherwise decide
-    that, and runs of tests that come after the analysis's would each load torch."""
+    """One that has loaded everything its children may need. Otherwise the first test to ask for a fork server decides
+    what it has loaded, and after a test of the analysis each run would load torch by itself."""
     artefacts = [artefact.module_name for artefact in ARTEFACTS.values()]
     modules = ["simclr_ablate.experiment", "analysis.writing", *artefacts]
     multiprocessing.get_context("forkserver").set_forkserver_preload(modules)

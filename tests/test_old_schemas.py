@@ -2,8 +2,8 @@
 
 `old_stores/schemaN.tar.xz` is a store that the last version of that schema wrote, without weights: on 320 of the
 embedded images, an epoch each of SimCLR's views, of a pair without colour, of crops alone with two evaluations, and of
-supervised training; and two random encoders that differ in epochs alone. Of schema 1, SimCLR's views are there with
-multiplicative and with additive brightness.
+supervised training; and two random encoders that differ only in epochs. The store of schema 1 has SimCLR's views twice,
+with multiplicative and with additive brightness.
 """
 
 import json
@@ -18,7 +18,7 @@ import pytest
 
 import analysis
 from simclr_ablate import status
-from simclr_ablate.identity import evaluation_key, run_id
+from simclr_ablate.identity import evaluated_beside, evaluation_key, run_id
 from simclr_ablate.launch.plan import place
 from simclr_ablate.schema import Experiment
 from simclr_ablate.store import Run, Store
@@ -143,6 +143,23 @@ def test_an_encoder_that_is_gone_is_not_there(store, make_experiment) -> None:
         run.encoder_path.unlink()
     experiment = make_experiment(*SIZES, "views=simclr", "evaluation.features=z")
     assert place(experiment, store).run.run_id == run_id(experiment)
+
+
+def test_a_new_evaluation_beside_theirs_is_found_by_its_own_head(store, make_experiment) -> None:
+    """The random encoder's z is that of a head which its run does not say."""
+    theirs, others = (
+        make_experiment(*SIZES, "objective=none", "evaluation.features=z", *head)
+        for head in ([], ["head=linear"])
+    )
+    run = place(others, store).run
+    config = others.to_config()["evaluation"]
+    metrics = {"top1": 12.5, "knn_top1": 11.0}
+    run.write_evaluation(evaluation_key(others), config, metrics, beside=evaluated_beside(others))
+    again = Store(store.root)
+    assert place(theirs, again).state() != "complete"
+    assert place(others, again).run.evaluations()[evaluation_key(others)]["metrics"] == metrics
+    rows = analysis.load(store.root).set_index("run_id").loc[[run.run_id]]
+    assert rows[rows["evaluation.features"] == "z"]["head.kind"].tolist() == ["linear"]
 
 
 def test_one_that_was_edited_is_named(store, caplog) -> None:

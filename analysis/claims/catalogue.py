@@ -124,7 +124,7 @@ CLAIMS = [
         "A linear projection head is better than none.",
         "Section 4.2, Figure 8",
         ("figure8",),
-        "The linear head, in the mean over its output dimensions, minus none is above 0. The "
+        "The linear head, in the mean over its output dimensions, minus no head is above 0. The "
         "paper’s text: more than 10 points for any head.",
         measures.linear_over_none,
     ),
@@ -176,7 +176,7 @@ CLAIMS = [
         "Semi-hard negatives help the margin and the logistic loss.",
         "Section 5.1, Table 4",
         ("table4",),
-        "With minus without semi-hard negatives is above 0 for both losses, each tuned on the "
+        "Top-1 with semi-hard negatives minus top-1 without is above 0 for both losses, each tuned on the "
         "validation split: both must be clear to confirm; to refute, one clearly below, corrected "
         "for 2.",
         measures.semi_hard,
@@ -197,7 +197,7 @@ CLAIMS = [
         "Section 5.1, Table 5",
         ("table5",),
         "The best contrastive accuracy without l2 norm minus the best with it, and the best top-1 "
-        "with minus the best without, are both above 0. No temperature is chosen beforehand: over "
+        "with it minus the best without, are both above 0. No temperature is chosen beforehand: over "
         "each, one of the other side must have a clear lead, corrected for the number of those; to "
         "refute, one of the two the other way round, corrected for 2.",
         measures.accuracy_misleads,

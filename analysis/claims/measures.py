@@ -328,7 +328,7 @@ def _enlarging(table: Part, length: int, sizes: tuple[int, int]) -> Measured:
 
 
 def long_and_strong(parts: Sequence[Part]) -> Effect:
-    """Of every encoder, the longest training with all augmentations minus the shortest with crops."""
+    """For each encoder, the longest training with all augmentations minus the shortest with crops."""
     (table,) = parts
     crop, *_, strong = tableb3.COLUMNS.labels
     rows: list[Any] = list(table.row_labels)

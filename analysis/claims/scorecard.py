@@ -15,7 +15,7 @@ from analysis.comparison import Comparison
 def scorecard(runs: pd.DataFrame) -> list[Finding]:
     """What becomes of every claim in `runs` (see `analysis.load`), claim by claim.
 
-    Each claim has a finding for each setting that its artefacts have, minus settings that lack cells
+    Each claim has a finding for each setting that its artefacts have, except settings that lack cells
     beside one on the same data that does not. A claim with no runs has one, with an empty setting.
     """
     names = dict.fromkeys(name for claim in CLAIMS for name in claim.artefacts)

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from simclr_ablate.config import ConfigError, flatten, is_own, own_values
-from simclr_ablate.identity import evaluation_key, identity_config, run_id
+from simclr_ablate.identity import evaluation_key, identity_config, run_id, slug
 from simclr_ablate.launch.worker import Job
 from simclr_ablate.paths import absolute, default_cache
 from simclr_ablate.schema import KEYS, Data, Experiment
@@ -44,7 +44,7 @@ class PlannedRun:
     @property
     def label(self) -> str:
         """The run id without its hash, and what tells it from others, for people."""
-        return f"{_slug(self.run)} {self.apart}".rstrip()
+        return f"{slug(self.run_id)} {self.apart}".rstrip()
 
     def state(self) -> str:
         """One of `store.STATES`."""
@@ -174,26 +174,30 @@ def plan_completed(
         planned = place(experiment, store, sweeps.get(experiment, ()))
         alike.setdefault((planned.run_id, planned.evaluation_key), []).append(planned)
     runs, unused = [], dict[str, None]()
-    for first, *others in alike.values():
-        of_all = chain(first.sweeps, *(other.sweeps for other in others))
-        runs.append(dataclasses.replace(first, sweeps=tuple(dict.fromkeys(of_all))))
-        varied = varying_keys([first.experiment, *(other.experiment for other in others)])
-        unused |= dict.fromkeys(name for name in varied if name in _IDENTITY)
+    for group in alike.values():
+        of_all = chain.from_iterable(planned.sweeps for planned in group)
+        runs.append(dataclasses.replace(group[0], sweeps=tuple(dict.fromkeys(of_all))))
+        unused |= dict.fromkeys(_varied(group))
     return Plan(sweep, tuple(_told_apart(runs)), store, tuple(unused))
 
 
 def _told_apart(runs: Sequence[PlannedRun]) -> Iterator[PlannedRun]:
     groups: dict[str, list[PlannedRun]] = {}
     for planned in runs:
-        groups.setdefault(_slug(planned.run), []).append(planned)
-    varied = {
-        slug: [n for n in varying_keys([p.experiment for p in group]) if n in _IDENTITY]
-        for slug, group in groups.items()
-    }
+        groups.setdefault(slug(planned.run_id), []).append(planned)
+    varied = {name: _varied(group) for name, group in groups.items()}
     for planned in runs:
-        values = identity_config(planned.experiment)
-        told = [(name, values[name]) for name in varied[_slug(planned.run)] if name in values]
+        names = varied[slug(planned.run_id)]
+        values = identity_config(planned.experiment) if names else {}
+        told = [(name, values[name]) for name in names if name in values]
         yield dataclasses.replace(planned, apart=_spelled(told))
+
+
+def _varied(group: Sequence[PlannedRun]) -> list[str]:
+    """The keys that differ between the runs' experiments and can change a result."""
+    if len(group) == 1:
+        return []
+    return [n for n in varying_keys([p.experiment for p in group]) if n in _IDENTITY]
 
 
 def _spelled(values: Sequence[tuple[str, Any]]) -> str:
@@ -206,10 +210,6 @@ def _spelled(values: Sequence[tuple[str, Any]]) -> str:
         f"{word if short.count(word) == 1 else name}={'null' if value is None else printable(str(value))}"
         for word, (name, value) in zip(short, values, strict=True)
     )
-
-
-def _slug(run: Run) -> str:
-    return run.run_id.rpartition("-")[0]
 
 
 def place(experiment: Experiment, store: Store, sweeps: Sequence[str] = ()) -> PlannedRun:
