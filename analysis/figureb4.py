@@ -138,11 +138,11 @@ def embed(run: Run) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.int64], 
     import torch
 
     from simclr_ablate.cores import available_cores
-    from simclr_ablate.data.splits import open_data, stream_data
-    from simclr_ablate.evaluation.features import extract
-    from simclr_ablate.experiment import build_models, plain_batches
+    from simclr_ablate.data.splits import open_data
+    from simclr_ablate.evaluation.features import FEATURE_BATCH, extract
     from simclr_ablate.paths import default_cache
     from simclr_ablate.schema import Experiment
+    from simclr_ablate.tasks.networks import build_models
 
     experiment = Experiment.from_config(run.config())
     check_images(experiment.data)
@@ -150,13 +150,11 @@ def embed(run: Run) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.int64], 
     weights = load_weights(run)
     encoder.load_state_dict(weights["encoder"])
     head.load_state_dict(weights["head"])
-    data, workers = experiment.data, available_cores()
     cache = Path(default_cache()).expanduser()
-    streamed = data.name == "imagenet"
-    test = (stream_data(data, workers) if streamed else open_data(data, cache, workers)).test
-    picked, rows = choose(test.labels.numpy(), data.seed)
+    test = open_data(experiment.data, cache, available_cores()).test
+    picked, rows = choose(test.labels.numpy(), experiment.data.seed)
     few = test.subset(torch.from_numpy(rows))
-    h, z = (extract(encoder, plain_batches(few), head=used) for used in (None, head))
+    h, z = (extract(encoder, few.batches(FEATURE_BATCH), head=used) for used in (None, head))
     labels = np.searchsorted(picked, h.labels.numpy())
     features = {"h": h.features.double().numpy(), "z": z.features.double().numpy()}
     return features, labels, [shown(str(test.classes[label])) for label in picked]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from analysis.weights import cache_folder
 from simclr_ablate.files import StorageError, write_json
-from simclr_ablate.records import read_record
+from simclr_ablate.store.records import read_record
 
 ENCODER = "simclr_ablate.models.encoder"
 

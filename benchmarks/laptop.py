@@ -8,12 +8,13 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from simclr_ablate.__main__ import CONFIG_FOLDER, register
+from simclr_ablate.augment.build import build_policy
 from simclr_ablate.data.in_memory import ImageSet
 from simclr_ablate.data.shapes import SHAPE_CLASSES, make_shapes
-from simclr_ablate.experiment import build_models, build_policy, memory_format
 from simclr_ablate.launch.grid import experiment_sections
 from simclr_ablate.losses.registry import build_loss
 from simclr_ablate.schema import Experiment
+from simclr_ablate.tasks.networks import build_models, memory_format
 from simclr_ablate.training.contrastive import ContrastivePretraining
 from simclr_ablate.training.loop import Training
 
@@ -37,14 +38,16 @@ def training_parts(experiment: Experiment) -> Training:
     device = torch.device("cpu")
     encoder, head = build_models(experiment, device)
     return Training(
-        experiment,
-        ready_images(),
-        build_policy(experiment.views, experiment.data),
-        encoder,
-        head,
-        build_loss(experiment.loss),
-        memory_format(experiment),
-        device,
+        images=ready_images(),
+        policy=build_policy(experiment.views, experiment.data),
+        encoder=encoder,
+        head=head,
+        loss=build_loss(experiment.loss),
+        optimizer=experiment.optimizer,
+        seed=experiment.seed,
+        precision=experiment.precision,
+        layout=memory_format(experiment),
+        device=device,
     )
 
 

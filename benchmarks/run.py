@@ -15,12 +15,11 @@ import torch
 from benchmarks.laptop import default_experiment
 from benchmarks.measure import print_table
 from simclr_ablate.data.splits import Splits, open_data
-from simclr_ablate.experiment import build_models, carry_out, evaluate
-from simclr_ablate.identity import run_id
-from simclr_ablate.launch.worker import Job, keep_freed_memory
+from simclr_ablate.launch.worker import Job, Status, carry_out_job, keep_freed_memory, run_of
 from simclr_ablate.schema import Experiment
 from simclr_ablate.stopping import StopSignal
-from simclr_ablate.store import Store
+from simclr_ablate.tasks.evaluate import measure
+from simclr_ablate.tasks.networks import build_models
 from simclr_ablate.training.optimizers import build_optimizer, set_learning_rate
 from simclr_ablate.training.schedules import lr_at
 
@@ -50,15 +49,12 @@ def ours() -> tuple[float, float]:
     experiment = default_experiment()
     with tempfile.TemporaryDirectory() as folder:
         open_data(experiment.data, Path(folder), 1)  # the data is made once for many runs
-        run = Store(folder).run(run_id(experiment))
-        run.create(experiment.to_config())
-        claim = run.claim()
-        assert claim is not None
         job = Job(experiment.to_config(), folder, folder, 1, "cpu")
         begin = time.perf_counter()
-        carry_out(experiment, run, claim, job, StopSignal())
+        ending = carry_out_job(job, StopSignal())
+        assert ending.status == Status.COMPLETE, ending.reason
         seconds = time.perf_counter() - begin
-        claim.release()
+        run = run_of(job)
         (evaluation,) = run.evaluations().values()
     return seconds, evaluation["metrics"]["top1"]
 
@@ -119,7 +115,7 @@ def train_with_lightly(experiment: Experiment, data: Splits) -> float:
             loss(*z.chunk(2)).backward()
             optimizer.step()
             step += 1
-    return evaluate(experiment, data, encoder, head, torch.device("cpu"))["top1"]
+    return measure(experiment, data, encoder, head, torch.device("cpu"))["top1"]
 
 
 if __name__ == "__main__":

@@ -6,9 +6,9 @@ import torch
 
 from benchmarks.laptop import default_experiment, take_steps, training_parts
 from benchmarks.measure import best_seconds, print_table
-from simclr_ablate.experiment import build_models, memory_format
 from simclr_ablate.launch.worker import keep_freed_memory
 from simclr_ablate.schema import Experiment
+from simclr_ablate.tasks.networks import build_models, memory_format
 from simclr_ablate.training.contrastive import ContrastivePretraining
 
 STEPS = 85

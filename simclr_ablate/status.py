@@ -25,7 +25,7 @@ from simclr_ablate.launch.progress import columns, duration, make_console
 from simclr_ablate.launch.queue import JobInfo, Settler, settle
 from simclr_ablate.launch.waiting import Lookout, Waiting, living
 from simclr_ablate.schema import SCHEMA_VERSION
-from simclr_ablate.store import BUSY, STATES, Run, Store
+from simclr_ablate.store import BUSY, STATES, Run, Store, TaskFolder
 
 COLORS = {
     "complete": "green",
@@ -137,7 +137,7 @@ def act(action: str, store: Store, filters: Mapping[str, str]) -> int:
     if action == "cancel" and "run" not in filters and filters.get("state") != "running":
         for each in waiting.cancel(store, filters.get("sweep")):
             say(f"cancelled the second stage of {each.sweep}")
-    settle(runs)
+    settle(task for run in runs for task in run.tasks())
     states = (filters["state"],) if "state" in filters else ACTIONS[action]
     chosen = [run for run in runs if run.state() in states]
     if action == "clean":
@@ -196,17 +196,22 @@ def told(later: Sequence[Waiting], alive: Mapping[str, JobInfo | None]) -> list[
 
 
 def describe_all(
-    runs: Sequence[Run], ask: Callable[[Sequence[Run]], Mapping[str, JobInfo]] = settle
+    runs: Sequence[Run], ask: Callable[[Sequence[TaskFolder]], Mapping[str, JobInfo]] = settle
 ) -> list[dict[str, Any]]:
     """Every run, with what SLURM says of its job when asked by `ask`."""
-    infos = ask(runs)
-    return [describe(run, infos.get(run.run_id)) for run in runs]
+    tasks = {run.run_id: list(run.tasks()) for run in runs}
+    infos = ask([task for listed in tasks.values() for task in listed])
+    return [
+        describe(run, next((infos[t.name] for t in tasks[run.run_id] if t.name in infos), None))
+        for run in runs
+    ]
 
 
 def describe(run: Run, info: JobInfo | None = None) -> dict[str, Any]:
     """One run as plain values: id, state, progress, metrics (percent) by evaluation, failure, job, and what is wrong
     with its config."""
-    state, progress = run.state(), run.progress()
+    state, task = run.state(), current(run)
+    progress = task.progress()
     if state == "complete":  # it may have been killed before it could write so
         progress = {**progress, "phase": "complete", "fraction": 1.0}
     return {
@@ -214,11 +219,11 @@ def describe(run: Run, info: JobInfo | None = None) -> dict[str, Any]:
         "state": state,
         "folder": str(run.path),
         "progress": progress,
-        "holder": run.holder(),
+        "holder": task.holder(),
         "job": asdict(info) if info is not None else None,
         "evaluations": {key: found["metrics"] for key, found in run.evaluations().items()},
-        "failure": (run.failure() or {}).get("reason"),
-        "log": _log(run),
+        "failure": (task.failure() or run.failure() or {}).get("reason"),
+        "log": _log(task),
         "config": _config_problem(run),
     }
 
@@ -235,12 +240,22 @@ def _config_problem(run: Run) -> str | None:
     return None if version == SCHEMA_VERSION else f"of another version: its schema is {version}"
 
 
-def _log(run: Run) -> str:
-    """The run's log, or what its job printed before there was one."""
-    last = run.last_submission()
-    if last is not None and not os.path.exists(run.log_path):
+def current(run: Run) -> TaskFolder:
+    """The task that says how the run is: one that somebody works on, else one that failed, else the last."""
+    tasks = list(run.tasks())
+    if run.is_pretrained() and len(tasks) > 1:
+        tasks = tasks[1:]
+    held = [task for task in tasks if task.holder() is not None]
+    failed = [task for task in tasks if not task.is_done() and task.failure() is not None]
+    return [*tasks, *failed[:1], *held[:1]][-1]
+
+
+def _log(task: TaskFolder) -> str:
+    """The task's log, or what its job printed before there was one."""
+    last = task.last_submission()
+    if last is not None and not os.path.exists(task.log_path):
         return last["output"]
-    return str(run.log_path)
+    return str(task.log_path)
 
 
 def in_state(rows: list[dict[str, Any]], state: str | None) -> list[dict[str, Any]]:

@@ -124,6 +124,11 @@ def only_run(store: Path) -> Run:
     return found
 
 
+def logs(found: Run) -> str:
+    """What all tasks of the run have logged."""
+    return "".join(task.log_path.read_text() for task in found.tasks())
+
+
 def wait_for_step(store: Path, step: int) -> Run:
     """The first run that has come to `step`."""
     deadline = time.monotonic() + 120

@@ -20,6 +20,7 @@ from hydra.core.global_hydra import GlobalHydra
 from analysis.artefacts import ARTEFACTS
 from simclr_ablate.__main__ import CONFIG_FOLDER, register
 from simclr_ablate.launch.grid import experiment_sections
+from simclr_ablate.launch.local import PRELOAD
 from simclr_ablate.ranks import join
 from simclr_ablate.schema import Experiment
 
@@ -55,7 +56,7 @@ def _fork_server() -> None:
     """One that has loaded everything its children may need. Otherwise the first test to ask for a fork server decides
     what it has loaded, and after a test of the analysis each run would load torch by itself."""
     artefacts = [artefact.module_name for artefact in ARTEFACTS.values()]
-    modules = ["simclr_ablate.experiment", "analysis.writing", *artefacts]
+    modules = [*PRELOAD, "analysis.writing", *artefacts]
     multiprocessing.get_context("forkserver").set_forkserver_preload(modules)
     forkserver.ensure_running()
 

@@ -182,7 +182,7 @@ def test_a_damaged_evaluation(store, whole, again, capsys, caplog) -> None:
 
 def test_a_number_edited_in_an_evaluation_does_not_count(store, caplog) -> None:
     first, *_ = runs_of(store)
-    (path,) = (first.path / "evaluations").iterdir()
+    (path,) = (first.path / "evaluations").glob("*.json")
     content = json.loads(path.read_text())
     content["metrics"]["top1"] += 1
     path.write_text(json.dumps(content))

@@ -94,7 +94,7 @@ def test_of_many_that_create_a_file_at_once_one_does(tmp_path: Path) -> None:
 
     def create(number: int) -> None:
         start.wait()
-        made.append(create_exclusively(tmp_path / "claim.1", str(number)))
+        made.append(create_exclusively(tmp_path / "lease.1", str(number)))
 
     threads = [threading.Thread(target=create, args=(k,)) for k in range(8)]
     for thread in threads:
@@ -102,7 +102,7 @@ def test_of_many_that_create_a_file_at_once_one_does(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert sorted(made) == [False] * 7 + [True]
-    assert os.listdir(tmp_path) == ["claim.1"]
+    assert os.listdir(tmp_path) == ["lease.1"]
 
 
 def test_without_hard_links_a_file_is_created_all_the_same(
@@ -112,10 +112,10 @@ def test_without_hard_links_a_file_is_created_all_the_same(
         raise OSError(errno.EPERM, "Operation not permitted")
 
     monkeypatch.setattr(os, "link", link)
-    assert create_exclusively(tmp_path / "claim.1", "a")
-    assert not create_exclusively(tmp_path / "claim.1", "b")
-    assert (tmp_path / "claim.1").read_text() == "a"
-    assert os.listdir(tmp_path) == ["claim.1"]
+    assert create_exclusively(tmp_path / "lease.1", "a")
+    assert not create_exclusively(tmp_path / "lease.1", "b")
+    assert (tmp_path / "lease.1").read_text() == "a"
+    assert os.listdir(tmp_path) == ["lease.1"]
 
 
 @pytest.mark.parametrize("content", [b"", b'{"a": ', b"\xff\xfe", b"[" * 100_000])
@@ -148,6 +148,6 @@ def test_a_link_that_is_made_and_not_answered_is_ours(
         link(source, target)
 
     monkeypatch.setattr(os, "link", twice)
-    assert create_exclusively(tmp_path / "claim.1", "a")
-    assert not create_exclusively(tmp_path / "claim.1", "b")
-    assert (tmp_path / "claim.1").read_text() == "a"
+    assert create_exclusively(tmp_path / "lease.1", "a")
+    assert not create_exclusively(tmp_path / "lease.1", "b")
+    assert (tmp_path / "lease.1").read_text() == "a"

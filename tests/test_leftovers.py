@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 import torch
 
-from simclr_ablate import leftovers, status
+from simclr_ablate import status
 from simclr_ablate.files import StorageError
 from simclr_ablate.identity import run_id
-from simclr_ablate.store import Run, Store
+from simclr_ablate.store import Run, Store, leftovers
 
 OLD = leftovers.OLD_SECONDS + 60
 
@@ -38,24 +38,37 @@ def unfinished(folder: Path, name: str, age: float = 0.0) -> Path:
 
 def files(folder: Path) -> set[str]:
     found = (str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-    return {name for name in found if not Path(name).name.startswith("claim.")}
+    return {name for name in found if not Path(name).name.startswith("lease.")}
 
 
 def test_the_next_holder_clears_what_holders_write(run: Run) -> None:
     before = files(run.path)
     for name in ("progress.json", "encoder.pt", "checkpoint.incoming.pt", "history.csv"):
         unfinished(run.path, name)
-    unfinished(run.path / "evaluations", "h-2.json")
     # Others may be writing these now.
-    others = [unfinished(run.path, name) for name in ("claim.2", "clock", "submission.json")]
-    unfinished(run.path, "claim.1", OLD)
+    others = [unfinished(run.path, name) for name in ("lease.2", "clock", "submission.json")]
+    unfinished(run.path, "lease.1", OLD)
     (run.path / "checkpoint.incoming.pt").write_bytes(b"whole, and the newest")
     (run.path / ".mine.tmp").touch()
-    claim = run.claim()
-    assert claim is not None
+    lease = run.lease()
+    assert lease is not None
     kept = {path.name for path in others} | {"checkpoint.incoming.pt", ".mine.tmp"}
     assert files(run.path) == before | kept
-    claim.release()
+    lease.release()
+
+
+def test_the_next_holder_of_an_evaluation_clears_what_its_holders_write(run: Run) -> None:
+    evaluating = run.evaluating("h-2")
+    evaluating.create({})
+    before = files(run.path)
+    for name in ("progress.json", "checkpoint.incoming.pt"):
+        unfinished(evaluating.path, name)
+    unfinished(run.path / "evaluations", "h-2.json")
+    others = unfinished(run.path / "evaluations", "h-1.json")
+    lease = evaluating.lease()
+    assert lease is not None
+    assert files(run.path) == before | {f"evaluations/{others.name}"}
+    lease.release()
 
 
 WRITER = """
@@ -64,7 +77,7 @@ from pathlib import Path
 from simclr_ablate.files import write_atomically
 from simclr_ablate.store import Run
 run = Run(Path(sys.argv[1]))
-claim = run.claim()
+lease = run.lease()
 def write(file):
     file.write(bytes(10_000_000))
     print("half", flush=True)
@@ -116,14 +129,14 @@ def test_a_run_that_cannot_be_written_keeps_no_other_from_being_cleaned(
     other = store.run(run_id(make_experiment("seed=1")))
     other.create(make_experiment("seed=1").to_config())
     left = [unfinished(each.path, "encoder.pt") for each in (run, other)]
-    claim = Run.claim
+    lease = Run.lease
 
     def refusing(one: Run, *arguments: Any, **more: Any) -> Any:
         if one.run_id == run.run_id:
             raise StorageError("no permission")
-        return claim(one, *arguments, **more)
+        return lease(one, *arguments, **more)
 
-    monkeypatch.setattr(Run, "claim", refusing)
+    monkeypatch.setattr(Run, "lease", refusing)
     assert status.main([f"store={store.root}", "clean"]) == 1
     said = capsys.readouterr().out
     assert f"not cleaned up: {run.run_id}: no permission" in said

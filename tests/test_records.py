@@ -8,9 +8,15 @@ from typing import Any
 
 import pytest
 
-from simclr_ablate import records
 from simclr_ablate.identity import run_id, run_id_of
-from simclr_ablate.records import EvaluationRecord, mismatch, owner_of, read_sealed, write_sealed
+from simclr_ablate.store import records
+from simclr_ablate.store.records import (
+    EvaluationRecord,
+    mismatch,
+    owner_of,
+    read_sealed,
+    write_sealed,
+)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The store: atomic, claimed by one process at a time, and truthful about what it holds."""
+"""The store: atomic, leaseed by one process at a time, and truthful about what it holds."""
 
 import json
 import multiprocessing
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from simclr_ablate import claim as claims
+from simclr_ablate import lease as leases
 from simclr_ablate.config import ConfigError
 from simclr_ablate.identity import run_id
 from simclr_ablate.store import Store
@@ -32,15 +32,15 @@ def make_run(make_experiment, tmp_path):
     return build
 
 
-def _try_to_claim(folder: str, barrier, wins) -> None:
+def _try_to_lease(folder: str, barrier, wins) -> None:
     barrier.wait()
-    if claims.acquire(Path(folder)) is not None:
+    if leases.acquire(Path(folder)) is not None:
         wins.put(os.getpid())
         time.sleep(1.5)  # long enough that nobody takes over a holder that ended
 
 
-def _claim_and_wait(folder: str, ready) -> None:
-    claims.acquire(Path(folder))
+def _lease_and_wait(folder: str, ready) -> None:
+    leases.acquire(Path(folder))
     ready.set()
     time.sleep(60)
 
@@ -48,7 +48,7 @@ def _claim_and_wait(folder: str, ready) -> None:
 def _compete(folder: Path, processes: int) -> int:
     barrier, wins = context.Barrier(processes), context.Queue()
     workers = [
-        context.Process(target=_try_to_claim, args=(str(folder), barrier, wins))
+        context.Process(target=_try_to_lease, args=(str(folder), barrier, wins))
         for _ in range(processes)
     ]
     for worker in workers:
@@ -62,60 +62,60 @@ def _compete(folder: Path, processes: int) -> int:
     return count
 
 
-def test_one_of_many_wins_a_claim(tmp_path):
+def test_one_of_many_wins_a_lease(tmp_path):
     assert _compete(tmp_path, 6) == 1
 
 
 def test_one_of_many_takes_over_from_a_killed_holder(tmp_path):
     ready = context.Event()
-    holder = context.Process(target=_claim_and_wait, args=(str(tmp_path), ready))
+    holder = context.Process(target=_lease_and_wait, args=(str(tmp_path), ready))
     holder.start()
     assert ready.wait(30)
-    assert claims.holder(tmp_path)["pid"] == holder.pid
-    assert claims.acquire(tmp_path) is None
+    assert leases.holder(tmp_path)["pid"] == holder.pid
+    assert leases.acquire(tmp_path) is None
     os.kill(holder.pid, signal.SIGKILL)
     holder.join()
-    assert claims.holder(tmp_path) is None
+    assert leases.holder(tmp_path) is None
     assert _compete(tmp_path, 6) == 1
 
 
-def test_a_released_claim_can_be_had_again(tmp_path):
-    first = claims.acquire(tmp_path)
-    assert claims.acquire(tmp_path) is None
+def test_a_released_lease_can_be_had_again(tmp_path):
+    first = leases.acquire(tmp_path)
+    assert leases.acquire(tmp_path) is None
     first.release()
-    assert claims.holder(tmp_path) is None
-    second = claims.acquire(tmp_path)
+    assert leases.holder(tmp_path) is None
+    second = leases.acquire(tmp_path)
     second.check()
-    with pytest.raises(claims.ClaimLostError):
+    with pytest.raises(leases.LeaseLostError):
         first.check()
     second.release()
 
 
-@pytest.mark.parametrize(("age", "alive"), [(0.0, True), (claims.STALE_SECONDS + 60, False)])
-def test_a_holder_on_another_host_lives_while_it_touches_its_claim(tmp_path, age, alive):
+@pytest.mark.parametrize(("age", "alive"), [(0.0, True), (leases.STALE_SECONDS + 60, False)])
+def test_a_holder_on_another_host_lives_while_it_touches_its_lease(tmp_path, age, alive):
     owner = {"host": socket.gethostname() + "-other", "pid": 1, "start": "1"}
-    path = tmp_path / "claim.1"
+    path = tmp_path / "lease.1"
     path.write_text(json.dumps(owner))
     os.utime(path, (time.time() - age,) * 2)
-    assert (claims.holder(tmp_path) is not None) == alive
-    assert (claims.acquire(tmp_path) is None) == alive
+    assert (leases.holder(tmp_path) is not None) == alive
+    assert (leases.acquire(tmp_path) is None) == alive
 
 
 def test_a_process_number_used_again_is_not_the_holder(tmp_path):
-    claims.acquire(tmp_path)
-    path = tmp_path / "claim.1"
+    leases.acquire(tmp_path)
+    path = tmp_path / "lease.1"
     path.write_text(json.dumps({**json.loads(path.read_text()), "start": "before"}))
-    assert claims.holder(tmp_path) is None
+    assert leases.holder(tmp_path) is None
 
 
 def test_states_follow_the_files(make_run):
     run = make_run()
     assert run.exists()
     assert run.state() == "planned"
-    claim = run.claim()
+    lease = run.lease()
     assert run.state() == "running"
     run.write_progress({"phase": "pretraining"})
-    claim.release()
+    lease.release()
     assert run.state() == "interrupted"
     run.write_failure({"reason": "because"})
     assert run.state() == "failed"
@@ -138,9 +138,9 @@ def test_a_state_that_is_read_while_it_changes_is_one_of_before_or_after(make_ru
         run.write_submission(submission)
 
         def work(run=run):
-            claim = run.claim("7")
+            lease = run.lease("7")
             run.write_evaluation("h-1", {}, {"top1": 50.0})
-            claim.release()
+            lease.release()
 
         worker = threading.Thread(target=work)
         worker.start()
@@ -192,9 +192,9 @@ def test_a_submitted_run_is_queued_until_its_job_begins(make_run):
     run = make_run()
     submitted(run)
     assert run.state() == "queued"
-    claim = run.claim("7_0")
+    lease = run.lease("7_0")
     assert run.state() == "running"
-    claim.release()
+    lease.release()
     assert run.state() == "planned", "its job has ended, and nobody has said why"
     run.requeue_job("7_0")
     assert run.state() == "queued"
@@ -211,7 +211,7 @@ def test_a_job_that_has_ended_leaves_a_failure_unless_the_run_is_done(make_run):
         submitted(run)
     told.write_failure({"reason": "its own words"})
     done.write_evaluation("h-1", {}, {"top1": 50.0})
-    holder = taken.claim()  # another command's, meanwhile
+    holder = taken.lease()  # another command's, meanwhile
     for run in (dead, told, done, taken):
         run.end_job("7_0", "SLURM's words")
         assert run.submission() is None
@@ -227,16 +227,16 @@ def test_a_job_that_has_ended_leaves_a_failure_unless_the_run_is_done(make_run):
 
 
 def test_a_job_takes_over_from_its_own_earlier_start_only(tmp_path):
-    first = claims.acquire(tmp_path, "7_0")
-    assert claims.acquire(tmp_path) is None
-    assert claims.acquire(tmp_path, "7_1") is None
-    again = claims.acquire(tmp_path, "7_0")
+    first = leases.acquire(tmp_path, "7_0")
+    assert leases.acquire(tmp_path) is None
+    assert leases.acquire(tmp_path, "7_1") is None
+    again = leases.acquire(tmp_path, "7_0")
     assert again is not None
     again.check()
-    with pytest.raises(claims.ClaimLostError):
+    with pytest.raises(leases.LeaseLostError):
         first.check()
     first.release()
-    assert claims.holder(tmp_path)["job"] == "7_0", "the late one must not release another's claim"
+    assert leases.holder(tmp_path)["job"] == "7_0", "the late one must not release another's lease"
     again.release()
 
 
@@ -292,11 +292,11 @@ def test_a_command_that_submits_for_ever_is_named(tmp_path):
 
 
 def test_who_is_waited_for_is_said_at_once(tmp_path, caplog):
-    """A dead command of another host holds the store until its claim is stale: nobody waits in silence."""
+    """A dead command of another host holds the store until its lease is stale: nobody waits in silence."""
     folder = tmp_path / ".submitting"
     folder.mkdir()
-    claims.acquire(folder)
-    path = folder / "claim.1"
+    leases.acquire(folder)
+    path = folder / "lease.1"
     elsewhere = {**json.loads(path.read_text()), "host": "node3", "place": "node3", "pid": 12}
     path.write_text(json.dumps(elsewhere))
     with (

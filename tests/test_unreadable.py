@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import analysis
-from simclr_ablate import claim as claims
+from simclr_ablate import lease as leases
 from simclr_ablate import status
 from simclr_ablate.files import StorageError
 from simclr_ablate.identity import evaluation_key, run_id
@@ -159,23 +159,23 @@ def test_a_closed_folder_that_is_no_run_is_no_run(store) -> None:
     assert said.splitlines()[-1] == "2 complete, 1 planned"
 
 
-def test_nobody_claims_what_cannot_be_read(runs) -> None:
+def test_nobody_leases_what_cannot_be_read(runs) -> None:
     looped(runs[2])
     with pytest.raises(StorageError, match="cannot use"):
-        runs[2].claim()
+        runs[2].lease()
     assert runs[2].holder() is None
     with pytest.raises(StorageError):
         runs[2].is_held()
 
 
-def test_a_holder_that_cannot_look_keeps_its_claim(runs) -> None:
+def test_a_holder_that_cannot_look_keeps_its_lease(runs) -> None:
     """As while a file server is away."""
-    claim = runs[2].claim()
+    lease = runs[2].lease()
     looped(runs[2])
     with pytest.raises(StorageError):
-        claim.check()
+        lease.check()
     runs[2].path.unlink()
     runs[2].path.with_name(".away").rename(runs[2].path)
-    claim.check()
-    assert claims.holder(runs[2].path)["pid"] == os.getpid()
-    claim.release()
+    lease.check()
+    assert leases.holder(runs[2].path)["pid"] == os.getpid()
+    lease.release()

@@ -1,6 +1,6 @@
 """A data set in memory: all images in one uint8 tensor."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,8 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from simclr_ablate.augment.policies import DrawnViews, Policy
 from simclr_ablate.data.cache import DESCRIPTION, IMAGES, LABELS
 from simclr_ablate.files import read_json
+from simclr_ablate.randomness import generator
+from simclr_ablate.ranks import SOLO, Ranks
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,38 @@ class ImageSet:
         if self.stored.device.type == device.type == "cpu":
             return self
         return ImageSet(self.images.to(device), self.labels.to(device), self.classes)
+
+    def batches(self, batch_size: int, ranks: Ranks = SOLO) -> Iterator[tuple[Tensor, Tensor]]:
+        """All images in their order, uint8 (B, 3, H, W), and labels (B,); the last batch may be smaller.
+
+        ranks: each reads every `count`-th batch.
+        """
+        for indices in torch.arange(len(self)).split(batch_size)[ranks.index :: ranks.count]:
+            yield self.batch(indices)
+
+    def view_batches(
+        self,
+        policy: Policy,
+        order: Tensor,
+        seed: int,
+        epoch: int,
+        first: int = 0,
+        device: torch.device | str = "cpu",
+        places: Tensor | None = None,
+        views: int = 2,
+    ) -> Iterator[tuple[DrawnViews, Tensor]]:
+        """The views of each batch from `first` on, drawn and yet to be made, and labels (N,).
+
+        See `images.Images`; all parameters depend on `seed`, `epoch` and step. Views are made where the set is.
+        """
+        draw_views = policy.draw_two if views == 2 else policy.draw_one
+        order = order.to(self.labels.device)
+        for step in range(first, len(order)):
+            draw = generator(seed, "views", epoch, step)
+            yield (
+                draw_views(self.stored, draw, rows=self.rows_of(order[step])),
+                self.labels[order[step]],
+            )
 
 
 def open_set(folder: Path) -> ImageSet:

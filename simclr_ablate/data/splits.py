@@ -1,5 +1,6 @@
 """The splits of a data set: training, validation held out of it, test for reporting alone."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -8,39 +9,33 @@ from torch import Tensor
 
 from simclr_ablate.config import ConfigError, is_own
 from simclr_ablate.data.image_folder import open_image_folder
-from simclr_ablate.data.in_memory import ImageSet
+from simclr_ablate.data.images import Images
 from simclr_ablate.data.own_sets import open_own
 from simclr_ablate.data.shapes import SIDE, open_shapes
 from simclr_ablate.data.sizes import capacity, check_splits
-from simclr_ablate.data.streamed import StreamedSet, open_streamed
+from simclr_ablate.data.streamed import open_streamed
 from simclr_ablate.data.torchvision_sets import open_torchvision
 from simclr_ablate.randomness import generator
 from simclr_ablate.schema import Data
 
-Images = TypeVar("Images", ImageSet, StreamedSet)
+Set = TypeVar("Set", bound=Images)
 
 
 class Splits(NamedTuple):
     """What a run works with. `unlabelled` is there where pretraining has images beyond `train`."""
 
-    train: ImageSet
-    validation: ImageSet
-    test: ImageSet
-    unlabelled: ImageSet | None = None
-
-
-class StreamedSplits(NamedTuple):
-    """The same of a data set that doesn't fit memory."""
-
-    train: StreamedSet
-    validation: StreamedSet
-    test: StreamedSet
+    train: Images
+    validation: Images
+    test: Images
+    unlabelled: Images | None = None
 
 
 def open_data(data: Data, cache: Path, workers: int) -> Splits:
-    """The splits of any data set but `imagenet`, in memory.
+    """The splits of any data set: in memory, or of `imagenet` read from its files when needed.
 
     Which images validation and `limit` take depends on `data.seed` alone. Raises ConfigError.
+
+    workers: processes that decode images.
     """
     train, test, *unlabelled = _open(data, cache, workers)
     train, validation = split_training(data, train, sum(map(len, unlabelled)))
@@ -49,14 +44,7 @@ def open_data(data: Data, cache: Path, workers: int) -> Splits:
     return Splits(train, validation, test, _limit(data, unlabelled[0], "unlabelled"))
 
 
-def stream_data(data: Data, workers: int) -> StreamedSplits:
-    """The splits of `data=imagenet`, read from their files when needed. Raises ConfigError."""
-    assert data.root is not None  # the schema has seen to it
-    train, test = open_streamed(data.root, data.size, data.on_error, workers)
-    return StreamedSplits(*split_training(data, train), test)
-
-
-def split_training(data: Data, images: Images, unlabelled: int = 0) -> tuple[Images, Images]:
+def split_training(data: Data, images: Set, unlabelled: int = 0) -> tuple[Set, Set]:
     """The training images kept and those held out for validation, each balanced over classes.
 
     unlabelled: images that the data set has beside them.
@@ -88,7 +76,7 @@ def take_balanced(labels: Tensor, total: int, most: list[int], seed: int, purpos
     return torch.cat(taken).sort().values
 
 
-def _limit(data: Data, images: Images, purpose: str) -> Images:
+def _limit(data: Data, images: Set, purpose: str) -> Set:
     """At most `data.limit` of the images, balanced over classes where they have some."""
     if data.limit is None or data.limit >= len(images):
         return images
@@ -97,7 +85,7 @@ def _limit(data: Data, images: Images, purpose: str) -> Images:
     return images.subset(take_balanced(labels, data.limit, most, data.seed, purpose))
 
 
-def _open(data: Data, cache: Path, workers: int) -> list[ImageSet]:
+def _open(data: Data, cache: Path, workers: int) -> Sequence[Images]:
     """Training, test and, where there are some, unlabelled images."""
     if data.name == "shapes":
         if data.size != SIDE:
@@ -111,6 +99,7 @@ def _open(data: Data, cache: Path, workers: int) -> list[ImageSet]:
     if is_own(data.name):
         return open_own(data, cache)
     if data.name == "imagenet":
-        raise ConfigError("data=imagenet does not fit memory and is streamed: use stream_data")
+        assert data.root is not None  # the schema has seen to it
+        return open_streamed(data.root, data.size, data.on_error, workers)
     root = cache / "downloads" if data.root is None else Path(data.root)
     return open_torchvision(data.name, root, data.size, cache)

@@ -60,6 +60,10 @@ class StreamedSet:
             labels=self.labels[indices],
         )
 
+    def to(self, device: torch.device | str) -> "StreamedSet":
+        """The set itself: its images are read when they are needed."""
+        return self
+
     def view_batches(
         self,
         policy: Policy,

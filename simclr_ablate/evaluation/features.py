@@ -3,13 +3,16 @@
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import zip_longest
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from simclr_ablate.ranks import SOLO, Ranks
+
+FEATURE_BATCH = 512
+"""Images that a frozen network takes at a time."""
 
 
 class Features(NamedTuple):
@@ -21,29 +24,8 @@ class Features(NamedTuple):
     """(N,) int64."""
 
 
-class Images(Protocol):
-    """A set of images that can be read by index, such as `simclr_ablate.data`'s ImageSet."""
-
-    def __len__(self) -> int: ...
-
-    def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Images (B, 3, H, W) and labels (B,)."""
-        ...
-
-
 Batches = Iterable[tuple[Tensor, Tensor]]
 """Batches of images (B, 3, H, W), uint8 or float in [0, 1], with their labels (B,)."""
-
-
-def in_batches(
-    images: Images, batch_size: int, ranks: Ranks = SOLO
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """All images in their order, `batch_size` at a time; the last batch may be smaller.
-
-    ranks: each reads every `count`-th batch.
-    """
-    for indices in torch.arange(len(images)).split(batch_size)[ranks.index :: ranks.count]:
-        yield images.batch(indices)
 
 
 def extract(

@@ -278,7 +278,7 @@ def _report(command: Command, plan: Plan, outcome: Outcome, say: Callable[[str],
     again = shlex.join(["python", "-m", "simclr_ablate", *sys.argv[1:]])
     for planned in outcome.failed:
         reason = outcome.reason_of(planned)
-        say(f"\nFAILED {planned.run_id}: {reason}\n  log: {planned.run.log_path}")
+        say(f"\nFAILED {planned.run_id}: {reason}\n  log: {planned.task.log_path}")
     if outcome.called_off and not outcome.failed and not outcome.interrupted:
         say(f"a second stage is called off; the same command goes on with it:\n  {again}")
         return ExitStatus.SOME_FAILED

@@ -13,7 +13,7 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +32,7 @@ from simclr_ablate.files import (
     write_json,
 )
 from simclr_ablate.launch.queue import UNSEEN_SECONDS, ask
-from simclr_ablate.store import Run, Store
+from simclr_ablate.store import Run, Store, TaskFolder
 
 log = logging.getLogger(__name__)
 
@@ -44,8 +44,8 @@ class Intent:
     """One job, or one array, of which no record tells yet.
 
     folder: submitit's. time: when it was written. records: what to write into the store for each job, in the array's
-    order, apart from the job's id and output: `run`, `config` and `submission`, or for a second stage `stage` and
-    `waiting`.
+    order, apart from the job's id and output: `run`, `config`, whether it `pretrains`, the `evaluation` that it
+    does, and `submission`; or for a second stage `stage` and `waiting`.
     """
 
     folder: Path
@@ -102,7 +102,7 @@ class Intent:
     def settle(self, store: Store, first: str, process: Mapping[str, Any] | None = None) -> None:
         """Records that SLURM has the jobs, as `first`. What tells of them already stays as it is.
 
-        process: what carries the job out, see `claim.process`, where it is one of this machine and not SLURM's. A run
+        process: what carries the job out, see `lease.process`, where it is one of this machine and not SLURM's. A run
         that cannot be written keeps no other from being recorded.
         """
         for job, record in zip(self.job_ids(first), self.records, strict=True):
@@ -111,7 +111,8 @@ class Intent:
                 if "stage" in record:
                     _settle_stage(store, record, job, output)
                 else:
-                    _settle_run(store.run(record["run"]), record, job, output, process)
+                    for task in _tasks(store.run(record["run"]), record):
+                        _settle_task(task, record, job, output, process)
             except StorageError as error:
                 log.warning("job %s could not be recorded: %s", job, error)
         self.withdraw()
@@ -178,8 +179,8 @@ class Intent:
         """Where `call` belongs in the array."""
         if len(self.records) == 1:
             return 0
-        configs = json.loads(json.dumps([job.config for job in call.jobs]))
-        return [record["submission"]["configs"] for record in self.records].index(configs)
+        config = json.loads(json.dumps(call.job.config))
+        return [record["config"] for record in self.records].index(config)
 
 
 def adopt(store: Store) -> None:
@@ -210,22 +211,31 @@ def _settle_stage(store: Store, record: Mapping[str, Any], job: str, output: str
         store.write_stage(record["stage"], {**record["waiting"], "job": job, "output": output})
 
 
-def _settle_run(
-    run: Run,
+def _tasks(run: Run, record: Mapping[str, Any]) -> Iterator[TaskFolder]:
+    """The tasks that a record's job carries out."""
+    run.create(record["config"])
+    if record.get("pretrains"):
+        yield run
+    if record.get("evaluation") is not None:
+        yield run.evaluating(record["evaluation"])
+
+
+def _settle_task(
+    task: TaskFolder,
     record: Mapping[str, Any],
     job: str,
     output: str,
     process: Mapping[str, Any] | None,
 ) -> None:
-    last = run.last_submission() or {}
+    last = task.last_submission() or {}
     if (last.get("job"), last.get("process")) == (job, process):
         return
-    run.create(record["config"])
+    task.create(record["config"])
     # First, since the job may fail at once.
-    run.clear_failure()
-    run.forget_timeouts()
+    task.clear_failure()
+    task.forget_timeouts()
     submission = {**record["submission"], "job": job, "output": output}
-    run.write_submission(submission | ({"process": process} if process else {}))
+    task.write_submission(submission | ({"process": process} if process else {}))
 
 
 def _words(command: list[str]) -> list[str] | None:

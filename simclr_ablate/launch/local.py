@@ -1,4 +1,4 @@
-"""The local launcher: one process a run, several side by side, from a fork server that has torch loaded.
+"""The local launcher: a process for each task that is ready, from a fork server that has torch loaded.
 
 Importing torch takes seconds; forking a process that has imported it takes milliseconds. Runs with few threads side
 by side beat one run with all of them, because small tensors leave threads waiting for each other.
@@ -30,6 +30,7 @@ from simclr_ablate.launch.resources import ranks_of
 from simclr_ablate.launch.settings import LocalSettings
 from simclr_ablate.stopping import held_back, terminable
 
+PRELOAD = ["simclr_ablate.tasks.pretrain", "simclr_ablate.tasks.evaluate"]
 POLL_SECONDS = 0.1
 ELSEWHERE_SECONDS = 2.0
 STOP_SECONDS = 120.0
@@ -49,10 +50,12 @@ class Started(NamedTuple):
 
 @dataclass
 class Resources:
-    """What each of `parallel` runs gets."""
+    """What each of `parallel` processes gets."""
 
     parallel: int
     threads: int
+    pretraining_threads: int
+    """Of a run that pretrains for several evaluations."""
     devices: list[str]
 
 
@@ -66,10 +69,13 @@ class LocalLauncher:
         self._devices_of: dict[PlannedRun, list[str]] = {}
         self._lost: Counter[PlannedRun] = Counter()
         """How often the fork server went away under each."""
+        self._shown: set[PlannedRun] = set()
+        """Those that somebody was told have begun."""
+        self._count = 0
         self._runs = 0
         self._context = multiprocessing.get_context("forkserver")
         # The names are imported in the server before it forks, never in the command itself.
-        self._context.set_forkserver_preload(["simclr_ablate.experiment"])
+        self._context.set_forkserver_preload(PRELOAD)
 
     def run(self, plan: Plan, view: ProgressView) -> Outcome:
         """Carries out every run of `plan` that is not complete; goes on past failed ones."""
@@ -80,11 +86,12 @@ class LocalLauncher:
             return outcome
         active: dict[PlannedRun, Started] = {}
         # A second stage is part of the same command.
+        self._count = max(self._count, len(plan.runs))
         self._runs = max(self._runs, len({planned.run_id for planned in plan.runs}))
         with terminable():
             try:
                 with view:
-                    resources = fit(self.launcher, list(waiting), self._runs)
+                    resources = fit(self.launcher, list(waiting), self._count, self._runs)
                     self._follow(plan, waiting, active, outcome, resources, view)
             except KeyboardInterrupt:
                 outcome.interrupted = True
@@ -115,8 +122,11 @@ class LocalLauncher:
                     continue
                 with held_back():  # lest a process is started that nobody knows of
                     status = self._start(plan, planned, resources, active)
-                if status is None:
+                if status is None and planned not in self._shown:
+                    self._shown.add(planned)
                     view.started(planned)
+                elif status is None:
+                    pass
                 else:
                     self._ended(planned, status, None, waiting, elsewhere, outcome, view)
             for planned, (process, receiver) in list(active.items()):
@@ -142,8 +152,15 @@ class LocalLauncher:
         process group, as the end of a terminal does, is for its children.
         """
         devices = self._choose_devices(planned, resources)
+        # Where others wait for the same encoder, each evaluation begins as soon as there is a place for it.
+        alone = planned.run.is_pretrained() or not _shares_run(planned, plan)
         job = plan.job(
-            planned, self.cache, resources.threads, device=devices[0], devices=tuple(devices)
+            planned,
+            self.cache,
+            resources.threads if alone else resources.pretraining_threads,
+            device=devices[0],
+            devices=tuple(devices),
+            evaluates=alone,
         )
         try:
             with held_back():
@@ -187,8 +204,11 @@ class LocalLauncher:
     ) -> None:
         """Notes how a process ended, and sees to its run. reason: what it told, if it did."""
         if status == worker.Status.COMPLETE:
-            outcome.complete.append(planned)
-            view.completed(planned)
+            if planned.run.is_evaluated(planned.evaluation_key):
+                outcome.complete.append(planned)
+                view.completed(planned)
+            else:
+                waiting.appendleft(planned)  # its encoder is there now
         elif status in (worker.Status.HELD, worker.Status.TAKEN):
             elsewhere[planned] = time.monotonic()
             view.held(planned)
@@ -233,7 +253,7 @@ class LocalLauncher:
     ) -> None:
         """Looks after runs that another command works on, or a cluster: they end, or are to be taken over."""
         if elsewhere:
-            self._settle_now_and_then(planned.run for planned in elsewhere)
+            self._settle_now_and_then(task for planned in elsewhere for task in planned.tasks)
         for planned, looked in list(elsewhere.items()):
             if time.monotonic() - looked < ELSEWHERE_SECONDS:
                 continue
@@ -269,11 +289,12 @@ class LocalLauncher:
                 process.kill()
 
 
-def fit(launcher: LocalSettings, runs: list[PlannedRun], count: int) -> Resources:
+def fit(launcher: LocalSettings, runs: list[PlannedRun], count: int, encoders: int) -> Resources:
     """As many of `runs` side by side as the cores (or GPUs) and the memory allow, and each one's share.
 
     The share is that of `count` runs on an idle machine, also where fewer are left or memory is short: sums come out
-    in another order with another number of threads. count: the runs that the command names, finished ones too.
+    in another order with another number of threads. count: the experiments that the command names, finished ones too;
+    encoders: those of them that differ in more than their evaluation.
     """
     cores = available_cores()
     devices = [f"cuda:{index}" for index in range(gpu_count())]
@@ -284,7 +305,8 @@ def fit(launcher: LocalSettings, runs: list[PlannedRun], count: int) -> Resource
     total, available = (max(1, int(size / (launcher.memory_gb * 2**30))) for size in memory())
     shares = max(1, min(launcher.parallel or min(places, total), count))
     parallel = min(shares, launcher.parallel or available)
-    return Resources(parallel, max(1, cores // shares), devices or ["cpu"])
+    threads, for_pretraining = (max(1, cores // each) for each in (shares, min(shares, encoders)))
+    return Resources(parallel, threads, for_pretraining, devices or ["cpu"])
 
 
 def _is_gone_on_with(planned: PlannedRun) -> bool:
@@ -293,17 +315,26 @@ def _is_gone_on_with(planned: PlannedRun) -> bool:
         return True
     # Ranks may outlive the process that leads them for a moment.
     with suppress(StorageError):
-        return ranks_of(planned.experiment) == 1 and planned.run.is_held()
+        return ranks_of(planned.experiment) == 1 and planned.task.is_held()
     return False
 
 
 def _next(waiting: deque[PlannedRun], active: Mapping[PlannedRun, object]) -> PlannedRun | None:
-    """Takes the first whose run is not active: of several evaluations of a run, the first trains it."""
+    """Takes the first that is ready: it has an encoder, or nobody in `active` is making it one."""
     busy = {planned.run_id for planned in active}
-    found = next((planned for planned in waiting if planned.run_id not in busy), None)
+
+    def is_ready(planned: PlannedRun) -> bool:
+        return planned.run_id not in busy or planned.run.is_pretrained()
+
+    found = next(filter(is_ready, waiting), None)
     if found is not None:
         waiting.remove(found)
     return found
+
+
+def _shares_run(planned: PlannedRun, plan: Plan) -> bool:
+    """Whether other experiments of the plan evaluate the same encoder."""
+    return sum(other.run_id == planned.run_id for other in plan.runs) > 1
 
 
 def memory() -> tuple[float, float]:

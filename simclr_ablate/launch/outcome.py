@@ -28,16 +28,17 @@ class Outcome:
         if self.reason_of(planned) == reason:
             return
         try:
-            with storing(planned.run.path):
-                planned.run.create(planned.experiment.to_config())
-            planned.run.write_failure({"reason": reason})
+            for folder in (planned.run, planned.task):
+                with storing(folder.path):
+                    folder.create(planned.experiment.to_config())
+            planned.task.write_failure({"reason": reason})
         except StorageError as error:
             told = f"{error}" in reason  # the process met the same
             self.reasons[planned] = reason if told else f"{reason} (not recorded: {error})"
 
     def reason_of(self, planned: PlannedRun) -> str:
         """Why a run has failed."""
-        failure = planned.run.failure() or {}
+        failure = planned.failure() or {}
         closed = planned.run.unreadable()
         unknown = f"cannot use {planned.run.path}: {closed}" if closed else "unknown reason"
         return self.reasons.get(planned) or failure.get("reason", unknown)

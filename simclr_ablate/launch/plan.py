@@ -16,7 +16,7 @@ from simclr_ablate.identity import evaluation_key, identity_config, run_id, slug
 from simclr_ablate.launch.worker import Job
 from simclr_ablate.paths import absolute, default_cache
 from simclr_ablate.schema import KEYS, Data, Experiment
-from simclr_ablate.store import Run, Store
+from simclr_ablate.store import Run, Store, TaskFolder
 from simclr_ablate.terminal import count, printable
 
 if TYPE_CHECKING:
@@ -49,6 +49,25 @@ class PlannedRun:
     def state(self) -> str:
         """One of `store.STATES`."""
         return self.run.state(self.evaluation_key)
+
+    @property
+    def task(self) -> TaskFolder:
+        """What of it is being done now, or is next, or was last: pretraining, or the evaluation."""
+        return self.run.task(self.evaluation_key)
+
+    @property
+    def evaluating(self) -> TaskFolder:
+        """Its evaluation, which ends it."""
+        return self.run.evaluating(self.evaluation_key)
+
+    @property
+    def tasks(self) -> tuple[TaskFolder, TaskFolder]:
+        """Pretraining and evaluation."""
+        return self.run, self.evaluating
+
+    def failure(self) -> dict[str, Any] | None:
+        """Why the last attempt at it failed."""
+        return self.task.failure() or self.run.failure()
 
 
 @dataclass(frozen=True)

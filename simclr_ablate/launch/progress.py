@@ -89,7 +89,7 @@ class ProgressView:
 
     def held(self, planned: PlannedRun) -> None:
         self._starts.pop(planned, None)
-        owner, submission = planned.run.holder(), planned.run.submission()
+        owner, submission = planned.task.holder(), planned.task.submission()
         if owner is None and submission is not None:
             self.say(f"waiting   {planned.label}  it is queued as job {submission['job']}")
             return
@@ -106,7 +106,7 @@ class ProgressView:
         if now - self._shown < (LIVE_SECONDS if self._live else PLAIN_SECONDS):
             return
         self._shown = now
-        progress = {planned: planned.run.progress() for planned in active}
+        progress = {planned: planned.task.progress() for planned in active}
         if self._live:
             self._live.update(self._picture(progress, waiting, elsewhere), refresh=True)
         else:

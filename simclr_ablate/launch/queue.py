@@ -1,4 +1,4 @@
-"""What SLURM says of jobs, and what follows from it for the runs of a store."""
+"""What SLURM says of jobs, and what follows from it for the tasks of a store."""
 
 import logging
 import math
@@ -13,7 +13,7 @@ from typing import Any
 from simclr_ablate.config import ConfigError
 from simclr_ablate.files import StorageError
 from simclr_ablate.launch.allocation import for_questions
-from simclr_ablate.store import Run
+from simclr_ablate.store import TaskFolder
 
 log = logging.getLogger(__name__)
 
@@ -33,8 +33,6 @@ _RUNNING = {
 }
 _PAUSED = {"SUSPENDED", "STOPPED"}
 """The job's processes are there, and beat no more until SLURM lets them go on."""
-_ABANDONED = ("planned", "interrupted", "pretrained")
-"""States of a run that looks as if nobody saw to it."""
 
 
 @dataclass(frozen=True)
@@ -93,52 +91,52 @@ def look_up(jobs: Iterable[str]) -> dict[str, JobInfo] | None:
     return {job: info for job, info in queued.items() if job in wanted}
 
 
-def settle(runs: Iterable[Run]) -> dict[str, JobInfo]:
-    """Brings the store up to date with SLURM: a run whose job has ended, and that is not done, has failed; one that
+def settle(tasks: Iterable[TaskFolder]) -> dict[str, JobInfo]:
+    """Brings the store up to date with SLURM: a task whose job has ended, and that is not done, has failed; one that
     nobody works on while its job has not ended, such as after a requeue from outside, is queued. A job that still
-    works on its run has not ended, whatever SLURM says or has forgotten.
+    works on its task has not ended, whatever SLURM says or has forgotten.
 
-    Returns what SLURM says of the jobs of `runs`, by run id.
+    Returns what SLURM says of the jobs of `tasks`, by the task's name.
     """
-    submissions = {run: found for run in runs if (found := run.submission()) is not None}
-    submissions = {run: found for run, found in submissions.items() if found["cluster"] == "slurm"}
-    known = look_up(found["job"] for found in submissions.values())
+    submissions = [(task, found) for task in tasks if (found := task.submission()) is not None]
+    submissions = [(task, found) for task, found in submissions if found["cluster"] == "slurm"]
+    known = look_up(found["job"] for _, found in submissions)
     if known is None:
         return {}
     infos = {}
-    for run, submission in submissions.items():
+    for task, submission in submissions:
         info = known.get(submission["job"])
         if info is not None:
-            infos[run.run_id] = info
+            infos[task.name] = info
         try:
-            _settle(run, submission, info)
+            _settle(task, submission, info)
         except StorageError as error:  # a store that one may read only, or that is full
             log.warning("%s", error)
     return infos
 
 
-def _settle(run: Run, submission: dict[str, Any], info: JobInfo | None) -> None:
+def _settle(task: TaskFolder, submission: dict[str, Any], info: JobInfo | None) -> None:
     job = submission["job"]
     if info is not None and not info.has_ended:
-        if run.state() in _ABANDONED and info.state not in _PAUSED:
-            run.requeue_job(job)
+        if task.is_abandoned() and info.state not in _PAUSED:
+            task.requeue_job(job)
     elif info is not None:
-        run.end_job(job, info.ending() + _last_words(Path(submission["output"])))
+        task.end_job(job, info.ending() + _last_words(Path(submission["output"])))
     else:
-        run.lose_job(job, UNSEEN_SECONDS, f"SLURM does not know job {job} any more")
+        task.lose_job(job, UNSEEN_SECONDS, f"SLURM does not know job {job} any more")
 
 
 class Settler:
-    """`settle` for those who look at runs again and again: SLURM is asked every SETTLE_SECONDS at most."""
+    """`settle` for those who look at tasks again and again: SLURM is asked every SETTLE_SECONDS at most."""
 
     def __init__(self) -> None:
         self._infos: dict[str, JobInfo] = {}
         self._asked = -math.inf
 
-    def __call__(self, runs: Iterable[Run]) -> dict[str, JobInfo]:
-        """What SLURM said of the jobs of `runs` when it was last asked, by run id."""
+    def __call__(self, tasks: Iterable[TaskFolder]) -> dict[str, JobInfo]:
+        """What SLURM said of the jobs of `tasks` when it was last asked, by the task's name."""
         if time.monotonic() - self._asked > SETTLE_SECONDS:
-            self._infos = settle(runs)
+            self._infos = settle(tasks)
             self._asked = time.monotonic()
         return self._infos
 

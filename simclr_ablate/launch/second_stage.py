@@ -25,7 +25,7 @@ from simclr_ablate.launch.waiting import Waiting, living
 from simclr_ablate.store import Store
 
 AGAIN_SECONDS = 200
-"""How long the job waits at least where it finds that the first stage goes on: longer than a dead claim lasts."""
+"""How long the job waits at least where it finds that the first stage goes on: longer than a dead lease lasts."""
 _SHAPE = (Resources(nodes=1, gpus=0, cpus=1, memory_gb=2.0, time_minutes=30), 1)
 
 
@@ -125,11 +125,12 @@ class SecondStage:
 def _unfinished(store: Store, selection: Selection) -> list[PlannedRun]:
     """What of the first stage somebody still sees to, SLURM being asked."""
     trials = [place(trial, store) for trial in selection.trials]
-    settle(planned.run for planned in trials)
+    settle(task for planned in trials for task in planned.tasks)
     return [planned for planned in trials if is_seen_to(planned, planned.state())]
 
 
 def _jobs_of(runs: Sequence[PlannedRun]) -> list[str]:
     """SLURM's jobs of the runs that have one."""
-    submissions = (planned.run.submission() for planned in runs)
-    return [found["job"] for found in submissions if found and found["cluster"] == "slurm"]
+    submissions = (task.submission() for planned in runs for task in planned.tasks)
+    jobs = (found["job"] for found in submissions if found and found["cluster"] == "slurm")
+    return list(dict.fromkeys(jobs))

@@ -1,4 +1,4 @@
-"""The SLURM launcher: runs as jobs of a cluster, through submitit. Submit and walk away.
+"""The SLURM launcher: tasks as jobs of a cluster, through submitit. Submit and walk away.
 
 hydra-submitit-launcher composes each config again on the node, where an edit made meanwhile leaks in, and reports a
 failed run as completed. Here a job is the frozen config, and fails where its run does.
@@ -11,12 +11,12 @@ import socket
 import subprocess
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from typing import Any
 
-from simclr_ablate.claim import process
 from simclr_ablate.config import ConfigError
 from simclr_ablate.launch.intent import adopt
 from simclr_ablate.launch.outcome import Outcome
@@ -34,8 +34,9 @@ from simclr_ablate.launch.sbatch import (
 )
 from simclr_ablate.launch.settings import Resources, SlurmSettings
 from simclr_ablate.launch.submitted import RunFailedError, Submitted
+from simclr_ablate.lease import process
 from simclr_ablate.stopping import terminable
-from simclr_ablate.store import BUSY
+from simclr_ablate.store import BUSY, Run, TaskFolder
 from simclr_ablate.terminal import count
 
 LOOK_SECONDS = 0.5
@@ -45,15 +46,32 @@ _NO_REASON = "its process ended and left no reason"
 _ARRAY_SIZE = 1001
 """SLURM's own MaxArraySize, where it does not say."""
 
-Group = list[PlannedRun]
-"""What one job carries out: a run, and all ways in which it is to be evaluated."""
+
+@dataclass(frozen=True)
+class Assignment:
+    """What one job carries out: pretraining, where it is not done yet, and then an evaluation, or one of the two.
+
+    after: what the job waits for, as sbatch's `dependency` says it.
+    """
+
+    planned: PlannedRun
+    evaluates: bool = True
+    after: str | None = None
+
+    @property
+    def tasks(self) -> list[TaskFolder]:
+        """Those whose submission it is."""
+        tasks = self.planned.tasks if self.evaluates else (self.planned.run,)
+        # What waits for pretraining leaves that to another job.
+        return [t for t in tasks if not (t is self.planned.run and (self.after or t.is_done()))]
 
 
 @dataclass
 class Submission:
     """What one command handed to the cluster."""
 
-    jobs: dict[PlannedRun, str] = field(default_factory=dict)
+    jobs: dict[PlannedRun, list[str]] = field(default_factory=dict)
+    """One, or that of pretraining and that of the evaluation which follows."""
     elsewhere: list[PlannedRun] = field(default_factory=list)
     """Queued or running already: this command has nothing to do with them."""
     complete: list[PlannedRun] = field(default_factory=list)
@@ -62,7 +80,8 @@ class Submission:
 
     def summary(self) -> str:
         """One line for a person."""
-        ids = sorted({job.partition("_")[0] for job in self.jobs.values()}, key=int)
+        jobs = chain.from_iterable(self.jobs.values())
+        ids = sorted({job.partition("_")[0] for job in jobs}, key=int)
         parts = [f"submitted {count(len(self.jobs), 'experiment')}"]
         if ids:
             kind = "job" if len(ids) == 1 else "jobs"
@@ -111,19 +130,28 @@ class SlurmLauncher:
         shapes = {planned: self._shape(planned) for planned in plan.runs}
         adopt(plan.store)
         submission = Submission()
-        arrays: dict[Shape, list[Group]] = {}
+        arrays: dict[tuple[Shape, str | None], list[Assignment]] = {}
+        several: dict[Shape, list[list[PlannedRun]]] = {}
         for group in self._to_submit(plan, submission):
-            arrays.setdefault(shapes[group[0]], []).append(group)
-        largest = self._array_size() - 1
-        for shape, groups in arrays.items():
-            for first in range(0, len(groups), largest):
-                self._submit_part(plan, shape, groups[first : first + largest], submission)
+            run, shape = group[0].run, shapes[group[0]]
+            after = None if run.is_pretrained() else _after_pretraining(run)
+            if len(group) > 1 and after is None and not run.is_pretrained():
+                several.setdefault(shape, []).append(group)
+                continue
+            for planned in group:
+                arrays.setdefault((shapes[planned], after), []).append(
+                    Assignment(planned, after=after)
+                )
+        for (shape, _), assignments in arrays.items():
+            self._submit_array(plan, shape, assignments, submission)
+        for shape, groups in several.items():
+            self._submit_several(plan, shape, groups, shapes, submission)
         return submission
 
-    def _to_submit(self, plan: Plan, submission: Submission) -> list[Group]:
-        """What nobody sees to yet, a group for each run; notes the rest in `submission`."""
-        settle([planned.run for planned in plan.runs])
-        groups: dict[str, Group] = {}
+    def _to_submit(self, plan: Plan, submission: Submission) -> list[list[PlannedRun]]:
+        """What nobody sees to yet, by run; notes the rest in `submission`."""
+        settle(task for planned in plan.runs for task in planned.tasks)
+        groups: dict[str, list[PlannedRun]] = {}
         for planned in plan.runs:
             state = planned.state()
             if state == "complete":
@@ -136,21 +164,72 @@ class SlurmLauncher:
                 groups.setdefault(planned.run_id, []).append(planned)
         return list(groups.values())
 
-    def _submit_part(
-        self, plan: Plan, shape: Shape, groups: Sequence[Group], submission: Submission
+    def _submit_several(
+        self,
+        plan: Plan,
+        shape: Shape,
+        groups: Sequence[list[PlannedRun]],
+        shapes: Mapping[PlannedRun, Shape],
+        submission: Submission,
     ) -> None:
-        calls = [self._job(plan, group, shape[0]) for group in groups]
-        records = [self._record(group) for group in groups]
+        """Runs that are evaluated in several ways: an array that pretrains them all, then one for all their first
+        evaluations, one for their second, and so on, each job of which waits for the one with its number."""
+        # So that those which have a second evaluation, say, are the first of them.
+        groups = sorted(groups, key=len, reverse=True)
+        largest = self._array_size() - 1
+        for first in range(0, len(groups), largest):
+            part = groups[first : first + largest]
+            pretraining = [Assignment(group[0], evaluates=False) for group in part]
+            jobs = self._submit_array(plan, shape, pretraining, submission)
+            for number in range(len(part[0])):
+                evaluated = [group[number] for group in part if len(group) > number]
+                alike = {shapes[planned] for planned in evaluated}
+                if len(evaluated) > 1 and len(alike) == 1:
+                    after = f"aftercorr:{jobs[0].partition('_')[0]}"
+                    assignments = [Assignment(planned, after=after) for planned in evaluated]
+                    self._submit_array(plan, shapes[evaluated[0]], assignments, submission)
+                    continue
+                for planned, job in zip(evaluated, jobs, strict=False):
+                    assignment = Assignment(planned, after=f"afterok:{job}")
+                    self._submit_array(plan, shapes[planned], [assignment], submission)
+
+    def _submit_array(
+        self,
+        plan: Plan,
+        shape: Shape,
+        assignments: Sequence[Assignment],
+        submission: Submission,
+    ) -> list[str]:
+        """Submits what waits for the same, in arrays as large as the cluster takes; returns SLURM's id of each job."""
+        jobs: list[str] = []
+        largest = self._array_size() - 1
+        for first in range(0, len(assignments), largest):
+            part = assignments[first : first + largest]
+            jobs += self._submit_part(plan, shape, part, submission)
+        return jobs
+
+    def _submit_part(
+        self,
+        plan: Plan,
+        shape: Shape,
+        assignments: Sequence[Assignment],
+        submission: Submission,
+    ) -> list[str]:
+        calls = [self._job(plan, assignment, shape[0]) for assignment in assignments]
+        records = [self._record(assignment) for assignment in assignments]
+        after = assignments[0].after
+        # What cannot be evaluated any more is not to wait for ever.
+        options = {"dependency": after, "kill-on-invalid-dep": "yes"} if after is not None else {}
+        name = plan.sweep or "simclr_ablate"
         try:
-            jobs = hand_in(
-                self.settings, plan.store, plan.sweep or "simclr_ablate", shape, calls, records
-            )
+            jobs = hand_in(self.settings, plan.store, name, shape, calls, records, **options)
         except ConfigError as error:
             if submission.jobs:
                 raise ConfigError(f"{error} (before: {submission.summary()})") from error
             raise
-        for group, job in zip(groups, jobs, strict=True):
-            submission.jobs.update(dict.fromkeys(group, job))
+        for assignment, job in zip(assignments, jobs, strict=True):
+            submission.jobs.setdefault(assignment.planned, []).append(job)
+        return jobs
 
     def follow(self, submission: Submission, view: ProgressView) -> Outcome:
         """Shows how the runs go until all have ended. Ctrl-C ends the showing, not the runs."""
@@ -161,7 +240,7 @@ class SlurmLauncher:
         try:
             with view:
                 while left:
-                    settle_now_and_then(planned.run for planned in left)
+                    settle_now_and_then(task for planned in left for task in planned.tasks)
                     left, given_up = self._sort(left, started, outcome, view)
                     for planned in given_up:
                         outcome.failed.append(planned)
@@ -206,8 +285,9 @@ class SlurmLauncher:
             if planned.state() in ("complete", *BUSY):
                 return None
             name = plan.sweep or "simclr_ablate"
-            intent = plan_intent(self.settings, plan.store, name, [self._record([planned])])
-            call = self._job(plan, [planned], shape[0])
+            assignment = Assignment(planned)
+            intent = plan_intent(self.settings, plan.store, name, [self._record(assignment)])
+            call = self._job(plan, assignment, shape[0])
             with one_line(intent.folder), deaf_to_ctrl_c():
                 handle = make_executor(self.settings, intent, shape, {}).submit(call)
                 pid = os.getpid() if self.settings.cluster == "debug" else int(handle.job_id)
@@ -223,7 +303,8 @@ class SlurmLauncher:
                     handle.results()
             if self.settings.cluster == "debug" or handle.done():
                 del here.active[planned]
-                planned.run.end_job(handle.job_id, _NO_REASON)
+                for task in planned.tasks:
+                    task.end_job(handle.job_id, _NO_REASON)
                 if planned in here.left and planned.state() not in ("complete", "failed", *BUSY):
                     here.left.remove(planned)  # its folder takes no failure
                     outcome.fail(planned, _NO_REASON)
@@ -247,7 +328,7 @@ class SlurmLauncher:
             elif state == "failed":
                 outcome.failed.append(planned)
                 view.failed(planned, outcome.reason_of(planned))
-            elif not (state in BUSY or planned.run.submission()):
+            elif not (state in BUSY or any(task.submission() for task in planned.tasks)):
                 given_up.append(planned)
             else:
                 left.append(planned)
@@ -269,37 +350,34 @@ class SlurmLauncher:
             )
         return resources, ranks
 
-    def _record(self, group: Group) -> dict[str, Any]:
-        """What the store is to tell of a group's job: see `Intent`."""
-        first = group[0]
+    def _record(self, assignment: Assignment) -> dict[str, Any]:
+        """What the store is to tell of a job: see `Intent`."""
+        planned = assignment.planned
         return {
-            "run": first.run_id,
-            "config": first.experiment.to_config(),
+            "run": planned.run_id,
+            "config": planned.experiment.to_config(),
+            "pretrains": planned.run in assignment.tasks,
+            "evaluation": planned.evaluation_key if assignment.evaluates else None,
             "submission": {
                 "cluster": self.settings.cluster,
                 "by": f"{getpass.getuser()}@{socket.gethostname()}",
-                "evaluations": [planned.evaluation_key for planned in group],
-                "configs": [planned.experiment.to_config() for planned in group],
+                "configs": [planned.experiment.to_config()],
                 "launcher": asdict(self.settings),
                 "cache": self.cache,
             },
         }
 
-    def _job(self, plan: Plan, group: Group, resources: Resources) -> Submitted:
-        settings = self.settings
-        jobs = [
-            plan.job(
-                planned,
-                self.cache,
-                resources.cpus,
-                device=planned.experiment.compute.device,
-                keeps_log=settings.cluster != "debug",
-            )
-            for planned in group
-        ]
-        return Submitted(
-            tuple(jobs), settings.cluster, resources.time_minutes, settings.signal_seconds
+    def _job(self, plan: Plan, assignment: Assignment, resources: Resources) -> Submitted:
+        settings, planned = self.settings, assignment.planned
+        job = plan.job(
+            planned,
+            self.cache,
+            resources.cpus,
+            device=planned.experiment.compute.device,
+            keeps_log=settings.cluster != "debug",
+            evaluates=assignment.evaluates,
         )
+        return Submitted(job, settings.cluster, resources.time_minutes, settings.signal_seconds)
 
     def _array_size(self) -> int:
         """The cluster's MaxArraySize, one more than the largest array."""
@@ -315,8 +393,21 @@ class SlurmLauncher:
 
 
 def is_seen_to(planned: PlannedRun, state: str) -> bool:
-    """Whether somebody works on a run in `state`, or SLURM has a job for it, which may be between two evaluations."""
-    if state in (*BUSY, "complete", "failed"):
-        return state in BUSY
-    submission = planned.run.submission()
-    return submission is not None and submission["cluster"] == "slurm"
+    """Whether somebody works on the evaluation of a run in `state`, or SLURM has a job for it; or on pretraining where
+    that is no job that another could wait for."""
+    if state in ("complete", "failed"):
+        return False
+    submission = planned.evaluating.submission()
+    if submission is not None and submission["cluster"] == "slurm":
+        return True
+    if planned.evaluating.holder() is not None or planned.run.is_pretrained():
+        return planned.evaluating.holder() is not None or planned.evaluating.is_queued()
+    return state in BUSY and _after_pretraining(planned.run) is None
+
+
+def _after_pretraining(run: Run) -> str | None:
+    """What a job waits for that needs the run's encoder, where another command's job of SLURM is to make it."""
+    submission = run.submission()
+    if submission is None or submission["cluster"] != "slurm":
+        return None
+    return f"afterany:{submission['job']}"

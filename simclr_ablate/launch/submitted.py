@@ -1,4 +1,4 @@
-"""What submitit pickles and a cluster carries out: one run, and what becomes of it when its time is up.
+"""What submitit pickles and a cluster carries out: an experiment's tasks, and what becomes of them when time is up.
 
 submitit requeues in its signal handler, in the middle of whatever the run does. Here the handler only notes the signal;
 the loop saves at the end of its step, and then submitit's own handler is called, which requeues the job.
@@ -20,13 +20,12 @@ from typing import Any
 
 import submitit
 
-from simclr_ablate.claim import STALE_SECONDS
 from simclr_ablate.files import StorageError
 from simclr_ablate.launch import worker
 from simclr_ablate.launch.queue import ATTEMPT
 from simclr_ablate.launch.ranks import carry_out_rank, device_of_rank
+from simclr_ablate.lease import STALE_SECONDS
 from simclr_ablate.stopping import STOP_SIGNALS, StopSignal
-from simclr_ablate.store import Run
 
 log = logging.getLogger(__name__)
 
@@ -44,13 +43,12 @@ class RunFailedError(RuntimeError):
 
 @dataclass(frozen=True)
 class Submitted:
-    """One run as a job. Calling it carries the run out in each task of the job.
+    """One experiment as a job. Calling it carries the experiment out, in each process of the job.
 
-    jobs: of one run; there are several where it is evaluated in several ways. cluster: submitit's. time_minutes: the
-    job's time limit; signal_seconds: the warning before it.
+    cluster: submitit's. time_minutes: the job's time limit; signal_seconds: the warning before it.
     """
 
-    jobs: tuple[worker.Job, ...]
+    job: worker.Job
     cluster: str
     time_minutes: int
     signal_seconds: int
@@ -63,12 +61,8 @@ class Submitted:
         environment = submitit.JobEnvironment()
         print(f"{ATTEMPT}{_restarts()}", file=sys.stderr, flush=True)
         worker.keep_freed_memory()
-        run = worker.run_of(self.jobs[0])
         with self._stop_signal() as stop:
-            for job in self.jobs:
-                ending = self._carry_out(_on_this_node(job, environment), stop, environment)
-                if ending.status != worker.Status.COMPLETE:
-                    break
+            ending = self._carry_out(_on_this_node(self.job, environment), stop, environment)
         status = ending.status
         if self.cluster == "debug" and stop.heard is not None:
             raise KeyboardInterrupt  # for the command that this is, as Ctrl-C
@@ -77,15 +71,18 @@ class Submitted:
         if environment.global_rank != 0 or status == worker.Status.TAKEN:
             return
         if status == worker.Status.HELD:
-            log.warning("%s is held by %s: left to it", run.run_id, run.holder())
+            task = worker.task_of(self.job)
+            log.warning("%s is held by %s: left to it", task.name, task.holder())
             with _noting():
-                run.withdraw_submission()
+                for each in worker.tasks_of(self.job):
+                    if (each.submission() or {}).get("job") == environment.job_id:
+                        each.withdraw_submission()
         elif (
             status == worker.Status.INTERRUPTED
             and stop.heard == requeue_signal()
             and callable(requeue)
         ):
-            self._requeue(run, environment.job_id, requeue, time.monotonic() - begin)
+            self._requeue(environment.job_id, requeue, time.monotonic() - begin)
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
         """What to call after a requeue: the same; all state is in the run's folder."""
@@ -120,18 +117,19 @@ class Submitted:
             time.sleep(2)
         return ending
 
-    def _requeue(self, run: Run, job: str, requeue: Callable[..., Any], elapsed: float) -> None:
+    def _requeue(self, job: str, requeue: Callable[..., Any], elapsed: float) -> None:
+        task = worker.task_of(self.job)
         if elapsed >= self.time_minutes * 60 - self.signal_seconds - _SLACK_SECONDS:
             fruitless = 0
             with _noting():
-                fruitless = run.count_timeout()
+                fruitless = task.count_timeout()
             if fruitless >= TIMEOUTS:
                 self._fail(
                     f"its time limit of {self.time_minutes} minutes came {fruitless} times in a row "
                     "without progress: launcher.time_minutes gives it more",
                 )
         with _noting():
-            run.requeue_job(job)
+            task.requeue_job(job)
         for _ in range(_REQUEUE_TRIES):
             try:
                 requeue(requeue_signal(), None)
@@ -144,7 +142,7 @@ class Submitted:
         self._fail(f"interrupted, and could not be requeued: {problem}")
 
     def _fail(self, reason: str) -> None:
-        raise RunFailedError(worker.keep_failure(self.jobs[0], reason).reason)
+        raise RunFailedError(worker.keep_failure(self.job, reason).reason)
 
 
 @contextmanager

@@ -126,7 +126,7 @@ def objective_of(planned: "PlannedRun", metric: str) -> float | None:
 
 def failure_of(planned: "PlannedRun", status: int = ExitStatus.SOME_FAILED) -> JobFailedError:
     """Why the run failed, or what else has become of it. status: see JobFailedError."""
-    failure = planned.run.failure() or {}
+    failure = planned.failure() or {}
     return JobFailedError(f"{planned.run_id}: {failure.get('reason', planned.state())}", status)
 
 

@@ -5,13 +5,10 @@ import json
 import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
-from itertools import chain
 from typing import Any
 
 from omegaconf import OmegaConf
 
-from simclr_ablate import leftovers
-from simclr_ablate.claim import is_here
 from simclr_ablate.config import ConfigError
 from simclr_ablate.files import StorageError
 from simclr_ablate.identity import run_id
@@ -19,9 +16,10 @@ from simclr_ablate.launch.command import Command, ExitStatus, launch
 from simclr_ablate.launch.plan import make_plan
 from simclr_ablate.launch.queue import scancel
 from simclr_ablate.launch.settings import read_settings
+from simclr_ablate.lease import is_here
 from simclr_ablate.paths import config_folder, default_cache
 from simclr_ablate.schema import SCHEMA_VERSION, Experiment
-from simclr_ablate.store import Run, Store
+from simclr_ablate.store import Run, Store, TaskFolder, leftovers
 
 
 def retry(store: Store, runs: Sequence[Run], console: Any) -> int:
@@ -32,10 +30,11 @@ def retry(store: Store, runs: Sequence[Run], console: Any) -> int:
     groups: dict[str, list[Experiment]] = {}
     left = 0
     for run in runs:
-        last = run.last_submission() or {}
+        submissions = [last for task in run.tasks() if (last := task.last_submission())]
+        last = max(submissions, key=lambda submission: submission["time"], default={})
         how = {"launcher": last.get("launcher"), "cache": last.get("cache")}
         try:
-            experiments = _experiments(run, last)
+            experiments = _experiments(run, submissions)
         except ConfigError as error:
             console.print(f"not retried: {run.run_id}: {error}", highlight=False, soft_wrap=True)
             left += 1
@@ -53,15 +52,16 @@ def retry(store: Store, runs: Sequence[Run], console: Any) -> int:
     return max(statuses)
 
 
-def _experiments(run: Run, last: Mapping[str, Any]) -> list[Experiment]:
+def _experiments(run: Run, submissions: Sequence[Mapping[str, Any]]) -> list[Experiment]:
     """What is to be launched again. Raises ConfigError where the run's config is damaged or another version's."""
     record = run.experiment()
     if record is not None and record["schema_version"] != SCHEMA_VERSION:
         raise ConfigError(f"it is of another version: its schema is {record['schema_version']}")
-    experiments = [Experiment.from_config(config) for config in last.get("configs", ())]
+    configs = (config for last in submissions for config in last.get("configs", ()))
+    experiments = dict.fromkeys(map(Experiment.from_config, configs))
     # A record that was copied from another run tells of that one.
-    experiments = [experiment for experiment in experiments if run_id(experiment) == run.run_id]
-    return experiments or [Experiment.from_config(run.config())]
+    own = [experiment for experiment in experiments if run_id(experiment) == run.run_id]
+    return own or [Experiment.from_config(run.config())]
 
 
 def _launch_again(
@@ -90,20 +90,26 @@ def cancel(runs: Sequence[Run], say: Callable[[str], None]) -> int:
 
     Raises ConfigError with SLURM's own words where it refuses.
     """
-    jobs, left = {}, []
+    jobs: dict[TaskFolder, str] = {}
+    left = []
     for run in runs:
-        submission = run.submission()
-        if submission is not None and submission["cluster"] == "slurm":
-            jobs[run] = submission["job"]
-        elif not _terminate(run):
+        tasks = list(run.tasks())
+        submissions = [(task, task.submission()) for task in tasks]
+        found = {
+            task: each["job"] for task, each in submissions if each and each["cluster"] == "slurm"
+        }
+        jobs |= found
+        if not found and sum(map(_terminate, tasks)) == 0:
             left.append(run)
     if jobs:
-        scancel(list(jobs.values()))
-        for run, job in jobs.items():
-            run.cancel_job(job, f"cancelled by {getpass.getuser()}")
+        scancel(list(dict.fromkeys(jobs.values())))
+        for task, job in jobs.items():
+            task.cancel_job(job, f"cancelled by {getpass.getuser()}")
     say(f"cancelled {len(runs) - len(left)} runs")
     for run in left:
-        say(f"not cancelled: {run.run_id} is run by {run.holder()}: cancel it there")
+        holders = (task.holder() for task in run.tasks())
+        holder = next((found for found in holders if found is not None), None)
+        say(f"not cancelled: {run.run_id} is run by {holder}: cancel it there")
     return ExitStatus.SOME_FAILED if left else ExitStatus.OK
 
 
@@ -128,21 +134,13 @@ def clean(store: Store, runs: Sequence[Run], say: Callable[[str], None]) -> int:
 
 def _clean(run: Run) -> tuple[int, int]:
     """How many files of the run were removed, and their bytes. Raises StorageError."""
-    if not any(leftovers.of_run(run.path)) and not any(leftovers.checkpoints_of(run.path)):
-        return 0, 0
-    claim = None if run.submission() is not None else run.claim(clears=False)
-    if claim is None:
-        return 0, 0
-    try:
-        found = chain(leftovers.of_run(run.path), leftovers.checkpoints_of(run.path))
-        return leftovers.clear(found)
-    finally:
-        claim.release()
+    removed = [task.tidy() for task in run.tasks() if task.submission() is None]
+    return sum(count for count, _ in removed), sum(size for _, size in removed)
 
 
-def _terminate(run: Run) -> bool:
-    """Asks the process that works on the run to stop, if it is on this machine."""
-    owner = run.holder()
+def _terminate(task: TaskFolder) -> bool:
+    """Asks the process that works on the task to stop, if it is on this machine."""
+    owner = task.holder()
     if owner is None or not is_here(owner):
         return False
     try:

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from simclr_ablate import own
+from simclr_ablate.augment.build import build_policy
 from simclr_ablate.augment.policies import Policy
 from simclr_ablate.config import ConfigError, own_values
 from simclr_ablate.data.streamed import split_crop
-from simclr_ablate.experiment import build_policy
 from simclr_ablate.losses.exact import ContrastiveLoss
 from simclr_ablate.losses.registry import build_loss
 from simclr_ablate.models.encoder import build_encoder

@@ -1,4 +1,4 @@
-"""What a launcher starts for each run: one process that carries one run out and says how it ended.
+"""What a launcher starts: one process that pretrains an experiment's encoder, evaluates it, and says how that ended.
 
 The exit status is the message: other launchers than the local one see nothing else.
 """
@@ -20,16 +20,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from simclr_ablate.config import ConfigError
-from simclr_ablate.files import storing, told
+from simclr_ablate.files import StorageError, storing, told
 from simclr_ablate.stopping import Interrupted, RankLostError, StopSignal, end_with_parent
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
-    from simclr_ablate.claim import Claim
+    from simclr_ablate.lease import Lease
     from simclr_ablate.ranks import Ranks
     from simclr_ablate.schema import Experiment
-    from simclr_ablate.store import Run
+    from simclr_ablate.store import Run, TaskFolder
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +47,8 @@ class Status(enum.IntEnum):
     """Another rank of the same run is gone."""
     TAKEN = 78
     """Another process took the run over, and this one has written no more."""
+    DAMAGED = 79
+    """The encoder to be evaluated is damaged, so that it has to be made again. No process exits with it."""
 
 
 LOST_SECONDS = 1.0
@@ -61,7 +63,8 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 @dataclass(frozen=True)
 class Job:
-    """One run to carry out, in plain values that pickle without torch."""
+    """One experiment to carry out, in plain values that pickle without torch: its pretraining, where that is not done
+    yet, and then its evaluation."""
 
     config: dict[str, Any]
     store: str
@@ -76,6 +79,8 @@ class Job:
     """Whether what is printed goes to the run's log."""
     folder: str | None = None
     """Where the command was given, and modules of the user's own may lie."""
+    evaluates: bool = True
+    """Whether the evaluation is this job's too."""
 
 
 @dataclass(frozen=True)
@@ -125,103 +130,158 @@ def keep_freed_memory() -> None:
 
 
 def carry_out_job(job: Job, stop: StopSignal, ranks: "Ranks | None" = None) -> Ending:
-    """The run itself: claimed, logged, and its failure recorded. Of several ranks, by the first. Never raises."""
-    attempt = _Attempt(job, stop)
-    try:
-        status = attempt.begin(ranks)
-    except BaseException as error:
-        try:
-            return attempt.fail(error)
-        finally:
-            attempt.release()
-    return Ending(status) if status is not None else attempt.go_on()
+    """The job's tasks, one after the other: each under its lease, logged, and its failure recorded. Never raises.
+
+    ranks: processes that share them, each calling this; the first has the leases.
+    """
+    is_damaged = False
+    while True:
+        ending = _Attempt(job, stop, ranks, pretrains=True, again=is_damaged).carry_out()
+        if ending.status != Status.COMPLETE or not job.evaluates:
+            return ending
+        ending = _Attempt(job, stop, ranks, pretrains=False, again=is_damaged).carry_out()
+        if ending.status != Status.DAMAGED:
+            return ending
+        is_damaged = True
 
 
 class _Attempt:
-    """One process's go at a job's run."""
+    """One process's go at one of a job's tasks."""
 
     run: "Run"
+    folder: "TaskFolder"
     experiment: "Experiment"
-    key: str
-    """Of the evaluation."""
     ranks: "Ranks"
 
-    def __init__(self, job: Job, stop: StopSignal) -> None:
-        self.job, self.stop = job, stop
-        self.claim: Claim | None = None
+    def __init__(
+        self, job: Job, stop: StopSignal, ranks: "Ranks | None", pretrains: bool, again: bool
+    ) -> None:
+        """again: whether an encoder that is there was found to be damaged."""
+        self.job, self.stop, self.pretrains, self.again = job, stop, pretrains, again
+        self.lease: Lease | None = None
         """The first rank's."""
         self.number: int | None = None
-        """That of the claim, which all ranks know."""
-        self.index, self.count = 0, 1
+        """That of the lease, which all ranks know."""
+        self.given_ranks = ranks
+        self.index, self.count = (ranks.index, ranks.count) if ranks is not None else (0, 1)
 
-    def begin(self, ranks: "Ranks | None") -> int | None:
-        """Claims the run; returns the status to end with where there is nothing to do here."""
+    def carry_out(self) -> Ending:
+        """Never raises."""
+        try:
+            status = self.begin()
+        except BaseException as error:
+            try:
+                return self.fail(error)
+            finally:
+                self.release()
+        return Ending(status) if status is not None else self.go_on()
+
+    def begin(self) -> int | None:
+        """Takes the task's lease; returns the status to end with where there is nothing to do here."""
         from simclr_ablate.identity import evaluation_key
         from simclr_ablate.own import look_in
         from simclr_ablate.schema import Experiment
 
-        if ranks is not None:
-            self.index, self.count = ranks.index, ranks.count
         if self.job.folder is not None:
             look_in(self.job.folder)
         self.experiment = Experiment.from_config(self.job.config)
-        self.run, self.key = run_of(self.job), evaluation_key(self.experiment)
+        self.run = self.folder = run_of(self.job)
+        if not self.pretrains:
+            self.folder = self.run.evaluating(evaluation_key(self.experiment))
 
         from simclr_ablate.ranks import SOLO
 
-        self.ranks = ranks or SOLO
-        status = self._claim() if self.ranks.is_first else None
-        number = self.claim.number if self.claim is not None else None
+        self.ranks = self.given_ranks or SOLO
+        status = self._take_lease() if self.ranks.is_first else None
+        number = self.lease.number if self.lease is not None else None
         status, self.number = self.ranks.from_first((status, number))
         return status
 
-    def _claim(self) -> int | None:
+    def _take_lease(self) -> int | None:
         with storing(self.run.path):
             self.run.create(self.job.config)
-        self.claim = self.run.claim(self.job.job_id)
-        if self.claim is None:
-            return Status.HELD
-        # At once: what fails before the other ranks know it has failed under this claim.
-        self.number = self.claim.number
-        if self.run.is_evaluated(self.key):
-            # Another command has finished it since this one looked.
-            self.claim.release()
+        if self.folder.is_done() and not self.again:
+            self._tidy()
             return Status.COMPLETE
-        self.run.clear_failure(self.job.job_id)
+        with storing(self.folder.path):
+            self.folder.create(self.job.config)
+        self.lease = self.folder.lease(self.job.job_id)
+        if self.lease is None:
+            return Status.HELD
+        # At once: what fails before the other ranks know it has failed under this lease.
+        self.number = self.lease.number
+        if self.folder.is_done() and not self.again:
+            # Another command has finished it since this one looked.
+            self.lease.release()
+            return Status.COMPLETE
+        self.folder.clear_failure(self.job.job_id)
+        if self.run.is_pretrained() and self.run.failure() is not None:
+            self.run.clear_failure()  # that of an attempt which has been made up for since
         return None
 
-    def go_on(self) -> Ending:
-        """Carries out what is claimed."""
-        run, job = self.run, self.job
-        with _logged_to(run.log_path, self.ranks) if job.keeps_log else nullcontext():
-            where = f", SLURM job {job.job_id}" if job.job_id else ""
-            log.info("%s on %s, process %d%s", run.run_id, socket.gethostname(), os.getpid(), where)
-            try:
-                from simclr_ablate.experiment import carry_out
+    def _tidy(self) -> None:
+        """Makes up for what a holder that was killed once the task was done had still to do."""
+        with suppress(StorageError):
+            if self.pretrains:
+                self.run.restore_pretraining()
+            self.folder.tidy()
 
+    def go_on(self) -> Ending:
+        """Carries out what the lease is for."""
+        job, folder = self.job, self.folder
+        with _logged_to(folder.log_path, self.ranks) if job.keeps_log else nullcontext():
+            where = f", SLURM job {job.job_id}" if job.job_id else ""
+            host = socket.gethostname()
+            log.info("%s on %s, process %d%s", folder.name, host, os.getpid(), where)
+            try:
                 with self.stop.at_once():
-                    carry_out(self.experiment, run, self.claim, job, self.stop, self.ranks)
+                    self._work()
                 return Ending(Status.COMPLETE)
             except Interrupted:
                 return self._interrupted()
             except BaseException as error:
+                if self._is_encoders_damage(error):
+                    log.warning("%s", error)
+                    return Ending(Status.DAMAGED)
                 self.ranks.abandon()
                 return self.fail(error)
             finally:
                 self.release()
 
+    def _work(self) -> None:
+        from simclr_ablate.store import EvaluationFolder
+        from simclr_ablate.tasks.evaluate import evaluate
+        from simclr_ablate.tasks.pretrain import pretrain
+
+        experiment, run = self.experiment, self.run
+        how = (self.lease, self.job, self.stop, self.ranks)
+        if isinstance(self.folder, EvaluationFolder):
+            evaluate(experiment, run, self.folder, *how)
+        else:
+            pretrain(experiment, run, *how)
+
+    def _is_encoders_damage(self, error: BaseException) -> bool:
+        """Whether an evaluation found its encoder damaged, for the first time."""
+        from simclr_ablate.store.tensors import DamagedError
+
+        return isinstance(error, DamagedError) and not self.pretrains and not self.again
+
     def _interrupted(self) -> Ending:
-        if self.run.is_evaluated(self.key):
+        if self.folder.is_done():
             return Ending(Status.COMPLETE)
         return Ending(Status.INTERRUPTED, f"{self.stop.reason()}; its checkpoint is kept")
 
     def release(self) -> None:
-        """Lets others claim the run."""
-        if self.claim is not None:
-            self.claim.release()
+        """Lets others take the task."""
+        if self.lease is not None:
+            self.lease.release()
 
     def fail(self, error: BaseException) -> Ending:
-        return record_failure(self.job, error, self.stop, self.index, self.count, self.number)
+        # Before it knows its folder, an attempt has failed as the job does.
+        folder = getattr(self, "folder", None)
+        return record_failure(
+            self.job, error, self.stop, self.index, self.count, self.number, folder
+        )
 
 
 def run_of(job: Job) -> "Run":
@@ -233,13 +293,29 @@ def run_of(job: Job) -> "Run":
     return Store(job.store).run(run_id(Experiment.from_config(job.config)))
 
 
+def task_of(job: Job) -> "TaskFolder":
+    """The task that the job is at: its pretraining, as long as that is not done, and then its evaluation."""
+    pretraining, evaluation = tasks_of(job)
+    return evaluation if pretraining.is_done() else pretraining
+
+
+def tasks_of(job: Job) -> "tuple[TaskFolder, TaskFolder]":
+    """Pretraining and evaluation of the job's experiment."""
+    from simclr_ablate.identity import evaluation_key
+    from simclr_ablate.schema import Experiment
+
+    run = run_of(job)
+    return run, run.evaluating(evaluation_key(Experiment.from_config(job.config)))
+
+
 def record_failure(
     job: Job,
     error: BaseException,
     stop: StopSignal,
     index: int = 0,
     count: int = 1,
-    claim: int | None = None,
+    lease: int | None = None,
+    folder: "TaskFolder | None" = None,
 ) -> Ending:
     """Keeps the reason for which rank `index` of `count` failed, as `keep_failure` does."""
     shown = traceback.format_exc()
@@ -253,9 +329,15 @@ def record_failure(
         time.sleep(LOST_SECONDS)
         if stop():
             return Ending(Status.INTERRUPTED)  # all of them are asked to; the other was quicker
-    # That somebody holds the run says nothing to a rank that does not know its claim: it is the first rank's.
+    # That somebody holds the run says nothing to a rank that does not know its lease: it is the first rank's.
     return keep_failure(
-        job, reason, Status.LOST if lost else Status.FAILED, shown, claim, shared=index > 0
+        job,
+        reason,
+        Status.LOST if lost else Status.FAILED,
+        shown,
+        lease,
+        shared=index > 0,
+        folder=folder,
     )
 
 
@@ -264,23 +346,27 @@ def keep_failure(
     reason: str,
     status: int = Status.FAILED,
     trace: str | None = None,
-    claim: int | None = None,
+    lease: int | None = None,
     shared: bool = False,
+    folder: "TaskFolder | None" = None,
 ) -> Ending:
-    """Records why the run failed, where the store can be written: the ending has the reason all the same. Never raises.
+    """Records why a task failed, where the store can be written: the ending has the reason all the same. Never raises.
 
-    claim: the number of the claim under which this process worked; None where it had none. A run that another process
+    lease: the number of the lease under which this process worked; None where it had none. A task that another process
     has taken over, or works on, gets no failure, and one that lost a rank keeps the better reason that it has.
-    shared: whether who works on it may be another rank of this process's own.
+    shared: whether who works on it may be another rank of this process's own. folder: the task's; None: the one that
+    the job is at.
     """
     try:
-        run = run_of(job)
-        if not (shared and claim is None) and _is_taken(run, claim):
+        folder = folder or task_of(job)
+        if not (shared and lease is None) and _is_taken(folder, lease):
             return Ending(Status.TAKEN)
-        if status != Status.LOST or run.failure() is None:
-            with storing(run.path):
-                run.create(job.config)
-            run.write_failure({"reason": reason, "traceback": trace})
+        if status != Status.LOST or folder.failure() is None:
+            run = run_of(job)
+            for each in (run, folder):
+                with storing(each.path):
+                    each.create(job.config)
+            folder.write_failure({"reason": reason, "traceback": trace})
     except Exception as problem:
         problem_told = _told(problem, job.store)
         if problem_told not in reason:
@@ -288,10 +374,10 @@ def keep_failure(
     return Ending(status, reason)
 
 
-def _is_taken(run: "Run", claim: int | None) -> bool:
-    from simclr_ablate.claim import latest
+def _is_taken(folder: "TaskFolder", lease: int | None) -> bool:
+    from simclr_ablate.lease import latest
 
-    return latest(run.path) != claim if claim is not None else run.is_held()
+    return latest(folder.path) != lease if lease is not None else folder.is_held()
 
 
 def _told(error: BaseException, folder: str) -> str:

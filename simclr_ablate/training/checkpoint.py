@@ -12,10 +12,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-from simclr_ablate import tensors
 from simclr_ablate.files import StorageError, clear_way, remove, storing
-from simclr_ablate.records import owner_of
-from simclr_ablate.tensors import DamagedError
+from simclr_ablate.store import tensors
+from simclr_ablate.store.records import owner_of
+from simclr_ablate.store.tensors import DamagedError
 
 log = logging.getLogger(__name__)
 

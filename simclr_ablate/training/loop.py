@@ -13,11 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from simclr_ablate.augment.policies import DrawnViews, Policy
-from simclr_ablate.data.in_memory import ImageSet
-from simclr_ablate.data.streamed import StreamedSet
+from simclr_ablate.data.images import Images
 from simclr_ablate.randomness import generator
 from simclr_ablate.ranks import SOLO, Ranks
-from simclr_ablate.schema import Experiment
+from simclr_ablate.schema import Optimizer
 from simclr_ablate.training.optimizers import build_optimizer, set_learning_rate
 from simclr_ablate.training.schedules import lr_at, peak_lr
 
@@ -30,16 +29,20 @@ class NonFiniteLossError(RuntimeError):
 
 
 class Training(NamedTuple):
-    """The parts of a run that its loop works with."""
+    """What a loop works with."""
 
-    experiment: Experiment
-    images: ImageSet | StreamedSet
+    images: Images
     policy: Policy
     encoder: nn.Module
     head: nn.Module
     """What stands on h: the projection head g, or a classifier."""
     loss: Callable[..., Any]
     """Of z; or of logits, labels and the size of their batch."""
+    optimizer: Optimizer
+    seed: int
+    """Of the order of images, and of views."""
+    precision: str
+    """`float32` or `bfloat16`: of the networks' arithmetic."""
     layout: torch.memory_format
     device: torch.device
     ranks: Ranks = SOLO
@@ -66,7 +69,7 @@ class Loop(ABC):
 
     def __init__(self, training: Training) -> None:
         self.training = training
-        optimizer = training.experiment.optimizer
+        optimizer = training.optimizer
         self.optimizer = build_optimizer(
             [training.encoder, training.head],
             name=optimizer.name,
@@ -120,8 +123,7 @@ class Loop(ABC):
     @property
     def lr(self) -> float:
         """Learning rate of the next step; after the last, of that one."""
-        epochs = self.training.experiment.optimizer.warmup_epochs
-        warmup = round(epochs * self.steps_per_epoch)
+        warmup = round(self.training.optimizer.warmup_epochs * self.steps_per_epoch)
         step = min(self.step, self.total_steps - 1)
         return lr_at(step, self.total_steps, warmup, self.peak_lr)
 
@@ -154,29 +156,20 @@ class Loop(ABC):
 
     def _order(self, epoch: int) -> Tensor:
         """(steps, N) indices of the images of each batch; those that fill no batch wait for another epoch."""
-        draw = generator(self.training.experiment.seed, "order", epoch)
+        draw = generator(self.training.seed, "order", epoch)
         order = torch.randperm(len(self.training.images), generator=draw)
-        batch_size = self.training.experiment.optimizer.batch_size
+        batch_size = self.training.optimizer.batch_size
         return order[: self.steps_per_epoch * batch_size].view(self.steps_per_epoch, batch_size)
 
     def _batches(self, epoch: int, first: int) -> Iterator[Batch]:
         """The epoch's batches, from the one numbered `first` on."""
-        experiment, images, policy, *_, device, ranks = self.training
-        order = self._order(epoch)
-        if isinstance(images, StreamedSet):
-            batch = torch.arange(experiment.optimizer.batch_size)
-            places = torch.cat([batch[ranks.share(part)] for part in self._parts()])
-            for views, labels in images.view_batches(
-                policy, order, experiment.seed, epoch, first, device, places, self.VIEWS
-            ):
-                yield Batch(views, labels)
-            return
-        draw_views = policy.draw_two if self.VIEWS == 2 else policy.draw_one
-        order = order.to(images.labels.device)
-        for indices, number in zip(order[first:], range(first, self.steps_per_epoch), strict=True):
-            draw = generator(experiment.seed, "views", epoch, number)
-            views = draw_views(images.stored, draw, rows=images.rows_of(indices))
-            yield Batch(views, images.labels[indices])
+        images, policy, *_, device, ranks = self.training
+        batch = torch.arange(self.training.optimizer.batch_size)
+        places = torch.cat([batch[ranks.share(part)] for part in self._parts()])
+        for views, labels in images.view_batches(
+            policy, self._order(epoch), self.training.seed, epoch, first, device, places, self.VIEWS
+        ):
+            yield Batch(views, labels)
 
     def _train_step(self, batch: Batch) -> Tensor:
         """One step of the optimiser; returns METRICS, on the device."""
@@ -192,13 +185,13 @@ class Loop(ABC):
 
     def _parts(self) -> list[slice]:
         """The micro-batches of a batch, over all ranks: ranks share each of them, as they share batch norm."""
-        optimizer = self.training.experiment.optimizer
+        optimizer = self.training.optimizer
         size = optimizer.micro_batch or optimizer.batch_size
         return [slice(k, k + size) for k in range(0, optimizer.batch_size, size)]
 
     def _outputs(self, views: DrawnViews) -> Tensor:
         """What the head makes of the views, (M, D), in the order of `Policy.two_views` or `one_view`."""
-        device, precision = self.training.device, self.training.experiment.precision
+        device, precision = self.training.device, self.training.precision
         made = views.make(self.training.layout)
         with torch.autocast(device.type, torch.bfloat16, precision == "bfloat16"):
             outputs = self.training.head(self.training.encoder(made.images))

@@ -3,8 +3,7 @@
 import torch
 from torch import Tensor
 
-from simclr_ablate.config import ConfigError
-from simclr_ablate.training.loop import Batch, Loop, Training
+from simclr_ablate.training.loop import Batch, Loop
 
 
 class SupervisedTraining(Loop):
@@ -17,15 +16,6 @@ class SupervisedTraining(Loop):
     VIEWS = 1
     SEEN = "images"
     METRICS = ("loss", "accuracy")
-
-    def __init__(self, training: Training) -> None:
-        """Raises ConfigError for images without labels."""
-        if bool((training.images.labels < 0).any()):
-            raise ConfigError(
-                "objective=supervised needs a label for every training image, which "
-                f"data={training.experiment.data.name} lacks"
-            )
-        super().__init__(training)
 
     def _backward(self, batch: Batch) -> Tensor:
         """Gradients of the mean over the images of all parts and ranks."""

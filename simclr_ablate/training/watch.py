@@ -1,4 +1,4 @@
-"""What happens between the steps of pretraining: progress, checkpoints, the history, and stopping when asked to."""
+"""What happens between the steps of a loop: progress, checkpoints, the history, and stopping when asked to."""
 
 import csv
 import io
@@ -6,30 +6,30 @@ import time
 
 import torch
 
-from simclr_ablate.claim import Claim
 from simclr_ablate.files import write_text
+from simclr_ablate.lease import Lease
 from simclr_ablate.ranks import SOLO, Ranks
-from simclr_ablate.run import Run
 from simclr_ablate.stopping import Interrupted, Stop
-from simclr_ablate.training.checkpoint import save_checkpoint
+from simclr_ablate.store import TaskFolder
+from simclr_ablate.training.checkpoint import load_checkpoint, save_checkpoint
 from simclr_ablate.training.loop import LOOK_SECONDS, Loop
 
 
 class Watch:
-    """Looks after a pretraining loop between its steps: progress, checkpoints, requests to stop.
+    """Looks after a loop between its steps: progress, checkpoints, requests to stop.
 
-    With several ranks, only the one that holds the claim writes, and all stop after the same step.
+    With several ranks, only the one that holds the lease writes, and all stop after the same step.
     """
 
     def __init__(
         self,
-        run: Run,
-        claim: Claim | None,
+        folder: TaskFolder,
+        lease: Lease | None,
         stop: Stop,
         checkpoint_seconds: float,
         ranks: Ranks = SOLO,
     ) -> None:
-        self.run, self.claim, self.stop, self.ranks = run, claim, stop, ranks
+        self.folder, self.lease, self.stop, self.ranks = folder, lease, stop, ranks
         self.checkpoint_seconds = checkpoint_seconds
         self.looked = self.saved = self.start = time.monotonic()
         self.first_step: int | None = None
@@ -39,38 +39,38 @@ class Watch:
         if self.first_step is None:
             self.first_step, self.start = loop.step, now
         stopping = self.ranks.any(self.stop())
-        if self.claim is not None:
-            self.tend(loop, self.claim, now, stopping)
+        if self.lease is not None:
+            self.tend(loop, self.lease, now, stopping)
         if stopping:
             self.ranks.wait()  # for the checkpoint
             raise Interrupted
 
-    def tend(self, loop: Loop, claim: Claim, now: float, stopping: bool) -> None:
+    def tend(self, loop: Loop, lease: Lease, now: float, stopping: bool) -> None:
         due = now - self.saved >= self.checkpoint_seconds
         saving = stopping or self.stop.take_save_request() or due
         if saving:
-            self.save(loop, claim)
+            self.save(loop, lease)
             self.saved = now
         if saving or now - self.looked >= LOOK_SECONDS:
-            claim.check()
+            lease.check()
             loop.look()
-            self.run.write_progress(self.progress(loop, now))
+            self.folder.write_progress(self.progress(loop, now))
             self.looked = now
 
-    def save(self, loop: Loop, claim: Claim) -> None:
-        claim.check()
+    def save(self, loop: Loop, lease: Lease) -> None:
+        lease.check()
         state = {
             "loop": loop.state_dict(),
             "threads": torch.get_num_threads(),
             "ranks": self.ranks.count,
         }
-        save_checkpoint(self.run.path, state)
-        write_history(self.run, loop)
+        save_checkpoint(self.folder.path, state)
+        write_history(self.folder, loop)
 
     def progress(self, loop: Loop, now: float) -> dict[str, object]:
         assert self.first_step is not None
         steps_per_second = (loop.step - self.first_step) / max(now - self.start, 1e-9)
-        optimizer = loop.training.experiment.optimizer
+        optimizer = loop.training.optimizer
         left = (loop.total_steps - loop.step) / steps_per_second if steps_per_second else None
         return {
             "phase": "pretraining",
@@ -86,10 +86,28 @@ class Watch:
         }
 
 
-def write_history(run: Run, loop: Loop) -> None:
+def write_history(folder: TaskFolder, loop: Loop) -> None:
     """One row per finished epoch: loss (nats), accuracy on the training views, and where it has one entropy (nats)."""
     text = io.StringIO()
     table = csv.DictWriter(text, ["epoch", *loop.METRICS], lineterminator="\n")
     table.writeheader()
     table.writerows(loop.history)
-    write_text(run.history_path, text.getvalue())
+    write_text(folder.history_path, text.getvalue())
+
+
+def resume(loop: Loop, folder: TaskFolder, ranks: Ranks = SOLO) -> None:
+    """Goes on from the task's last checkpoint, whatever the number of ranks that wrote it."""
+    state = load_checkpoint(folder.path)
+    if state is not None:
+        # Sums come out in another order with another number of threads.
+        if state.get("ranks", 1) == ranks.count:
+            torch.set_num_threads(state["threads"])
+        loop.load_state_dict(state["loop"])
+    steps = [
+        int(step) for step in ranks.gather(torch.tensor(loop.step, device=loop.training.device))
+    ]
+    if len(set(steps)) > 1:
+        raise RuntimeError(
+            f"ranks read checkpoints of different steps in {folder.path}: {steps}; "
+            "does each see the same files?"
+        )

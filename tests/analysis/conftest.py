@@ -16,10 +16,10 @@ import analysis
 from analysis.__main__ import main
 from analysis.runs import used
 from benchmarks.analysis import fill
-from simclr_ablate.experiment import build_models
 from simclr_ablate.identity import evaluated_beside, evaluation_key, run_id
 from simclr_ablate.schema import Experiment
 from simclr_ablate.store import Run, Store
+from simclr_ablate.tasks.networks import build_models
 from tests.programs import require
 
 CONFIG: dict[str, Any] = {

@@ -10,6 +10,7 @@ import pytest
 from simclr_ablate.store import Store
 from tests.commands import (
     assert_same,
+    logs,
     results,
     run,
     start,
@@ -40,7 +41,7 @@ def test_two_commands_at_once_train_each_experiment_once(environment, tmp_path):
     assert len(runs) == 3
     for found in runs:
         assert found.state() == "complete"
-        lines = found.log_path.read_text()
+        lines = logs(found)
         assert lines.count("pretraining from step") == 1, "somebody trained it twice"
         assert lines.count("evaluating as") == 1, "somebody evaluated it twice"
 

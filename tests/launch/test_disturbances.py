@@ -218,14 +218,14 @@ def test_a_run_that_is_taken_over_is_left_without_a_word(
     loser = context.Process(target=worker.work, args=(job,))
     loser.start()
     found = wait_for_step(store, 10)
-    claim = found.claim("7")
-    assert claim is not None
+    lease = found.lease("7")
+    assert lease is not None
     found.write_evaluation("h-1", {}, {"top1": 1.0})  # the other is quicker by far
     found.write_progress({"phase": "complete"})
     loser.join(120)
     assert loser.exitcode == worker.Status.TAKEN
-    claim.check()
-    claim.release()
+    lease.check()
+    lease.release()
     assert found.failure() is None
     assert found.state() == "complete"
     assert not found.is_pretrained()

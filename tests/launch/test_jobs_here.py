@@ -13,7 +13,7 @@ import pytest
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from simclr_ablate import claim as claims
+from simclr_ablate import lease as leases
 from simclr_ablate import status
 from simclr_ablate.launch.outcome import Outcome
 from simclr_ablate.launch.plan import Plan
@@ -25,7 +25,7 @@ from simclr_ablate.store import Run
 
 @pytest.fixture
 def job() -> Iterator[subprocess.Popen[bytes]]:
-    """A process that stands for a job which has not claimed its run yet."""
+    """A process that stands for a job which has not leaseed its run yet."""
     process = subprocess.Popen(["sleep", "60"])
     yield process
     process.kill()
@@ -48,7 +48,7 @@ def state_of(run: Run, capsys) -> str:
 @pytest.mark.parametrize("reaped", [True, False])
 def test_a_job_is_queued_while_its_process_lives(make_runs, job, capsys, reaped) -> None:
     (planned,) = make_runs(1).runs
-    submit(planned.run, claims.process(job.pid))
+    submit(planned.run, leases.process(job.pid))
     assert planned.state() == state_of(planned.run, capsys) == "queued"
     before = planned.run.last_submission()
     job.kill()
@@ -63,19 +63,19 @@ def test_a_job_is_queued_while_its_process_lives(make_runs, job, capsys, reaped)
 
 def test_a_number_used_again_is_not_the_job(make_runs, job) -> None:
     (planned,) = make_runs(1).runs
-    submit(planned.run, {**claims.process(job.pid), "start": "before"})
+    submit(planned.run, {**leases.process(job.pid), "start": "before"})
     assert planned.state() == "planned"
-    dead = claims.process(2**22 + 1)
+    dead = leases.process(2**22 + 1)
     assert dead["start"] is None
     submit(planned.run, dead)
     assert planned.state() == "planned"
 
 
-@pytest.mark.parametrize(("age", "state"), [(0.0, "queued"), (claims.STALE_SECONDS + 5, "planned")])
+@pytest.mark.parametrize(("age", "state"), [(0.0, "queued"), (leases.STALE_SECONDS + 5, "planned")])
 def test_elsewhere_a_job_counts_for_a_while(make_runs, job, age, state) -> None:
     """As seen from another host or container, or after the host has booted again."""
     (planned,) = make_runs(1).runs
-    submit(planned.run, {**claims.process(job.pid), "place": "another"})
+    submit(planned.run, {**leases.process(job.pid), "place": "another"})
     os.utime(planned.run.path / "submission.json", (time.time() - age,) * 2)
     assert planned.state() == state
 
@@ -103,7 +103,7 @@ if "submitit.local._local" in sys.orig_argv and "WITH_THE_COMMAND" in os.environ
 
 @pytest.fixture
 def carry_out(compose_config, tmp_path, monkeypatch) -> Callable[[Plan], Outcome]:
-    """`carry_out(plan)`: what becomes of it where each job ends before it claims its run."""
+    """`carry_out(plan)`: what becomes of it where each job ends before it takes the lease of its run."""
     (tmp_path / "start").mkdir()
     (tmp_path / "start/sitecustomize.py").write_text(JOBS_DIE)
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'start'}:{os.environ.get('PYTHONPATH', '')}")
@@ -120,7 +120,7 @@ def carry_out(compose_config, tmp_path, monkeypatch) -> Callable[[Plan], Outcome
 def test_a_job_that_dies_before_it_begins_is_submitted_again(make_runs, carry_out) -> None:
     plan = make_runs(1)
     (planned,) = plan.runs
-    submit(planned.run, claims.process(2**22 + 1))
+    submit(planned.run, leases.process(2**22 + 1))
     outcome = carry_out(plan)
     last = planned.run.last_submission()
     assert last["job"] == str(last["process"]["pid"]) != "7"
@@ -131,7 +131,7 @@ def test_a_job_that_dies_before_it_begins_is_submitted_again(make_runs, carry_ou
 def test_what_another_command_gives_up_is_taken_back(make_runs, carry_out, job) -> None:
     plan = make_runs(1)
     (planned,) = plan.runs
-    submit(planned.run, claims.process(job.pid))
+    submit(planned.run, leases.process(job.pid))
     threading.Timer(0.3, job.kill).start()
     assert carry_out(plan).failed == [planned]
     assert planned.run.last_submission()["job"] != "7", "it was submitted from here"

@@ -4,6 +4,7 @@ import dataclasses
 import importlib
 import multiprocessing
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -52,7 +53,7 @@ def carry_out(job: worker.Job, killed_at: int | None, counted: Path | None) -> N
 
 def serve(requests: Connection) -> None:
     """Forks a process for each request, with all that it needs imported; answers how it ended."""
-    importlib.import_module("simclr_ablate.experiment")
+    importlib.import_module("simclr_ablate.tasks.evaluate")
     torch.set_num_threads(1)
     with suppress(EOFError):
         while True:
@@ -122,12 +123,12 @@ def test_a_run_killed_at_any_change_of_a_file_comes_to_the_same_bits(
     assert not caplog.records  # to no reader a kill is damage
 
 
-OTHERS = (".experiment.json.", ".claim.")
+OTHERS = (".experiment.json.", ".lease.")
 """Unfinished files that the next holder leaves alone for an hour: those who do not hold the run write them too."""
 
 
 def contents(run: Run) -> set[str]:
-    """The files of a run, hidden ones too; a claim's number says how many attempts there were."""
+    """The files of a run, hidden ones too; a lease's number says how many attempts there were."""
     paths = [path for path in run.path.rglob("*") if path.is_file()]
     names = {str(path.relative_to(run.path)) for path in paths if not path.name.startswith(OTHERS)}
-    return {"claim" if name.startswith("claim.") else name for name in names}
+    return {re.sub(r"lease\.\d+$", "lease", name) for name in names}

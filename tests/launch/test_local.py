@@ -50,22 +50,22 @@ def test_cores_and_memory_are_shared(
     machine, make_runs, cores, gigabytes, runs, settings, parallel, threads
 ) -> None:
     machine(cores, gigabytes)
-    shares = fit(launcher(**settings), list(make_runs(runs).runs), runs)
+    shares = fit(launcher(**settings), list(make_runs(runs).runs), runs, runs)
     assert (shares.parallel, shares.threads, shares.devices) == (parallel, threads, ["cpu"])
 
 
 def test_a_runs_share_does_not_depend_on_what_is_left_or_free(machine, make_runs) -> None:
     runs = list(make_runs(1).runs)
     machine(8, 64)
-    assert fit(launcher(), runs, 50).threads == 1
-    assert fit(launcher(), runs, 1).threads == 8
+    assert fit(launcher(), runs, 50, 50).threads == 1
+    assert fit(launcher(), runs, 1, 1).threads == 8
     machine(8, 64, free=2.5)
-    short = fit(launcher(), list(make_runs(50).runs), 50)
+    short = fit(launcher(), list(make_runs(50).runs), 50, 50)
     assert (short.parallel, short.threads) == (2, 1)
-    asked = fit(launcher(parallel=4), list(make_runs(50).runs), 50)
+    asked = fit(launcher(parallel=4), list(make_runs(50).runs), 50, 50)
     assert (asked.parallel, asked.threads) == (4, 2)
     machine(8, 64, free=0.5)
-    assert fit(launcher(), runs, 50).parallel == 1
+    assert fit(launcher(), runs, 50, 50).parallel == 1
 
 
 def test_memory_is_what_the_system_says() -> None:
@@ -77,10 +77,10 @@ def test_memory_is_what_the_system_says() -> None:
 def test_gpus_take_one_run_each_or_as_many_as_asked(machine, make_runs) -> None:
     machine(16, 128, 2)
     runs = list(make_runs(9).runs)
-    assert fit(launcher(), runs, 9).parallel == 2
-    assert fit(launcher(), runs, 9).devices == ["cuda:0", "cuda:1"]
-    assert fit(launcher(runs_per_gpu=3), runs, 9).parallel == 6
-    on_cpu = fit(launcher(), list(make_runs(9, "compute.device=cpu").runs), 9)
+    assert fit(launcher(), runs, 9, 9).parallel == 2
+    assert fit(launcher(), runs, 9, 9).devices == ["cuda:0", "cuda:1"]
+    assert fit(launcher(runs_per_gpu=3), runs, 9, 9).parallel == 6
+    on_cpu = fit(launcher(), list(make_runs(9, "compute.device=cpu").runs), 9, 9)
     assert (on_cpu.parallel, on_cpu.devices) == (9, ["cpu"])
 
 
@@ -137,9 +137,9 @@ def test_what_another_process_has_gone_on_with_has_not_failed(make_runs) -> None
     """A process that was taken over, and then killed, leaves nothing in the other's run."""
     done, held = make_runs(2).runs
     done.run.write_evaluation(done.evaluation_key, {}, {"top1": 1.0})
-    claim = held.run.claim()
+    lease = held.run.lease()
     for planned in (done, held):
         outcome, _ = ended(planned, -9)
         assert not outcome.failed
         assert planned.run.failure() is None
-    claim.release()
+    lease.release()

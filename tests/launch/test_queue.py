@@ -111,8 +111,8 @@ def test_a_killed_process_whose_job_has_not_ended_leaves_its_run_queued(slurm, t
     for run in runs:
         job = run.submission()["job"]
         # As a process that was killed leaves it.
-        run.claim(job)
-        path = run.path / "claim.1"
+        run.lease(job)
+        path = run.path / "lease.1"
         path.write_text(json.dumps({**json.loads(path.read_text()), "pid": 2**22 + 1}))
         run.write_progress({"phase": "pretraining", "step": 3})
         assert run.state() == "interrupted"
@@ -169,20 +169,20 @@ def test_a_job_that_beats_has_not_ended_whatever_the_queue_says(slurm, tmp_path)
     slurm(SQUEUE, SACCT)
     store = Store(tmp_path / "store")
     forgotten, failed = submitted(store, "a", "7_6", ago=120), submitted(store, "b", "7_3")
-    claims = [run.claim(run.submission()["job"]) for run in (forgotten, failed)]
+    leases = [run.lease(run.submission()["job"]) for run in (forgotten, failed)]
     settle([forgotten, failed])
     for run in (forgotten, failed):
         assert (run.state(), run.failure()) == ("running", None)
         assert run.submission() is not None
-    for claim in claims:
-        claim.release()
+    for lease in leases:
+        lease.release()
     settle([forgotten, failed])
     assert [run.state() for run in (forgotten, failed)] == ["failed", "failed"]
 
 
 @pytest.mark.parametrize("wrong", [-1000.0, 1000.0])
 def test_a_wrong_clock_ends_no_job_and_keeps_none(slurm, tmp_path, monkeypatch, wrong) -> None:
-    """The file system's clock counts for what is written: for claims, and for jobs that SLURM does not know yet."""
+    """The file system's clock counts for what is written: for leases, and for jobs that SLURM does not know yet."""
     slurm(SQUEUE, SACCT)
     store = Store(tmp_path / "store")
     jobs = {"running": "7_0", "failed": "7_3", "new": "7_6", "lost": "7_6"}
@@ -190,9 +190,9 @@ def test_a_wrong_clock_ends_no_job_and_keeps_none(slurm, tmp_path, monkeypatch, 
     for name in (
         "running",
         "failed",
-    ):  # by a process on another host, whose claim has just been touched
-        runs[name].claim(jobs[name])
-        path = runs[name].path / "claim.1"
+    ):  # by a process on another host, whose lease has just been touched
+        runs[name].lease(jobs[name])
+        path = runs[name].path / "lease.1"
         path.write_text(json.dumps({**json.loads(path.read_text()), "place": "another"}))
     os.utime(runs["lost"].path / "submission.json", (time.time() - 120,) * 2)
     right = time.time
@@ -206,11 +206,11 @@ def test_a_wrong_clock_ends_no_job_and_keeps_none(slurm, tmp_path, monkeypatch, 
 
 def test_what_is_called_off_has_failed_once_its_process_has_ended(tmp_path) -> None:
     run = submitted(Store(tmp_path / "store"), "a", "7")
-    claim = run.claim("7")
+    lease = run.lease("7")
     run.cancel_job("7", "cancelled by somebody")
     assert (run.state(), run.submission()) == ("running", None)
-    claim.check()
-    claim.release()
+    lease.check()
+    lease.release()
     assert (run.state(), run.failure()["reason"]) == ("failed", "cancelled by somebody")
 
 
@@ -218,12 +218,12 @@ def test_a_job_that_begins_as_it_is_called_off_keeps_the_reason(tmp_path) -> Non
     """`retry` takes up what has failed; without a reason, the run would look as if nobody had ever asked for it."""
     run = submitted(Store(tmp_path / "store"), "a", "7")
     run.cancel_job("7", "cancelled by somebody")
-    claim = run.claim("7")
+    lease = run.lease("7")
     run.clear_failure("7")
-    claim.release()  # it was killed
+    lease.release()  # it was killed
     assert (run.state(), run.failure()["reason"]) == ("failed", "cancelled by somebody")
     submitted(Store(tmp_path / "store"), "a", "8")
-    run.claim("8").release()
+    run.lease("8").release()
     run.clear_failure("8")
     assert run.failure() is None
 
@@ -241,14 +241,14 @@ def test_a_suspended_job_keeps_its_run(slurm, tmp_path) -> None:
     """Its process beats no more, and goes on all the same once SLURM lets it."""
     slurm("7|SUSPENDED|None|node3|9:99\n")
     run = submitted(Store(tmp_path / "store"), "a", "7")
-    claim = run.claim("7")
-    record = json.loads(claim.path.read_text())
-    claim._stop.set()
-    claim.path.write_text(json.dumps({**record, "place": "another"}))
-    os.utime(claim.path, (time.time() - 1000,) * 2)
+    lease = run.lease("7")
+    record = json.loads(lease.path.read_text())
+    lease._stop.set()
+    lease.path.write_text(json.dumps({**record, "place": "another"}))
+    os.utime(lease.path, (time.time() - 1000,) * 2)
     assert run.state() != "running"
     settle([run])
-    assert claim.is_held()
+    assert lease.is_held()
     slurm("7|REQUEUED|None|node3|9:99\n")
     settle([run])
     assert run.state() == "queued"

@@ -139,11 +139,11 @@ def test_a_run_takes_a_gpu_for_each_rank(make_runs, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("simclr_ablate.launch.local.memory", lambda: (2.0**40, 2.0**40))
     monkeypatch.setattr("simclr_ablate.launch.local.gpu_count", lambda: 5)
     runs = list(make_runs(9, "compute.ranks=2").runs)
-    shares = fit(launcher(), runs, 9)
+    shares = fit(launcher(), runs, 9, 9)
     assert (shares.parallel, shares.threads) == (2, 8)
-    assert fit(launcher(runs_per_gpu=2), runs, 9).parallel == 5
+    assert fit(launcher(runs_per_gpu=2), runs, 9, 9).parallel == 5
     local = LocalLauncher(launcher(), "cache")
     chosen = [local._choose_devices(planned, shares) for planned in runs[:2]]
     assert chosen == [["cuda:0", "cuda:1"], ["cuda:2", "cuda:3"]]
-    on_cpus = Resources(2, 8, ["cpu"])
+    on_cpus = Resources(2, 8, 8, ["cpu"])
     assert local._choose_devices(runs[2], on_cpus) == ["cpu", "cpu"]

@@ -134,7 +134,7 @@ def test_an_answer_that_was_lost_is_looked_for(programs, launcher, make_runs) ->
     programs.then(TIMED_OUT)
     plan = make_runs(3)
     submission = launcher().submit(plan)
-    assert sorted(submission.jobs.values()) == IDS
+    assert sorted(submission.jobs.values()) == [[job] for job in IDS]
     assert jobs_of(plan) == IDS
     assert pickles(plan.store) == [f"{job}_submitted.pkl" for job in IDS]
     assert programs.calls == 1
@@ -354,4 +354,4 @@ def test_a_command_that_is_killed_between_sbatch_and_its_record_leaves_its_jobs(
     for seed, job in jobs.items():  # each job gets the run that its place in the array is for
         (pickle,) = store.glob(f".jobs/*/{job}_submitted.pkl")
         call = DelayedSubmission.load(pickle).function
-        assert [one.config["seed"] for one in call.jobs] == [seed]
+        assert call.job.config["seed"] == seed

@@ -97,7 +97,7 @@ class Requeued(Exception):  # noqa: N818
 def submitted(make_runs, tmp_path):
     plan = make_runs(1)
     job = plan.job(plan.runs[0], str(tmp_path), 1, device="cpu")
-    return Submitted((job,), "slurm", time_minutes=60, signal_seconds=120)
+    return Submitted(job, "slurm", time_minutes=60, signal_seconds=120)
 
 
 def test_time_limits_requeue_as_long_as_they_see_progress(submitted, make_runs) -> None:
@@ -108,7 +108,7 @@ def test_time_limits_requeue_as_long_as_they_see_progress(submitted, make_runs) 
         raise Requeued
 
     def time_is_up(seconds: float = 3500) -> None:
-        submitted._requeue(found, "7", requeue, seconds)
+        submitted._requeue("7", requeue, seconds)
 
     for step in (10, 20, 20, 20, 30, 30, 30):  # never three in a row without any
         found.write_progress({"phase": "pretraining", "step": step})
@@ -133,6 +133,6 @@ def test_a_run_that_cannot_be_requeued_says_so(submitted, make_runs, monkeypatch
         raise subprocess.CalledProcessError(1, "scontrol")
 
     with pytest.raises(RunFailedError, match="could not be requeued"):
-        submitted._requeue(planned.run, "7", requeue, 60)
+        submitted._requeue("7", requeue, 60)
     assert len(tries) > 1
     assert "scontrol" in planned.run.failure()["reason"]

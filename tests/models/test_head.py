@@ -5,11 +5,11 @@ import torch
 from torch import Tensor, nn
 
 from simclr_ablate.evaluation.features import extract
-from simclr_ablate.experiment import build_models
 from simclr_ablate.models.batch_norm import share_statistics
 from simclr_ablate.models.head import build_head
 from simclr_ablate.ranks import Ranks
 from simclr_ablate.schema import Experiment
+from simclr_ablate.tasks.networks import build_models
 
 EPSILON = 1e-5
 CPU = torch.device("cpu")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from simclr_ablate.store import Run, Store
-from tests.commands import SELECTING, own_sweeps, run_process, wait_for_step
+from tests.commands import SELECTING, logs, own_sweeps, run_process, wait_for_step
 from tests.slurm.conftest import ON_SLURM, STEPS, eventually, slurm
 
 SHORT = "optimizer.epochs=1"
@@ -173,7 +173,7 @@ def test_followed_in_a_union_nothing_is_submitted_twice(pick, store) -> None:
     assert "all 4 experiments are in" in output
     assert len(arrays(store)) == 2
     for found in store.runs():
-        assert found.log_path.read_text().count("evaluating as") == 1
+        assert logs(found).count("evaluating as") == 1
     members = {record.name: len(record.run_ids) for record in store.sweeps()}
     assert members == {"both": 4, "pick": 3, "other": 1}
 
@@ -183,7 +183,7 @@ def test_it_waits_for_what_runs_elsewhere(pick, store) -> None:
     _, output = pick(SHORT, "dry_run=true")
     held = store.run(re.findall(r"shapes\S+-s9-\w+", output)[0])
     held.path.mkdir(parents=True)
-    claim = held.claim()
+    lease = held.lease()
     code, output = pick(SHORT)
     assert code == 0, output
     assert "submitted 1 experiment" in output
@@ -197,7 +197,7 @@ def test_it_waits_for_what_runs_elsewhere(pick, store) -> None:
     (again,) = waiting_jobs()
     assert not of_seed(store, 0)
     assert slurm("squeue", "--noheader", f"--jobs={again}", "--format=%r").strip() == "BeginTime"
-    claim.release()
+    lease.release()
     slurm("scontrol", "update", f"JobId={again}", "StartTime=now")
     assert follow(store).splitlines()[-1] == "2 complete"
     assert len(of_seed(store, 0)) == 1

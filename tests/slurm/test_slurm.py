@@ -14,6 +14,7 @@ from tests.commands import (
     SMALL_STEPS,
     assert_close,
     assert_same,
+    logs,
     only_run,
     results,
     run_process,
@@ -233,7 +234,7 @@ def test_two_submissions_at_once(environment, tmp_path) -> None:
     assert len(runs) == 3
     assert len({job_of(found).partition("_")[0] for found in runs}) == 1
     for found in runs:
-        lines = found.log_path.read_text()
+        lines = logs(found)
         assert lines.count("pretraining from step") == 1, "somebody trained it twice"
         assert lines.count("evaluating as") == 1, "somebody evaluated it twice"
 

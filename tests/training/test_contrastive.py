@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from simclr_ablate.augment.build import build_policy
 from simclr_ablate.data.in_memory import ImageSet
-from simclr_ablate.experiment import build_models, build_policy, memory_format
 from simclr_ablate.losses.nt_xent import nt_xent
 from simclr_ablate.randomness import generator
 from simclr_ablate.schema import Experiment
+from simclr_ablate.tasks.networks import build_models, memory_format
 from simclr_ablate.training.contrastive import ContrastivePretraining
 from simclr_ablate.training.loop import NonFiniteLossError, Training
 
@@ -42,7 +43,18 @@ def make_loop(experiment: Experiment, images: ImageSet) -> ContrastivePretrainin
     loss = functools.partial(nt_xent, temperature=experiment.loss.temperature)
     layout = memory_format(experiment)
     return ContrastivePretraining(
-        Training(experiment, images, policy, encoder, head, loss, layout, device)
+        Training(
+            images=images,
+            policy=policy,
+            encoder=encoder,
+            head=head,
+            loss=loss,
+            optimizer=experiment.optimizer,
+            seed=experiment.seed,
+            precision=experiment.precision,
+            layout=layout,
+            device=device,
+        )
     )
 
 

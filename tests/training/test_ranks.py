@@ -11,13 +11,14 @@ from PIL import Image
 from torch import Tensor, nn
 
 from simclr_ablate.data.in_memory import ImageSet
-from simclr_ablate.data.splits import Splits, StreamedSplits
+from simclr_ablate.data.splits import Splits
 from simclr_ablate.data.streamed import StreamedSet, open_streamed
-from simclr_ablate.evaluation.features import Features, extract, in_batches, reset_batchnorm
-from simclr_ablate.experiment import build_loop, build_models
+from simclr_ablate.evaluation.features import Features, extract, reset_batchnorm
 from simclr_ablate.models.batch_norm import share_statistics
 from simclr_ablate.ranks import SOLO, Ranks
 from simclr_ablate.schema import Experiment
+from simclr_ablate.tasks.networks import build_models
+from simclr_ablate.tasks.pretrain import build_loop
 from simclr_ablate.training.loop import Loop
 
 IMAGES, BATCH, STEPS = 70, 16, 3
@@ -105,9 +106,7 @@ def make_loop(
     remove_edges(head)
     for network in (encoder, head):
         share_statistics(network, ranks, device)
-    splits = StreamedSplits if isinstance(images, StreamedSet) else Splits
-    data = splits(images, images, images)
-    return build_loop(experiment, data, encoder, head, device, ranks)
+    return build_loop(experiment, Splits(images, images, images), encoder, head, device, ranks)
 
 
 def remove_edges(network: nn.Module) -> None:
@@ -256,7 +255,7 @@ def look_at(
 def batches_of(images: ImageSet | StreamedSet, ranks: Ranks) -> Iterator[tuple[Tensor, Tensor]]:
     if isinstance(images, StreamedSet):
         return images.batches(16, ranks)
-    return in_batches(images, 16, ranks)
+    return images.batches(16, ranks)
 
 
 @pytest.mark.parametrize("count", [2, 4])

@@ -8,12 +8,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from simclr_ablate.augment.build import build_policy
 from simclr_ablate.config import ConfigError
 from simclr_ablate.data.in_memory import ImageSet
 from simclr_ablate.data.splits import Splits
-from simclr_ablate.experiment import build_loop, build_models, build_policy
 from simclr_ablate.randomness import generator
 from simclr_ablate.schema import Experiment
+from simclr_ablate.tasks.networks import build_models
+from simclr_ablate.tasks.pretrain import build_loop
 from simclr_ablate.training.loop import Loop, NonFiniteLossError
 from simclr_ablate.training.supervised import SupervisedTraining
 

@@ -2,7 +2,7 @@
 
     runs/<run id>/
       experiment.json      the frozen config
-      claim.N              who works on it now
+      lease.N              who works on it now
       submission.json      the cluster's job that it was last submitted as, and all that submitting it again takes
       timeouts.json        how often in a row the time limit came without progress
       progress.json        where it is: epoch, step, loss, ... (what the live view and `status` show)
@@ -12,14 +12,15 @@
                            what pretraining came to
       pretraining.json     the latter: last metrics, seconds
       evaluations/KEY.json one evaluation of that encoder: its config, its metrics, and how long it took
+      evaluations/KEY/     its lease, progress, log, and whatever else a task has, as those of pretraining here
       failure.json         how the last attempt failed
       log.txt              what the run's processes printed
     runs/.sweeps/NAME-HASH.json  which runs a sweep that was launched consists of
     runs/.stages/NAME-HASH.json  on a cluster: the job that waits to submit the second stage of such a sweep
     runs/.jobs/              what submitit writes: scripts, pickles, output of jobs before their run begins
-    runs/.submitting/        the claim of the command that submits now
+    runs/.submitting/        the lease of the command that submits now
 
-Nothing here is ever rewritten by a second process without a claim, but pretraining.json with what it was; and nothing
+Nothing here is ever rewritten by a second process without a lease, but pretraining.json with what it was; and nothing
 needs torch but the weights.
 
 A damaged file counts as absent and is named, whatever is wrong with it (`records.py`, `tensors.py`): who reads goes on
@@ -44,7 +45,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from simclr_ablate import claim as claims
+from simclr_ablate import lease as leases
 from simclr_ablate.config import ConfigError
 from simclr_ablate.files import (
     StorageError,
@@ -56,10 +57,8 @@ from simclr_ablate.files import (
 )
 from simclr_ablate.identity import run_id_of, slug
 from simclr_ablate.paths import expanded
-from simclr_ablate.records import LaunchRecord, StageRecord, read_record
-from simclr_ablate.run import BUSY, STATES, Run
-
-__all__ = ["BUSY", "STATES", "Run", "Store", "SweepRecord"]
+from simclr_ablate.store.records import LaunchRecord, StageRecord, read_record
+from simclr_ablate.store.run import Run
 
 log = logging.getLogger(__name__)
 
@@ -162,8 +161,8 @@ class Store:
         with storing(folder, "store"):
             folder.mkdir(parents=True, exist_ok=True)
         begin, said = time.monotonic(), False
-        while (claim := claims.acquire(folder)) is None:
-            who = f"another command submits to the store {self.root}: {claims.describe(folder)}"
+        while (lease := leases.acquire(folder)) is None:
+            who = f"another command submits to the store {self.root}: {leases.describe(folder)}"
             waited = time.monotonic() - begin
             if waited > wait_seconds:
                 raise ConfigError(who)
@@ -172,14 +171,14 @@ class Store:
                 log.warning(
                     "%s; waiting for it, %.0f s at most if it is dead, else %.0f s",
                     who,
-                    claims.STALE_SECONDS,
+                    leases.STALE_SECONDS,
                     wait_seconds,
                 )
             time.sleep(0.1)
         try:
             yield
         finally:
-            claim.release()
+            lease.release()
 
     def record_sweep(self, name: str, run_ids: Iterable[str]) -> str:
         """Remembers which runs a sweep consists of, for `status`; returns the record's name."""
@@ -263,7 +262,7 @@ class Store:
 
 
 _PROBE_BYTES = 2**16
-"""What must fit into a store for a run to begin: its config, claims and log, and more than that."""
+"""What must fit into a store for a run to begin: its config, leases and log, and more than that."""
 
 
 _RUN_ID = re.compile(r".+-[0-9a-f]{10}")

@@ -1,17 +1,17 @@
-"""Claims: at most one process works on a run, also when several commands share a store over NFS.
+"""Leases: at most one process works on a run, also when several commands share a store over NFS.
 
-A claim is a numbered file, `claim.1`, `claim.2`, ...; the highest number holds the run. It is created exclusively,
-which NFS keeps atomic for hard links (flock is not everywhere). The obvious take-over of a dead holder's claim,
-removing the file and creating it anew, lets two processes that both saw the dead claim remove each other's; here both
+A lease is a numbered file, `lease.1`, `lease.2`, ...; the highest number holds the run. It is created exclusively,
+which NFS keeps atomic for hard links (flock is not everywhere). The obvious take-over of a dead holder's lease,
+removing the file and creating it anew, lets two processes that both saw the dead lease remove each other's; here both
 try to create the same next number, and one of them fails.
 
 A holder on this host is alive while its process is. One elsewhere is alive while it touches its file, and elsewhere is
 whatever has another name, boot or PID namespace: two containers may share a host name. A job of a cluster that starts
 again takes over from itself, wherever it ran before: the cluster has ended it there.
 
-How long ago a claim was touched is judged by the file system's clock wherever something is written because of that:
-a claim, the end of one, a failure. Readers write nothing and go by their host's clock. A date in the future counts as
-much as one in the past, so that no wrong clock blocks a run for ever. A claim that cannot be read is no claim.
+How long ago a lease was touched is judged by the file system's clock wherever something is written because of that:
+a lease, the end of one, a failure. Readers write nothing and go by their host's clock. A date in the future counts as
+much as one in the past, so that no wrong clock blocks a run for ever. A lease that cannot be read is no lease.
 """
 
 import json
@@ -38,16 +38,16 @@ from simclr_ablate.files import (
 HEARTBEAT_SECONDS = 15.0
 STALE_SECONDS = 180.0
 _WRITING_SECONDS = 5.0
-"""How long a claim may be empty because it is just being written, where the file system has no hard links."""
+"""How long a lease may be empty because it is just being written, where the file system has no hard links."""
 _UNKNOWN = "running"
 """The start of a process of which only its number can be seen."""
 
 
-class ClaimLostError(RuntimeError):
+class LeaseLostError(RuntimeError):
     """Another process took the run over, because this one seemed dead."""
 
 
-class Claim:
+class Lease:
     """The right to write into a run's folder, held until `release`."""
 
     def __init__(self, folder: Path, number: int, job: str | None = None) -> None:
@@ -55,24 +55,24 @@ class Claim:
         self.number = number
         self.job = job
         self._stop = threading.Event()
-        self._heart = threading.Thread(target=self._beat, name="claim-heartbeat", daemon=True)
+        self._heart = threading.Thread(target=self._beat, name="lease-heartbeat", daemon=True)
         self._heart.start()
 
     @property
     def path(self) -> Path:
-        return self.folder / f"claim.{self.number}"
+        return self.folder / f"lease.{self.number}"
 
     def check(self) -> None:
-        """Raises ClaimLostError where another process holds the run by now."""
+        """Raises LeaseLostError where another process holds the run by now."""
         if not self.is_held():
-            raise ClaimLostError(f"{self.folder.name} was taken over by another process")
+            raise LeaseLostError(f"{self.folder.name} was taken over by another process")
 
     def is_held(self) -> bool:
         """Whether no other process has taken the run over."""
         return latest(self.folder) == self.number
 
     def release(self) -> None:
-        """Lets others claim the run. Does nothing where it was taken over already; never raises."""
+        """Lets others lease the run. Does nothing where it was taken over already; never raises."""
         self._stop.set()
         self._heart.join()
         with suppress(OSError, StorageError):
@@ -81,7 +81,7 @@ class Claim:
             try:
                 write_json(self.path, {"released": True, "job": self.job})
             except StorageError:
-                # Takes no room, and a claim that cannot be read is none.
+                # Takes no room, and a lease that cannot be read is none.
                 os.truncate(self.path, 0)
 
     def _beat(self) -> None:
@@ -90,30 +90,30 @@ class Claim:
                 os.utime(self.path)
 
 
-def acquire(folder: Path, job: str | None = None) -> Claim | None:
-    """Claims the run in `folder`, or returns None where a living process holds it. Raises StorageError.
+def acquire(folder: Path, job: str | None = None) -> Lease | None:
+    """Leases the run in `folder`, or returns None where a living process holds it. Raises StorageError.
 
     job: the cluster's job that this process is, which takes over from its own earlier start.
     """
     number = latest(folder)
-    if number and _is_taken(folder / f"claim.{number}", job):
+    if number and _is_taken(folder / f"lease.{number}", job):
         return None
-    return Claim(folder, number + 1, job) if _follow(folder, number, _ourselves(job)) else None
+    return Lease(folder, number + 1, job) if _follow(folder, number, _ourselves(job)) else None
 
 
 def last(folder: Path) -> dict[str, Any]:
-    """The last claim as it was written, alive or not, with its `job`; empty where there was none."""
+    """The last lease as it was written, alive or not, with its `job`; empty where there was none."""
     number = latest(folder)
-    return (_read(folder / f"claim.{number}") if number else None) or {}
+    return (_read(folder / f"lease.{number}") if number else None) or {}
 
 
-def end_claim_of(folder: Path, job: str, requeued: bool = False) -> bool:
-    """Writes off the claim of a job that has ended, or that the cluster is to start again, where it is the last one.
+def end_lease_of(folder: Path, job: str, requeued: bool = False) -> bool:
+    """Writes off the lease of a job that has ended, or that the cluster is to start again, where it is the last one.
 
     False where its process lives: then nothing is written. Raises StorageError.
     """
     number = latest(folder)
-    path = folder / f"claim.{number}"
+    path = folder / f"lease.{number}"
     owner = _read(path, writes=True) if number else None
     if owner is None or (owner and owner.get("job") != job):
         return True
@@ -127,11 +127,11 @@ def end_claim_of(folder: Path, job: str, requeued: bool = False) -> bool:
 def holder(folder: Path, writes: bool = False) -> dict[str, Any] | None:
     """Who works on the run now: `host`, `pid`, `start`, `job` (None outside a cluster); None where nobody does.
 
-    writes: whether something is to be written if nobody does: then the file system's clock counts, and a young claim
+    writes: whether something is to be written if nobody does: then the file system's clock counts, and a young lease
     that cannot be read for the moment is somebody's, empty. Raises StorageError where the clock cannot be had.
     """
     number = latest(folder)
-    path = folder / f"claim.{number}"
+    path = folder / f"lease.{number}"
     owner = _read(path, writes) if number else None
     clock = (lambda: clock_of(folder)) if writes else time.time
     return owner if owner is not None and _is_alive(owner, path, clock) else None
@@ -144,7 +144,7 @@ def describe(folder: Path) -> str:
 
 
 def latest(folder: Path) -> int:
-    """The number of the claim that counts; 0 where there is none. Raises StorageError where nobody can tell."""
+    """The number of the lease that counts; 0 where there is none. Raises StorageError where nobody can tell."""
     try:
         # Where the folder can be listed and not be looked into, as the dot does, nobody can tell either.
         names = os.listdir(f"{folder}/.")
@@ -152,7 +152,7 @@ def latest(folder: Path) -> int:
         return 0
     except OSError as error:
         raise StorageError(told(error, folder)) from error
-    numbers = (name.removeprefix("claim.") for name in names if name.startswith("claim."))
+    numbers = (name.removeprefix("lease.") for name in names if name.startswith("lease."))
     return max((int(number) for number in numbers if number.isdecimal()), default=0)
 
 
@@ -196,8 +196,8 @@ def process_start(pid: int) -> str | None:
 
 
 def _follow(folder: Path, number: int, content: dict[str, Any]) -> bool:
-    """Makes the claim after `number`; False where another process has been quicker. Raises StorageError."""
-    ours = folder / f"claim.{number + 1}"
+    """Makes the lease after `number`; False where another process has been quicker. Raises StorageError."""
+    ours = folder / f"lease.{number + 1}"
     if not create_exclusively(ours, json.dumps(content)):
         return False
     try:
@@ -211,12 +211,12 @@ def _follow(folder: Path, number: int, content: dict[str, Any]) -> bool:
         return False
     for old in range(max(1, number - 2), number + 1):
         with suppress(OSError):
-            (folder / f"claim.{old}").unlink(missing_ok=True)
+            (folder / f"lease.{old}").unlink(missing_ok=True)
     return True
 
 
 def _is_taken(path: Path, job: str | None) -> bool:
-    """Whether the last claim keeps `job`, or None, from making the next one."""
+    """Whether the last lease keeps `job`, or None, from making the next one."""
     owner = _read(path, writes=True)
     if owner is None:
         return _seconds_since_touched(path, clock_of(path.parent)) < _WRITING_SECONDS
@@ -251,9 +251,9 @@ def _place() -> str:
 
 
 def _read(path: Path, writes: bool = False) -> dict[str, Any] | None:
-    """The claim as it was written; None where it cannot be read or is none.
+    """The lease as it was written; None where it cannot be read or is none.
 
-    writes: whether something is to be written if nobody holds it: then a claim that is young and cannot be read is
+    writes: whether something is to be written if nobody holds it: then a lease that is young and cannot be read is
     somebody's, empty.
     """
     try:
@@ -261,7 +261,7 @@ def _read(path: Path, writes: bool = False) -> dict[str, Any] | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        # A server that is away for a moment says nothing of the claim.
+        # A server that is away for a moment says nothing of the lease.
         in_doubt = writes and not isinstance(error, IsADirectoryError)
         if in_doubt and _seconds_since_touched(path, clock_of(path.parent)) < STALE_SECONDS:
             return {}
@@ -270,7 +270,7 @@ def _read(path: Path, writes: bool = False) -> dict[str, Any] | None:
 
 
 def _parse(path: Path, content: bytes) -> dict[str, Any] | None:
-    """The claim in `content`, which was read from `path`; None, and a line in the log, where it holds no claim."""
+    """The lease in `content`, which was read from `path`; None, and a line in the log, where it holds no lease."""
     try:
         owner = json.loads(content)
     except (ValueError, RecursionError) as error:
@@ -278,7 +278,7 @@ def _parse(path: Path, content: bytes) -> dict[str, Any] | None:
         return None
     if isinstance(owner, dict) and (owner.get("released") or _is_process(owner)):
         return owner
-    report_damage(path, "it holds no claim")
+    report_damage(path, "it holds no lease")
     return None
 
 
@@ -287,7 +287,7 @@ def _is_process(owner: dict[str, Any]) -> bool:
 
 
 def _seconds_since_touched(path: Path, now: float) -> float:
-    """How far the claim's date is from `now`, before or after."""
+    """How far the lease's date is from `now`, before or after."""
     try:
         return abs(now - path.stat().st_mtime)
     except OSError:  # somebody has gone on from it

@@ -6,8 +6,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from simclr_ablate.files import StorageError, age_of, names_in, target_of, temporary_files
-from simclr_ablate.records import owner_of
-from simclr_ablate.tensors import load
+from simclr_ablate.store.records import owner_of
+from simclr_ablate.store.tensors import load
 
 OLD_SECONDS = 3600.0
 """An unfinished file of this age is nobody's any more: writing one takes seconds, of large weights minutes."""
@@ -16,7 +16,7 @@ _HOLDERS = (
     *("progress.json", "history.csv", "pretraining.json", "encoder.pt", "timeouts.json"),
     "checkpoint.incoming.pt",
 )
-"""What only a run's holder writes into its folder; claims, submissions and failures are others' too."""
+"""What only a run's holder writes into its folder; leases, submissions and failures are others' too."""
 
 
 def of_run(folder: Path) -> Iterator[Path]:
@@ -24,16 +24,29 @@ def of_run(folder: Path) -> Iterator[Path]:
     for path in temporary_files(folder):
         if target_of(path) in _HOLDERS or _is_old(path):
             yield path
-    yield from temporary_files(folder / "evaluations")
+    yield from filter(_is_old, temporary_files(folder / "evaluations"))
+
+
+def of_evaluation(folder: Path) -> Iterator[Path]:
+    """The same of one evaluation, whose result is written beside its folder."""
+    yield from of_run(folder)
+    for path in temporary_files(folder.parent):
+        if target_of(path) == f"{folder.name}.json":
+            yield path
 
 
 def checkpoints_of(folder: Path) -> Iterator[Path]:
     """Checkpoints of a run whose pretraining is complete: without a doubt, for the encoder is whole and its own."""
-    names = (name for name in names_in(folder) if re.fullmatch(r"checkpoint.*\.pt", name))
-    found = [folder / name for name in names]
+    found = checkpoints_in(folder)
     with suppress(StorageError):
         if found and load(folder / "encoder.pt", owner_of(folder, "encoder"), needs_digest=True):
             yield from found
+
+
+def checkpoints_in(folder: Path) -> list[Path]:
+    """The checkpoints in a task's folder."""
+    names = (name for name in names_in(folder) if re.fullmatch(r"checkpoint.*\.pt", name))
+    return [folder / name for name in names]
 
 
 def of_store(root: Path) -> Iterator[Path]:

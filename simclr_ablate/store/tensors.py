@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from simclr_ablate.files import StorageError, storing, write_atomically
-from simclr_ablate.records import BELONGS_TO
+from simclr_ablate.store.records import BELONGS_TO
 
 _DIGEST_BYTES = hashlib.sha256().digest_size
 _CHUNK_BYTES = 2**20
@@ -28,6 +28,7 @@ class DamagedError(StorageError):
 
     def __init__(self, path: Path, problem: str) -> None:
         super().__init__(f"{path} is damaged: {problem}")
+        self.problem = problem
 
 
 def save(path: Path, content: Mapping[str, Any], owner: str) -> None:

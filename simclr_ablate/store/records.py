@@ -77,9 +77,12 @@ def write_sealed(path: Path, content: Mapping[str, Any], owner: str) -> None:
     write_json(path, {**owned, _DIGEST: _digest(owned)})
 
 
-def owner_of(folder: Path, name: str) -> str:
-    """What a run's file is sealed with: the run whose `folder` this is, and which of its products the file holds."""
-    return f"{folder.name}/{name}"
+def owner_of(folder: Path, name: str = "") -> str:
+    """What a task's file is sealed with: the task whose `folder` this is, `RUN` or `RUN/evaluations/KEY`, and which of
+    its products the file holds."""
+    run = folder.parent.parent.name if folder.parent.name == "evaluations" else ""
+    parts = (run, "evaluations", folder.name) if run else (folder.name,)
+    return "/".join([*parts, name] if name else parts)
 
 
 def _broken_seal(content: Mapping[str, Any], owner: str) -> str | None:
@@ -185,13 +188,12 @@ class ProgressRecord(TypedDict):
 
 
 class SubmissionRecord(TypedDict):
-    """The job that a run was last submitted as."""
+    """The job that a task was last submitted as."""
 
     job: str
     cluster: str
     output: str
     time: float
-    evaluations: list[str]
     configs: NotRequired[list[dict[str, Any]]]
     launcher: NotRequired[dict[str, Any]]
     cache: NotRequired[str]

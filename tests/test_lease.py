@@ -1,4 +1,4 @@
-"""Claims that are damaged, dated wrongly, held elsewhere or on a disk that is full. Real files and processes."""
+"""Leases that are damaged, dated wrongly, held elsewhere or on a disk that is full. Real files and processes."""
 
 import errno
 import json
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from simclr_ablate import claim as claims
+from simclr_ablate import lease as leases
 
 DAY = 86_400.0
 
@@ -31,10 +31,10 @@ def file_system(request, monkeypatch) -> None:
 
 @pytest.mark.usefixtures("file_system")
 def test_one_holder_after_the_other(tmp_path) -> None:
-    first = claims.acquire(tmp_path)
-    assert claims.acquire(tmp_path) is None
+    first = leases.acquire(tmp_path)
+    assert leases.acquire(tmp_path) is None
     first.release()
-    second = claims.acquire(tmp_path)
+    second = leases.acquire(tmp_path)
     second.check()
     assert not first.is_held()
     assert not list(tmp_path.glob(".*"))
@@ -45,9 +45,9 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 
 def elsewhere(folder: Path, age: float, job: str | None = None) -> Path:
-    """A claim as a process on another host wrote it, touched so many seconds ago."""
-    claims.acquire(folder, job)
-    path = folder / "claim.1"
+    """A lease as a process on another host wrote it, touched so many seconds ago."""
+    leases.acquire(folder, job)
+    path = folder / "lease.1"
     owner = json.loads(path.read_text())
     path.write_text(json.dumps({**owner, "place": "another", "start": "1"}))
     os.utime(path, (time.time() - age,) * 2)
@@ -57,24 +57,24 @@ def elsewhere(folder: Path, age: float, job: str | None = None) -> Path:
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"\xff\xfe\x00", b"[]", b"3", b"{}", b'{"host": "a", "pid": "1"}']
 )
-def test_what_cannot_be_read_is_no_claim(tmp_path, caplog, content) -> None:
-    path = tmp_path / "claim.7"
+def test_what_cannot_be_read_is_no_lease(tmp_path, caplog, content) -> None:
+    path = tmp_path / "lease.7"
     path.write_bytes(content)
     os.utime(path, (time.time() - 60,) * 2)
-    assert claims.holder(tmp_path) is None
-    assert claims.last(tmp_path) == {}
-    claim = claims.acquire(tmp_path)
-    assert claim is not None
-    assert claim.number == 8
-    claim.release()
+    assert leases.holder(tmp_path) is None
+    assert leases.last(tmp_path) == {}
+    lease = leases.acquire(tmp_path)
+    assert lease is not None
+    assert lease.number == 8
+    lease.release()
     assert str(path) in caplog.text
 
 
-def test_a_claim_that_is_just_being_written_is_left_alone(tmp_path) -> None:
+def test_a_lease_that_is_just_being_written_is_left_alone(tmp_path) -> None:
     """Where there are no hard links, its name is there before its content."""
-    (tmp_path / "claim.1").touch()
-    assert claims.acquire(tmp_path) is None
-    assert os.listdir(tmp_path) == ["claim.1"]
+    (tmp_path / "lease.1").touch()
+    assert leases.acquire(tmp_path) is None
+    assert os.listdir(tmp_path) == ["lease.1"]
 
 
 @pytest.mark.parametrize(
@@ -83,11 +83,11 @@ def test_a_claim_that_is_just_being_written_is_left_alone(tmp_path) -> None:
 )
 def test_age_is_judged_both_ways(tmp_path, age, alive) -> None:
     elsewhere(tmp_path, age)
-    assert (claims.holder(tmp_path) is not None) == alive
-    claim = claims.acquire(tmp_path)
-    assert (claim is None) == alive
-    if claim is not None:
-        claim.release()
+    assert (leases.holder(tmp_path) is not None) == alive
+    lease = leases.acquire(tmp_path)
+    assert (lease is None) == alive
+    if lease is not None:
+        lease.release()
 
 
 @pytest.fixture(params=[-1000.0, 1000.0])
@@ -99,38 +99,38 @@ def wrong_clock(request, monkeypatch) -> None:
 
 @pytest.mark.usefixtures("wrong_clock")
 @pytest.mark.parametrize("requeued", [False, True])
-def test_a_wrong_clock_writes_no_living_claim_off(tmp_path, requeued) -> None:
+def test_a_wrong_clock_writes_no_living_lease_off(tmp_path, requeued) -> None:
     path = elsewhere(tmp_path, 0.0, job="7")
     os.utime(path)
     before = path.read_bytes()
-    assert claims.holder(tmp_path) is None, "a reader can do no better"
-    assert claims.holder(tmp_path, writes=True) is not None
-    assert not claims.end_claim_of(tmp_path, "7", requeued)
-    assert os.listdir(tmp_path) == ["claim.1"]
+    assert leases.holder(tmp_path) is None, "a reader can do no better"
+    assert leases.holder(tmp_path, writes=True) is not None
+    assert not leases.end_lease_of(tmp_path, "7", requeued)
+    assert os.listdir(tmp_path) == ["lease.1"]
     assert path.read_bytes() == before
 
 
 @pytest.mark.usefixtures("wrong_clock")
-def test_a_wrong_clock_keeps_no_dead_claim(tmp_path) -> None:
+def test_a_wrong_clock_keeps_no_dead_lease(tmp_path) -> None:
     path = elsewhere(tmp_path, 0.0, job="7")
     os.utime(path)
     touched = path.stat().st_mtime - 1000
     os.utime(path, (touched, touched))
-    assert claims.holder(tmp_path, writes=True) is None
-    assert claims.end_claim_of(tmp_path, "7", requeued=True)
-    assert claims.last(tmp_path) == {"released": True, "job": "7", "requeued": True}
+    assert leases.holder(tmp_path, writes=True) is None
+    assert leases.end_lease_of(tmp_path, "7", requeued=True)
+    assert leases.last(tmp_path) == {"released": True, "job": "7", "requeued": True}
 
 
-def test_who_only_seemed_dead_finds_that_its_claim_was_written_off(tmp_path) -> None:
+def test_who_only_seemed_dead_finds_that_its_lease_was_written_off(tmp_path) -> None:
     """As a process that was stopped for minutes, and goes on."""
-    claim = claims.acquire(tmp_path, "7")
-    owner = json.loads(claim.path.read_text())
-    claim.path.write_text(json.dumps({**owner, "start": "before"}))
-    assert claims.end_claim_of(tmp_path, "7")
-    with pytest.raises(claims.ClaimLostError):
-        claim.check()
-    claim.release()
-    assert claims.last(tmp_path) == {"released": True, "job": "7", "requeued": False}
+    lease = leases.acquire(tmp_path, "7")
+    owner = json.loads(lease.path.read_text())
+    lease.path.write_text(json.dumps({**owner, "start": "before"}))
+    assert leases.end_lease_of(tmp_path, "7")
+    with pytest.raises(leases.LeaseLostError):
+        lease.check()
+    lease.release()
+    assert leases.last(tmp_path) == {"released": True, "job": "7", "requeued": False}
 
 
 def _look(folder: Path, answers) -> None:
@@ -139,7 +139,7 @@ def _look(folder: Path, answers) -> None:
     try:
         (folder / "mine").touch()
     except PermissionError:
-        answers.put(claims.holder(folder) is not None)
+        answers.put(leases.holder(folder) is not None)
 
 
 @as_root
@@ -157,26 +157,26 @@ def test_readers_need_no_permission_to_write(open_folder) -> None:
 
 
 def test_the_heart_goes_on_after_an_error(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(claims, "HEARTBEAT_SECONDS", 0.05)
+    monkeypatch.setattr(leases, "HEARTBEAT_SECONDS", 0.05)
     folder, away = tmp_path / "run", tmp_path / "away"
     folder.mkdir()
-    claim = claims.acquire(folder)
+    lease = leases.acquire(folder)
     folder.rename(away)  # as a server that does not answer for a while
     time.sleep(0.3)
     away.rename(folder)
-    os.utime(claim.path, (0, 0))
+    os.utime(lease.path, (0, 0))
     deadline = time.monotonic() + 30
-    while claim.path.stat().st_mtime < 1 and time.monotonic() < deadline:
+    while lease.path.stat().st_mtime < 1 and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert claim.path.stat().st_mtime > 1
-    claim.release()
+    assert lease.path.stat().st_mtime > 1
+    lease.release()
 
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from simclr_ablate.claim import acquire
-claim = acquire(Path(sys.argv[1]))
+from simclr_ablate.lease import acquire
+lease = acquire(Path(sys.argv[1]))
 print("held", flush=True)
 sys.stdin.read()
 """
@@ -192,65 +192,65 @@ def test_a_holder_in_another_pid_namespace_is_left_alone(tmp_path) -> None:
     )
     if holder.stdout.readline() != "held\n":
         pytest.skip(f"no namespaces here: {holder.communicate()[1]}")
-    owner = claims.holder(tmp_path)
+    owner = leases.holder(tmp_path)
     assert owner is not None
-    assert not claims.is_here(owner)
-    assert claims.process_start(owner["pid"]) != owner["start"]
-    assert claims.acquire(tmp_path) is None
+    assert not leases.is_here(owner)
+    assert leases.process_start(owner["pid"]) != owner["start"]
+    assert leases.acquire(tmp_path) is None
     holder.communicate("")
-    assert claims.holder(tmp_path) is not None, "nobody here can know"
+    assert leases.holder(tmp_path) is not None, "nobody here can know"
 
 
 def _release_without_room(folder: Path, ready, done) -> None:
-    claim = claims.acquire(folder)
+    lease = leases.acquire(folder)
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # every write fails, as on a full disk
-    claim.release()
+    lease.release()
     ready.set()
     done.wait(60)
 
 
-def test_a_claim_is_released_on_a_full_disk_too(tmp_path) -> None:
+def test_a_lease_is_released_on_a_full_disk_too(tmp_path) -> None:
     context = multiprocessing.get_context("spawn")
     ready, done = context.Event(), context.Event()
     holder = context.Process(target=_release_without_room, args=(tmp_path, ready, done))
     holder.start()
     assert ready.wait(60)
-    assert claims.holder(tmp_path) is None, "it lives, and holds nothing any more"
+    assert leases.holder(tmp_path) is None, "it lives, and holds nothing any more"
     done.set()
     holder.join()
-    os.utime(tmp_path / "claim.1", (time.time() - 60,) * 2)
-    claim = claims.acquire(tmp_path)
-    assert claim is not None
-    claim.release()
+    os.utime(tmp_path / "lease.1", (time.time() - 60,) * 2)
+    lease = leases.acquire(tmp_path)
+    assert lease is not None
+    lease.release()
 
 
 def test_a_server_that_is_away_for_a_moment_hands_no_run_over(tmp_path, monkeypatch) -> None:
-    claim = claims.acquire(tmp_path)
-    long_ago = time.time() - claims.HEARTBEAT_SECONDS
-    os.utime(claim.path, (long_ago, long_ago))
+    lease = leases.acquire(tmp_path)
+    long_ago = time.time() - leases.HEARTBEAT_SECONDS
+    os.utime(lease.path, (long_ago, long_ago))
 
     def away(_: Path) -> bytes:
         raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "read_bytes", away)
-        assert claims.acquire(tmp_path) is None
-        assert not claims.end_claim_of(tmp_path, "7")
-        assert claims.holder(tmp_path, writes=True) is not None
-    assert claim.is_held()
-    claim.release()
-    assert claims.holder(tmp_path, writes=True) is None
+        assert leases.acquire(tmp_path) is None
+        assert not leases.end_lease_of(tmp_path, "7")
+        assert leases.holder(tmp_path, writes=True) is not None
+    assert lease.is_held()
+    lease.release()
+    assert leases.holder(tmp_path, writes=True) is None
 
 
 def test_names_that_mean_nothing_are_passed_over(tmp_path) -> None:
-    """A process whose name is not UTF-8, and files whose names only resemble those of claims."""
+    """A process whose name is not UTF-8, and files whose names only resemble those of leases."""
     code = "import ctypes; ctypes.CDLL(None).prctl(15, b'caf\\xc3', 0, 0, 0); print(flush=True); input()"
     with subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
         process.stdout.readline()
-        assert claims.process_start(process.pid) not in (None, "?")
+        assert leases.process_start(process.pid) not in (None, "?")
         process.communicate(b"\n")
-    for name in ("claim.²", "claim.x", "claim."):
+    for name in ("lease.²", "lease.x", "lease."):
         (tmp_path / name).touch()
-    assert claims.latest(tmp_path) == 0
+    assert leases.latest(tmp_path) == 0

@@ -1,0 +1,82 @@
+"""One evaluation of a run's encoder: its folder, which is a task's, and the result beside it."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from simclr_ablate.files import report_damage, set_aside, storing
+from simclr_ablate.store import leftovers
+from simclr_ablate.store.records import EvaluationRecord, owner_of, read_sealed, write_sealed
+from simclr_ablate.store.task import TaskFolder
+
+if TYPE_CHECKING:
+    from simclr_ablate.store.run import Run
+
+
+class EvaluationFolder(TaskFolder):
+    """The folder of one evaluation, `evaluations/KEY` in that of its run; `evaluations/KEY.json` is what it yields."""
+
+    def __init__(self, run: "Run", key: str) -> None:
+        """key: see `identity.evaluation_key`."""
+        super().__init__(run.path / "evaluations" / key)
+        self.run = run
+        self.key = key
+
+    @property
+    def name(self) -> str:
+        return f"{self.run.run_id} {self.key}"
+
+    @property
+    def result_path(self) -> Path:
+        return self.path.with_name(f"{self.key}.json")
+
+    def is_done(self) -> bool:
+        return self.run.is_evaluated(self.key)
+
+    def leftovers(self) -> Iterator[Path]:
+        return leftovers.of_evaluation(self.path)
+
+    def used_checkpoints(self) -> Iterator[Path]:
+        return iter(leftovers.checkpoints_in(self.path) if self.is_done() else ())
+
+    def create(self, config: Mapping[str, Any]) -> None:
+        with storing(self.path, "store"):
+            self.run.path.mkdir(parents=True, exist_ok=True)
+            for folder in (self.path.parent, self.path):
+                if folder.is_file():
+                    set_aside(folder)
+                folder.mkdir(exist_ok=True)
+
+    def write_result(
+        self,
+        config: Mapping[str, Any],
+        metrics: Mapping[str, Any],
+        seconds: float | None = None,
+        beside: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
+        """Keeps what the evaluation came to, which makes it complete. Accuracies are in percent. Raises StorageError.
+
+        config: the experiment's `evaluation`. seconds: how long it took, None where nobody knows. It is no metric:
+        those are the same when an evaluation is repeated. beside: see `identity.evaluated_beside`.
+        """
+        self.create({})
+        content: dict[str, Any] = {"config": dict(config), "metrics": dict(metrics)}
+        if seconds is not None:
+            content["seconds"] = seconds
+        if beside:
+            content["beside"] = dict(beside)
+        if self.result_path.exists() and self.result() is None:
+            set_aside(self.result_path)  # it may be another run's, and whole
+        write_sealed(self.result_path, content, owner_of(self.path))
+
+    def result(self) -> dict[str, Any] | None:
+        """What `write_result` wrote, or None where there is no whole one."""
+        found = read_sealed(self.result_path, EvaluationRecord, owner_of(self.path))
+        if found is None:
+            return None
+        main = "probe_accuracy" if found["config"].get("probe") else "top1"
+        if main not in found["metrics"]:
+            report_damage(self.result_path, f"it has no {main}")
+            return None
+        return found

@@ -1,0 +1,65 @@
+"""The networks of an experiment: made from its seed, or loaded as its run has left them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from simclr_ablate.models.classifier import build_classifier
+from simclr_ablate.models.encoder import build_encoder
+from simclr_ablate.models.head import build_head
+from simclr_ablate.randomness import seeded_init
+from simclr_ablate.schema import Experiment
+from simclr_ablate.store import Run
+from simclr_ablate.store.tensors import DamagedError
+
+
+def build_models(
+    experiment: Experiment, device: torch.device, classes: int = 0
+) -> tuple[nn.Module, nn.Module]:
+    """The encoder f and the projection head g, initialised from the experiment's seed.
+
+    For objective=supervised a linear classifier of `classes` stands in g's place.
+    """
+    head: nn.Module
+    with seeded_init(experiment.seed, "weights"):
+        spec = experiment.encoder
+        encoder = build_encoder(spec.architecture, spec.width, spec.stem)
+        if experiment.objective == "supervised":
+            head = build_classifier(encoder.dim, classes)
+        else:
+            head = build_head(experiment.head.kind, encoder.dim, experiment.head.dim)
+    layout = memory_format(experiment)
+    return encoder.to(device).to(memory_format=layout), head.to(device)
+
+
+def memory_format(experiment: Experiment) -> torch.memory_format:
+    """How images and convolutions lie in memory."""
+    return torch.channels_last if experiment.compute.channels_last else torch.contiguous_format
+
+
+def products(experiment: Experiment, encoder: nn.Module, head: nn.Module) -> dict[str, nn.Module]:
+    """What pretraining yields, by name.
+
+    The random encoder has no head: its z is that of the head that it is evaluated with, as untrained.
+    """
+    if experiment.objective == "none":
+        return {"encoder": encoder}
+    return {"encoder": encoder, "head": head}
+
+
+def load_models(run: Run, networks: Mapping[str, nn.Module]) -> None:
+    """Loads the run's final weights by name, all of `networks` or none. Raises DamagedError, StorageError."""
+    weights = run.weights()
+    for name, network in networks.items():
+        if _shapes(weights.get(name)) != _shapes(network.state_dict()):
+            raise DamagedError(run.encoder_path, f"its {name} is not that of this experiment")
+    for name, network in networks.items():
+        network.load_state_dict(weights[name])
+
+
+def _shapes(state: Any) -> dict[str, object]:
+    if not isinstance(state, dict):
+        return {}
+    return {name: getattr(tensor, "shape", None) for name, tensor in state.items()}

@@ -1,0 +1,140 @@
+"""Pretraining, one task from top to bottom: the networks are trained from the seed, and kept."""
+
+import logging
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from simclr_ablate.augment.build import build_policy
+from simclr_ablate.config import ConfigError
+from simclr_ablate.data.splits import Splits
+from simclr_ablate.evaluation.features import FEATURE_BATCH, reset_batchnorm
+from simclr_ablate.lease import Lease
+from simclr_ablate.losses.cross_entropy import cross_entropy
+from simclr_ablate.losses.registry import build_loss
+from simclr_ablate.models.batch_norm import share_statistics
+from simclr_ablate.ranks import SOLO, Ranks
+from simclr_ablate.schema import Experiment
+from simclr_ablate.stopping import Stop
+from simclr_ablate.store import Run
+from simclr_ablate.store.tensors import DamagedError
+from simclr_ablate.tasks.networks import build_models, load_models, memory_format, products
+from simclr_ablate.tasks.share import Share, read_data
+from simclr_ablate.training.checkpoint import remove_checkpoints
+from simclr_ablate.training.contrastive import ContrastivePretraining
+from simclr_ablate.training.loop import Loop, Training
+from simclr_ablate.training.supervised import SupervisedTraining
+from simclr_ablate.training.watch import Watch, resume, write_history
+
+log = logging.getLogger(__name__)
+
+
+def pretrain(
+    experiment: Experiment,
+    run: Run,
+    lease: Lease | None,
+    share: Share,
+    stop: Stop,
+    ranks: Ranks = SOLO,
+) -> None:
+    """Trains the experiment's networks, from the last checkpoint if there is one, and keeps them in `run`.
+
+    An encoder that is there and whole is left as it is; one that is damaged is set aside and made again.
+
+    ranks: processes that do it together, each by this function with its own share. The first has the lease and writes.
+
+    Raises Interrupted once `stop` says so on any rank, NonFiniteLossError, LeaseLostError, RankLostError, and what
+    the data may raise.
+    """
+    torch.set_num_threads(share.threads)
+    device = torch.device(share.device)
+    data = read_data(experiment.data, experiment, run, share, ranks)
+    encoder, head = build_models(experiment, device, len(data.train.classes))
+    networks = products(experiment, encoder, head)
+    if is_there(run, networks, ranks):
+        return
+    if experiment.objective == "none":
+        calibrate(data, encoder, ranks)
+        keep(run, lease, networks, {})
+        return
+    for network in (encoder, head):
+        share_statistics(network, ranks, device)
+    loop = build_loop(experiment, data, encoder, head, device, ranks)
+    resume(loop, run, ranks)
+    if ranks.is_first:
+        log.info("pretraining from step %d of %d", loop.step, loop.total_steps)
+    with stop.deferred():
+        loop.run(Watch(run, lease, stop, experiment.compute.checkpoint_minutes * 60, ranks))
+        if lease is not None:
+            write_history(run, loop)
+        keep(run, lease, networks, {**loop.history[-1], "seconds": loop.seconds})
+
+
+def is_there(run: Run, networks: Mapping[str, nn.Module], ranks: Ranks = SOLO) -> bool:
+    """Whether the run has its final weights, whole; one that is damaged is renamed.
+
+    It is made again from the last checkpoint, where there still is one.
+    """
+    whole = False
+    if ranks.is_first and run.is_pretrained():
+        try:
+            load_models(run, networks)
+            whole = True
+        except DamagedError as error:
+            log.warning("%s; it is kept as %s, and made again", error, run.set_encoder_aside().name)
+    return ranks.from_first(whole)
+
+
+def build_loop(
+    experiment: Experiment,
+    data: Splits,
+    encoder: nn.Module,
+    head: nn.Module,
+    device: torch.device,
+    ranks: Ranks = SOLO,
+) -> Loop:
+    """The experiment's loop at its first step. Raises ConfigError where it needs labels and there are none."""
+    is_supervised = experiment.objective == "supervised"
+    images = data.train if is_supervised or data.unlabelled is None else data.unlabelled
+    if is_supervised and bool((images.labels < 0).any()):
+        raise ConfigError(
+            "objective=supervised needs a label for every training image, which "
+            f"data={experiment.data.name} lacks"
+        )
+    training = Training(
+        images=images.to(device),
+        policy=build_policy(experiment.views, experiment.data),
+        encoder=encoder,
+        head=head,
+        loss=cross_entropy if is_supervised else build_loss(experiment.loss, ranks),
+        optimizer=experiment.optimizer,
+        seed=experiment.seed,
+        precision=experiment.precision,
+        layout=memory_format(experiment),
+        device=device,
+        ranks=ranks,
+    )
+    return SupervisedTraining(training) if is_supervised else ContrastivePretraining(training)
+
+
+def calibrate(data: Splits, encoder: nn.Module, ranks: Ranks = SOLO) -> None:
+    """The random encoder: untrained weights, batch norm's statistics from one pass over the training images."""
+    device = next(encoder.parameters()).device
+    reset_batchnorm(encoder, data.train.batches(FEATURE_BATCH, ranks), device, ranks)
+
+
+def keep(
+    run: Run,
+    lease: Lease | None,
+    networks: Mapping[str, nn.Module],
+    metrics: dict[str, float],
+) -> None:
+    """Writes the product of pretraining. After this, checkpoints are of no more use."""
+    if lease is None:
+        return
+    lease.check()
+    run.write_pretraining(metrics)
+    # This says that pretraining is complete, so it comes last.
+    run.write_encoder({name: network.state_dict() for name, network in networks.items()}, metrics)
+    remove_checkpoints(run.path)
