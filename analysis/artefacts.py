@@ -29,14 +29,15 @@ class Module(Protocol):
 class Artefact:
     """A table or figure of the paper: `analysis.NAME` draws it, and `sweep` makes its runs.
 
-    sweep: None where it needs no runs. needs: the least that it shows anything of, in words. The module of `tableB1` is
-    `analysis.tableb1`.
+    sweep: None where it needs no runs. needs: the least that it shows anything of, in words. protocols: those of the
+    evaluations that it is made of. The module of `tableB1` is `analysis.tableb1`.
     """
 
     name: str
     title: str
     sweep: str | None = None
     needs: str = ""
+    protocols: tuple[str, ...] = ("linear",)
 
     @property
     def label(self) -> str:
@@ -54,13 +55,15 @@ class Artefact:
         return f"analysis.{self.name.lower()}"
 
     def runs_for(self, runs: "pd.DataFrame") -> "pd.DataFrame":
-        """`runs` (`analysis.load`) without those that were made for other artefacts only.
+        """`runs` (`analysis.load`) without those that were made for other artefacts only, or evaluated otherwise.
 
         Others' sweeps vary some of the same keys, and would show as tables with hardly a cell. Runs of no artefact's
         sweep stay, also where a sweep of the user's own has them too, and so do random encoders, which serve all.
         """
         if self.sweep is None:
             return runs
+        usable = runs["evaluation"].isna() | runs["evaluation.protocol"].isin(self.protocols)
+        runs = runs.loc[usable.to_numpy(bool)]
         ours = {artefact.sweep for artefact in ARTEFACTS.values()}
         # A sweep all of whose runs are in ours is a union of them.
         own = {name for names in runs["sweeps"] if ours.isdisjoint(names) for name in names}
@@ -71,7 +74,7 @@ class Artefact:
             or not own.isdisjoint(names)
             for objective, names in zip(runs["objective"], runs["sweeps"], strict=True)
         ]
-        return runs[stays]
+        return runs.loc[stays]
 
     def module(self) -> Module:
         """Imported only now, since the modules load pandas and matplotlib."""
@@ -100,6 +103,7 @@ ARTEFACTS = {
             "what h and g(h) tell of transformations",
             "transformation_probe",
             "evaluations of one setting that probe for two transformations, or h and z for one",
+            protocols=("probe",),
         ),
         Artefact(
             "table4",

@@ -13,8 +13,9 @@ from simclr_ablate.data.in_memory import ImageSet
 from simclr_ablate.data.shapes import SHAPE_CLASSES, make_shapes
 from simclr_ablate.launch.grid import experiment_sections
 from simclr_ablate.losses.registry import build_loss
+from simclr_ablate.models.encoder import memory_format
 from simclr_ablate.schema import Experiment
-from simclr_ablate.tasks.networks import build_models, memory_format
+from simclr_ablate.tasks.networks import build_models
 from simclr_ablate.training.contrastive import ContrastivePretraining
 from simclr_ablate.training.loop import Training
 
@@ -46,7 +47,7 @@ def training_parts(experiment: Experiment) -> Training:
         optimizer=experiment.optimizer,
         seed=experiment.seed,
         precision=experiment.precision,
-        layout=memory_format(experiment),
+        layout=memory_format(experiment.compute),
         device=device,
     )
 

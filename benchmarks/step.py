@@ -7,8 +7,9 @@ import torch
 from benchmarks.laptop import default_experiment, take_steps, training_parts
 from benchmarks.measure import best_seconds, print_table
 from simclr_ablate.launch.worker import keep_freed_memory
+from simclr_ablate.models.encoder import memory_format
 from simclr_ablate.schema import Experiment
-from simclr_ablate.tasks.networks import build_models, memory_format
+from simclr_ablate.tasks.networks import build_models
 from simclr_ablate.training.contrastive import ContrastivePretraining
 
 STEPS = 85
@@ -36,7 +37,7 @@ def bare(experiment: Experiment) -> Callable[[], None]:
     encoder, head = build_models(experiment, torch.device("cpu"))
     size = experiment.data.size
     views = torch.rand(2 * experiment.optimizer.batch_size, 3, size, size)
-    views = views.contiguous(memory_format=memory_format(experiment))
+    views = views.contiguous(memory_format=memory_format(experiment.compute))
 
     def steps() -> None:
         for _ in range(STEPS):

@@ -7,7 +7,13 @@ import hydra
 from hydra.core.config_store import ConfigStore
 
 from simclr_ablate.config import ConfigError, keys, told_conditions
-from simclr_ablate.launch.keys import CommandKeys, launcher_keys, misspelled_key, misused_group
+from simclr_ablate.launch.keys import (
+    CommandKeys,
+    launcher_keys,
+    misspelled_key,
+    misused_group,
+    with_groups,
+)
 from simclr_ablate.launch.plugins import register_plugins
 from simclr_ablate.launch.sweeps import register_files, register_sweeps
 from simclr_ablate.launch.task import exit_status, task
@@ -29,6 +35,7 @@ def main() -> None:
 
 def run() -> None:
     """Runs the command line. Raises what `exit_status` tells."""
+    sys.argv[1:] = with_groups(sys.argv[1:])
     problem = misspelled_key(sys.argv[1:]) or misused_group(sys.argv[1:])
     if problem:
         raise ConfigError(problem)

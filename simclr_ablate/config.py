@@ -56,8 +56,9 @@ def key(
         nor ids. A section's condition applies to all its keys.
     otherwise: the value that the key must have where it doesn't count; UNSET: any. It is for keys whose other values
         ask for something, such as `views.extra`, which would be left undone without a word.
-    before: what experiments had before the key existed. It is part of an id only with another value, so that a key
-        can be added without renaming a run.
+    before: what experiments had before the key existed, or a function that tells it from their other keys, by full
+        name. It is part of an id only with another value, so that a key can be added without renaming a run. Of a
+        section: {}, where all of its keys say so.
     """
     bounds = {"above": above, "at_least": at_least, "at_most": at_most, "below": below}
     metadata = {
@@ -90,7 +91,7 @@ def build(cls: type[T], config: Mapping[str, Any], path: str = "") -> T:
             if field.default is not UNSET:
                 continue
             if field.metadata["before"] is not UNSET:
-                values[name] = field.metadata["before"]
+                values[name] = _before(hints[name], field.metadata["before"], full)
                 continue
             raise ConfigError(f"{full} is missing: {field.metadata['doc']}")
         if dataclasses.is_dataclass(hints[name]):
@@ -98,6 +99,15 @@ def build(cls: type[T], config: Mapping[str, Any], path: str = "") -> T:
         else:
             values[name] = _check_value(full, config[name], hints[name], field.metadata)
     return cls(**values)
+
+
+def _before(hint: Any, value: Any, full: str) -> Any:
+    """What a key had that did not exist: where that depends on others, `identity.values_of` has seen to it."""
+    if dataclasses.is_dataclass(hint):
+        return build(typing.cast(type, hint), value, full)
+    if callable(value):
+        raise ConfigError(f"{full} is missing")
+    return value
 
 
 @dataclass(frozen=True)

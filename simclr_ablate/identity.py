@@ -55,15 +55,23 @@ def evaluation_key_of(
     """
     values = {**values_of(config), **beside}
     hashed = digest(_hashed(values, evaluation=True))[:8]
-    features, probe = values["evaluation.features"], values["evaluation.probe"]
-    return f"{features}-{probe}-{hashed}" if probe else f"{features}-{hashed}"
+    protocol, features = values["evaluation.protocol"], values["evaluation.features"]
+    if protocol == "linear":
+        return f"{features}-{hashed}"
+    if protocol == "probe":
+        return f"{features}-{values['evaluation.probe']}-{hashed}"
+    return f"{_plain(str(protocol))}-{hashed}"
 
 
 def evaluated_beside(experiment: Experiment) -> dict[str, Any]:
     """The keys of other sections that count in the evaluation alone, by full name: the head of a random encoder's z."""
     values = values_of(experiment.to_config())
     names = _names(values, evaluation=True)
-    return {name: values[name] for name in names if not name.startswith("evaluation.")}
+    return {
+        name: values[name]
+        for name in names
+        if not name.startswith("evaluation.") and not _is_as_before(name, values)
+    }
 
 
 def identity_config(experiment: Experiment) -> dict[str, Any]:
@@ -84,7 +92,7 @@ def values_of(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _hashed(values: Mapping[str, Any], evaluation: bool) -> dict[str, Any]:
     names = _names(values, evaluation)
-    return {name: values[name] for name in names if not _is_as_before(name, values[name])}
+    return {name: values[name] for name in names if not _is_as_before(name, values)}
 
 
 def _names(values: Mapping[str, Any], evaluation: bool) -> list[str]:
@@ -105,12 +113,20 @@ def _added(values: Mapping[str, Any]) -> dict[str, Any]:
     wrong = {name for name in missing if _BEFORE[name] is UNSET} | (values.keys() - _BEFORE.keys())
     if wrong:
         raise ValueError(f"it does not have the keys of the schema: {', '.join(sorted(wrong))}")
-    return {name: _BEFORE[name] for name in missing}
+    return {name: _before(name, values) for name in missing}
 
 
-def _is_as_before(name: str, value: Any) -> bool:
+def _before(name: str, values: Mapping[str, Any]) -> Any:
+    """What the key had before it existed."""
     before = _BEFORE[name]
-    return before is not UNSET and type(value) is type(before) and bool(value == before)
+    return before(values) if callable(before) else before
+
+
+def _is_as_before(name: str, values: Mapping[str, Any]) -> bool:
+    if _BEFORE[name] is UNSET:
+        return False
+    value, before = values[name], _before(name, values)
+    return type(value) is type(before) and bool(value == before)
 
 
 _encode = json.JSONEncoder(sort_keys=True).encode
@@ -136,4 +152,9 @@ def _readable(config: Mapping[str, Any]) -> str:
         "random" if objective == "none" else trained,
         f"s{config['seed']}",
     ]
-    return re.sub(r"[^a-z0-9-]+", "-", "-".join(map(str, parts)).lower()).strip("-")
+    return _plain("-".join(map(str, parts)))
+
+
+def _plain(text: str) -> str:
+    """What a readable name has of a text."""
+    return re.sub(r"[^a-z0-9-]+", "-", text.lower()).strip("-")

@@ -24,6 +24,9 @@ before are as good as new ones."""
 OPERATION_NAMES = ("crop", "cutout", "color", "sobel", "noise", "blur", "rotate")
 """The operations of Figure 5, in its order."""
 
+METRICS = ("top1", "mean_per_class", "map11")
+"""What an accuracy can be: the share of images, the mean of the classes' shares, 11-point mean average precision."""
+
 LOSS_NAMES = ("nt_xent", "nt_logistic", "margin_triplet")
 """The losses of Table 2, in its order."""
 
@@ -52,8 +55,52 @@ def _operation_of_pair(doc: str) -> Any:
     )
 
 
-_FITTED = {"evaluation.probe": (None,), "objective": ("contrastive", "none")}
-"""When a linear classifier is fitted: supervised training brings its own."""
+PROTOCOLS = {
+    "linear": ("features", "l2_count", "l2_min", "l2_max", "knn"),
+    "linear_sgd": ("features", "lr", "epochs", "batch_size", "crop_area"),
+    "few_labels": ("labels", "lr", "epochs", "batch_size", "crop_area"),
+    "finetune": (
+        *("steps", "batch_size", "crop_area", "lr_count", "lr_min", "lr_max"),
+        *("decay_count", "decay_min", "decay_max"),
+    ),
+    "knn": ("features", "knn"),
+    "probe": ("features", "probe", "patience"),
+}
+"""The protocols, each with the keys of `evaluation` that it goes by; its code is the module of
+`simclr_ablate.evaluation` that has its name."""
+
+
+def main_metric(evaluation: Mapping[str, Any]) -> str | None:
+    """The metric that an evaluation with these keys is known by; None for a protocol of the user's own."""
+    protocol = evaluation.get("protocol") or implied_protocol(
+        {"evaluation.probe": evaluation.get("probe")}
+    )
+    if is_own(protocol):
+        return None
+    return "probe_accuracy" if protocol == "probe" else "top1"
+
+
+DATA_NAMES = ("shapes", "image_folder", "cifar10", "cifar100", "stl10", "imagenet")
+
+_OTHER_DATA = {"evaluation.data.name": DATA_NAMES}
+"""When an encoder is evaluated on other images than the experiment's own."""
+
+
+def _used(name: str) -> dict[str, tuple[str, ...]]:
+    """When a protocol goes by the key `evaluation.NAME`."""
+    return {"evaluation.protocol": tuple(p for p, names in PROTOCOLS.items() if name in names)}
+
+
+def _fitted(name: str) -> tuple[dict[str, tuple[Any, ...]], ...]:
+    """The same where a linear classifier is fitted: supervised training brings its own, for its own classes."""
+    untrained = {**_used(name), "objective": ("contrastive", "none")}
+    return untrained, {**_used(name), **_OTHER_DATA}
+
+
+def implied_protocol(values: Mapping[str, Any]) -> str:
+    """The protocol of an evaluation that names none, as all did before there were protocols."""
+    return "linear" if values.get("evaluation.probe") is None else "probe"
+
 
 MAX_STRENGTH = 2.5
 """At more, hue would turn by over half of its circle."""
@@ -71,7 +118,7 @@ class Data:
 
     name: str = key(
         "kind of data set",
-        choices=("shapes", "image_folder", "cifar10", "cifar100", "stl10", "imagenet"),
+        choices=DATA_NAMES,
         own=True,
     )
     root: str | None = key(
@@ -92,6 +139,14 @@ class Data:
         "imagenet: of all names and sizes, and of 1,000 files' contents",
         when={"data.name": ("image_folder", "imagenet")},
         otherwise=None,
+    )
+    metric: str = key(
+        "accuracy that evaluations go by: of all images, the mean of the classes', or the mean average precision",
+        choices=METRICS,
+        # So it belongs to evaluations: images that are pretrained on have no use for it.
+        when={"evaluation.protocol": tuple(PROTOCOLS), "evaluation.data.name": (None,)},
+        before="top1",
+        default="top1",
     )
 
 
@@ -211,29 +266,129 @@ class Optimizer:
 
 
 @dataclass(frozen=True)
+class EvaluationData:
+    """The data set that an encoder is evaluated on, where it is another one: the keys of `data`."""
+
+    name: str | None = key(
+        "data set evaluated on; null: the experiment's own",
+        choices=DATA_NAMES,
+        own=True,
+        before=None,
+    )
+    root: str | None = key("as data.root", identity=False, before=None)
+    size: int | None = key("as data.size", at_least=8, when=_OTHER_DATA, before=None)
+    limit: int | None = key("as data.limit", at_least=1, when=_OTHER_DATA, before=None)
+    validation: int | None = key("as data.validation", at_least=1, when=_OTHER_DATA, before=None)
+    on_error: str | None = key(
+        "as data.on_error",
+        choices=("raise", "skip"),
+        when={"evaluation.data.name": ("image_folder", "imagenet")},
+        before=None,
+    )
+    seed: int | None = key("as data.seed", at_least=0, when=_OTHER_DATA, before=None)
+    label: str | None = key("as data.label", when=_OTHER_DATA, before=None)
+    fingerprint: str | None = key(
+        "as data.fingerprint",
+        when={"evaluation.data.name": ("image_folder", "imagenet")},
+        otherwise=None,
+        before=None,
+    )
+    metric: str | None = key("as data.metric", choices=METRICS, when=_OTHER_DATA, before=None)
+
+
+@dataclass(frozen=True)
 class Evaluation:
-    """What is measured on the frozen encoder (App. B.6, B.8). Stored apart from pretraining.
+    """How an encoder is measured (App. B.6, B.8). Stored apart from pretraining."""
 
-    A supervised run brings its own classifier, which is measured in place of one fitted with l2.
-    """
-
-    features: str = key("representation evaluated: h, or z = g(h)", choices=("h", "z"))
+    protocol: str = key(
+        "a linear classifier by L-BFGS or by SGD, training on few labels, fine-tuning, kNN, or a probe",
+        choices=tuple(PROTOCOLS),
+        own=True,
+        before=implied_protocol,
+    )
+    data: EvaluationData = key("the images, where they are others", before={})
+    features: str = key(
+        "representation evaluated: h, or z = g(h)", choices=("h", "z"), when=_used("features")
+    )
     l2_count: int = key(
-        "number of l2 strengths tried on the validation split", at_least=1, when=_FITTED
+        "number of l2 strengths tried on the validation split",
+        at_least=1,
+        when=_fitted("l2_count"),
     )
     l2_min: float = key(
         "smallest l2 strength, log-spaced to the largest",
         at_least=1e-30,
         at_most=1e30,
-        when=_FITTED,
+        when=_fitted("l2_min"),
     )
-    l2_max: float = key("largest l2 strength", at_least=1e-30, at_most=1e30, when=_FITTED)
-    knn: int = key(
-        "neighbours of the kNN classifier", at_least=1, when={"evaluation.probe": (None,)}
-    )
+    l2_max: float = key("largest l2 strength", at_least=1e-30, at_most=1e30, when=_fitted("l2_max"))
+    knn: int = key("neighbours of the kNN classifier", at_least=1, when=_used("knn"))
     probe: str | None = key(
-        "transformation that an MLP is to tell from the features (Table 3); null: linear and kNN",
+        "transformation that an MLP is to tell from the features (Table 3)",
         choices=("color", "rotation", "noise", "sobel"),
+        # It counts with every protocol, as it did when it was the only one that named any.
+    )
+    patience: int | None = key(
+        "epochs without a better validation accuracy after which the probe has learnt; null: it has 20 epochs",
+        at_least=1,
+        when=_used("patience"),
+        before=None,
+    )
+    labels: float | None = key(
+        "labels of the training split that are used, balanced: a share below 1, or a number a class",
+        above=0,
+        when=_used("labels"),
+        before=None,
+    )
+    lr: float = key(
+        "base learning rate, times batch size / 256", above=0, when=_used("lr"), before=0.1
+    )
+    epochs: int = key("epochs of training", at_least=1, when=_used("epochs"), before=90)
+    steps: int = key("steps of fine-tuning", at_least=1, when=_used("steps"), before=20_000)
+    batch_size: int = key(
+        "images in a batch, or all where there are fewer",
+        at_least=2,
+        when=_used("batch_size"),
+        before=4096,
+    )
+    crop_area: float = key(
+        "smallest area of a random crop in training, a share",
+        above=0,
+        at_most=1,
+        when=_used("crop_area"),
+        before=0.08,
+    )
+    lr_count: int = key(
+        "number of learning rates tried on the validation split",
+        at_least=1,
+        when=_used("lr_count"),
+        before=7,
+    )
+    lr_min: float = key(
+        "smallest learning rate, log-spaced to the largest",
+        above=0,
+        when=_used("lr_min"),
+        before=1e-4,
+    )
+    lr_max: float = key("largest learning rate", above=0, when=_used("lr_max"), before=0.1)
+    decay_count: int = key(
+        "number of weight decays tried with each, besides none",
+        at_least=0,
+        when=_used("decay_count"),
+        before=7,
+    )
+    decay_min: float = key(
+        "smallest weight decay, log-spaced to the largest; it is divided by the learning rate",
+        above=0,
+        when=_used("decay_min"),
+        before=1e-6,
+    )
+    decay_max: float = key("largest weight decay", above=0, when=_used("decay_max"), before=1e-3)
+    feature_cache_gb: float = key(
+        "room for frozen features in the cache, GB; 0: none are kept",
+        at_least=0,
+        identity=False,
+        before=4.0,
     )
 
 
@@ -284,14 +439,31 @@ class Experiment:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
-        """The checked experiment in `config` (nested mappings). Raises ConfigError."""
-        experiment = build(cls, config)
+        """The checked experiment in `config` (nested mappings). Raises ConfigError.
+
+        A transformation in `evaluation.probe` says by itself that the protocol is `probe`.
+        """
+        experiment = build(cls, _with_protocol(config))
         check_experiment(experiment)
         return experiment
 
     def to_config(self) -> dict[str, Any]:
         """Nested dictionaries that `from_config` takes back."""
         return dataclasses.asdict(self)
+
+    @property
+    def evaluated_data(self) -> Data:
+        """The data set that its encoder is evaluated on."""
+        other = self.evaluation.data
+        return self.data if other.name is None else Data(**dataclasses.asdict(other))
+
+
+def _with_protocol(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    evaluation = config.get("evaluation") if isinstance(config, Mapping) else None
+    if not isinstance(evaluation, Mapping) or evaluation.get("protocol", "linear") != "linear":
+        return config
+    implied = implied_protocol({"evaluation.probe": evaluation.get("probe")})
+    return {**config, "evaluation": {**evaluation, "protocol": implied}}
 
 
 KEYS = tuple(keys(Experiment))
@@ -372,11 +544,39 @@ def check_ranks(experiment: Experiment, ranks: int) -> None:
 
 
 def _check_data(experiment: Experiment) -> None:
-    data = experiment.data
+    check_data(experiment.data, "data")
+    other = experiment.evaluation.data
+    if other.name is None:
+        given = {
+            name: value for name, value in dataclasses.asdict(other).items() if value is not None
+        }
+        for name, value in given.items():
+            raise ConfigError(
+                f"evaluation.data.{name} must be null unless evaluation.data=NAME is given, got {value}"
+            )
+    else:
+        missing = [
+            field.name
+            for field in dataclasses.fields(Data)
+            if field.name in ("size", "validation", "on_error", "seed", "metric")
+            and getattr(other, field.name) is None
+        ]
+        if missing:
+            raise ConfigError(
+                f"evaluation.data.{missing[0]} must not be null with evaluation.data.name="
+                f"{other.name}: evaluation.data=NAME sets all of its keys"
+            )
+        check_data(experiment.evaluated_data, "evaluation.data")
+
+
+def check_data(data: Data, path: str) -> None:
+    """Raises ConfigError where keys of `data`, or of another data set at `path`, do not go together."""
     if data.name == "shapes" and data.size != SHAPES_SIDE:
-        raise ConfigError(f"data.size must be {SHAPES_SIDE} for data=shapes, got {data.size}")
+        raise ConfigError(f"{path}.size must be {SHAPES_SIDE} for {path}=shapes, got {data.size}")
     if data.name in ("image_folder", "imagenet") and data.root is None:
-        raise ConfigError(f"data.root must be a folder of images for data={data.name}, got null")
+        raise ConfigError(
+            f"{path}.root must be a folder of images for {path}={data.name}, got null"
+        )
 
 
 def _check_views(views: Views, data: Data) -> None:
@@ -421,19 +621,45 @@ def _check_loss(loss: Loss) -> None:
 
 
 def _check_evaluation(experiment: Experiment) -> None:
-    evaluation = experiment.evaluation
+    evaluation, protocol = experiment.evaluation, experiment.evaluation.protocol
     if experiment.objective == "supervised" and evaluation.features != "h":
         raise ConfigError(
             "evaluation.features must be h for objective=supervised, which has no head, "
             f"got {evaluation.features!r}"
         )
-    # Both ends are tried, so one strength is both.
-    smallest, largest = evaluation.l2_min, evaluation.l2_max
+    if evaluation.probe is not None and protocol != "probe" and not is_own(protocol):
+        raise ConfigError(
+            "evaluation.probe must be null unless evaluation.protocol=probe, "
+            f"got {evaluation.probe}"
+        )
+    if protocol == "probe" and evaluation.probe is None:
+        raise ConfigError(
+            "evaluation.probe must name a transformation with evaluation.protocol=probe, got null"
+        )
+    if protocol == "few_labels" and evaluation.labels is None:
+        raise ConfigError(
+            "evaluation.labels must be > 0 with evaluation.protocol=few_labels, got null"
+        )
+    if evaluation.labels is not None and evaluation.labels >= 1 and evaluation.labels % 1:
+        raise ConfigError(
+            "evaluation.labels must be below 1, a share, or a whole number of labels a class, "
+            f"got {evaluation.labels}"
+        )
+    for name in ("l2", "lr", "decay"):
+        _check_spaced(evaluation, name)
+
+
+def _check_spaced(evaluation: Evaluation, name: str) -> None:
+    """Raises ConfigError where values cannot be log-spaced: both ends are among them, so one value is both."""
+    count, smallest, largest = (
+        getattr(evaluation, f"{name}_{part}") for part in ("count", "min", "max")
+    )
     if largest < smallest:
         raise ConfigError(
-            f"evaluation.l2_max must be >= evaluation.l2_min ({smallest}), got {largest}"
+            f"evaluation.{name}_max must be >= evaluation.{name}_min ({smallest}), got {largest}"
         )
-    if evaluation.l2_count == 1 and largest != smallest:
+    if count == 1 and largest != smallest:
         raise ConfigError(
-            f"evaluation.l2_max must equal evaluation.l2_min ({smallest}) where evaluation.l2_count is 1, got {largest}"
+            f"evaluation.{name}_max must equal evaluation.{name}_min ({smallest}) where "
+            f"evaluation.{name}_count is 1, got {largest}"
         )

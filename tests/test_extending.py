@@ -57,7 +57,7 @@ def sweep(environment: dict[str, str], written: Path) -> Path:
     arguments = shlex.split(COMMAND)[3:]
     status, output = run_process(environment, written / "runs", *arguments, *SHORT, folder=written)
     assert status == 0, output
-    assert "my_sweep: 8 experiments, 0 already finished, 8 to run" in output
+    assert "my_sweep: 12 experiments, 0 already finished, 12 to run" in output
     return written / "runs"
 
 
@@ -70,6 +70,9 @@ def test_the_documents_sweep_is_complete_and_can_be_analysed(sweep: Path) -> Non
     assert runs["data.fingerprint"].nunique() == 1
     trained = runs[runs["objective"] == "contrastive"]
     assert trained[["top1", *METRICS]].notna().all(axis=None)
+    protocols = trained["evaluation.protocol"].value_counts().to_dict()
+    assert protocols == {"linear": 7, "mine:nearest_mean": 4}
+    trained = trained[trained["evaluation.protocol"] == "linear"]
     for column, expected in {
         "loss.name": {"nt_xent": 5, "mine:decoupled": 2},
         "head.kind": {"nonlinear": 5, "mine:bottleneck": 2},
@@ -84,7 +87,7 @@ def test_the_documents_sweep_is_complete_and_can_be_analysed(sweep: Path) -> Non
 def test_the_documents_tests_pass(written: Path, environment: dict[str, str]) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     done = subprocess.run(command, cwd=written, env=environment, capture_output=True, text=True)
-    assert "3 passed" in done.stdout, done.stdout
+    assert "4 passed" in done.stdout, done.stdout
 
 
 @pytest.mark.slow
@@ -99,9 +102,9 @@ def test_what_is_finished_stays_so_until_the_images_change(
 
     text = FILES["mine.py"]
     (study / "mine.py").write_text(text.replace("nn.ReLU()", "nn.Tanh()"))
-    assert summary().endswith("8 already finished, 0 to run")
+    assert summary().endswith("12 already finished, 0 to run")
     (study / "mine.py").write_text(text.replace("0.3 * torch.randn", "0.2 * torch.randn"))
-    assert summary().endswith("0 already finished, 8 to run")
+    assert summary().endswith("0 already finished, 12 to run")
 
 
 def finished(store: Path) -> Run:

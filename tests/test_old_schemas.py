@@ -37,8 +37,14 @@ DONE = [
     ["objective=none", "views=crop", "loss.temperature=0.7", "optimizer.lr=2", "head=none"],
     ["objective=supervised", "views=crop"],
     ["objective=supervised", "views=crop", "views.blur=true", "evaluation.l2_count=9"],
-    ["views=crop", "evaluation.probe=color"],
-    ["views=crop", "evaluation.probe=color", "evaluation.knn=40", "views.strength=1"],
+    ["views=crop", "evaluation.probe=color", "evaluation.patience=null"],
+    [
+        "views=crop",
+        "evaluation.probe=color",
+        "evaluation.patience=null",
+        "evaluation.knn=40",
+        "views.strength=1",
+    ],
 ]
 NOT_DONE = [
     ["views=simclr", "views.strength=0.1"],

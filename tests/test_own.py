@@ -107,7 +107,7 @@ def test_the_help_says_which_keys_take_one() -> None:
     lines = [line.split()[0] for line in text.splitlines() if "or package.module:function" in line]
     assert lines == [
         *("data.name", "views.policy", "views.first", "views.second", "views.extra"),
-        *("head.kind", "loss.name"),
+        *("head.kind", "loss.name", "evaluation.protocol", "evaluation.data.name"),
     ]
 
 

@@ -57,10 +57,33 @@ PAIR = ("views.first", "views.second")
 SEMI_HARD = ("loss.margin", "loss.reduction")
 OF_FOLDERS = ("data.on_error", "data.fingerprint")
 FITTED = ("evaluation.l2_count", "evaluation.l2_min", "evaluation.l2_max")
+TRAINED = ("evaluation.lr", "evaluation.batch_size", "evaluation.crop_area")
+GRID = (
+    *("evaluation.lr_count", "evaluation.lr_min", "evaluation.lr_max", "evaluation.steps"),
+    *("evaluation.decay_count", "evaluation.decay_min", "evaluation.decay_max"),
+)
+OF_LABELS = ("evaluation.labels",)
+TO_TRAIN = (*TRAINED, *GRID, *OF_LABELS, "evaluation.epochs")
+PATIENCE = ("evaluation.patience",)
+OTHER_DATA = tuple(
+    f"evaluation.data.{name}"
+    for name in (
+        "size",
+        "limit",
+        "validation",
+        "on_error",
+        "seed",
+        "label",
+        "fingerprint",
+        "metric",
+    )
+)
+SINCE = (*TO_TRAIN, *PATIENCE, *OTHER_DATA)
+"""What came with protocols, and linear evaluation has no use for."""
 USUAL = (*PAIR, *SEMI_HARD, *OF_FOLDERS)
-"""What does not count in the default experiment."""
+"""What does not count in the default experiment, besides."""
 
-UNUSED = {
+UNUSED_IN_PRETRAINING = {
     (): USUAL,
     ("objective=none",): (*OF_FOLDERS, "views", "head", "loss", "optimizer"),
     ("objective=none", "evaluation.features=z"): (*OF_FOLDERS, "views", "loss", "optimizer"),
@@ -85,7 +108,34 @@ UNUSED = {
     ("loss.name=my:loss",): (*PAIR, *OF_FOLDERS),
     ("data=image_folder", "data.root=images"): (*PAIR, *SEMI_HARD),
     ("data.name=my:images",): (*PAIR, *SEMI_HARD),
-    ("evaluation.probe=color",): (*USUAL, *FITTED, "evaluation.knn"),
+}
+UNUSED_IN_EVALUATION = {
+    ("evaluation.probe=color",): (*FITTED, *TO_TRAIN, *OTHER_DATA, "evaluation.knn"),
+    ("evaluation=knn",): (*FITTED, *SINCE),
+    ("evaluation=linear_sgd",): (
+        *(*FITTED, *GRID, *OF_LABELS, *PATIENCE, *OTHER_DATA, "evaluation.knn"),
+    ),
+    ("evaluation=few_labels",): (
+        *(*FITTED, *GRID, *PATIENCE, *OTHER_DATA, "evaluation.knn", "evaluation.features"),
+    ),
+    ("evaluation=finetune",): (
+        *(*FITTED, *OF_LABELS, *PATIENCE, *OTHER_DATA, "evaluation.knn", "evaluation.features"),
+        *("evaluation.lr", "evaluation.epochs"),
+    ),
+    ("evaluation.protocol=my:protocol",): OTHER_DATA,
+    ("data@evaluation.data=cifar10",): (
+        *(*TO_TRAIN, *PATIENCE, "data.metric"),
+        *("evaluation.data.on_error", "evaluation.data.fingerprint"),
+    ),
+    # The classifier that it brings along is for its own classes.
+    ("data@evaluation.data=cifar10", "objective=supervised"): (
+        *(*TO_TRAIN, *PATIENCE, "data.metric", "head", "loss"),
+        *("evaluation.data.on_error", "evaluation.data.fingerprint"),
+    ),
+}
+UNUSED = {
+    **{overrides: (*names, *SINCE) for overrides, names in UNUSED_IN_PRETRAINING.items()},
+    **{overrides: (*USUAL, *names) for overrides, names in UNUSED_IN_EVALUATION.items()},
 }
 """The keys, or sections of them, that change nothing in an experiment, by what it has that is not usual."""
 

@@ -27,6 +27,10 @@ class Images(Protocol):
         """The images at `indices`, in that order; no image is copied."""
         ...
 
+    def joined(self, other: Self) -> Self:
+        """Both sets, which are parts of one, as one set."""
+        ...
+
     def to(self, device: torch.device | str) -> Self:
         """The set with its images on `device`, where it has any in memory."""
         ...

@@ -60,6 +60,15 @@ class StreamedSet:
             labels=self.labels[indices],
         )
 
+    def joined(self, other: "StreamedSet") -> "StreamedSet":
+        """Both sets, which are subsets of one, as one set."""
+        return dataclasses.replace(
+            self,
+            names=np.concatenate([self.names, other.names]),
+            numbers=torch.cat([self.numbers, other.numbers]),
+            labels=torch.cat([self.labels, other.labels]),
+        )
+
     def to(self, device: torch.device | str) -> "StreamedSet":
         """The set itself: its images are read when they are needed."""
         return self

@@ -1,25 +1,56 @@
-"""The weighted k-nearest-neighbour classifier of Wu et al. 2018 (Section 3.4)."""
+"""The weighted k-nearest-neighbour classifier of Wu et al. 2018 (Section 3.4): the protocol `knn`."""
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from simclr_ablate.evaluation.features import Features
+from simclr_ablate.evaluation.metrics import METRICS
+from simclr_ablate.evaluation.protocol import Evaluator, Frozen, Result, Subject, classified
 
 _BLOCK_ELEMENTS = 2**23
 
 
-def knn_top1(train: Features, test: Features, k: int, temperature: float = 0.07) -> float:
-    """Top-1 accuracy on `test` in percent: see `knn_predict`."""
-    predictions = knn_predict(train, test.features, k, temperature)
-    return 100 * (predictions == test.labels).double().mean().item()
+def evaluate(subject: Subject, frozen: Frozen) -> Result:
+    """kNN on the frozen features; what is kept of each example are the shares of its neighbours' votes."""
+    k, device = subject.experiment.evaluation.knn, subject.device
+    votes, on_validation = (
+        knn_votes(frozen.train, split.features, k, subject.classes, device=device)
+        for split in (frozen.test, frozen.validation)
+    )
+    # As logits, whose softmax is the shares.
+    metrics, examples = classified(votes.log(), frozen.test.labels, subject.metric)
+    validation = METRICS[subject.metric](on_validation, frozen.validation.labels)
+    return Result({**metrics, f"validation_{subject.metric}": validation}, examples)
 
 
-def knn_predict(train: Features, queries: Tensor, k: int, temperature: float = 0.07) -> Tensor:
-    """(N,) int64, the class of each query: its k nearest neighbours in `train` vote.
+PROTOCOL = Evaluator(on_features=evaluate)
+
+
+def knn_predict(
+    train: Features,
+    queries: Tensor,
+    k: int,
+    temperature: float = 0.07,
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """(N,) int64, the class of each query that `knn_votes` gives most of."""
+    classes = int(train.labels.max()) + 1
+    return knn_votes(train, queries, k, classes, temperature, device).argmax(1)
+
+
+def knn_votes(
+    train: Features,
+    queries: Tensor,
+    k: int,
+    classes: int,
+    temperature: float = 0.07,
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """(N, classes), on the CPU: what the k nearest neighbours of each query in `train` vote for.
 
     Near is similar in cosine s; a vote weighs exp(s / temperature). Wu et al. take k = 200 and a
-    temperature of .07. Similarities are held a block of queries at a time.
+    temperature of .07. Similarities are held a block of queries at a time, on `device`.
 
     Raises ValueError for a k that is not of 1..len(train), or a temperature <= 0.
     """
@@ -27,16 +58,18 @@ def knn_predict(train: Features, queries: Tensor, k: int, temperature: float = 0
         raise ValueError(f"evaluation.knn must be >= 1 and <= {len(train.labels)}, got {k}")
     if not temperature > 0:
         raise ValueError(f"temperature must be > 0, got {temperature}")
-    keys = F.normalize(train.features.float())
-    classes = int(train.labels.max()) + 1
+    keys = F.normalize(train.features.float().to(device))
+    labels = train.labels.to(device)
     rows = max(1, _BLOCK_ELEMENTS // len(keys))
-    predictions = []
-    for block in F.normalize(queries.float()).split(rows):
-        similarities, neighbours = (block @ keys.T).topk(k, sorted=False)
+    tallies = []
+    for block in queries.split(rows):
+        similarities, neighbours = (F.normalize(block.float().to(device)) @ keys.T).topk(
+            k, sorted=False
+        )
         # Relative to the nearest, so that no temperature overflows.
         nearest = similarities.amax(1, keepdim=True)
         votes = similarities.sub_(nearest).div_(temperature).exp_()
         tally = votes.new_zeros(len(block), classes)
-        tally.scatter_add_(1, train.labels[neighbours], votes)
-        predictions.append(tally.argmax(1))
-    return torch.cat(predictions)
+        tally.scatter_add_(1, labels[neighbours], votes)
+        tallies.append(tally.cpu())
+    return torch.cat(tallies)

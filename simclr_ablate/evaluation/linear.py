@@ -1,4 +1,4 @@
-"""Linear evaluation by l2-regularised multinomial logistic regression (App. B.8)."""
+"""Linear evaluation by l2-regularised multinomial logistic regression (App. B.8): the protocol `linear`."""
 
 import math
 import warnings
@@ -8,10 +8,12 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from simclr_ablate.evaluation.features import Features
+from simclr_ablate.evaluation.knn import knn_predict
 from simclr_ablate.evaluation.lbfgs import minimise
+from simclr_ablate.evaluation.metrics import METRICS
+from simclr_ablate.evaluation.protocol import Evaluator, Frozen, Result, Subject, classified
 
 TOLERANCE = 3e-4
 """Largest element of the gradient, in the solver's coordinates, as a share of the objective."""
@@ -21,22 +23,18 @@ LOW_OBJECTIVE = 0.01
 
 @dataclass(frozen=True)
 class LinearResult:
-    """A linear classifier's accuracies in percent, and how its l2 strength was chosen."""
+    """What a linear classifier comes to, and how its l2 strength was chosen; accuracies in percent."""
 
-    top1: float
-    """On the test split."""
-    top5: float
-    """On the test split; 100 where there are five classes or fewer."""
-    validation_top1: float
-    """Of the chosen strength, fitted on the training split alone."""
+    logits: Tensor
+    """(N, classes), of the test images."""
+    validation: float
+    """The accuracy of the chosen strength, fitted on the training split alone."""
     strength: float
     """The chosen l2 strength."""
     strengths: list[float]
     """All that were tried, largest first."""
-    validation_top1s: list[float]
+    validations: list[float]
     """One for each of `strengths`."""
-    predictions: Tensor
-    """(N,) int64: the class predicted for each test image."""
 
 
 class Classifier(NamedTuple):
@@ -52,15 +50,48 @@ class Classifier(NamedTuple):
         return torch.addmm(self.bias, features, self.weight.T)
 
 
+def evaluate(subject: Subject, frozen: Frozen) -> Result:
+    """A linear classifier on the frozen features, and kNN beside it.
+
+    The classifier is fitted here, by `evaluate_linear`. Supervised training has left one of its own for its own images:
+    that is measured, no image of validation was trained on, and nothing is chosen by it.
+    """
+    spec, metric = subject.experiment.evaluation, subject.metric
+    brought = subject.experiment.objective == "supervised" and spec.data.name is None
+    if brought:
+        with torch.no_grad():
+            classifier = subject.head.cpu()
+            logits, on_validation = (classifier(frozen[k].features) for k in (2, 1))
+        validation = METRICS[metric](on_validation, frozen.validation.labels)
+        chosen: dict[str, float] = {}
+    else:
+        strengths = log_spaced(spec.l2_count, spec.l2_min, spec.l2_max)
+        found = evaluate_linear(*frozen, strengths, metric, subject.device)
+        logits, validation, chosen = found.logits, found.validation, {"l2": found.strength}
+    metrics, examples = classified(logits, frozen.test.labels, metric)
+    neighbours = knn_predict(frozen.train, frozen.test.features, spec.knn, device=subject.device)
+    knn = 100 * (neighbours == frozen.test.labels).double().mean().item()
+    more = {f"validation_{metric}": validation, **chosen, "knn_top1": knn}
+    return Result({**metrics, **more}, examples)
+
+
+PROTOCOL = Evaluator(on_features=evaluate)
+
+
 def evaluate_linear(
-    train: Features, validation: Features, test: Features, strengths: Sequence[float]
+    train: Features,
+    validation: Features,
+    test: Features,
+    strengths: Sequence[float],
+    metric: str = "top1",
+    device: torch.device | str = "cpu",
 ) -> LinearResult:
     """Linear evaluation: fitted on train, l2 strength chosen on validation, refitted on both.
 
     Where strengths tie on validation the largest is chosen. Features are not standardised, as in
     the paper's transfer experiments.
 
-    strengths: of the objective of `fit_path`, each > 0.
+    strengths: of the objective of `fit_path`, each > 0. metric: what strengths are chosen by.
 
     Raises ValueError for bad strengths and features that are not finite.
     """
@@ -68,21 +99,19 @@ def evaluate_linear(
         raise ValueError(f"l2 strengths must be > 0, got {list(strengths)}")
     classes = 1 + max(int(split.labels.max()) for split in (train, validation, test))
     ordered = sorted(strengths, reverse=True)
-    path = fit_path(train, classes, ordered)
     accuracies = [
-        top_accuracy(1, fitted.logits(validation.features), validation.labels) for fitted in path
+        METRICS[metric](fitted.logits(validation.features), validation.labels)
+        for fitted in fit_path(train, classes, ordered, device)
     ]
     best = max(range(len(ordered)), key=accuracies.__getitem__)
     both = Features(*(torch.cat(pair) for pair in zip(train, validation, strict=True)))
-    logits = fit_path(both, classes, [ordered[best]])[0].logits(test.features)
+    (chosen,) = fit_path(both, classes, [ordered[best]], device)
     return LinearResult(
-        top1=top_accuracy(1, logits, test.labels),
-        top5=top_accuracy(5, logits, test.labels),
-        validation_top1=accuracies[best],
+        logits=chosen.logits(test.features),
+        validation=accuracies[best],
         strength=ordered[best],
         strengths=ordered,
-        validation_top1s=accuracies,
-        predictions=logits.argmax(1),
+        validations=accuracies,
     )
 
 
@@ -93,18 +122,25 @@ def log_spaced(count: int, smallest: float, largest: float) -> list[float]:
     ).tolist()
 
 
-def fit_path(data: Features, classes: int, strengths: Sequence[float]) -> list[Classifier]:
-    """The classifier of each l2 strength; each starts from the one before, so order them.
+def fit_path(
+    data: Features,
+    classes: int,
+    strengths: Sequence[float],
+    device: torch.device | str = "cpu",
+) -> list[Classifier]:
+    """The classifier of each l2 strength, on the CPU; each starts from the one before, so order them.
 
     Minimises `mean cross entropy + strength / 2 * |weight|^2`; the bias is free. (scikit-learn's C
     is 1 / (N * strength).) The search ends where no element of the gradient, in the solver's
     coordinates, exceeds TOLERANCE times the objective (or LOW_OBJECTIVE), or where float32 takes it
     no further; it warns where it comes to neither.
 
+    device: where it is fitted.
+
     Raises ValueError for features that are not finite.
     """
-    problem = _Problem(data, classes)
-    weights = torch.zeros(classes, problem.inputs.shape[1])
+    problem = _Problem(data, classes, device)
+    weights = torch.zeros(classes, problem.inputs.shape[1], device=device)
     path = []
     for strength in strengths:
         weights = problem.solve(weights, strength)
@@ -120,20 +156,23 @@ class _Problem:
     and the mean that is subtracted belongs to the bias.
     """
 
-    def __init__(self, data: Features, classes: int) -> None:
-        features = data.features.float()
+    def __init__(self, data: Features, classes: int, device: torch.device | str) -> None:
+        features = data.features.float().to(device)
         if not features.isfinite().all():
             raise ValueError("features must be finite, got NaN or infinity")
         self.mean = features.mean(0)
         centred = features - self.mean
-        variances, axes = torch.linalg.eigh((centred.T @ centred / len(centred)).double())
-        self.axes = axes.float()
-        ones = torch.ones(len(centred), 1)
-        self.inputs = torch.cat([centred @ self.axes, ones], dim=1)
+        # Of a size that the CPU takes in its stride, and not every device has float64.
+        variances, axes = torch.linalg.eigh((centred.T @ centred / len(centred)).cpu().double())
+        self.axes = axes.float().to(device)
+        rotated = centred @ self.axes
+        del features, centred  # of which large data sets have room for few at a time
+        ones = rotated.new_ones(len(rotated), 1)
+        self.inputs = torch.cat([rotated, ones], dim=1)
         # The Hessian of the cross entropy where all classes are as likely, as at the start.
-        self.curvature = torch.cat([variances.clamp(min=0).float(), torch.ones(1)]) / classes
-        # (classes, N), as is all of the solver: products of that shape are the faster ones.
-        self.targets = F.one_hot(data.labels, classes).T.float().contiguous()
+        curvature = torch.cat([variances.clamp(min=0).float(), torch.ones(1)]) / classes
+        self.curvature = curvature.to(device)
+        self.labels = data.labels.to(device)
 
     def solve(self, weights: Tensor, strength: float) -> Tensor:
         """(classes, D + 1), the last column the bias; `weights` is where the search starts."""
@@ -156,20 +195,17 @@ class _Problem:
         return minimum.point.view_as(weights) * scale
 
     def _objective(self, weights: Tensor, decay: Tensor) -> tuple[Tensor, Tensor]:
+        # (classes, N), as is all of the solver: products of that shape are the faster ones.
         log_p = (weights @ self.inputs.T).log_softmax(0)
         decayed = decay * weights
-        cross_entropy = -(self.targets.flatten() @ log_p.flatten()) / len(self.inputs)
+        own = self.labels.unsqueeze(0)
+        cross_entropy = -log_p.gather(0, own).mean()
         value = cross_entropy + weights.flatten() @ decayed.flatten() / 2
-        error = log_p.exp_().sub_(self.targets)
+        error = log_p.exp_()
+        error.scatter_add_(0, own, error.new_full(own.shape, -1.0))
         return value, torch.addmm(decayed, error, self.inputs, alpha=1 / len(self.inputs))
 
     def classifier(self, weights: Tensor) -> Classifier:
         """`weights` in the coordinates of the features."""
         weight = weights[:, :-1] @ self.axes.T
-        return Classifier(weight, weights[:, -1] - weight @ self.mean)
-
-
-def top_accuracy(k: int, logits: Tensor, labels: Tensor) -> float:
-    """Share of images, in percent, whose label is among the k largest of their logits (N, classes)."""
-    best = logits.topk(min(k, logits.shape[1])).indices
-    return 100 * (best == labels.unsqueeze(1)).any(1).double().mean().item()
+        return Classifier(weight.cpu(), (weights[:, -1] - weight @ self.mean).cpu())

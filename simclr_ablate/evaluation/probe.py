@@ -1,4 +1,4 @@
-"""Which transformation was applied? A small network's answer from frozen features (Table 3)."""
+"""Which transformation was applied? A small network's answer from frozen features (Table 3): the protocol `probe`."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -11,10 +11,13 @@ from torch.nn import functional as F
 from simclr_ablate.augment.geometry import rotate_quarters
 from simclr_ablate.augment.operations import GaussianNoise, Grayscale, Operation, Sobel
 from simclr_ablate.evaluation.features import Features
+from simclr_ablate.evaluation.metrics import top_accuracy
+from simclr_ablate.evaluation.protocol import Evaluator, Frozen, Result, Subject, classified
 from simclr_ablate.randomness import generator, seeded_init
 from simclr_ablate.ranks import SOLO, Ranks
 
-EPOCHS, BATCH, LR = 20, 256, 1e-3
+BATCH, LR = 256, 1e-3
+_EPOCHS, _MOST_EPOCHS = 20, 1000
 
 
 @dataclass(frozen=True)
@@ -58,14 +61,32 @@ TRANSFORMATIONS = {
 
 
 class ProbeResult(NamedTuple):
-    """Accuracies in percent."""
+    """What a probe comes to; accuracies in percent."""
 
-    probe_accuracy: float
-    """On the test split."""
-    probe_validation_accuracy: float
+    scores: Tensor
+    """(N, labels), of the test split."""
+    validation_accuracy: float
     """Of the epoch that was chosen by it."""
-    probe_guess: float
+    guess: float
     """Of always naming the label that is most frequent in training, on the test split."""
+    epochs: int
+    """Until it had learnt."""
+
+
+def evaluate(subject: Subject, frozen: Frozen) -> Result:
+    """A probe on features of images to which something was done; their labels say what."""
+    experiment = subject.experiment
+    found = evaluate_probe(*frozen, experiment.seed, subject.device, experiment.evaluation.patience)
+    metrics, examples = classified(found.scores, frozen.test.labels, "top1")
+    accuracies = {
+        "probe_accuracy": metrics["top1"],
+        "probe_validation_accuracy": found.validation_accuracy,
+        "probe_guess": found.guess,
+    }
+    return Result(accuracies, examples)
+
+
+PROTOCOL = Evaluator(on_features=evaluate)
 
 
 def transformed(
@@ -92,45 +113,54 @@ def transformed(
 
 
 def evaluate_probe(
-    train: Features, validation: Features, test: Features, seed: int, device: torch.device | str
+    train: Features,
+    validation: Features,
+    test: Features,
+    seed: int,
+    device: torch.device | str,
+    patience: int | None = None,
 ) -> ProbeResult:
     """An MLP with one hidden layer, as wide as the features, trained on them to tell the labels.
 
-    The paper says no more of it than that it is an MLP. Here: features standardised by the training split, AdamW with
-    a cosine from LR over EPOCHS epochs, the epoch with the best validation accuracy counts.
+    The paper says no more of it than that it is an MLP. Here: features standardised by the training split, AdamW, and
+    the epoch with the best validation accuracy counts.
+
+    patience: the MLP has learnt after so many epochs without a better one. None: it has 20 epochs, with a cosine of the
+        learning rate, as it did before there was this argument.
     """
     mean, std = train.features.mean(0), train.features.std(0).clamp(min=1e-6)
     x, validation_x, test_x = (
         ((split.features - mean) / std).to(device) for split in (train, validation, test)
     )
-    y, validation_y, test_y = (split.labels.to(device) for split in (train, validation, test))
-    classes = 1 + int(train.labels.max())
+    y, validation_y = (split.labels.to(device) for split in (train, validation))
+    labels = 1 + int(train.labels.max())
     with seeded_init(seed, "probe"):
         width = x.shape[1]
-        network = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, classes))
+        network = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, labels))
     network.to(device)
     optimizer = torch.optim.AdamW(network.parameters(), lr=LR)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, EPOCHS)
-    best = (-1.0, 0.0)
-    for epoch in range(EPOCHS):
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, _EPOCHS)
+    best, best_epoch, scores = -1.0, 0, torch.empty(0)
+    epochs = _EPOCHS if patience is None else _MOST_EPOCHS
+    for epoch in range(epochs):
         order = torch.randperm(len(x), generator=generator(seed, "probe order", epoch)).to(device)
         for rows in order.split(BATCH):
             loss = F.cross_entropy(network(x[rows]), y[rows])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-        schedule.step()
-        reached = _accuracy(network, validation_x, validation_y)
-        if reached > best[0]:
-            best = (reached, _accuracy(network, test_x, test_y))
-    commonest = y.bincount().argmax()
-    return ProbeResult(best[1], best[0], 100 * (test_y == commonest).double().mean().item())
+        if patience is None:
+            schedule.step()
+        reached = top_accuracy(1, _scores(network, validation_x), validation_y)
+        if reached > best:
+            best, best_epoch, scores = reached, epoch, _scores(network, test_x)
+        elif patience is not None and epoch - best_epoch >= patience:
+            break
+    commonest = train.labels.bincount().argmax()
+    guess = 100 * (test.labels == commonest).double().mean().item()
+    return ProbeResult(scores.cpu(), best, guess, epoch + 1)
 
 
-def _accuracy(network: nn.Module, x: Tensor, y: Tensor) -> float:
+def _scores(network: nn.Module, x: Tensor) -> Tensor:
     with torch.no_grad():
-        right = [
-            (network(part).argmax(1) == labels).sum()
-            for part, labels in zip(x.split(8192), y.split(8192), strict=True)
-        ]
-    return 100 * float(torch.stack(right).sum()) / len(y)
+        return torch.cat([network(part) for part in x.split(8192)])

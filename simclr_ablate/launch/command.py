@@ -301,14 +301,18 @@ def _print_result(plan: Plan, say: Callable[[str], None]) -> None:
     evaluation = planned.run.evaluation(planned.evaluation_key)
     assert evaluation is not None  # the run is complete
     metrics = defaultdict(lambda: math.nan, evaluation["metrics"])
+    spec = planned.experiment.evaluation
     say(f"run      {planned.run_id}")
     say(f"folder   {planned.run.path}")
-    if planned.experiment.evaluation.probe is not None:
+    if spec.protocol == "probe":
         accuracy, guess = metrics["probe_accuracy"], metrics["probe_guess"]
         say(f"probe    {accuracy:.2f} %, by guessing {guess:.2f} %")
-        return
-    say(f"linear   top-1 {metrics['top1']:.2f} %, top-5 {metrics['top5']:.2f} %")
-    say(f"kNN      top-1 {metrics['knn_top1']:.2f} %")
+    elif spec.protocol == "linear":
+        say(f"linear   top-1 {metrics['top1']:.2f} %, top-5 {metrics['top5']:.2f} %")
+        say(f"kNN      top-1 {metrics['knn_top1']:.2f} %")
+    else:
+        told = ", ".join(f"{name} {value:.4g}" for name, value in evaluation["metrics"].items())
+        say(f"{spec.protocol}: {told}")
 
 
 def _print_table(plan: Plan, console: Any) -> None:

@@ -19,6 +19,7 @@ from simclr_ablate.config import ConfigError, keys, unknown_key
 from simclr_ablate.launch.keys import (
     CHOICES,
     COMMAND,
+    DATA_GROUP,
     EXPERIMENT_SECTIONS,
     check_swept,
     check_top_level,
@@ -65,7 +66,10 @@ def read_grids(grids: Any, path: str) -> list[dict[str, list[Any]]]:
     """Checked grids, each value a list. path: the key's, for messages. Raises ConfigError."""
     if not isinstance(grids, list) or not all(isinstance(grid, Mapping) for grid in grids):
         raise ConfigError(f"{path} must be a list of mappings of keys, got {grids!r}")
-    listed = [{str(k): _as_list(v) for k, v in grid.items()} for grid in grids]
+    listed = [
+        {DATA_GROUP if k == "evaluation.data" else str(k): _as_list(v) for k, v in grid.items()}
+        for grid in grids
+    ]
     for name, values in ((k, v) for grid in listed for k, v in grid.items()):
         _check_varied(name, values, path)
     return listed
@@ -114,11 +118,16 @@ class Composer:
         for name, value in point.items():
             self._check_option(name, value)
         plain = {name: value for name, value in point.items() if self._is_plain(name)}
-        through_hydra = {name: value for name, value in point.items() if name not in plain}
+        through_hydra = {
+            name: value
+            for name, value in point.items()
+            # null: the experiment's own data set, which is the default.
+            if name not in plain and not (name == DATA_GROUP and value is None)
+        }
         return Experiment.from_config(self._base(overrides_of(through_hydra)).at(plain))
 
     def _check_option(self, name: str, value: Any) -> None:
-        if self._is_group(name) and is_no_option(value):
+        if self._is_group(name) and is_no_option(value) and name != DATA_GROUP:
             raise ConfigError(f"{name} must be the name of a config file, got {literal(value)}")
 
     def _is_plain(self, name: str) -> bool:

@@ -4,6 +4,7 @@ import functools
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -15,9 +16,12 @@ from simclr_ablate.launch.settings import LAUNCHERS
 from simclr_ablate.paths import config_folder
 from simclr_ablate.schema import Experiment
 
-METRICS = ("validation_top1", "top1", "top5", "knn_top1")
-PROBE_METRICS = ("probe_validation_accuracy", "probe_accuracy")
-"""What an evaluation comes to, in percent, higher is better: of an encoder, and of a probe."""
+METRICS = ("validation_top1", "top1", "top5")
+METRICS_OF = {
+    "linear": (*METRICS, "knn_top1"),
+    "probe": ("probe_validation_accuracy", "probe_accuracy"),
+}
+"""What an evaluation comes to, in percent, higher is better: with most protocols, and with these."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,7 @@ class CommandKeys:
     objective_metric: str = key(
         "what a run returns to a sweeper of Hydra's that chooses, such as Optuna's: percent, higher is better, "
         "so hydra.sweeper.direction=maximize",
-        choices=(*METRICS, *PROBE_METRICS),
+        choices=tuple(dict.fromkeys(chain(METRICS, *METRICS_OF.values()))),
     )
 
 
@@ -130,6 +134,17 @@ def top_level(name: str) -> str:
     return name.lstrip("+~").split("@")[0].split(".")[0].split("/")[0]
 
 
+DATA_GROUP = "data@evaluation.data"
+"""The group of Hydra's behind `evaluation.data=NAME`."""
+
+
+def with_groups(arguments: Sequence[str]) -> list[str]:
+    """The command line with `evaluation.data=NAME` as Hydra spells it: as a group, which has no value null."""
+    spelled = [re.sub(r"^(\+\+)?evaluation\.data=", f"{DATA_GROUP}=", each) for each in arguments]
+    last = max((k for k, each in enumerate(spelled) if each == f"{DATA_GROUP}=null"), default=-1)
+    return [e for k, e in enumerate(spelled) if k > last or not e.startswith(f"{DATA_GROUP}=")]
+
+
 def misspelled_key(arguments: Sequence[str]) -> str | None:
     """A message for the first `key=value` whose key nobody could mean, before Hydra's own less helpful one.
 
@@ -170,8 +185,10 @@ def misused_group(arguments: Sequence[str]) -> str | None:
         values = [override.value()]
         if override.is_sweep_override():
             values = list(override.sweep_iterator()) if override.is_choice_sweep() else []
+        of_data = name == DATA_GROUP
         for value in values:
-            if is_no_option(value):
+            if is_no_option(value) and not (of_data and value is None):
+                name = "evaluation.data" if of_data else name
                 return f"{name} must be the name of a config file, got {argument.partition('=')[2]}"
     return None
 

@@ -15,7 +15,7 @@ from simclr_ablate.config import ConfigError, flatten, is_own, own_values
 from simclr_ablate.identity import evaluation_key, identity_config, run_id, slug
 from simclr_ablate.launch.worker import Job
 from simclr_ablate.paths import absolute, default_cache
-from simclr_ablate.schema import KEYS, Data, Experiment
+from simclr_ablate.schema import KEYS, PROTOCOLS, Data, EvaluationData, Experiment
 from simclr_ablate.store import Run, Store, TaskFolder
 from simclr_ablate.terminal import count, printable
 
@@ -164,16 +164,24 @@ def complete(
     """
     cache = cache or default_cache()
     data: dict[Data, Data] = {}
+
+    def completed_data(given: Data) -> Data:
+        if given not in data:
+            data[given] = complete_data(given, cache)
+        return data[given]
+
     completed = {}
     for experiment in experiments:
-        given = experiment.data
         if own_values(experiment):
             from simclr_ablate.launch.trial import try_own
 
             try_own(experiment)
-        if given not in data:
-            data[given] = complete_data(given, cache)
-        completed[experiment] = dataclasses.replace(experiment, data=data[given])
+        evaluation = experiment.evaluation
+        if evaluation.data.name is not None:
+            other = dataclasses.asdict(completed_data(experiment.evaluated_data))
+            evaluation = dataclasses.replace(evaluation, data=EvaluationData(**other))
+        own = completed_data(experiment.data)
+        completed[experiment] = dataclasses.replace(experiment, data=own, evaluation=evaluation)
         _check_sizes(completed[experiment], cache)
     return completed
 
@@ -280,16 +288,26 @@ def _check_sizes(experiment: Experiment, cache: str) -> None:
             f"optimizer.batch_size must be <= {available}, the training images "
             f"{'with labels ' if supervised else ''}of data={data.name}, got {batch_size}"
         )
-    evaluation = experiment.evaluation
-    if sizes.classes < 2 and (supervised or evaluation.probe is None):
+    if supervised and sizes.classes < 2:
         raise ConfigError(
-            f"data={data.name} must have at least two classes for a classifier, got {sizes.classes}: "
-            "evaluation.probe with objective=contrastive needs none"
+            f"data={data.name} must have at least two classes for a classifier, got {sizes.classes}"
         )
-    if evaluation.probe is None and evaluation.knn > sizes.labelled:
+    _check_evaluated_sizes(experiment, cache)
+
+
+def _check_evaluated_sizes(experiment: Experiment, cache: str) -> None:
+    evaluation, data = experiment.evaluation, experiment.evaluated_data
+    sizes = _sizes_of(data, cache)
+    named = f"data={data.name}" if evaluation.data.name is None else f"evaluation.data={data.name}"
+    if sizes.classes < 2 and evaluation.protocol != "probe":
+        raise ConfigError(
+            f"{named} must have at least two classes for a classifier, got {sizes.classes}: "
+            "evaluation=probe with objective=contrastive needs none"
+        )
+    if "knn" in PROTOCOLS.get(evaluation.protocol, ()) and evaluation.knn > sizes.labelled:
         raise ConfigError(
             f"evaluation.knn must be <= {sizes.labelled}, the training images with labels of "
-            f"data={data.name}, got {evaluation.knn}"
+            f"{named}, got {evaluation.knn}"
         )
 
 

@@ -40,6 +40,7 @@ from simclr_ablate.launch.grid import (
 )
 from simclr_ablate.launch.keys import (
     COMMAND,
+    DATA_GROUP,
     EXPERIMENT_SECTIONS,
     check_scale,
     check_swept,
@@ -284,7 +285,7 @@ class PlanSweeper(Sweeper):
         return self._loader.load_sweep_config(self._config, list(lines))
 
     def _is_group(self, name: str) -> bool:
-        return name in self._groups
+        return name in self._groups or name == DATA_GROUP
 
     @cached_property
     def _groups(self) -> frozenset[str]:

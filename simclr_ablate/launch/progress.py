@@ -16,6 +16,7 @@ from rich.text import Text
 
 from simclr_ablate import terminal
 from simclr_ablate.launch.plan import PlannedRun
+from simclr_ablate.schema import main_metric
 from simclr_ablate.terminal import count
 
 LIVE_SECONDS = 0.5
@@ -164,8 +165,9 @@ class ProgressView:
 
 def _done_part(progress: dict[str, Any]) -> float:
     """About how much of a run is done; reading and evaluating take little of it."""
-    phase = progress.get("phase")
-    return progress.get("fraction", 0.0) if phase == "pretraining" else float(phase in _LATE)
+    if "step" in progress:
+        return float(progress.get("fraction", 0.0))
+    return float(progress.get("phase") in _LATE)
 
 
 _LATE = ("evaluating", "complete")
@@ -175,9 +177,10 @@ def columns(progress: dict[str, Any]) -> list[str]:
     """A run's progress as the cells of its line: what of it was written."""
     if not progress:
         return ["starting"]
-    if progress["phase"] != "pretraining":
+    if "step" not in progress:
         return [progress["phase"]]
-    cells = [
+    cells = [] if progress["phase"] == "pretraining" else [progress["phase"]]
+    cells += [
         f"{name} {progress[name]}/{progress[f'{name}s']}"
         for name in ("epoch", "step")
         if name in progress and f"{name}s" in progress
@@ -199,10 +202,12 @@ def headline(planned: PlannedRun) -> str:
     evaluation = planned.run.evaluation(planned.evaluation_key)
     if evaluation is None:
         return ""
-    metrics = evaluation["metrics"]
-    if "top1" in metrics:
-        return f"top-1 {metrics['top1']:.1f} %"
-    return f"probe for {planned.experiment.evaluation.probe} {metrics['probe_accuracy']:.1f} %"
+    spec, metrics = planned.experiment.evaluation, evaluation["metrics"]
+    main = main_metric({"protocol": spec.protocol}) or next(iter(metrics))
+    if spec.protocol == "linear":
+        return f"top-1 {metrics[main]:.1f} %"
+    of = f"probe for {spec.probe}" if spec.protocol == "probe" else f"{spec.protocol} {main}"
+    return f"{of} {metrics[main]:.1f} %"
 
 
 def duration(seconds: float) -> str:

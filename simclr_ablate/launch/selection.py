@@ -303,10 +303,10 @@ def _check(candidate: Candidate, rule: Rule) -> None:
             f"sweep.select.seed must be none of the seeds that are reported ({reported}), "
             f"got {rule.seed}"
         )
-    probe = candidate.trial.evaluation.probe
-    if probe is not None:
+    protocol = candidate.trial.evaluation.protocol
+    if protocol == "probe":
         raise ConfigError(
-            f"sweep.select: {rule.metric} is measured where evaluation.probe is null, got {probe!r}"
+            f"sweep.select: {rule.metric} is not measured with evaluation.protocol={protocol}"
         )
 
 

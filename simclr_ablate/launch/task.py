@@ -23,10 +23,10 @@ from simclr_ablate.config import ConfigError
 from simclr_ablate.files import storing
 from simclr_ablate.launch.command import Command, ExitStatus, execute, returns_at_once
 from simclr_ablate.launch.grid import experiment_sections, literal, resolve
-from simclr_ablate.launch.keys import METRICS, PROBE_METRICS, check_scale
+from simclr_ablate.launch.keys import METRICS, METRICS_OF, check_scale
 from simclr_ablate.own import look_in
 from simclr_ablate.paths import expanded
-from simclr_ablate.schema import Experiment
+from simclr_ablate.schema import PROTOCOLS, Experiment
 
 if TYPE_CHECKING:
     from simclr_ablate.launch.plan import PlannedRun
@@ -96,12 +96,12 @@ def check_one_experiment(app: Mapping[str, Any], config: DictConfig, hydra: Any)
 
 def check_objective(command: Command, experiment: Experiment, hydra: Any) -> None:
     """Raises ConfigError where a job of another sweeper than ours cannot return what it is to return."""
-    probe = experiment.evaluation.probe
-    metrics = METRICS if probe is None else PROBE_METRICS
-    if command.objective_metric not in metrics:
+    protocol = experiment.evaluation.protocol
+    metrics = METRICS_OF.get(protocol, METRICS if protocol in PROTOCOLS else ())
+    if metrics and command.objective_metric not in metrics:
         raise ConfigError(
-            f"objective_metric must be one of {', '.join(metrics)} with evaluation.probe="
-            f"{probe or 'null'}, got {command.objective_metric!r}"
+            f"objective_metric must be one of {', '.join(metrics)} with evaluation.protocol="
+            f"{protocol}, got {command.objective_metric!r}"
         )
     if hydra.sweeper.get("_target_") == BASIC_SWEEPER:
         return

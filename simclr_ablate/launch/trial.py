@@ -5,6 +5,8 @@ A sweep of a hundred jobs should not have to start for its author to learn that 
 
 import copy
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,26 +15,33 @@ from simclr_ablate import own
 from simclr_ablate.augment.build import build_policy
 from simclr_ablate.augment.policies import Policy
 from simclr_ablate.config import ConfigError, own_values
+from simclr_ablate.data.in_memory import ImageSet
+from simclr_ablate.data.splits import Splits
 from simclr_ablate.data.streamed import split_crop
+from simclr_ablate.evaluation.features import FEATURE_BATCH, extract
+from simclr_ablate.evaluation.protocol import Frozen, Result, Subject, find_protocol
 from simclr_ablate.losses.exact import ContrastiveLoss
 from simclr_ablate.losses.registry import build_loss
 from simclr_ablate.models.encoder import build_encoder
 from simclr_ablate.models.head import build_head
 from simclr_ablate.schema import Data, Encoder, Experiment, Head, Loss, Views
+from simclr_ablate.tasks.networks import build_models
+from simclr_ablate.training.loop import Loop
 
 _IMAGES = 4
 _TOLERANCE = 1e-4
 
 
 def try_own(experiment: Experiment) -> None:
-    """Makes the experiment's own policy, operations, head and loss, and has them work once. Raises ConfigError.
+    """Makes the experiment's own pieces, and has each work once. Raises ConfigError.
 
     The same piece is tried once, in however many experiments it is. Of a data set only the function is found: it is
     called when its images are made.
     """
     own_by_key = own_values(experiment)
-    if "data.name" in own_by_key:
-        own.find("data.name", experiment.data.name)
+    for name in ("data.name", "evaluation.data.name"):
+        if name in own_by_key:
+            own.find(name, own_by_key[name])
     with torch.random.fork_rng(devices=[]):
         if own_values(experiment.views):
             _try_views(experiment.views, experiment.data)
@@ -40,6 +49,8 @@ def try_own(experiment: Experiment) -> None:
             _try_head(experiment.head, experiment.encoder)
         if "loss.name" in own_by_key and experiment.objective == "contrastive":
             _try_loss(experiment.loss)
+        if "evaluation.protocol" in own_by_key:
+            _try_protocol(experiment)
 
 
 @functools.cache
@@ -88,6 +99,73 @@ def _try_head(head: Head, encoder: Encoder) -> None:
             f"head.kind={head.kind} must draw nothing at random once it is made, as dropout does, "
             "but made two different z of one h"
         )
+
+
+_tried: set[tuple[Any, ...]] = set()
+
+
+def _try_protocol(experiment: Experiment) -> None:
+    """On a few images without content; of protocols that train, one step of each loop."""
+    what = (experiment.evaluation, experiment.encoder, experiment.head, experiment.objective)
+    if what in _tried:
+        return
+    named = f"evaluation.protocol={experiment.evaluation.protocol}"
+    protocol = find_protocol(experiment.evaluation.protocol)
+    subject = _subject(experiment)
+    test = subject.data.test
+    head = subject.head if experiment.evaluation.features == "z" else None
+    with own.blamed(named, "evaluate an encoder"):
+        if protocol.on_network is not None:
+            result: object = protocol.on_network(subject)
+        else:
+            assert protocol.on_features is not None
+            frozen = Frozen(
+                *(
+                    extract(subject.encoder, images.batches(FEATURE_BATCH), head=head)
+                    for images in (subject.data.train, subject.data.validation, test)
+                )
+            )
+            result = protocol.on_features(subject, frozen)
+    if not isinstance(result, Result):
+        raise ConfigError(f"{named} must return a Result, got {type(result).__name__}")
+    if not result.metrics:
+        raise ConfigError(f"{named} must return at least one metric, got none")
+    for metric, value in result.metrics.items():
+        if not isinstance(value, int | float):
+            raise ConfigError(
+                f"{named} must return metrics that are numbers, got {type(value).__name__} "
+                f"as {metric}"
+            )
+    for what_of, rows in result.examples.items():
+        if not isinstance(rows, Tensor) or len(rows) != len(test):
+            got = len(rows) if isinstance(rows, Tensor) else type(rows).__name__
+            raise ConfigError(
+                f"{named} must return a row for each test image ({len(test)}), got {got} as {what_of}"
+            )
+    _tried.add(what)
+
+
+def _subject(experiment: Experiment) -> Subject:
+    """The experiment's networks, untrained, and images of four classes."""
+    size, classes = experiment.evaluated_data.size, [str(k) for k in range(4)]
+    sizes = (32, 16, 16)
+    images = torch.randint(256, (sum(sizes), 3, size, size), dtype=torch.uint8)
+    whole = ImageSet(images, torch.arange(sum(sizes)) % len(classes), classes)
+    parts = torch.arange(sum(sizes)).split(sizes)
+    device = torch.device("cpu")
+    encoder, head = build_models(experiment, device, len(classes))
+    data = Splits(*map(whole.subset, parts))
+    return Subject(experiment, data, encoder, head, device, _train_a_step)
+
+
+def _train_a_step(
+    make_loop: Callable[[], Loop], finish: Callable[[Loop], dict[str, float]], **_: Any
+) -> dict[str, float]:
+    """In place of `Trainer.train`."""
+    loop = make_loop()
+    loop.total_steps = 1
+    loop.run(lambda _: None)
+    return finish(loop)
 
 
 @functools.cache

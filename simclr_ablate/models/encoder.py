@@ -4,8 +4,11 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
+
+from simclr_ablate.schema import Compute
 
 BN_MOMENTUM = 0.1
 """Weight of the new batch in running statistics; the paper's .9 is the weight of the old ones."""
@@ -135,3 +138,8 @@ def _initialise(module: nn.Module) -> None:
         nn.init.zeros_(module.bn3.weight)
     elif isinstance(module, BasicBlock):
         nn.init.zeros_(module.bn2.weight)
+
+
+def memory_format(compute: Compute) -> torch.memory_format:
+    """How images and convolutions lie in memory."""
+    return torch.channels_last if compute.channels_last else torch.contiguous_format

@@ -1,16 +1,20 @@
 """One evaluation of a run's encoder: its folder, which is a task's, and the result beside it."""
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from simclr_ablate.files import report_damage, set_aside, storing
+from simclr_ablate.files import report_damage, set_aside, storing, write_atomically
+from simclr_ablate.schema import main_metric
 from simclr_ablate.store import leftovers
 from simclr_ablate.store.records import EvaluationRecord, owner_of, read_sealed, write_sealed
 from simclr_ablate.store.task import TaskFolder
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from simclr_ablate.store.run import Run
 
 
@@ -48,6 +52,37 @@ class EvaluationFolder(TaskFolder):
                     set_aside(folder)
                 folder.mkdir(exist_ok=True)
 
+    @property
+    def examples_path(self) -> Path:
+        return self.path / "examples.npz"
+
+    def write_examples(self, examples: "Mapping[str, NDArray[Any]]") -> None:
+        """Keeps a row for each test image of every array, compressed. Raises StorageError.
+
+        To be called before `write_result`, which seals it with a digest.
+        """
+        import numpy as np
+
+        self.create({})
+        arrays: dict[str, Any] = dict(examples)
+        write_atomically(self.examples_path, lambda file: np.savez_compressed(file, **arrays))
+
+    def examples(self) -> "dict[str, NDArray[Any]] | None":
+        """What `write_examples` wrote; None where there is none, or one that is damaged."""
+        import numpy as np
+
+        result = self.result()
+        digest = None if result is None else result.get("examples")
+        if digest is None:
+            return None
+        if _digest_of(self.examples_path) != digest:
+            report_damage(
+                self.examples_path, "it is missing, or does not match the result's digest"
+            )
+            return None
+        with np.load(self.examples_path, allow_pickle=False) as arrays:
+            return dict(arrays)
+
     def write_result(
         self,
         config: Mapping[str, Any],
@@ -66,6 +101,8 @@ class EvaluationFolder(TaskFolder):
             content["seconds"] = seconds
         if beside:
             content["beside"] = dict(beside)
+        if (digest := _digest_of(self.examples_path)) is not None:
+            content["examples"] = digest
         if self.result_path.exists() and self.result() is None:
             set_aside(self.result_path)  # it may be another run's, and whole
         write_sealed(self.result_path, content, owner_of(self.path))
@@ -75,8 +112,17 @@ class EvaluationFolder(TaskFolder):
         found = read_sealed(self.result_path, EvaluationRecord, owner_of(self.path))
         if found is None:
             return None
-        main = "probe_accuracy" if found["config"].get("probe") else "top1"
-        if main not in found["metrics"]:
+        main = main_metric(found["config"])
+        if main not in (None, *found["metrics"]):
             report_damage(self.result_path, f"it has no {main}")
             return None
         return found
+
+
+def _digest_of(path: Path) -> str | None:
+    """The file's SHA-256, or None where it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None

@@ -14,6 +14,7 @@ OLD_SECONDS = 3600.0
 
 _HOLDERS = (
     *("progress.json", "history.csv", "pretraining.json", "encoder.pt", "timeouts.json"),
+    "examples.npz",
     "checkpoint.incoming.pt",
 )
 """What only a run's holder writes into its folder; leases, submissions and failures are others' too."""

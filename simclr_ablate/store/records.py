@@ -164,6 +164,7 @@ class EvaluationRecord(TypedDict):
     metrics: dict[str, float]
     seconds: NotRequired[float]
     beside: NotRequired[dict[str, Any]]
+    examples: NotRequired[str]
 
 
 PretrainingRecord = dict[str, float]

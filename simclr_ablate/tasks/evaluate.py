@@ -1,29 +1,34 @@
 """Evaluation, one task from top to bottom: an encoder that was kept is measured, as its protocol says."""
 
+import dataclasses
 import logging
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from simclr_ablate import __version__
 from simclr_ablate.data.splits import Splits
-from simclr_ablate.evaluation.classifier import evaluate_classifier
+from simclr_ablate.evaluation.feature_cache import cached_features, digest_of
 from simclr_ablate.evaluation.features import FEATURE_BATCH, extract
-from simclr_ablate.evaluation.knn import knn_top1
-from simclr_ablate.evaluation.linear import evaluate_linear, log_spaced
-from simclr_ablate.evaluation.probe import evaluate_probe, transformed
+from simclr_ablate.evaluation.probe import transformed
+from simclr_ablate.evaluation.protocol import Evaluator, Frozen, Result, Subject, find_protocol
 from simclr_ablate.files import StorageError
 from simclr_ablate.identity import evaluated_beside, evaluation_key
 from simclr_ablate.lease import Lease
+from simclr_ablate.models.encoder import Encoder
 from simclr_ablate.ranks import SOLO, Ranks
 from simclr_ablate.schema import Experiment
 from simclr_ablate.stopping import Stop
 from simclr_ablate.store import EvaluationFolder, Run
 from simclr_ablate.store.tensors import DamagedError
-from simclr_ablate.tasks.networks import build_models, load_models, products
+from simclr_ablate.tasks.networks import load_networks
 from simclr_ablate.tasks.share import Share, read_data
+from simclr_ablate.training.checkpoint import remove_checkpoints
+from simclr_ablate.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
 
@@ -39,89 +44,102 @@ def evaluate(
 ) -> None:
     """Measures the encoder that `run` has kept, and keeps the result in `folder`.
 
-    ranks: see `pretrain`; all but the first are done once the features are extracted.
+    ranks: see `pretrain`. Of a protocol on features, all but the first are done once these are computed.
 
     Raises DamagedError on all ranks where the encoder is damaged or gone, and what `pretrain` raises.
     """
     torch.set_num_threads(share.threads)
     device = torch.device(share.device)
-    data = read_data(experiment.data, experiment, folder, share, ranks)
-    encoder, head = build_models(experiment, device, len(data.train.classes))
-    load_on_all(run, products(experiment, encoder, head), ranks)
+    protocol = find_protocol(experiment.evaluation.protocol)
+    data = read_data(experiment.evaluated_data, experiment, folder, share, ranks)
+    encoder, head = load_on_all(experiment, run, device, ranks)
+    between = experiment.compute.checkpoint_minutes * 60
+    trainer = Trainer(folder, lease, stop, between, ranks)
+    subject = Subject(experiment, data, encoder, head, device, trainer.train, ranks)
     if ranks.is_first:
         folder.write_progress({"phase": "evaluating"})
         log.info("evaluating as %s", evaluation_key(experiment))
     begin = time.monotonic()
-    metrics = measure(experiment, data, encoder, head, device, ranks)
+    result = measure(subject, protocol, Path(share.cache))
     seconds = time.monotonic() - begin
     if lease is None:
         return
+    assert result is not None
     lease.check()
     config = experiment.to_config()["evaluation"]
-    folder.write_result(config, metrics, seconds, evaluated_beside(experiment))
+    folder.write_examples({name: rows.cpu().numpy() for name, rows in result.examples.items()})
+    folder.write_result(config, result.metrics, seconds, evaluated_beside(experiment))
+    remove_checkpoints(folder.path)
     with suppress(StorageError):  # it is complete, whether it can still say so or not
         folder.write_progress({"phase": "complete", "fraction": 1.0})
 
 
-def load_on_all(run: Run, networks: dict[str, nn.Module], ranks: Ranks = SOLO) -> None:
-    """`load_models` on all ranks, or DamagedError on all of them."""
-    problem = None
+def load_on_all(
+    experiment: Experiment, run: Run, device: torch.device, ranks: Ranks = SOLO
+) -> tuple[Encoder, nn.Module]:
+    """`load_networks` on all ranks, or DamagedError on all of them."""
+    problem = loaded = None
     if ranks.is_first:
         try:
-            load_models(run, networks)
+            loaded = load_networks(experiment, run, device)
         except DamagedError as error:
             problem = error.problem
     problem = ranks.from_first(problem)
     if problem is not None:
         raise DamagedError(run.encoder_path, problem)
-    if not ranks.is_first:
-        load_models(run, networks)
+    return loaded or load_networks(experiment, run, device)
 
 
-def measure(
-    experiment: Experiment,
-    data: Splits,
-    encoder: nn.Module,
-    head: nn.Module,
-    device: torch.device,
-    ranks: Ranks = SOLO,
-) -> dict[str, float]:
-    """What the frozen encoder is worth to a linear classifier and to kNN, or tells a probe; accuracies in percent.
+def measure(subject: Subject, protocol: Evaluator, cache: Path) -> Result | None:
+    """What the protocol makes of the subject; None on all ranks but the first.
 
-    The linear classifier is fitted here, or for objective=supervised the one that was trained with the encoder.
-    Ranks share the features, and then part: the first does the rest, for which no other should wait.
+    cache: where frozen features are kept.
     """
-    evaluation = experiment.evaluation
-    head_used = head if evaluation.features == "z" else None
-    train, validation, test = (
-        extract(encoder, batches, device, head_used, ranks)
-        for batches in evaluation_batches(experiment, data, ranks)
-    )
-    ranks.leave()
-    if not ranks.is_first:
-        return {}
-    if evaluation.probe is not None:
-        probe = evaluate_probe(train, validation, test, experiment.seed, device)
-        return {**probe._asdict(), "test_images": len(data.test)}
-    if experiment.objective == "supervised":
-        metrics = evaluate_classifier(head, validation, test)
+    ranks = subject.ranks
+    if protocol.on_network is not None:
+        result = protocol.on_network(subject)
     else:
-        strengths = log_spaced(evaluation.l2_count, evaluation.l2_min, evaluation.l2_max)
-        linear = evaluate_linear(train, validation, test, strengths)
-        metrics = {
-            "top1": linear.top1,
-            "top5": linear.top5,
-            "validation_top1": linear.validation_top1,
-            "l2": linear.strength,
-        }
-    return {
-        **metrics,
-        "knn_top1": knn_top1(train, test, evaluation.knn),
-        "test_images": len(data.test),
+        assert protocol.on_features is not None
+        frozen = freeze(subject, cache)
+        # Nobody should wait for what the first does alone.
+        ranks.leave()
+        if not ranks.is_first:
+            return None
+        result = protocol.on_features(subject, frozen)
+    return result._replace(metrics={**result.metrics, "test_images": len(subject.data.test)})
+
+
+def freeze(subject: Subject, cache: Path) -> Frozen:
+    """The features of all images that the protocol needs, from the cache where it has them."""
+    experiment, device, ranks = subject.experiment, subject.device, subject.ranks
+    spec = experiment.evaluation
+    head = subject.head if spec.features == "z" else None
+
+    def compute() -> Frozen:
+        if ranks.is_first:
+            log.info("computing features of %d images", sum(map(len, subject.data[:3])))
+        splits = (
+            extract(subject.encoder, batches, device, head, ranks)
+            for batches in batches_of(experiment, subject.data, ranks)
+        )
+        return Frozen(*splits)
+
+    data = dataclasses.asdict(experiment.evaluated_data)
+    made_of = {
+        "networks": [digest_of(network) for network in (subject.encoder, head) if network],
+        "data": {name: value for name, value in data.items() if name not in ("root", "metric")},
+        "sizes": [len(split) for split in subject.data[:3]],
+        "done to images": [spec.probe, experiment.seed] if spec.probe else None,
+        "layout": experiment.compute.channels_last,
+        "device": device.type,
+        "threads": torch.get_num_threads() if device.type == "cpu" else None,
+        "ranks": ranks.count,
+        "versions": [__version__, torch.__version__],
     }
+    return cached_features(cache, made_of, spec.feature_cache_gb * 1e9, compute, ranks)
 
 
-def evaluation_batches(
+def batches_of(
     experiment: Experiment, data: Splits, ranks: Ranks
 ) -> Iterator[Iterator[tuple[Tensor, Tensor]]]:
     """The images of each split as they are, or, for a probe, as something was done to them, and what."""

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from simclr_ablate.models.classifier import build_classifier
-from simclr_ablate.models.encoder import build_encoder
+from simclr_ablate.models.encoder import Encoder, build_encoder, memory_format
 from simclr_ablate.models.head import build_head
 from simclr_ablate.randomness import seeded_init
 from simclr_ablate.schema import Experiment
@@ -17,7 +17,7 @@ from simclr_ablate.store.tensors import DamagedError
 
 def build_models(
     experiment: Experiment, device: torch.device, classes: int = 0
-) -> tuple[nn.Module, nn.Module]:
+) -> tuple[Encoder, nn.Module]:
     """The encoder f and the projection head g, initialised from the experiment's seed.
 
     For objective=supervised a linear classifier of `classes` stands in g's place.
@@ -30,13 +30,8 @@ def build_models(
             head = build_classifier(encoder.dim, classes)
         else:
             head = build_head(experiment.head.kind, encoder.dim, experiment.head.dim)
-    layout = memory_format(experiment)
+    layout = memory_format(experiment.compute)
     return encoder.to(device).to(memory_format=layout), head.to(device)
-
-
-def memory_format(experiment: Experiment) -> torch.memory_format:
-    """How images and convolutions lie in memory."""
-    return torch.channels_last if experiment.compute.channels_last else torch.contiguous_format
 
 
 def products(experiment: Experiment, encoder: nn.Module, head: nn.Module) -> dict[str, nn.Module]:
@@ -49,9 +44,28 @@ def products(experiment: Experiment, encoder: nn.Module, head: nn.Module) -> dic
     return {"encoder": encoder, "head": head}
 
 
-def load_models(run: Run, networks: Mapping[str, nn.Module]) -> None:
-    """Loads the run's final weights by name, all of `networks` or none. Raises DamagedError, StorageError."""
+def load_networks(
+    experiment: Experiment, run: Run, device: torch.device
+) -> tuple[Encoder, nn.Module]:
+    """The encoder and the head, or classifier, as the run has left them. Raises DamagedError, StorageError."""
     weights = run.weights()
+    head_weights = weights.get("head")
+    classes = len(head_weights.get("weight", ())) if isinstance(head_weights, dict) else 0
+    encoder, head = build_models(experiment, device, classes)
+    load_models(run, products(experiment, encoder, head), weights)
+    return encoder, head
+
+
+def load_models(
+    run: Run,
+    networks: Mapping[str, nn.Module],
+    weights: Mapping[str, Mapping[str, Any]] | None = None,
+) -> None:
+    """Loads the run's final weights by name, all of `networks` or none. Raises DamagedError, StorageError.
+
+    weights: where they have been read.
+    """
+    weights = run.weights() if weights is None else weights
     for name, network in networks.items():
         if _shapes(weights.get(name)) != _shapes(network.state_dict()):
             raise DamagedError(run.encoder_path, f"its {name} is not that of this experiment")

@@ -14,18 +14,19 @@ from simclr_ablate.lease import Lease
 from simclr_ablate.losses.cross_entropy import cross_entropy
 from simclr_ablate.losses.registry import build_loss
 from simclr_ablate.models.batch_norm import share_statistics
+from simclr_ablate.models.encoder import memory_format
 from simclr_ablate.ranks import SOLO, Ranks
 from simclr_ablate.schema import Experiment
 from simclr_ablate.stopping import Stop
 from simclr_ablate.store import Run
 from simclr_ablate.store.tensors import DamagedError
-from simclr_ablate.tasks.networks import build_models, load_models, memory_format, products
+from simclr_ablate.tasks.networks import build_models, load_models, products
 from simclr_ablate.tasks.share import Share, read_data
 from simclr_ablate.training.checkpoint import remove_checkpoints
 from simclr_ablate.training.contrastive import ContrastivePretraining
 from simclr_ablate.training.loop import Loop, Training
 from simclr_ablate.training.supervised import SupervisedTraining
-from simclr_ablate.training.watch import Watch, resume, write_history
+from simclr_ablate.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
 
@@ -60,15 +61,15 @@ def pretrain(
         return
     for network in (encoder, head):
         share_statistics(network, ranks, device)
-    loop = build_loop(experiment, data, encoder, head, device, ranks)
-    resume(loop, run, ranks)
-    if ranks.is_first:
-        log.info("pretraining from step %d of %d", loop.step, loop.total_steps)
-    with stop.deferred():
-        loop.run(Watch(run, lease, stop, experiment.compute.checkpoint_minutes * 60, ranks))
-        if lease is not None:
-            write_history(run, loop)
-        keep(run, lease, networks, {**loop.history[-1], "seconds": loop.seconds})
+
+    def finish(loop: Loop) -> dict[str, float]:
+        metrics = {**loop.history[-1], "seconds": loop.seconds}
+        keep(run, lease, networks, metrics)
+        return metrics
+
+    seconds = experiment.compute.checkpoint_minutes * 60
+    trainer = Trainer(run, lease, stop, seconds, ranks, "pretraining")
+    trainer.train(lambda: build_loop(experiment, data, encoder, head, device, ranks), finish)
 
 
 def is_there(run: Run, networks: Mapping[str, nn.Module], ranks: Ranks = SOLO) -> bool:
@@ -111,7 +112,7 @@ def build_loop(
         optimizer=experiment.optimizer,
         seed=experiment.seed,
         precision=experiment.precision,
-        layout=memory_format(experiment),
+        layout=memory_format(experiment.compute),
         device=device,
         ranks=ranks,
     )

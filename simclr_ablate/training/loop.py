@@ -3,6 +3,7 @@
 A loop of its own tells no more than what a step does with its batch: `contrastive.py`, `supervised.py`.
 """
 
+import itertools
 import math
 import time
 from abc import ABC, abstractmethod
@@ -46,6 +47,15 @@ class Training(NamedTuple):
     layout: torch.memory_format
     device: torch.device
     ranks: Ranks = SOLO
+    steps: int | None = None
+    """How many there are in all; None: what fills the optimiser's epochs."""
+    frozen: bool = False
+    """Whether the encoder is left as it is, batch norm's statistics included: the head alone is trained."""
+
+    @property
+    def trained(self) -> list[nn.Module]:
+        """The networks that training changes."""
+        return [self.head] if self.frozen else [self.encoder, self.head]
 
 
 class Batch(NamedTuple):
@@ -71,14 +81,14 @@ class Loop(ABC):
         self.training = training
         optimizer = training.optimizer
         self.optimizer = build_optimizer(
-            [training.encoder, training.head],
+            training.trained,
             name=optimizer.name,
             weight_decay=optimizer.weight_decay,
             momentum=optimizer.momentum,
         )
         self.peak_lr = peak_lr(optimizer.lr, optimizer.lr_rule, optimizer.batch_size)
         self.steps_per_epoch = len(training.images) // optimizer.batch_size
-        self.total_steps = self.steps_per_epoch * optimizer.epochs
+        self.total_steps = training.steps or self.steps_per_epoch * optimizer.epochs
         self.step = 0
         self.seconds = 0.0
         self.history: list[dict[str, float]] = []
@@ -88,12 +98,14 @@ class Loop(ABC):
 
     def run(self, after_step: Callable[[Self], object]) -> None:
         """Trains to the end, calling `after_step` after each step. Raises NonFiniteLossError."""
-        for module in (self.training.encoder, self.training.head):
-            module.train()
+        self.training.encoder.train(not self.training.frozen)
+        self.training.head.train()
         while self.step < self.total_steps:
             epoch, first = divmod(self.step, self.steps_per_epoch)
             begin = time.perf_counter()
-            for batch in self._batches(epoch, first):
+            for batch in itertools.islice(
+                self._batches(epoch, first), self.total_steps - self.step
+            ):
                 self._unseen.append(self._train_step(batch))
                 self.step += 1
                 self.seconds += time.perf_counter() - begin
@@ -121,6 +133,11 @@ class Loop(ABC):
             self._sums += row
 
     @property
+    def epochs(self) -> int:
+        """Epochs in all; the last may be cut short."""
+        return math.ceil(self.total_steps / self.steps_per_epoch)
+
+    @property
     def lr(self) -> float:
         """Learning rate of the next step; after the last, of that one."""
         warmup = round(self.training.optimizer.warmup_epochs * self.steps_per_epoch)
@@ -141,7 +158,8 @@ class Loop(ABC):
             "history": self.history,
             "sums": self._sums,
             "last_finite": self._last_finite,
-            "encoder": self.training.encoder.state_dict(),
+            # What is frozen is as the task found it.
+            "encoder": None if self.training.frozen else self.training.encoder.state_dict(),
             "head": self.training.head.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
@@ -150,7 +168,8 @@ class Loop(ABC):
         self.step, self.seconds = state["step"], state["seconds"]
         self.history, self._sums = state["history"], state["sums"]
         self._last_finite = state["last_finite"]
-        self.training.encoder.load_state_dict(state["encoder"])
+        if not self.training.frozen:
+            self.training.encoder.load_state_dict(state["encoder"])
         self.training.head.load_state_dict(state["head"])
         self.optimizer.load_state_dict(state["optimizer"])
 
@@ -163,11 +182,18 @@ class Loop(ABC):
 
     def _batches(self, epoch: int, first: int) -> Iterator[Batch]:
         """The epoch's batches, from the one numbered `first` on."""
-        images, policy, *_, device, ranks = self.training
-        batch = torch.arange(self.training.optimizer.batch_size)
-        places = torch.cat([batch[ranks.share(part)] for part in self._parts()])
-        for views, labels in images.view_batches(
-            policy, self._order(epoch), self.training.seed, epoch, first, device, places, self.VIEWS
+        training = self.training
+        batch = torch.arange(training.optimizer.batch_size)
+        places = torch.cat([batch[training.ranks.share(part)] for part in self._parts()])
+        for views, labels in training.images.view_batches(
+            training.policy,
+            self._order(epoch),
+            training.seed,
+            epoch,
+            first,
+            training.device,
+            places,
+            self.VIEWS,
         ):
             yield Batch(views, labels)
 
@@ -194,7 +220,9 @@ class Loop(ABC):
         device, precision = self.training.device, self.training.precision
         made = views.make(self.training.layout)
         with torch.autocast(device.type, torch.bfloat16, precision == "bfloat16"):
-            outputs = self.training.head(self.training.encoder(made.images))
+            with torch.set_grad_enabled(not self.training.frozen):
+                h = self.training.encoder(made.images)
+            outputs = self.training.head(h)
         # The network takes views in any order; the loss goes by the order of their images.
         return outputs.index_select(0, made.places)
 

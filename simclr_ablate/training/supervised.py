@@ -29,7 +29,7 @@ class SupervisedTraining(Loop):
             share.loss.backward()
             shares.append(torch.stack([share.loss.detach(), share.accuracy]))
         metrics = torch.stack(shares).sum(0)
-        networks = (self.training.encoder, self.training.head)
+        networks = self.training.trained
         ranks.sum_([p.grad for net in networks for p in net.parameters() if p.grad is not None])
         ranks.sum_([metrics])
         return metrics

@@ -3,6 +3,7 @@
 import csv
 import io
 import time
+from collections.abc import Sequence
 
 import torch
 
@@ -11,7 +12,7 @@ from simclr_ablate.lease import Lease
 from simclr_ablate.ranks import SOLO, Ranks
 from simclr_ablate.stopping import Interrupted, Stop
 from simclr_ablate.store import TaskFolder
-from simclr_ablate.training.checkpoint import load_checkpoint, save_checkpoint
+from simclr_ablate.training.checkpoint import save_checkpoint
 from simclr_ablate.training.loop import LOOK_SECONDS, Loop
 
 
@@ -28,7 +29,11 @@ class Watch:
         stop: Stop,
         checkpoint_seconds: float,
         ranks: Ranks = SOLO,
+        phase: str = "pretraining",
+        outcomes: Sequence[dict[str, float]] = (),
     ) -> None:
+        """phase: what is being done, for who watches. outcomes: of the task's loops before this one."""
+        self.phase, self.outcomes = phase, outcomes
         self.folder, self.lease, self.stop, self.ranks = folder, lease, stop, ranks
         self.checkpoint_seconds = checkpoint_seconds
         self.looked = self.saved = self.start = time.monotonic()
@@ -63,6 +68,7 @@ class Watch:
             "loop": loop.state_dict(),
             "threads": torch.get_num_threads(),
             "ranks": self.ranks.count,
+            "outcomes": list(self.outcomes),
         }
         save_checkpoint(self.folder.path, state)
         write_history(self.folder, loop)
@@ -70,18 +76,18 @@ class Watch:
     def progress(self, loop: Loop, now: float) -> dict[str, object]:
         assert self.first_step is not None
         steps_per_second = (loop.step - self.first_step) / max(now - self.start, 1e-9)
-        optimizer = loop.training.optimizer
+        epochs, batch_size = loop.epochs, loop.training.optimizer.batch_size
         left = (loop.total_steps - loop.step) / steps_per_second if steps_per_second else None
         return {
-            "phase": "pretraining",
-            "epoch": min(loop.step // loop.steps_per_epoch + 1, optimizer.epochs),
-            "epochs": optimizer.epochs,
+            "phase": self.phase,
+            "epoch": min(loop.step // loop.steps_per_epoch + 1, epochs),
+            "epochs": epochs,
             "step": loop.step,
             "steps": loop.total_steps,
             "fraction": loop.step / loop.total_steps,
             "loss": loop.last_loss,
             "lr": loop.lr,
-            f"{loop.SEEN}_per_second": steps_per_second * optimizer.batch_size,
+            f"{loop.SEEN}_per_second": steps_per_second * batch_size,
             "seconds_left": left,
         }
 
@@ -93,21 +99,3 @@ def write_history(folder: TaskFolder, loop: Loop) -> None:
     table.writeheader()
     table.writerows(loop.history)
     write_text(folder.history_path, text.getvalue())
-
-
-def resume(loop: Loop, folder: TaskFolder, ranks: Ranks = SOLO) -> None:
-    """Goes on from the task's last checkpoint, whatever the number of ranks that wrote it."""
-    state = load_checkpoint(folder.path)
-    if state is not None:
-        # Sums come out in another order with another number of threads.
-        if state.get("ranks", 1) == ranks.count:
-            torch.set_num_threads(state["threads"])
-        loop.load_state_dict(state["loop"])
-    steps = [
-        int(step) for step in ranks.gather(torch.tensor(loop.step, device=loop.training.device))
-    ]
-    if len(set(steps)) > 1:
-        raise RuntimeError(
-            f"ranks read checkpoints of different steps in {folder.path}: {steps}; "
-            "does each see the same files?"
-        )

@@ -32,7 +32,7 @@ def launched(tmp_path, make):
             elif state == "interrupted":
                 run.write_progress({"step": 3})
             elif state == "running":
-                assert run.claim() is not None
+                assert run.lease() is not None
             run_ids.append(run.run_id)
         store.record_sweep(sweep, run_ids)
         return absence(FIGURE5, analysis.load(store.root))

@@ -59,7 +59,8 @@ def table3_rows():
         features = {"h": "h", "g(h)": "z"}.get(column)
         if features:
             names = "evaluation.probe views.extra evaluation.features probe_accuracy"
-            yield keys(names, probe, extra, features, accuracy) | {"top1": math.nan}
+            measured = {"top1": math.nan, "evaluation.protocol": "probe"}
+            yield keys(names, probe, extra, features, accuracy) | measured
 
 
 def table4_rows():

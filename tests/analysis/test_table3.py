@@ -14,7 +14,7 @@ PRINTED = paper.table("table3_transformation_prediction")
 
 
 def put(store, make, probe, features, accuracy, guess, **changes):
-    """A stored evaluation of a probe, as `experiment.evaluate` leaves it."""
+    """A stored evaluation of a probe, as its protocol leaves it."""
     keys = {"evaluation.probe": probe, "evaluation.features": features}
     experiment = make.experiment(**(keys | {"views.extra": EXTRA[probe]} | changes))
     metrics = {

@@ -1,18 +1,20 @@
 """A run killed at any change that it makes to a file comes to the same bits when given again, and leaves no litter."""
 
-import dataclasses
 import importlib
 import multiprocessing
 import os
+import random
 import re
+import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NoReturn
 
+import numpy as np
 import pytest
 import torch
 
@@ -74,31 +76,40 @@ def _exit_after(job: worker.Job, killed_at: int | None, counted: Path | None) ->
         os._exit(status)
 
 
+@pytest.fixture(scope="module")
+def server() -> Iterator[Connection]:
+    """Forks processes that have all imported: see `serve`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(Path(__file__).parents[2]))  # for it to import this module
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        process = context.Process(target=serve, args=(theirs,))
+        process.start()
+    theirs.close()
+    yield ours
+    ours.close()
+    process.join(30)
+
+
 @pytest.fixture
 def attempt(
-    make_experiment: Callable[..., Any], cache: Path, tmp_path: Path, monkeypatch: Any
-) -> Iterator[Callable[..., tuple[Run, int]]]:
-    """`attempt(store, killed_at)`: the run in `store`, and the status of the process that worked on it."""
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[2]))  # for it to import this module
-    plan = make_plan([make_experiment(*SMALL)], Store(tmp_path), None, str(cache))
-    (planned,) = plan.runs
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    server = context.Process(target=serve, args=(theirs,))
-    server.start()
-    theirs.close()
+    server: Connection, make_experiment: Callable[..., Any], cache: Path, tmp_path: Path
+) -> Callable[..., tuple[Run, int]]:
+    """`attempt(store, killed_at, overrides=...)`: the run, and the status of the process that worked on it."""
 
     def build(
-        store: Path, killed_at: int | None = None, counted: Path | None = None
+        store: Path,
+        killed_at: int | None = None,
+        counted: Path | None = None,
+        overrides: Sequence[str] = (),
     ) -> tuple[Run, int]:
-        job = plan.job(planned, str(cache), 1, device="cpu")
-        ours.send((dataclasses.replace(job, store=str(store)), killed_at, counted))
-        assert ours.poll(120)
-        return Store(store).run(planned.run_id), ours.recv()
+        plan = make_plan([make_experiment(*SMALL, *overrides)], Store(store), None, str(cache))
+        (planned,) = plan.runs
+        server.send((plan.job(planned, str(cache), 1, device="cpu"), killed_at, counted))
+        assert server.poll(120)
+        return planned.run, server.recv()
 
-    yield build
-    ours.close()
-    server.join(30)
+    return build
 
 
 @pytest.mark.slow
@@ -132,3 +143,58 @@ def contents(run: Run) -> set[str]:
     paths = [path for path in run.path.rglob("*") if path.is_file()]
     names = {str(path.relative_to(run.path)) for path in paths if not path.name.startswith(OTHERS)}
     return {re.sub(r"lease\.\d+$", "lease", name) for name in names}
+
+
+PROTOCOLS = {
+    "linear_sgd": ("evaluation.epochs=2", "evaluation.batch_size=16"),
+    "few_labels": ("evaluation.labels=0.5", "evaluation.epochs=4", "evaluation.batch_size=8"),
+    "finetune": (
+        *("evaluation.steps=3", "evaluation.batch_size=16", "evaluation.decay_count=0"),
+        *("evaluation.lr_count=2", "evaluation.lr_min=0.01"),
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_an_evaluation_killed_ten_times_comes_to_the_same_bits(
+    protocol: str, attempt: Callable[..., tuple[Run, int]], tmp_path: Path
+) -> None:
+    """At random changes of files, between any two of which there is a step at most."""
+    overrides = (f"evaluation={protocol}", *PROTOCOLS[protocol])
+    pretrained = tmp_path / "pretrained"
+    run, _ = attempt(pretrained)
+    for store in ("whole", "killed"):
+        shutil.copytree(pretrained, tmp_path / store)
+    whole, status = attempt(tmp_path / "whole", None, tmp_path / "changes", overrides)
+    assert status == worker.Status.COMPLETE
+    changes = int((tmp_path / "changes").read_text())
+    kills = 0
+    while kills < 10:
+        killed, status = attempt(
+            tmp_path / "killed", random.randint(1, max(2, changes // 4)), None, overrides
+        )
+        kills += status == -signal.SIGKILL
+        if status == worker.Status.COMPLETE:  # it has come to the end: once more from the start
+            assert_same_evaluation(killed, whole, protocol)
+            shutil.rmtree(tmp_path / "killed")
+            shutil.copytree(pretrained, tmp_path / "killed")
+    killed, status = attempt(tmp_path / "killed", None, None, overrides)
+    assert status == worker.Status.COMPLETE
+    assert_same_evaluation(killed, whole, protocol)
+    assert contents(killed) == contents(whole)
+    assert killed.encoder_path.read_bytes() == run.encoder_path.read_bytes()
+
+
+def assert_same_evaluation(killed: Run, whole: Run, protocol: str) -> None:
+    (key,) = [key for key in whole.evaluations() if key.startswith(protocol.replace("_", "-"))]
+    one, other = killed.evaluation(key), whole.evaluation(key)
+    assert one is not None
+    assert other is not None
+    assert one["metrics"] == other["metrics"]
+    examples, expected = killed.evaluating(key).examples(), whole.evaluating(key).examples()
+    assert examples is not None
+    assert expected is not None
+    assert examples.keys() == expected.keys()
+    for name, rows in examples.items():
+        assert np.array_equal(rows, expected[name]), name

@@ -272,7 +272,7 @@ def without(name):
         (lambda s: s.update(grids=[3]), r"sweep\.select\.grids\[0\] must be a mapping, got 3"),
         (
             lambda s: s["grids"][0].update({"evaluation.probe": "color"}),
-            r"validation_top1 is measured where evaluation\.probe is null, got 'color'",
+            r"validation_top1 is not measured with evaluation\.protocol=probe",
         ),
     ],
 )

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from simclr_ablate.augment.build import build_policy
 from simclr_ablate.data.in_memory import ImageSet
 from simclr_ablate.losses.nt_xent import nt_xent
+from simclr_ablate.models.encoder import memory_format
 from simclr_ablate.randomness import generator
 from simclr_ablate.schema import Experiment
-from simclr_ablate.tasks.networks import build_models, memory_format
+from simclr_ablate.tasks.networks import build_models
 from simclr_ablate.training.contrastive import ContrastivePretraining
 from simclr_ablate.training.loop import NonFiniteLossError, Training
 
@@ -41,7 +42,7 @@ def make_loop(experiment: Experiment, images: ImageSet) -> ContrastivePretrainin
     encoder, head = build_models(experiment, device)
     policy = build_policy(experiment.views, experiment.data)
     loss = functools.partial(nt_xent, temperature=experiment.loss.temperature)
-    layout = memory_format(experiment)
+    layout = memory_format(experiment.compute)
     return ContrastivePretraining(
         Training(
             images=images,

@@ -1,0 +1,152 @@
+"""Features of a frozen network, computed once for all protocols that read the same, and kept in the cache.
+
+    CACHE/features/sets/KEY/{train,validation,test}.{features,labels}.npy
+
+They are memory-mapped by whoever reads them. The key says which weights they are of, which images, and what was done
+to these; also on what kind of device, with how many threads and by which versions, all of which rounding depends on:
+whether features come from the cache changes no bit of a result.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from simclr_ablate.data.cache import is_whole, keep, lock, place, save_array
+from simclr_ablate.evaluation.features import Features
+from simclr_ablate.evaluation.protocol import Frozen
+from simclr_ablate.files import StorageError
+from simclr_ablate.ranks import SOLO, Ranks
+
+log = logging.getLogger(__name__)
+
+
+def digest_of(network: nn.Module) -> str:
+    """The SHA-256 of the network's parameters and buffers, by their names."""
+    digest = hashlib.sha256()
+    for name, tensor in network.state_dict().items():
+        plain = tensor.detach().cpu().contiguous()
+        digest.update(f"{name} {plain.dtype} {tuple(plain.shape)}".encode())
+        digest.update(plain.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def cached_features(
+    cache: Path,
+    made_of: Mapping[str, Any],
+    room: float,
+    compute: Callable[[], Frozen],
+    ranks: Ranks = SOLO,
+) -> Frozen:
+    """The features that `compute` returns, from the cache where they are there.
+
+    Two processes that ask at once compute them once: the second waits for the first. Of several ranks all call this,
+    and compute together; the first alone gets features. A cache that cannot be written does without.
+
+    made_of: all that they depend on, in plain values. room: bytes that features may take in the cache; those that were
+        used longest ago make way, and what does not fit is not kept.
+    """
+    folder, key = cache / "features", _key(made_of)
+    if room <= 0:
+        return compute()
+    found = ranks.from_first(ranks.is_first and _is_there(folder, key))
+    if not found:
+        with _locked(folder, key) if ranks.is_first else nullcontext():
+            found = ranks.from_first(ranks.is_first and _is_there(folder, key))
+            if not found:
+                frozen = compute()
+                if not (ranks.is_first and _keep(folder, key, room, frozen)):
+                    return frozen
+    if not ranks.is_first:
+        empty = Features(torch.empty(0, 0), torch.empty(0, dtype=torch.long))
+        return Frozen(empty, empty, empty)
+    return _open(place(folder, key))
+
+
+def _key(made_of: Mapping[str, Any]) -> str:
+    text = json.dumps(made_of, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+@contextmanager
+def _locked(folder: Path, key: str) -> Iterator[None]:
+    """`lock`, or nothing where the cache has no room for one."""
+    with ExitStack() as held:
+        with suppress(StorageError):
+            held.enter_context(lock(folder, key))
+        yield
+
+
+def _is_there(folder: Path, key: str) -> bool:
+    try:
+        return is_whole(folder, key)
+    except StorageError:
+        return False
+
+
+def _keep(folder: Path, key: str, room: float, frozen: Frozen) -> bool:
+    """Whether they are kept."""
+    size = sum(t.numel() * t.element_size() for split in frozen for t in split)
+    if size > room:
+        return False
+
+    def write(temporary: Path) -> None:
+        for split, (features, labels) in zip(Frozen._fields, frozen, strict=True):
+            save_array(temporary / f"{split}.features.npy", features.numpy())
+            save_array(temporary / f"{split}.labels.npy", labels.numpy())
+
+    try:
+        make_room(folder, room - size)
+        keep(folder, key, write, lambda: key)
+    except StorageError as error:
+        log.warning("features are not kept: %s", error)
+        return False
+    return True
+
+
+def make_room(folder: Path, room: float) -> None:
+    """Removes features until those that are left take at most `room` bytes, from those used longest ago on.
+
+    Whoever has them mapped can read on: a file is gone once nobody has it.
+    """
+    found = []
+    for path in place(folder, "").glob("[!.]*"):
+        with suppress(OSError):
+            size = sum(each.stat().st_size for each in path.iterdir())
+            found.append((path.stat().st_mtime, size, path))
+    left = sum(size for _, size, _ in found)
+    for _, size, path in sorted(found):
+        if left <= room:
+            break
+        away = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+        with suppress(OSError):  # another process was quicker
+            path.rename(away)
+            shutil.rmtree(away, ignore_errors=True)
+        left -= size
+
+
+def _open(folder: Path) -> Frozen:
+    with suppress(OSError):  # when it was used last, where we may say so
+        os.utime(folder)
+    # Copy-on-write: PyTorch has no read-only tensors, and nobody may change the file.
+    return Frozen(
+        *(
+            Features(
+                *(
+                    torch.from_numpy(np.load(folder / f"{split}.{part}.npy", mmap_mode="c"))
+                    for part in Features._fields
+                )
+            )
+            for split in Frozen._fields
+        )
+    )

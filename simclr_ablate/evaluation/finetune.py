@@ -1,0 +1,96 @@
+"""Fine-tuning on another data set (App. B.8): the protocol `finetune`.
+
+The encoder and a new linear classifier on h are trained, in the paper for 20,000 steps of 256 images, with Nesterov
+momentum, on random crops and flips. Batch norm's momentum is max(1 - 10 / s, .9), with s steps in an epoch. Seven
+learning rates from 1e-4 to .1 are tried, each without weight decay and with seven from 1e-6 to 1e-3, divided by the
+learning rate: trained on the training split, they are judged on the validation split. The best is trained again on
+both, and tested.
+"""
+
+import copy
+import math
+from dataclasses import dataclass
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from simclr_ablate.data.images import Images
+from simclr_ablate.evaluation.linear import log_spaced
+from simclr_ablate.evaluation.metrics import METRICS
+from simclr_ablate.evaluation.protocol import Evaluator, Result, Subject, classified
+from simclr_ablate.evaluation.training import build_loop, scores_of
+from simclr_ablate.training.loop import Loop, NonFiniteLossError
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is chosen on the validation split."""
+
+    lr: float
+    decay: float
+    """Weight decay times learning rate."""
+
+
+def evaluate(subject: Subject) -> Result:
+    """Accuracies of the best setting, and which it is."""
+    metric, data = subject.metric, subject.data
+    result = Result({}, {})
+
+    def validate(loop: Loop) -> dict[str, float]:
+        scores, labels = scores_of(loop, data.validation)
+        return {"validation": METRICS[metric](scores, labels)} if subject.ranks.is_first else {}
+
+    def test(loop: Loop) -> dict[str, float]:
+        nonlocal result
+        scores, labels = scores_of(loop, data.test)
+        if subject.ranks.is_first:
+            result = Result(*classified(scores, labels, metric))
+        return {}
+
+    tried = {
+        setting: subject.train(
+            lambda setting=setting: loop_of(subject, data.train, setting),
+            validate,
+            diverged={"validation": -math.inf},
+        )["validation"]
+        for setting in settings_of(subject)
+    }
+    best = max(tried, key=tried.__getitem__)
+    if tried[best] == -math.inf:
+        raise NonFiniteLossError(
+            f"the loss became infinite with each of {len(tried)} learning rates and weight decays"
+        )
+    subject.train(lambda: loop_of(subject, data.train.joined(data.validation), best), test)
+    chosen = {f"validation_{metric}": tried[best], "lr": best.lr, "decay": best.decay}
+    return result._replace(metrics={**result.metrics, **chosen})
+
+
+PROTOCOL = Evaluator(on_network=evaluate)
+
+
+def settings_of(subject: Subject) -> list[Setting]:
+    """Every learning rate with every decay; where settings tie, the first counts."""
+    spec = subject.experiment.evaluation
+    decays = log_spaced(spec.decay_count, spec.decay_min, spec.decay_max)
+    return [
+        Setting(lr, decay)
+        for lr in log_spaced(spec.lr_count, spec.lr_min, spec.lr_max)
+        for decay in (0.0, *decays)
+    ]
+
+
+def loop_of(subject: Subject, images: Images, setting: Setting) -> Loop:
+    """The loop of a setting, from the weights that pretraining has left."""
+    encoder = copy.deepcopy(subject.encoder)
+    steps = subject.experiment.evaluation.steps
+    decay = setting.decay / setting.lr
+    loop = build_loop(subject, encoder, encoder.dim, images, setting.lr, decay, steps)
+    set_batchnorm_momentum(encoder, loop.steps_per_epoch)
+    return loop
+
+
+def set_batchnorm_momentum(encoder: nn.Module, steps_per_epoch: int) -> None:
+    """Running statistics keep max(1 - 10 / s, .9) of what they were; torch's momentum is the rest."""
+    for module in encoder.modules():
+        if isinstance(module, _BatchNorm):
+            module.momentum = min(10 / steps_per_epoch, 0.1)

@@ -1,0 +1,66 @@
+"""Accuracies of a classifier on a set of images, in percent."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def accuracies(scores: Tensor, labels: Tensor, metric: str) -> dict[str, float]:
+    """`top1`, `top5` and, where it is another, `metric`.
+
+    scores: (N, classes), higher for what is more likely. labels: (N,) int64. metric: see METRICS.
+    """
+    found = {"top1": top_accuracy(1, scores, labels), "top5": top_accuracy(5, scores, labels)}
+    return found if metric in found else {**found, metric: METRICS[metric](scores, labels)}
+
+
+def top_accuracy(k: int, scores: Tensor, labels: Tensor) -> float:
+    """Share of images, in percent, whose label is among the k largest of their scores (N, classes)."""
+    best = scores.topk(min(k, scores.shape[1])).indices
+    return 100 * (best == labels.unsqueeze(1)).any(1).double().mean().item()
+
+
+def mean_per_class(scores: Tensor, labels: Tensor) -> float:
+    """The mean of the classes' own top-1 accuracies, in percent; classes without images are left out."""
+    classes = scores.shape[1]
+    right = (scores.argmax(1) == labels).double()
+    count = labels.bincount(minlength=classes)
+    hits = torch.zeros(classes, dtype=torch.float64, device=labels.device)
+    hits.scatter_add_(0, labels, right)
+    there = count > 0
+    return 100 * (hits[there] / count[there]).mean().item()
+
+
+def map11(scores: Tensor, targets: Tensor) -> float:
+    """11-point mean average precision, in percent, as PASCAL VOC 2007 defines it.
+
+    Of each class the images are ranked by its score; its average precision is the mean, over recalls of 0, .1, ..., 1,
+    of the largest precision at that recall or more (Everingham et al. 2010, Section 4.2).
+
+    targets: (N,) int64, each image's one class; or (N, classes) bool, where it may have several. Classes without images
+    are left out.
+    """
+    if targets.ndim == 1:
+        targets = F.one_hot(targets, scores.shape[1]).bool()
+    order = scores.argsort(dim=0, descending=True, stable=True)
+    hits = targets.gather(0, order).double().cumsum(0)
+    total = hits[-1]
+    there = total > 0
+    hits, total = hits[:, there], total[there]
+    ranks = torch.arange(1, len(hits) + 1, dtype=torch.float64, device=hits.device)
+    # From the last rank on, so that each has the largest precision at its recall or more.
+    best = (hits / ranks[:, None]).flip(0).cummax(0).values.flip(0)
+    # The first rank with a recall of k / 10 or more; in whole numbers, which rounding leaves alone.
+    points = torch.arange(11, dtype=torch.float64, device=hits.device)
+    first = torch.stack([(10 * hits < point * total).sum(0) for point in points])
+    return 100 * best.gather(0, first).mean().item()
+
+
+METRICS: dict[str, Callable[[Tensor, Tensor], float]] = {
+    "top1": lambda scores, labels: top_accuracy(1, scores, labels),
+    "mean_per_class": mean_per_class,
+    "map11": map11,
+}
+"""What evaluations can go by: `data.metric`."""

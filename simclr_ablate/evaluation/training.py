@@ -1,0 +1,97 @@
+"""What protocols that train have in common: their loop, and what the classifier that it trains says of images."""
+
+from torch import Tensor, nn
+
+from simclr_ablate.augment.policies import crop_policy
+from simclr_ablate.config import ConfigError
+from simclr_ablate.data.images import Images
+from simclr_ablate.evaluation.features import FEATURE_BATCH, extract
+from simclr_ablate.evaluation.protocol import Subject
+from simclr_ablate.losses.cross_entropy import cross_entropy
+from simclr_ablate.models.batch_norm import share_statistics
+from simclr_ablate.models.classifier import build_classifier
+from simclr_ablate.models.encoder import memory_format
+from simclr_ablate.randomness import derive_seed, seeded_init
+from simclr_ablate.schema import Optimizer
+from simclr_ablate.training.loop import Loop, Training
+from simclr_ablate.training.supervised import SupervisedTraining
+
+
+def build_loop(
+    subject: Subject,
+    encoder: nn.Module,
+    width: int,
+    images: Images,
+    lr: float,
+    weight_decay: float = 0.0,
+    steps: int | None = None,
+    frozen: bool = False,
+) -> Loop:
+    """A loop that trains a new linear classifier on what `encoder` puts out, and the encoder unless it is `frozen`.
+
+    SGD with Nesterov momentum 0.9, and half a cosine without warm-up as in the released code, on crops and flips. A
+    batch has `evaluation.batch_size` images, or as many as there are. The classifier, the order of images and their
+    views are drawn from the experiment's seed.
+
+    width: of what `encoder` puts out. lr: for a batch of 256, and in proportion for others; with `steps`, which take
+    the place of `evaluation.epochs`, for any batch.
+
+    Raises ConfigError for images without labels.
+    """
+    experiment, spec = subject.experiment, subject.experiment.evaluation
+    data, ranks, device = experiment.evaluated_data, subject.ranks, subject.device
+    check_labels(subject, images)
+    with seeded_init(experiment.seed, f"{spec.protocol} classifier"):
+        classifier = build_classifier(width, subject.classes).to(device)
+    if not frozen:
+        share_statistics(encoder, ranks, device)
+    optimizer = Optimizer(
+        name="sgd",
+        lr=lr,
+        lr_rule="linear" if steps is None else "constant",
+        momentum=0.9,
+        weight_decay=weight_decay,
+        warmup_epochs=0,
+        epochs=spec.epochs,
+        # As many for each rank.
+        batch_size=min(spec.batch_size, len(images)) // ranks.count * ranks.count,
+        micro_batch=None,
+    )
+    return SupervisedTraining(
+        Training(
+            images=images.to(device),
+            policy=crop_policy(data.size, crop_area=spec.crop_area),
+            encoder=encoder,
+            head=classifier,
+            loss=cross_entropy,
+            optimizer=optimizer,
+            seed=derive_seed(experiment.seed, spec.protocol),
+            precision=experiment.precision,
+            layout=memory_format(experiment.compute),
+            device=device,
+            ranks=ranks,
+            steps=steps,
+            frozen=frozen,
+        )
+    )
+
+
+def check_labels(subject: Subject, images: Images) -> None:
+    """Raises ConfigError for images without labels."""
+    if bool((images.labels < 0).any()):
+        experiment = subject.experiment
+        raise ConfigError(
+            f"evaluation.protocol={experiment.evaluation.protocol} needs a label for every training "
+            f"image, which data={experiment.evaluated_data.name} lacks"
+        )
+
+
+def scores_of(loop: Loop, images: Images) -> tuple[Tensor, Tensor]:
+    """What the trained classifier says of `images`, in eval mode: logits (N, classes) and labels (N,), on the CPU.
+
+    Ranks share the images; the first gets all of it, the others nothing.
+    """
+    training = loop.training
+    batches = images.batches(FEATURE_BATCH, training.ranks)
+    found = extract(training.encoder, batches, training.device, training.head, training.ranks)
+    return found.features, found.labels
