@@ -21,7 +21,7 @@ from simclr_ablate.cores import available_cores
 from simclr_ablate.files import StorageError
 from simclr_ablate.launch import worker
 from simclr_ablate.launch.devices import gpu_count
-from simclr_ablate.launch.outcome import Outcome
+from simclr_ablate.launch.outcome import Ledger, Outcome
 from simclr_ablate.launch.plan import Plan, PlannedRun
 from simclr_ablate.launch.progress import ProgressView
 from simclr_ablate.launch.queue import Settler
@@ -79,11 +79,13 @@ class LocalLauncher:
 
     def run(self, plan: Plan, view: ProgressView) -> Outcome:
         """Carries out every run of `plan` that is not complete; goes on past failed ones."""
-        waiting, outcome = deque[PlannedRun](), Outcome()
+        ledger = Ledger(view)
+        waiting = deque[PlannedRun]()
         for planned in plan.runs:
-            (outcome.complete if planned.state() == "complete" else waiting).append(planned)
+            is_complete = planned.state() == "complete"
+            (ledger.outcome.complete if is_complete else waiting).append(planned)
         if not waiting:
-            return outcome
+            return ledger.outcome
         active: dict[PlannedRun, Started] = {}
         # A second stage is part of the same command.
         self._count = max(self._count, len(plan.runs))
@@ -92,51 +94,47 @@ class LocalLauncher:
             try:
                 with view:
                     resources = fit(self.launcher, list(waiting), self._count, self._runs)
-                    self._follow(plan, waiting, active, outcome, resources, view)
+                    self._follow(plan, waiting, active, ledger, resources)
             except KeyboardInterrupt:
-                outcome.interrupted = True
+                ledger.outcome.interrupted = True
                 self._stop(active, view)
-        return outcome
+        return ledger.outcome
 
     def _follow(
         self,
         plan: Plan,
         waiting: deque[PlannedRun],
         active: dict[PlannedRun, Started],
-        outcome: Outcome,
+        ledger: Ledger,
         resources: Resources,
-        view: ProgressView,
     ) -> None:
         elsewhere: dict[PlannedRun, float] = {}
         while waiting or active or elsewhere:
-            self._take_back(elsewhere, waiting, outcome, view)
+            self._take_back(elsewhere, waiting, ledger)
             while len(active) < resources.parallel and (planned := _next(waiting, active)):
                 state = planned.state()
                 if state == "complete":  # by another command, meanwhile
-                    outcome.complete.append(planned)
-                    view.completed(planned)
+                    ledger.complete(planned)
                     continue
                 if state == "queued":
                     elsewhere[planned] = time.monotonic()
-                    view.held(planned)
+                    ledger.view.held(planned)
                     continue
                 with held_back():  # lest a process is started that nobody knows of
                     status = self._start(plan, planned, resources, active)
-                if status is None and planned not in self._shown:
+                if status is not None:
+                    self._ended(planned, status, None, waiting, elsewhere, ledger)
+                elif planned not in self._shown:
                     self._shown.add(planned)
-                    view.started(planned)
-                elif status is None:
-                    pass
-                else:
-                    self._ended(planned, status, None, waiting, elsewhere, outcome, view)
+                    ledger.view.started(planned)
             for planned, (process, receiver) in list(active.items()):
                 if process.exitcode is None:
                     continue
                 del active[planned]
                 self._devices_of.pop(planned, None)
                 reason = sent(receiver)
-                self._ended(planned, process.exitcode, reason, waiting, elsewhere, outcome, view)
-            view.update(list(active), len(waiting), len(elsewhere))
+                self._ended(planned, process.exitcode, reason, waiting, elsewhere, ledger)
+            ledger.view.update(list(active), len(waiting), len(elsewhere))
             time.sleep(POLL_SECONDS)
 
     def _start(
@@ -199,57 +197,35 @@ class LocalLauncher:
         reason: str | None,
         waiting: deque[PlannedRun],
         elsewhere: dict[PlannedRun, float],
-        outcome: Outcome,
-        view: ProgressView,
+        ledger: Ledger,
     ) -> None:
         """Notes how a process ended, and sees to its run. reason: what it told, if it did."""
         if status == worker.Status.COMPLETE:
             if planned.run.is_evaluated(planned.evaluation_key):
-                outcome.complete.append(planned)
-                view.completed(planned)
+                ledger.complete(planned)
             else:
                 waiting.appendleft(planned)  # its encoder is there now
         elif status in (worker.Status.HELD, worker.Status.TAKEN):
             elsewhere[planned] = time.monotonic()
-            view.held(planned)
+            ledger.view.held(planned)
         elif status == _SERVER_GONE and self._is_to_start_again(planned):
             # Its process ends by itself; as long as it has not, it holds the run.
             waiting.append(planned)
-            view.say(f"again     {planned.label}  {_SERVER_GONE_REASON}")
+            ledger.view.say(f"again     {planned.label}  {_SERVER_GONE_REASON}")
         elif status != _SERVER_GONE and _is_gone_on_with(planned):
             elsewhere[planned] = time.monotonic()
         else:
-            self._failed(planned, status, reason, outcome, view)
+            ledger.fail(planned, _why(status, reason))
 
     def _is_to_start_again(self, planned: PlannedRun) -> bool:
         self._lost[planned] += 1
         return self._lost[planned] < STARTS
 
-    def _failed(
-        self,
-        planned: PlannedRun,
-        status: int,
-        reason: str | None,
-        outcome: Outcome,
-        view: ProgressView,
-    ) -> None:
-        """Records why the process ended, unless it has done so itself."""
-        if status < 0:
-            reason = worker.killed(-status)
-        elif status == _SERVER_GONE:
-            reason = _SERVER_GONE_REASON
-        elif reason is None:
-            # It came to its end before, or beside, what records failures.
-            reason = f"its process ended with status {status} and left no reason"
-        outcome.fail(planned, reason)
-        view.failed(planned, reason)
-
     def _take_back(
         self,
         elsewhere: dict[PlannedRun, float],
         waiting: deque[PlannedRun],
-        outcome: Outcome,
-        view: ProgressView,
+        ledger: Ledger,
     ) -> None:
         """Looks after runs that another command works on, or a cluster: they end, or are to be taken over."""
         if elsewhere:
@@ -261,12 +237,10 @@ class LocalLauncher:
             state = planned.state()
             if state == "complete":
                 del elsewhere[planned]
-                outcome.complete.append(planned)
-                view.completed(planned)
+                ledger.complete(planned)
             elif state == "failed":
                 del elsewhere[planned]
-                outcome.failed.append(planned)
-                view.failed(planned, outcome.reason_of(planned))
+                ledger.fail(planned)
             elif state not in ("running", "queued"):
                 del elsewhere[planned]
                 waiting.append(planned)
@@ -307,6 +281,16 @@ def fit(launcher: LocalSettings, runs: list[PlannedRun], count: int, encoders: i
     parallel = min(shares, launcher.parallel or available)
     threads, for_pretraining = (max(1, cores // each) for each in (shares, min(shares, encoders)))
     return Resources(parallel, threads, for_pretraining, devices or ["cpu"])
+
+
+def _why(status: int, reason: str | None) -> str:
+    """Why a process has ended otherwise than well. reason: what it told, if it did."""
+    if status < 0:
+        return worker.killed(-status)
+    if status == _SERVER_GONE:
+        return _SERVER_GONE_REASON
+    # Else it came to its end before, or beside, what records failures.
+    return reason or f"its process ended with status {status} and left no reason"
 
 
 def _is_gone_on_with(planned: PlannedRun) -> bool:

@@ -1,9 +1,13 @@
 """How the runs of a plan ended."""
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from simclr_ablate.files import StorageError, storing
 from simclr_ablate.launch.plan import PlannedRun
+
+if TYPE_CHECKING:
+    from simclr_ablate.launch.progress import ProgressView
 
 
 @dataclass
@@ -52,3 +56,23 @@ class Outcome:
             self.called_off or other.called_off,
             {**self.reasons, **other.reasons},
         )
+
+
+@dataclass
+class Ledger:
+    """What a launcher notes of its runs, and tells whoever watches."""
+
+    view: "ProgressView"
+    outcome: Outcome = field(default_factory=Outcome)
+
+    def complete(self, planned: PlannedRun) -> None:
+        self.outcome.complete.append(planned)
+        self.view.completed(planned)
+
+    def fail(self, planned: PlannedRun, reason: str | None = None) -> None:
+        """reason: for the run's folder to keep; None where it has one, or cannot be read."""
+        if reason is None:
+            self.outcome.failed.append(planned)
+        else:
+            self.outcome.fail(planned, reason)
+        self.view.failed(planned, self.outcome.reason_of(planned))

@@ -1,6 +1,7 @@
 """What a command is about to do: its experiments, completed and checked, beside what the store already has."""
 
 import dataclasses
+import functools
 import logging
 import os
 from collections import Counter
@@ -163,13 +164,8 @@ def complete(
     cache: where images are kept; None: the default.
     """
     cache = cache or default_cache()
-    data: dict[Data, Data] = {}
-
-    def completed_data(given: Data) -> Data:
-        if given not in data:
-            data[given] = complete_data(given, cache)
-        return data[given]
-
+    complete_once = functools.cache(lambda given: complete_data(given, cache))
+    sizes_of = functools.cache(lambda given: _sizes_of(given, cache))
     completed = {}
     for experiment in experiments:
         if own_values(experiment):
@@ -178,11 +174,13 @@ def complete(
             try_own(experiment)
         evaluation = experiment.evaluation
         if evaluation.data.name is not None:
-            other = dataclasses.asdict(completed_data(experiment.evaluated_data))
+            other = dataclasses.asdict(complete_once(experiment.evaluated_data))
             evaluation = dataclasses.replace(evaluation, data=EvaluationData(**other))
-        own = completed_data(experiment.data)
-        completed[experiment] = dataclasses.replace(experiment, data=own, evaluation=evaluation)
-        _check_sizes(completed[experiment], cache)
+        data = complete_once(experiment.data)
+        completed[experiment] = dataclasses.replace(experiment, data=data, evaluation=evaluation)
+        _check_sizes(completed[experiment], sizes_of(data))
+        evaluated = completed[experiment].evaluated_data
+        _check_evaluated_sizes(completed[experiment], sizes_of(evaluated))
     return completed
 
 
@@ -277,10 +275,15 @@ def _complete_own(data: Data, cache: str) -> Data:
     return dataclasses.replace(data, fingerprint=make_own(data, Path(cache)))
 
 
-def _check_sizes(experiment: Experiment, cache: str) -> None:
+def _sizes_of(data: Data, cache: str) -> "Sizes":
+    from simclr_ablate.data.sizes import data_sizes
+
+    return data_sizes(data, cache)
+
+
+def _check_sizes(experiment: Experiment, sizes: "Sizes") -> None:
     """Raises ConfigError where the experiment needs more images, or more classes, than there are."""
     data, supervised = experiment.data, experiment.objective == "supervised"
-    sizes = _sizes_of(data, cache)
     available = sizes.labelled if supervised else sizes.pretraining
     batch_size = experiment.optimizer.batch_size
     if batch_size > available and experiment.objective != "none":
@@ -292,12 +295,11 @@ def _check_sizes(experiment: Experiment, cache: str) -> None:
         raise ConfigError(
             f"data={data.name} must have at least two classes for a classifier, got {sizes.classes}"
         )
-    _check_evaluated_sizes(experiment, cache)
 
 
-def _check_evaluated_sizes(experiment: Experiment, cache: str) -> None:
+def _check_evaluated_sizes(experiment: Experiment, sizes: "Sizes") -> None:
+    """The same of what it is evaluated on."""
     evaluation, data = experiment.evaluation, experiment.evaluated_data
-    sizes = _sizes_of(data, cache)
     named = f"data={data.name}" if evaluation.data.name is None else f"evaluation.data={data.name}"
     if sizes.classes < 2 and evaluation.protocol != "probe":
         raise ConfigError(
@@ -312,16 +314,6 @@ def _check_evaluated_sizes(experiment: Experiment, cache: str) -> None:
 
 
 _IDENTITY = {info.name for info in KEYS if info.identity}
-
-_sizes: dict[Data, "Sizes"] = {}
-
-
-def _sizes_of(data: Data, cache: str) -> "Sizes":
-    if data not in _sizes:
-        from simclr_ablate.data.sizes import data_sizes
-
-        _sizes[data] = data_sizes(data, cache)
-    return _sizes[data]
 
 
 def varying_keys(experiments: Sequence[Experiment]) -> list[str]:

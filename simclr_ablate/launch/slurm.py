@@ -19,7 +19,7 @@ from typing import Any
 
 from simclr_ablate.config import ConfigError
 from simclr_ablate.launch.intent import adopt
-from simclr_ablate.launch.outcome import Outcome
+from simclr_ablate.launch.outcome import Ledger, Outcome
 from simclr_ablate.launch.plan import Plan, PlannedRun
 from simclr_ablate.launch.progress import ProgressView
 from simclr_ablate.launch.queue import Settler, require_slurm, settle
@@ -234,6 +234,7 @@ class SlurmLauncher:
     def follow(self, submission: Submission, view: ProgressView) -> Outcome:
         """Shows how the runs go until all have ended. Ctrl-C ends the showing, not the runs."""
         outcome = Outcome(list(submission.complete), list(submission.closed))
+        ledger = Ledger(view, outcome)
         left = [*submission.jobs, *submission.elsewhere]
         started: set[PlannedRun] = set()
         settle_now_and_then = Settler()
@@ -241,10 +242,9 @@ class SlurmLauncher:
             with view:
                 while left:
                     settle_now_and_then(task for planned in left for task in planned.tasks)
-                    left, given_up = self._sort(left, started, outcome, view)
+                    left, given_up = self._sort(left, started, ledger)
                     for planned in given_up:
-                        outcome.failed.append(planned)
-                        view.failed(planned, outcome.reason_of(planned))
+                        ledger.fail(planned)
                     # A thousand runs are some thousand files to look at.
                     time.sleep(max(LOOK_SECONDS, len(left) * LOOK_SECONDS_EACH))
         except KeyboardInterrupt:
@@ -253,7 +253,7 @@ class SlurmLauncher:
 
     def carry_out_here(self, plan: Plan, view: ProgressView) -> Outcome:
         """submitit's clusters `local` and `debug`: the way of jobs, on this machine, some at a time."""
-        outcome = Outcome()
+        ledger = Ledger(view)
         shapes = {planned: self._shape(planned) for planned in plan.runs}
         here = Here(deque(plan.runs))
         started: set[PlannedRun] = set()
@@ -264,20 +264,19 @@ class SlurmLauncher:
                         while here.waiting and len(here.active) < (self.settings.max_parallel or 1):
                             planned = here.waiting.popleft()
                             if planned.run.unreadable() is not None:
-                                outcome.failed.append(planned)
-                                view.failed(planned, outcome.reason_of(planned))
+                                ledger.fail(planned)
                                 continue
                             here.left.append(planned)
                             handle = self._submit_here(plan, planned, shapes[planned])
                             if handle is not None:
                                 here.active[planned] = handle
-                        self._end_here(here, outcome, view)
+                        self._end_here(here, ledger)
                         waiting = len(here.waiting)
-                        here.take_back(*self._sort(here.left, started, outcome, view, waiting))
+                        here.take_back(*self._sort(here.left, started, ledger, waiting))
                         time.sleep(LOOK_SECONDS / 4)
             except KeyboardInterrupt:
-                outcome.interrupted = True
-        return outcome
+                ledger.outcome.interrupted = True
+        return ledger.outcome
 
     def _submit_here(self, plan: Plan, planned: PlannedRun, shape: Shape) -> Any:
         """The job's handle, or None where the run is somebody else's, or done."""
@@ -294,7 +293,7 @@ class SlurmLauncher:
                 intent.settle(plan.store, handle.job_id, process(pid))
         return handle
 
-    def _end_here(self, here: Here, outcome: Outcome, view: ProgressView) -> None:
+    def _end_here(self, here: Here, ledger: Ledger) -> None:
         """Lets go of what has ended; `debug` jobs are carried out in here."""
         for planned, handle in list(here.active.items()):
             if self.settings.cluster == "debug":
@@ -307,15 +306,13 @@ class SlurmLauncher:
                     task.end_job(handle.job_id, _NO_REASON)
                 if planned in here.left and planned.state() not in ("complete", "failed", *BUSY):
                     here.left.remove(planned)  # its folder takes no failure
-                    outcome.fail(planned, _NO_REASON)
-                    view.failed(planned, outcome.reason_of(planned))
+                    ledger.fail(planned, _NO_REASON)
 
     def _sort(
         self,
         runs: Sequence[PlannedRun],
         started: set[PlannedRun],
-        outcome: Outcome,
-        view: ProgressView,
+        ledger: Ledger,
         waiting: int = 0,
     ) -> tuple[list[PlannedRun], list[PlannedRun]]:
         """Notes and shows what has changed; returns the runs that have not ended, and what nobody sees to any more."""
@@ -323,11 +320,9 @@ class SlurmLauncher:
         for planned in runs:
             state = planned.state()
             if state == "complete":
-                outcome.complete.append(planned)
-                view.completed(planned)
+                ledger.complete(planned)
             elif state == "failed":
-                outcome.failed.append(planned)
-                view.failed(planned, outcome.reason_of(planned))
+                ledger.fail(planned)
             elif not (state in BUSY or any(task.submission() for task in planned.tasks)):
                 given_up.append(planned)
             else:
@@ -335,9 +330,9 @@ class SlurmLauncher:
                 if state == "running":
                     running.append(planned)
                     if planned not in started:
-                        view.started(planned)
+                        ledger.view.started(planned)
                         started.add(planned)
-        view.update(running, waiting + len(left) - len(running), 0)
+        ledger.view.update(running, waiting + len(left) - len(running), 0)
         return left, given_up
 
     def _shape(self, planned: PlannedRun) -> Shape:

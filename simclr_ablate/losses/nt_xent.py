@@ -32,6 +32,14 @@ def nt_xent(
 ) -> ContrastiveLoss:
     """NT-Xent, Eq. 1 and Algorithm 1 of SimCLR: the mean over the 2N anchors of `-log p(positive)`.
 
+    In five lines, with the 2N x 2N matrix that this function never holds:
+
+        n, u = len(z) // 2, F.normalize(z) if normalize else z
+        view = torch.arange(2 * n) // n
+        barred = torch.eye(2 * n).bool() if negatives == "both" else view == view[:, None]
+        logits = (u @ u.T / temperature).masked_fill(barred, -math.inf)
+        loss = F.cross_entropy(logits, torch.arange(2 * n).roll(n))
+
     The released code adds the means of the two views, and so returns twice this value. LARS takes the factor out again,
     except for batch norm's parameters and biases, which it does not adapt: their steps here are half of the code's.
 

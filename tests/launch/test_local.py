@@ -10,7 +10,7 @@ from rich.console import Console
 
 from simclr_ablate.launch import local, worker
 from simclr_ablate.launch.local import LocalLauncher, fit
-from simclr_ablate.launch.outcome import Outcome
+from simclr_ablate.launch.outcome import Ledger, Outcome
 from simclr_ablate.launch.plan import PlannedRun, make_plan
 from simclr_ablate.launch.progress import ProgressView
 from simclr_ablate.launch.settings import LocalSettings
@@ -107,13 +107,12 @@ def test_no_run_fails_without_a_reason(make_runs, status, told, reason, earlier)
 
 def ended(planned: PlannedRun, status: int, told: str | None = None) -> tuple[Outcome, Any]:
     """What the launcher makes of a process that ended so."""
-    outcome, waiting, elsewhere = Outcome(), deque(), {}
+    waiting, elsewhere = deque(), {}
     view = ProgressView(Console(file=io.StringIO(), width=200), total=1, done=0)
-    LocalLauncher(launcher(), "cache")._ended(
-        planned, status, told, waiting, elsewhere, outcome, view
-    )
-    assert len([*waiting, *elsewhere, *outcome.failed]) == 1
-    return outcome, view
+    ledger = Ledger(view)
+    LocalLauncher(launcher(), "cache")._ended(planned, status, told, waiting, elsewhere, ledger)
+    assert len([*waiting, *elsewhere, *ledger.outcome.failed]) == 1
+    return ledger.outcome, view
 
 
 def test_a_process_that_never_made_its_folder_has_failed_too(make_experiment, tmp_path) -> None:
