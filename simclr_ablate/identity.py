@@ -8,7 +8,7 @@ here the whole resolved config is hashed, without the keys that do not count in 
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -79,6 +79,12 @@ def identity_config(experiment: Experiment) -> dict[str, Any]:
     values = values_of(experiment.to_config())
     counted = counting_keys(values)
     return {name: values[name] for name in _IDENTITY if name in counted}
+
+
+def varying_keys(experiments: Sequence[Experiment]) -> list[str]:
+    """The dotted keys that differ between the experiments: the columns worth a reader's time."""
+    flat = [flatten(experiment.to_config()) for experiment in experiments]
+    return [name for name in flat[0] if len({repr(row[name]) for row in flat}) > 1] if flat else []
 
 
 def values_of(config: Mapping[str, Any]) -> dict[str, Any]:

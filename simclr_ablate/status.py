@@ -20,12 +20,11 @@ from dataclasses import asdict
 from typing import Any
 
 from simclr_ablate.config import ConfigError, nearest
-from simclr_ablate.launch import queue, waiting
+from simclr_ablate.launch import queue
 from simclr_ablate.launch.progress import columns, duration, make_console
 from simclr_ablate.launch.queue import JobInfo, Settler, settle
-from simclr_ablate.launch.waiting import Lookout, Waiting, living
 from simclr_ablate.schema import SCHEMA_VERSION
-from simclr_ablate.store import BUSY, STATES, Run, Store, TaskFolder
+from simclr_ablate.store import BUSY, STATES, ChoiceFolder, Run, Store, TaskFolder
 
 COLORS = {
     "complete": "green",
@@ -68,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return follow(store, filters)
         runs = select(store, filters.get("sweep"), filters.get("run"))
         rows = in_state(describe_all(runs), filters.get("state"))
-        later = stages(store, filters.get("sweep"))
+        later = choices(store, filters.get("sweep"))
     except (ConfigError, LookupError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -77,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         console = make_console()
         parts = picture(rows) if rows else [nothing(runs, store, filters)]
-        for part in (*parts, *told(later, living(later))):
+        for part in (*parts, *told(later, settle(later))):
             console.print(part, highlight=False, soft_wrap=isinstance(part, str))
     return 0
 
@@ -125,7 +124,7 @@ def select(store: Store, sweep: str | None, run_id: str | None = None) -> list[R
 
 def act(action: str, store: Store, filters: Mapping[str, str]) -> int:
     """`cancel` or `retry`, on the runs that the filters leave. Raises ConfigError, LookupError."""
-    from simclr_ablate.launch.tend import cancel, clean, retry
+    from simclr_ablate.launch.tend import cancel, cancel_choices, clean, retry
 
     console = make_console()
     runs = select(store, filters.get("sweep"), filters.get("run"))
@@ -135,7 +134,7 @@ def act(action: str, store: Store, filters: Mapping[str, str]) -> int:
 
     # What is called off is not to be followed by more. One run, or what runs already, is no whole sweep.
     if action == "cancel" and "run" not in filters and filters.get("state") != "running":
-        for each in waiting.cancel(store, filters.get("sweep")):
+        for each in cancel_choices(store, filters.get("sweep")):
             say(f"cancelled the second stage of {each.sweep}")
     settle(task for run in runs for task in run.tasks())
     states = (filters["state"],) if "state" in filters else ACTIONS[action]
@@ -157,42 +156,47 @@ def follow(store: Store, filters: Mapping[str, str]) -> int:
     from rich.text import Text
 
     console = make_console()
-    settle_now_and_then, living_now_and_then, said = Settler(), Lookout(), ""
+    settle_now_and_then, settle_choices, said = Settler(), Settler(), ""
     try:
         with Live(console=console, auto_refresh=False) as live:
             while True:
                 # First these: when they have submitted their runs, the runs are found.
-                later = stages(store, filters.get("sweep"))
-                alive = living_now_and_then(later)
+                later = choices(store, filters.get("sweep"))
+                infos = settle_choices(later)
                 runs = select(store, filters.get("sweep"), filters.get("run"))
                 rows = in_state(describe_all(runs, settle_now_and_then), filters.get("state"))
                 if console.is_terminal:
                     parts = picture(rows) if rows else [nothing(runs, store, filters)]
-                    live.update(Group(*parts, *map(Text, told(later, alive))), refresh=True)
+                    live.update(Group(*parts, *map(Text, told(later, infos))), refresh=True)
                 elif counts(rows) != said:
                     said = counts(rows)
                     console.print(said, highlight=False)
-                if not alive and not any(row["state"] in BUSY for row in rows):
+                waiting = any(choice.is_queued() for choice in later)
+                if not waiting and not any(row["state"] in BUSY for row in rows):
                     break
                 time.sleep(REFRESH_SECONDS)
         if not console.is_terminal:  # where they are in the picture
-            for line in told(later, alive):
+            for line in told(later, infos):
                 console.print(line, highlight=False, soft_wrap=True)
     except KeyboardInterrupt:
         pass
     return 0
 
 
-def stages(store: Store, sweep: str | None) -> list[Waiting]:
-    """Second stages, of a sweep or of all, that no runs stand for yet."""
-    found = Waiting.read_all(store).values()
-    return [each for each in found if each.state != "submitted" and sweep in (None, *each.sweeps)]
+def choices(store: Store, sweep: str | None) -> list[ChoiceFolder]:
+    """Choices, of a sweep or of all, that a job was to make, and that are not made."""
+    found = (choice for choice in store.choices() if not choice.is_done())
+    return [choice for choice in found if sweep in (None, *choice.sweeps)]
 
 
-def told(later: Sequence[Waiting], alive: Mapping[str, JobInfo | None]) -> list[str]:
-    """A line for each second stage. alive: see `waiting.living`."""
-    again = "; its command, given again, submits it"
-    return [waiting.describe(e, alive) + ("" if e.job in alive else again) for e in later]
+def told(later: Sequence[ChoiceFolder], infos: Mapping[str, JobInfo]) -> list[str]:
+    """A line for each choice. infos: what SLURM says of their jobs."""
+    again = "; run its command again to submit it"
+    return [
+        queue.describe_choice(choice, infos.get(choice.name))
+        + ("" if choice.is_queued() else again)
+        for choice in later
+    ]
 
 
 def describe_all(

@@ -299,21 +299,21 @@ def test_retry_by_the_submission_of_another_run(store, whole, cache, monkeypatch
     assert results(store) == results(whole)
 
 
-def test_damaged_records_of_sweeps_and_stages(store, again, capsys, caplog) -> None:
+def test_damaged_records_of_sweeps_and_choices(store, again, capsys, caplog) -> None:
     runs = Store(store)
     ids = [run.run_id for run in runs.runs()]
-    sweep, stage = json.dumps(good_sweep(ids)), json.dumps(good_stage())
-    for folder, content in ((".sweeps", sweep), (".stages", stage)):
+    sweep, choice = json.dumps(good_sweep(ids)), json.dumps(good_choice())
+    for place, content in ((".sweeps/broken-{}.json", sweep), (CHOICE, choice)):
         for number, damage in enumerate(of_json(content.encode())):
-            path = store / folder / f"broken-{number}.json"
-            path.parent.mkdir(exist_ok=True)
+            path = store / place.format(number)
+            path.parent.mkdir(exist_ok=True, parents=True)
             path.write_text(content)
             damage(path)
     (store / ".sweeps/good-1.json").write_text(sweep)
     shown(store, capsys)
     assert status.main([f"store={store}", "sweep=good"]) == 0
     assert capsys.readouterr().out.rstrip().endswith(f"{SEEDS} complete")
-    assert runs.stages() == {}
+    assert runs.choices() == []
     told = {r.getMessage().split()[0] for r in caplog.records if "/broken-" in r.getMessage()}
     assert len(told) == 16
     found = analysis.load(store)
@@ -325,9 +325,13 @@ def good_sweep(ids: list[str]) -> dict[str, Any]:
     return {"name": "good", "run_ids": ids, "time": 1.0}
 
 
-def good_stage() -> dict[str, Any]:
+CHOICE = ".choices/broken-{}/submission.json"
+
+
+def good_choice() -> dict[str, Any]:
     sweeps = {"good": "good-1"}
-    return {"sweep": "good", "sweeps": sweeps, "job": "7", "output": "7.err", "time": 0.0}
+    job = {"job": "7", "cluster": "slurm", "output": "7.err", "time": 0.0}
+    return {**job, "sweep": "good", "sweeps": sweeps}
 
 
 @pytest.mark.parametrize("name", ["../outside", "/outside", "..", "", "a/../../outside"])
@@ -337,12 +341,12 @@ def test_ids_of_records_do_not_leave_the_store(store, capsys, caplog, name) -> N
     (store / ".sweeps").mkdir()
     (store / ".sweeps/good-1.json").write_text(json.dumps(good_sweep([inside, name])))
     (store / ".sweeps/bad-1.json").write_text(json.dumps(good_sweep([inside]) | {"name": name}))
-    bad_stage = good_stage() | {"sweeps": {"good": name}}
-    (store / ".stages").mkdir()
-    (store / ".stages/good-1.json").write_text(json.dumps(bad_stage))
+    bad_choice = good_choice() | {"sweeps": {"good": name}}
+    (store / ".choices/good-1").mkdir(parents=True)
+    (store / ".choices/good-1/submission.json").write_text(json.dumps(bad_choice))
     (record,) = [one for one in runs.sweeps() if one.time == 1.0]
     assert record.run_ids == (inside,)
-    assert runs.stages() == {}
+    assert [choice.sweeps for choice in runs.choices()] == [{}]
     assert f"{name!r}" in caplog.text
     with pytest.raises(ValueError, match="named as a file can be"):
         runs.run(name)

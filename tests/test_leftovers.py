@@ -105,7 +105,7 @@ def test_clean_removes_what_a_killed_process_left_once_it_is_dead(run: Run, caps
 
 def test_clean_removes_nothing_else(run: Run, capsys) -> None:
     root = run.path.parent
-    for name in (".sweeps", ".stages", ".jobs/one", "notes"):
+    for name in (".sweeps", ".choices", ".jobs/one", "notes"):
         (root / name).mkdir(parents=True)
         unfinished(root / name, "young.json")
         (root / name / "mine.tmp").touch()

@@ -5,13 +5,11 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import replace
 
 import pytest
 
 from simclr_ablate.identity import run_id
 from simclr_ablate.launch.plan import make_plan
-from simclr_ablate.launch.waiting import Waiting
 from simclr_ablate.status import main
 from simclr_ablate.store import Store
 
@@ -56,10 +54,15 @@ def test_the_table(store: Store, capsys) -> None:
 
 def test_a_second_stage_that_was_not_submitted(store: Store, capsys) -> None:
     launched = {"both": "both-1", "two": "two-1"}
-    failed = Waiting("two", launched, "7", "runs/7.log", 0.0, "failed", "it may not")
-    failed.write(store, "two-1")
-    replace(failed, state="submitted").write(store, "two-2")
-    line = "second stage of two: it may not (log: runs/7.log); its command, given again, submits it"
+    record = {"job": "7", "cluster": "slurm", "output": "runs/7.log"}
+    for name in ("two-1", "two-2"):
+        choice = store.choice(name)
+        choice.create({})
+        choice.write_submission(record | {"sweep": "two", "sweeps": launched})
+        choice.withdraw_submission()
+        choice.write_failure({"reason": "it may not"})
+    choice.write_choice([])
+    line = "second stage of two: it may not (log: runs/7.log); run its command again to submit it"
     for words in ([], ["sweep=two"]):
         assert main([f"store={store.root}", *words]) == 0
         assert capsys.readouterr().out.splitlines()[-1] == line
@@ -68,7 +71,7 @@ def test_a_second_stage_that_was_not_submitted(store: Store, capsys) -> None:
     store.record_sweep("three", store.sweeps()[-1].run_ids)
     assert main([f"store={store.root}", "sweep=three"]) == 0
     assert "second stage" not in capsys.readouterr().out
-    store.close_stage("two-1")
+    store.choice("two-1").write_choice([])
     assert main([f"store={store.root}"]) == 0
     assert "second stage" not in capsys.readouterr().out
 

@@ -140,7 +140,7 @@ def test_what_wants_a_closed_run_fails_by_its_name(store, runs) -> None:
 
 
 @as_root
-@pytest.mark.parametrize("folder", [".sweeps", ".stages"])
+@pytest.mark.parametrize("folder", [".sweeps", ".choices"])
 def test_a_closed_folder_of_records_is_named(store, runs, folder) -> None:
     (store.root / folder).mkdir(exist_ok=True)
     (store.root / folder).chmod(0)
@@ -148,7 +148,7 @@ def test_a_closed_folder_of_records_is_named(store, runs, folder) -> None:
     assert code == 0
     sweep_code, sweep_said = by_nobody(status.main, [f"store={store.root}", "sweep=all"])
     assert sweep_code == (2 if folder == ".sweeps" else 0)
-    assert f"{store.root / folder} cannot be read" in (said if folder == ".stages" else sweep_said)
+    assert f"{store.root / folder} cannot be read" in (said if folder == ".choices" else sweep_said)
 
 
 @as_root

@@ -1,9 +1,11 @@
 """One command from its experiments to its exit status: plan, launch, summary."""
 
+import dataclasses
 import enum
 import math
 import shlex
 import sys
+import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,23 +13,27 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from simclr_ablate.config import ConfigError, build, flatten, keys
+from simclr_ablate.identity import varying_keys
 from simclr_ablate.launch.devices import check_place
 from simclr_ablate.launch.keys import METRICS, CommandKeys, check_top_level
 from simclr_ablate.launch.outcome import Outcome
-from simclr_ablate.launch.plan import Plan, varying_keys
-from simclr_ablate.launch.queue import require_slurm
-from simclr_ablate.launch.selection import Selection
+from simclr_ablate.launch.plan import Plan, plan_all
+from simclr_ablate.launch.queue import Settler, describe_choice, require_slurm
 from simclr_ablate.launch.settings import Settings, SlurmSettings, read_settings
-from simclr_ablate.launch.stages import Stages
 from simclr_ablate.launch.torchrun import Place, carry_out_here
 from simclr_ablate.paths import absolute, default_cache
 from simclr_ablate.schema import Experiment
-from simclr_ablate.store import Store
+from simclr_ablate.store import ChoiceFolder, Store
+from simclr_ablate.tasks.choose import Choose
 
 if TYPE_CHECKING:
     from simclr_ablate.launch.jobs import Jobs
     from simclr_ablate.launch.progress import ProgressView
     from simclr_ablate.launch.slurm import SlurmLauncher
+
+
+CHOICE_SECONDS = 5.0
+"""How often it is looked whether a choice has been made."""
 
 
 class ExitStatus(enum.IntEnum):
@@ -77,12 +83,12 @@ def execute(
     command: Command,
     experiments: Iterable[Experiment],
     sweeps: Mapping[Experiment, Sequence[str]] = MappingProxyType({}),
-    selections: Sequence[Selection] = (),
+    chooses: Sequence[Choose] = (),
     jobs: "Jobs | None" = None,
 ) -> Ended:
     """Plans and carries out the experiments. Raises ConfigError, always before the first of them starts.
 
-    sweeps: of which sweeps each experiment is. selections: of those sweeps that choose; their trials are among the
+    sweeps: of which sweeps each experiment is. chooses: of those sweeps that choose; their trials are among the
     experiments. jobs: is told when each starts and ends.
     """
     from simclr_ablate.launch.progress import make_console
@@ -90,17 +96,15 @@ def execute(
     place = Place.from_environment()
     console = make_console(quiet=place is not None and place.rank > 0)
     say = _say(console)
-    stages = Stages.plan(
-        command.sweep, command.store, experiments, sweeps, selections, command.cache
-    )
-    if place is not None and selections:
+    plan = plan_all(command.sweep, command.store, experiments, sweeps, chooses, command.cache)
+    if place is not None and chooses:
         raise ConfigError("torchrun carries out one run, got a sweep that selects: leave it out")
-    plan = stages.first()
-    later = [one for selection in stages.pending for one in selection.experiments()]
+    later = [one for choose in plan.pending for one in choose.experiments()]
     for experiment in (*(planned.experiment for planned in plan.runs), *later):
         check_place(experiment, command.launcher, shared=place is not None)
     say(f"{command.sweep or ', '.join(_sweeps(plan)) or 'run'}: {plan.summary()}")
-    stages.tell(say)
+    for line in plan.outlook():
+        say(line)
     if command.dry_run:
         _print_table(plan, console)
         return Ended(ExitStatus.OK, plan)
@@ -110,9 +114,9 @@ def execute(
     if place is None or place.rank == 0:
         for restored in plan.restore_pretraining():
             say(f"{restored}: pretraining.json is rebuilt from encoder.pt")
-    stages = stages.recorded(plan)
+    plan = plan.recorded()
     if place is None:
-        return Ended(launch(command, plan, console, stages, jobs), plan)
+        return Ended(launch(command, plan, console, jobs), plan)
     return Ended(_be_rank(command, plan, place, console), plan)
 
 
@@ -144,33 +148,26 @@ def _be_rank(command: Command, plan: Plan, place: Place, console: Any) -> int:
     return ExitStatus.SOME_FAILED if held else _report(command, plan, outcome, _say(console))
 
 
-def launch(
-    command: Command,
-    plan: Plan,
-    console: Any,
-    stages: Stages | None = None,
-    jobs: "Jobs | None" = None,
-) -> int:
-    """Carries the plan out by the command's launcher, and what follows of `stages`. jobs: see `execute`.
+def launch(command: Command, plan: Plan, console: Any, jobs: "Jobs | None" = None) -> int:
+    """Carries the plan out by the command's launcher, and what follows of its choices. jobs: see `execute`.
 
     Returns the command's exit status. Raises ConfigError.
     """
-    say, stages = _say(console), stages or Stages(plan.sweep, plan.store, {})
+    say = _say(console)
     # Its trials may have been completed elsewhere since it was planned.
-    if not stages.pending and all(state == "complete" for state in plan.states()):
-        stages.close()
+    if not plan.pending and all(state == "complete" for state in plan.states()):
+        plan.note_choices()
         return _report(command, plan, Outcome(complete=list(plan.runs)), say)
     if isinstance(command.launcher, SlurmSettings) and command.launcher.cluster == "slurm":
-        return _submit(command, command.launcher, plan, console, stages, jobs)
+        return _submit(command, command.launcher, plan, console, jobs)
     carry_out = _launcher_here(command)
-    stages.close()
+    plan.note_choices()
     outcome = carry_out(plan, _view(console, plan, jobs))
-    if stages.pending and not outcome.interrupted:
-        stages = stages.decide()
-        second = _second(stages, say)
-        stages.close()
-        outcome = outcome.and_then(carry_out(second, _view(console, second, jobs)))
-        plan = plan.and_then(second)
+    if plan.pending and not outcome.interrupted:
+        following = _following(plan, say)
+        following.note_choices()
+        outcome = outcome.and_then(carry_out(following, _view(console, following, jobs)))
+        plan = plan.and_then(following)
     return _report(command, plan, outcome, say)
 
 
@@ -196,12 +193,15 @@ def _view(console: Any, plan: Plan, jobs: "Jobs | None") -> "ProgressView":
     return TellingView(jobs, *shown)
 
 
-def _second(stages: Stages, say: Callable[[str], None]) -> Plan:
-    """The plan of the second stages that were not known at first, told. stages: see `Stages.decide`."""
-    stages.tell(say)
-    plan = stages.second()
-    say(f"second stage: {plan.summary()}")
-    return plan
+def _following(plan: Plan, say: Callable[[str], None]) -> Plan:
+    """What follows from the pending choices, made now, and told."""
+    following = dataclasses.replace(plan, runs=(), pending=(), decided=())
+    for choose in plan.pending:
+        following = following.and_then(plan.and_then(following).choose(choose))
+    for line in following.outlook():
+        say(line)
+    say(f"second stage: {following.summary()}")
+    return following
 
 
 def _submit(
@@ -209,20 +209,20 @@ def _submit(
     settings: SlurmSettings,
     plan: Plan,
     console: Any,
-    stages: Stages,
     jobs: "Jobs | None",
 ) -> int:
-    from simclr_ablate.launch.second_stage import arrange
+    from simclr_ablate.launch.choose_job import arrange
     from simclr_ablate.launch.slurm import SlurmLauncher
 
     say, launcher = _say(console), SlurmLauncher(settings, command.cache)
     with command.store.submitting():
         submission = launcher.submit(plan)
-        stages.close()
+        plan.note_choices()
     say(submission.summary())
-    for selection in stages.pending:
-        job = arrange(launcher, command.store, stages.records_of(selection), selection).job
-        say(f"{selection.sweep}: job {job} submits its second stage once the first has ended")
+    for choose in plan.pending:
+        folder = arrange(launcher, command.store, plan.records_of(choose), choose)
+        job = (folder.last_submission() or {}).get("job")
+        say(f"{choose.sweep}: job {job} submits its second stage once the first has ended")
     where = [f"sweep={command.sweep}"] if command.sweep else []
     if str(command.store.root) != "runs":
         where.append(f"store={command.store.root}")
@@ -231,42 +231,59 @@ def _submit(
         say(f"watch them: {watch}")
         return ExitStatus.SOME_FAILED if submission.closed else ExitStatus.OK
     outcome = launcher.follow(submission, _view(console, plan, jobs))
-    if stages.pending and not outcome.interrupted:
-        plan, outcome = _follow_second(command, launcher, stages, console, plan, outcome, jobs)
+    if plan.pending and not outcome.interrupted:
+        plan, outcome = _follow_choices(command, launcher, console, plan, outcome, jobs)
     if outcome.interrupted:
         say(f"\nthe jobs go on without this command; come back to them with\n  {watch}")
         return ExitStatus.STOPPED
     return _report(command, plan, outcome, say)
 
 
-def _follow_second(
+def _follow_choices(
     command: Command,
     launcher: "SlurmLauncher",
-    stages: Stages,
     console: Any,
     plan: Plan,
     outcome: Outcome,
     jobs: "Jobs | None",
 ) -> tuple[Plan, Outcome]:
-    """Follows the second stages too: what has come of both."""
-    from simclr_ablate.launch.waiting import wait
-
+    """Follows what is chosen too: what has come of all."""
     say = _say(console)
-    left = wait(command.store, [selection.stage_name for selection in stages.pending], say)
-    if left is None:
+    folders = {choose: command.store.choice(choose.name) for choose in plan.pending}
+    if not _wait(list(folders.values())):
         return plan, outcome.and_then(Outcome(interrupted=True))
-    if len(left) < len(stages.pending):
-        stages, outcome = stages.only(left), outcome.and_then(Outcome(called_off=True))
-    if not stages.pending:
+    left = []
+    for choose, folder in folders.items():
+        failure = folder.failure()
+        if failure is not None and "cancelled" in (folder.last_submission() or {}):
+            say(describe_choice(folder))
+            outcome = outcome.and_then(Outcome(called_off=True))
+            continue
+        left.append(choose)
+        if failure is not None:
+            say(f"{describe_choice(folder)}; it is submitted from here")
+    if not left:
         return plan, outcome
-    stages = stages.decide()
-    second = _second(stages, say)
-    # Where the waiting jobs have done their work, nothing is left to submit.
+    following = _following(dataclasses.replace(plan, pending=tuple(left)), say)
+    # Where the jobs have done their work, nothing is left to submit.
     with command.store.submitting():
-        submission = launcher.submit(second)
-        stages.close()
-    later = launcher.follow(submission, _view(console, second, jobs))
-    return plan.and_then(second), outcome.and_then(later)
+        submission = launcher.submit(following)
+        following.note_choices()
+    later = launcher.follow(submission, _view(console, following, jobs))
+    return plan.and_then(following), outcome.and_then(later)
+
+
+def _wait(folders: Sequence[ChoiceFolder]) -> bool:
+    """Returns when no job is to make one of these choices any more; False at Ctrl-C."""
+    settle_now_and_then = Settler()
+    try:
+        while True:
+            settle_now_and_then(folders)
+            if not any(folder.is_queued() for folder in folders):
+                return True
+            time.sleep(CHOICE_SECONDS)
+    except KeyboardInterrupt:
+        return False
 
 
 def _say(console: Any) -> Callable[[str], None]:

@@ -32,7 +32,7 @@ from simclr_ablate.files import (
     write_json,
 )
 from simclr_ablate.launch.queue import UNSEEN_SECONDS, ask
-from simclr_ablate.store import Run, Store, TaskFolder
+from simclr_ablate.store import Store, TaskFolder
 
 log = logging.getLogger(__name__)
 
@@ -44,8 +44,8 @@ class Intent:
     """One job, or one array, of which no record tells yet.
 
     folder: submitit's. time: when it was written. records: what to write into the store for each job, in the array's
-    order, apart from the job's id and output: `run`, `config`, whether it `pretrains`, the `evaluation` that it
-    does, and `submission`; or for a second stage `stage` and `waiting`.
+    order, apart from the job's id and output: `submission`, and `run`, `config`, whether it `pretrains` and the
+    `evaluation` that it does; or the `choice` that it makes.
     """
 
     folder: Path
@@ -77,7 +77,8 @@ class Intent:
         try:
             intent = cls(path.parent.resolve(), float(content["time"]), content["records"])
             if all(
-                "stage" in record or (record["run"] and record["config"] and record["submission"])
+                record["submission"]
+                and ("choice" in record or (record["run"] and record["config"]))
                 for record in intent.records
             ):
                 return intent
@@ -108,11 +109,8 @@ class Intent:
         for job, record in zip(self.job_ids(first), self.records, strict=True):
             output = str(JobPaths(self.folder, job_id=job).stderr)
             try:
-                if "stage" in record:
-                    _settle_stage(store, record, job, output)
-                else:
-                    for task in _tasks(store.run(record["run"]), record):
-                        _settle_task(task, record, job, output, process)
+                for task in _tasks(store, record):
+                    _settle_task(task, record, job, output, process)
             except StorageError as error:
                 log.warning("job %s could not be recorded: %s", job, error)
         self.withdraw()
@@ -206,13 +204,12 @@ def adopt(store: Store) -> None:
         log.warning("job %s was submitted by a command that could not record it", first)
 
 
-def _settle_stage(store: Store, record: Mapping[str, Any], job: str, output: str) -> None:
-    if (store.stage(record["stage"]) or {}).get("job") != job:
-        store.write_stage(record["stage"], {**record["waiting"], "job": job, "output": output})
-
-
-def _tasks(run: Run, record: Mapping[str, Any]) -> Iterator[TaskFolder]:
+def _tasks(store: Store, record: Mapping[str, Any]) -> Iterator[TaskFolder]:
     """The tasks that a record's job carries out."""
+    if "choice" in record:
+        yield store.choice(record["choice"])
+        return
+    run = store.run(record["run"])
     run.create(record["config"])
     if record.get("pretrains"):
         yield run
@@ -230,7 +227,7 @@ def _settle_task(
     last = task.last_submission() or {}
     if (last.get("job"), last.get("process")) == (job, process):
         return
-    task.create(record["config"])
+    task.create(record.get("config", {}))
     # First, since the job may fail at once.
     task.clear_failure()
     task.forget_timeouts()

@@ -6,18 +6,25 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from simclr_ablate.config import ConfigError, flatten, is_own, own_values
-from simclr_ablate.identity import evaluation_key, identity_config, run_id, slug
+from simclr_ablate.config import ConfigError, is_own, own_values
+from simclr_ablate.identity import (
+    evaluation_key,
+    identity_config,
+    run_id,
+    slug,
+    varying_keys,
+)
 from simclr_ablate.launch.worker import Job
 from simclr_ablate.paths import absolute, default_cache
 from simclr_ablate.schema import KEYS, PROTOCOLS, Data, EvaluationData, Experiment
 from simclr_ablate.store import Run, Store, TaskFolder
+from simclr_ablate.tasks.choose import Choose, Chosen
 from simclr_ablate.terminal import count, printable
 
 if TYPE_CHECKING:
@@ -76,13 +83,18 @@ class Plan:
     """The runs of one command, in order.
 
     sweep: its name, if it is one. unused: keys in which experiments differed that are the same run, since these keys
-    don't count in them.
+    don't count in them. pending: choices between runs that are not complete, from which more runs follow. decided:
+    those that have been made, what they have chosen being among the runs. records: of the sweeps that the runs are of,
+    by name, once the store has them.
     """
 
     sweep: str | None
     runs: tuple[PlannedRun, ...]
     store: Store
     unused: tuple[str, ...] = ()
+    pending: tuple[Choose, ...] = ()
+    decided: tuple[Chosen, ...] = ()
+    records: Mapping[str, str] = field(default_factory=dict)
 
     def states(self) -> list[str]:
         return [planned.state() for planned in self.runs]
@@ -114,9 +126,50 @@ class Plan:
                     members.setdefault(name, []).append(planned.run_id)
         return members
 
+    def choose(self, choose: Choose) -> "Plan":
+        """What follows from a pending choice that is made now: the runs that are not in this plan already."""
+        chosen = choose.decide(self.store)
+        ours = {(planned.run_id, planned.evaluation_key) for planned in self.runs}
+        names = dict.fromkeys(chosen.experiments(), (choose.sweep,))
+        plan = plan_completed(names, self.store, self.sweep, names)
+        runs = tuple(one for one in plan.runs if (one.run_id, one.evaluation_key) not in ours)
+        return dataclasses.replace(plan, runs=runs, decided=(chosen,), records=self.records)
+
     def and_then(self, other: "Plan") -> "Plan":
-        """Both, for what is said in the end."""
-        return dataclasses.replace(self, runs=(*self.runs, *other.runs))
+        """Both, where `other` has come of some of the pending choices."""
+        made = [chosen.choose.name for chosen in other.decided]
+        pending = tuple(choose for choose in self.pending if choose.name not in made)
+        decided, runs = (*self.decided, *other.decided), (*self.runs, *other.runs)
+        return dataclasses.replace(self, runs=runs, pending=pending, decided=decided)
+
+    def recorded(self) -> "Plan":
+        """The same once the store has a record of each sweep's runs, as far as they are known.
+
+        What is there already of choices that are to be made anew remains part of their sweeps.
+        """
+        plan = self
+        for choose in self.pending:
+            more = self.choose(choose)
+            there = tuple(planned for planned in more.runs if planned.run.exists())
+            plan = plan.and_then(dataclasses.replace(more, runs=there))
+        members = plan.members().items()
+        records = {name: self.store.record_sweep(name, run_ids) for name, run_ids in members}
+        return dataclasses.replace(self, records=records)
+
+    def note_choices(self) -> None:
+        """Notes that what was chosen is seen to, and part of its sweeps."""
+        for chosen in self.decided:
+            chosen.note(self.store, self.records_of(chosen.choose))
+
+    def records_of(self, choose: Choose) -> dict[str, str]:
+        """The records, by sweep, of which what is chosen is to be part."""
+        sweeps = (self.sweep, choose.sweep)
+        return {name: record for name, record in self.records.items() if name in sweeps}
+
+    def outlook(self) -> list[str]:
+        """Lines for a person: what was chosen, and what will follow."""
+        made = [chosen.describe() for chosen in self.decided]
+        return [*made, *(choose.outlook(self.store) for choose in self.pending)]
 
     def job(self, planned: PlannedRun, cache: str, threads: int, **more: Any) -> Job:
         """What a worker needs to carry `planned` out. threads: where `compute.threads` doesn't say. more: of Job."""
@@ -154,6 +207,37 @@ def make_plan(
     cache: see `complete`.
     """
     return plan_completed(complete(experiments, cache).values(), store, sweep)
+
+
+def plan_all(
+    sweep: str | None,
+    store: Store,
+    experiments: Iterable[Experiment],
+    sweeps: Mapping[Experiment, Sequence[str]],
+    chooses: Sequence[Choose],
+    cache: str | None = None,
+) -> Plan:
+    """The plan of experiments and of sweeps that choose, with what follows where the trials are complete in the store.
+
+    Everything that may be run later is completed and checked too. Raises ConfigError.
+
+    sweeps: of which sweeps an experiment is. cache: see `complete`.
+    """
+    experiments = list(experiments)
+    later = [one for choose in chooses for one in choose.experiments()]
+    completed = complete([*experiments, *later], cache)
+    names = {completed[given]: list(sweeps.get(given, ())) for given in experiments}
+    pending, decided = [], []
+    for choose in (each.replaced(completed) for each in chooses):
+        if not choose.is_ready(store):
+            pending.append(choose)
+            continue
+        decided.append(choose.decide(store))
+        for experiment in decided[-1].experiments():
+            listed = names.setdefault(experiment, [])
+            listed.extend({choose.sweep}.difference(listed))
+    plan = plan_completed(names, store, sweep, names)
+    return dataclasses.replace(plan, pending=tuple(pending), decided=tuple(decided))
 
 
 def complete(
@@ -314,9 +398,3 @@ def _check_evaluated_sizes(experiment: Experiment, sizes: "Sizes") -> None:
 
 
 _IDENTITY = {info.name for info in KEYS if info.identity}
-
-
-def varying_keys(experiments: Sequence[Experiment]) -> list[str]:
-    """The dotted keys that differ between the experiments: the columns worth a reader's time."""
-    flat = [flatten(experiment.to_config()) for experiment in experiments]
-    return [name for name in flat[0] if len({repr(row[name]) for row in flat}) > 1] if flat else []

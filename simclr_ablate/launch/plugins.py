@@ -48,7 +48,7 @@ from simclr_ablate.launch.keys import (
     top_level,
 )
 from simclr_ablate.launch.plan import complete, place
-from simclr_ablate.launch.selection import Rule, Selection, select
+from simclr_ablate.launch.selection import Rule, select
 from simclr_ablate.launch.sweeps import Sections, checked, chosen, parts
 from simclr_ablate.launch.task import (
     check_objective,
@@ -58,6 +58,7 @@ from simclr_ablate.launch.task import (
 )
 from simclr_ablate.paths import config_folder
 from simclr_ablate.schema import Experiment
+from simclr_ablate.tasks.choose import Choose
 
 if TYPE_CHECKING:
     from simclr_ablate.launch.jobs import Jobs
@@ -231,7 +232,7 @@ class PlanSweeper(Sweeper):
             self._add(found, names, one)
         named = found.sweeps if names else {}
         jobs = _jobs(self._context, self._task, self._composed(asked.lines), command)
-        return execute(command, found.sweeps, named, found.selections, jobs)
+        return execute(command, found.sweeps, named, found.chooses, jobs)
 
     def _combinations(self, names: Sequence[str], asked: "Asked") -> Iterator["Asked"]:
         """What is asked for, parted until no sweep's own values come from a key that is still swept.
@@ -271,10 +272,8 @@ class PlanSweeper(Sweeper):
             grids, rule = Grids.from_config(held), Rule.from_config(held)
             experiments = expand(composer, grids, asked.swept, fixed)
             if rule is not None:
-                found.selections.append(
-                    select(composer, name, rule, grids.seeds, asked.swept, fixed)
-                )
-                experiments += found.selections[-1].trials
+                found.chooses.append(select(composer, name, rule, grids.seeds, asked.swept, fixed))
+                experiments += found.chooses[-1].trials
             if not experiments:
                 raise ConfigError(f"sweep={name} holds no experiments")
             for experiment in dict.fromkeys(experiments):
@@ -294,10 +293,10 @@ class PlanSweeper(Sweeper):
 
 @dataclass
 class Found:
-    """Experiments, each with the sweeps that it is of, and the selections of those sweeps that choose."""
+    """Experiments, each with the sweeps that it is of, and the choices of those sweeps that choose."""
 
     sweeps: dict[Experiment, list[str]] = field(default_factory=dict)
-    selections: list[Selection] = field(default_factory=list)
+    chooses: list[Choose] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

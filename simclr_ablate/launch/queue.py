@@ -13,7 +13,7 @@ from typing import Any
 from simclr_ablate.config import ConfigError
 from simclr_ablate.files import StorageError
 from simclr_ablate.launch.allocation import for_questions
-from simclr_ablate.store import TaskFolder
+from simclr_ablate.store import ChoiceFolder, TaskFolder
 
 log = logging.getLogger(__name__)
 
@@ -181,6 +181,17 @@ def _last_words(output: Path) -> str:
     lines = text.rpartition(ATTEMPT)[2].splitlines()
     said = [line for line in lines if line.startswith("slurmstepd") and "error:" in line]
     return f": {said[-1].partition('error:')[2].strip()}" if said else ""
+
+
+def describe_choice(folder: ChoiceFolder, info: JobInfo | None = None) -> str:
+    """One line for a person on a choice that is not made. info: what SLURM says of its job."""
+    begin, last = f"second stage of {folder.sweep}", folder.last_submission() or {}
+    if folder.is_queued():
+        what = f"job {last.get('job')}" if info is None else describe(info)
+        return f"{begin}: {what} submits it once the first has ended"
+    unknown = {"reason": f"job {last.get('job')} ended before it had submitted it"}
+    reason = (folder.failure() or unknown)["reason"]
+    return f"{begin}: {reason} (log: {last.get('output')})"
 
 
 def scancel(jobs: list[str]) -> None:

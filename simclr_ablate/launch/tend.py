@@ -19,7 +19,7 @@ from simclr_ablate.launch.settings import read_settings
 from simclr_ablate.lease import is_here
 from simclr_ablate.paths import config_folder, default_cache
 from simclr_ablate.schema import SCHEMA_VERSION, Experiment
-from simclr_ablate.store import Run, Store, TaskFolder, leftovers
+from simclr_ablate.store import ChoiceFolder, Run, Store, TaskFolder, leftovers
 
 
 def retry(store: Store, runs: Sequence[Run], console: Any) -> int:
@@ -111,6 +111,29 @@ def cancel(runs: Sequence[Run], say: Callable[[str], None]) -> int:
         holder = next((found for found in holders if found is not None), None)
         say(f"not cancelled: {run.run_id} is run by {holder}: cancel it there")
     return ExitStatus.SOME_FAILED if left else ExitStatus.OK
+
+
+def cancel_choices(store: Store, sweep: str | None) -> list[ChoiceFolder]:
+    """Calls off the choices that jobs are to make, of a sweep or of all; returns them. Raises as `scancel`."""
+    if not _open_choices(store, sweep):
+        return []
+    with store.submitting():  # lest one is made meanwhile
+        found = _open_choices(store, sweep)
+        if found:
+            scancel(list(found.values()))
+        for folder, job in found.items():
+            folder.cancel_job(job, f"cancelled by {getpass.getuser()}")
+    return list(found)
+
+
+def _open_choices(store: Store, sweep: str | None) -> dict[ChoiceFolder, str]:
+    """Those whose job has not ended, with their jobs."""
+    found = {folder: folder.submission() for folder in store.choices() if not folder.is_done()}
+    return {
+        folder: submission["job"]
+        for folder, submission in found.items()
+        if submission is not None and sweep in (None, *folder.sweeps)
+    }
 
 
 def clean(store: Store, runs: Sequence[Run], say: Callable[[str], None]) -> int:

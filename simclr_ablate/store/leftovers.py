@@ -52,7 +52,7 @@ def checkpoints_in(folder: Path) -> list[Path]:
 
 def of_store(root: Path) -> Iterator[Path]:
     """The same of a store, outside of its runs' folders: what is old."""
-    for name in (".", ".sweeps", ".stages", ".submitting"):
+    for name in (".", ".sweeps", ".choices", ".submitting"):
         yield from filter(_is_old, temporary_files(root / name))
     # submitit's, while it writes what a requeued job is to call.
     for folder in map((root / ".jobs").joinpath, names_in(root / ".jobs")):

@@ -8,6 +8,7 @@ digests, or owners, were introduced are read as they are: nothing tells them fro
 import functools
 import hashlib
 import json
+import os
 import types
 import typing
 from collections.abc import Mapping
@@ -75,6 +76,11 @@ def write_sealed(path: Path, content: Mapping[str, Any], owner: str) -> None:
     """Writes `content` as JSON with its owner and its digest, atomically. Raises StorageError."""
     owned = {**content, BELONGS_TO: owner}
     write_json(path, {**owned, _DIGEST: _digest(owned)})
+
+
+def is_name(text: str) -> bool:
+    """Whether `text` names something that lies in a folder and not elsewhere."""
+    return bool(text) and text not in (".", "..") and not set(text) & {"/", "\0", os.sep}
 
 
 def owner_of(folder: Path, name: str = "") -> str:
@@ -200,6 +206,8 @@ class SubmissionRecord(TypedDict):
     cache: NotRequired[str]
     withdrawn: NotRequired[bool]
     cancelled: NotRequired[str]
+    sweep: NotRequired[str]
+    sweeps: NotRequired[dict[str, str]]
 
 
 class TimeoutRecord(TypedDict):
@@ -225,13 +233,7 @@ class LaunchRecord(TypedDict):
     time: float
 
 
-class StageRecord(TypedDict):
-    """A second stage that a job is to submit: see `launch/waiting.py`."""
+class ChoiceRecord(TypedDict):
+    """What a choice has come to."""
 
-    sweep: str
-    sweeps: dict[str, str]
-    job: str
-    output: str
-    time: float
-    state: NotRequired[str]
-    reason: NotRequired[str | None]
+    run_ids: list[str]

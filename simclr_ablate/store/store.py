@@ -16,7 +16,7 @@
       failure.json         how the last attempt failed
       log.txt              what the run's processes printed
     runs/.sweeps/NAME-HASH.json  which runs a sweep that was launched consists of
-    runs/.stages/NAME-HASH.json  on a cluster: the job that waits to submit the second stage of such a sweep
+    runs/.choices/NAME-HASH/  on a cluster: a job that waits to choose, and to submit what it has chosen
     runs/.jobs/              what submitit writes: scripts, pickles, output of jobs before their run begins
     runs/.submitting/        the lease of the command that submits now
 
@@ -37,18 +37,18 @@ import os
 import re
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 from simclr_ablate import lease as leases
 from simclr_ablate.config import ConfigError
 from simclr_ablate.files import (
     StorageError,
+    names_in,
     records_in,
     report_damage,
     storing,
@@ -57,7 +57,8 @@ from simclr_ablate.files import (
 )
 from simclr_ablate.identity import run_id_of, slug
 from simclr_ablate.paths import expanded
-from simclr_ablate.store.records import LaunchRecord, StageRecord, read_record
+from simclr_ablate.store.choice import ChoiceFolder
+from simclr_ablate.store.records import LaunchRecord, is_name, read_record
 from simclr_ablate.store.run import Run
 
 log = logging.getLogger(__name__)
@@ -185,11 +186,12 @@ class Store:
         return self._record_sweep(name, run_ids, time.time())
 
     def extend_sweep(self, record: str, run_ids: Iterable[str]) -> None:
-        """Adds runs to a launched sweep, such as those of its second stage, and to what was added to it before.
+        """Adds runs to a launched sweep, such as those that it has chosen, and to what was added to it before.
 
         record: what `record_sweep` returned.
         """
-        launched = self._launched(self.root / ".sweeps" / f"{record}.json")
+        path = self.root / ".sweeps" / f"{record}.json"
+        launched = self._launched(path) if is_name(record) else None
         if launched is None:
             log.warning("%s/.sweeps has lost %s.json, to be added to", self.root, record)
             return
@@ -211,7 +213,7 @@ class Store:
         return f"{name}-{digest}"
 
     def sweeps(self) -> list[SweepRecord]:
-        """Sweeps launched on this store, oldest first; what a second stage was added to comes before the sum."""
+        """Sweeps launched on this store, oldest first; what was added to comes before the sum."""
         paths = records_in(self.root / ".sweeps")
         found = [record for record in map(self._launched, paths) if record is not None]
         known = [SweepRecord(r["name"], tuple(r["run_ids"]), r["time"]) for r in found]
@@ -223,42 +225,23 @@ class Store:
         record: LaunchRecord | None = read_record(path, LaunchRecord)
         if record is None:
             return None
-        if not _is_name(record["name"]):
+        if not is_name(record["name"]):
             report_damage(path, f"{record['name']!r} is no name of a sweep")
             return None
         for run_id in record["run_ids"]:
-            if not _is_name(run_id):
+            if not is_name(run_id):
                 log.warning("%s names a run outside of the store, left out: %r", path, run_id)
-        return {**record, "run_ids": [each for each in record["run_ids"] if _is_name(each)]}
+        return {**record, "run_ids": [each for each in record["run_ids"] if is_name(each)]}
 
-    def write_stage(self, name: str, stage: Mapping[str, Any]) -> None:
-        """Records what becomes of a sweep's second stage on a cluster: see `launch/second_stage.py`."""
-        folder = self.root / ".stages"
-        with storing(folder, "store"):
-            folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / f"{name}.json", dict(stage))
+    def choice(self, name: str) -> ChoiceFolder:
+        """The folder of a choice, there or not. name: see `tasks.choose.Choose.name`."""
+        _check_name(name, "a choice")
+        return ChoiceFolder(self.root / ".choices" / name)
 
-    def close_stage(self, name: str) -> None:
-        """Notes that the stage's runs are seen to, by whomever. Does nothing where no job was to do it."""
-        stage = self.stage(name)
-        if stage is not None:
-            self.write_stage(name, {**stage, "state": "submitted", "reason": None})
-
-    def stage(self, name: str) -> dict[str, Any] | None:
-        """What becomes of a second stage, or None where there is no record, or a damaged one."""
-        path = self.root / ".stages" / f"{name}.json"
-        record: dict[str, Any] | None = read_record(path, StageRecord)
-        for launched in record["sweeps"].values() if record else ():
-            if not _is_name(launched):
-                report_damage(path, f"{launched!r} is no name of a sweep's record")
-                return None
-        # A later version may say more.
-        return record and {key: record[key] for key in StageRecord.__annotations__ if key in record}
-
-    def stages(self) -> dict[str, dict[str, Any]]:
-        """Every second stage that a cluster's job was to submit, by name."""
-        names = [path.stem for path in records_in(self.root / ".stages")]
-        return {name: found for name in names if (found := self.stage(name)) is not None}
+    def choices(self) -> list[ChoiceFolder]:
+        """Every choice that a cluster's job was to make."""
+        found = map(self.choice, sorted(names_in(self.root / ".choices")))
+        return [choice for choice in found if choice.exists()]
 
 
 _PROBE_BYTES = 2**16
@@ -277,11 +260,6 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return True
 
 
-def _is_name(text: str) -> bool:
-    """Whether `text` names something that lies in a folder and not elsewhere."""
-    return bool(text) and text not in (".", "..") and not set(text) & {"/", "\0", os.sep}
-
-
 def _check_name(text: str, what: str) -> None:
-    if not _is_name(text):
+    if not is_name(text):
         raise ConfigError(f"{what} must be named as a file can be, got {text!r}")

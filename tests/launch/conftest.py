@@ -9,8 +9,9 @@ from omegaconf import OmegaConf
 
 from simclr_ablate.launch.grid import Composer, Grids
 from simclr_ablate.launch.plan import Plan, make_plan
-from simclr_ablate.launch.selection import Rule, Selection, select
+from simclr_ablate.launch.selection import Rule, select
 from simclr_ablate.store import Store
+from simclr_ablate.tasks.choose import Choose
 from tests.commands import SELECTING, user_environment
 
 
@@ -51,7 +52,7 @@ def sweep():
 def selection(compose_config):
     """`selection(sweep, swept, fixed)`: as the command makes it of the section and its own line."""
 
-    def build(sweep, swept=None, fixed=()) -> Selection:
+    def build(sweep, swept=None, fixed=()) -> Choose:
         lines = [f"{name}={value}" for name, value in dict(fixed).items()]
         composer = Composer(
             lambda more: compose_config([*lines, *more]), {"head", "loss", "views"}.__contains__

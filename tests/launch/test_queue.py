@@ -3,14 +3,12 @@
 import json
 import os
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from simclr_ablate.launch import queue
-from simclr_ablate.launch.queue import look_up, settle
-from simclr_ablate.launch.waiting import Waiting, describe, living
+from simclr_ablate.launch.queue import describe_choice, look_up, settle
 from simclr_ablate.store import Run, Store
 
 
@@ -144,25 +142,31 @@ def test_without_accounting_the_queue_has_to_do(slurm, tmp_path) -> None:
     assert [run.state() for run in runs] == ["queued", "queued", "queued", "failed", "queued"]
 
 
-def test_a_second_stage_waits_as_long_as_its_job_lives(slurm, tmp_path) -> None:
+def test_a_choice_waits_as_long_as_its_job_lives(slurm, tmp_path) -> None:
     slurm(SQUEUE, SACCT)
-    begun = time.time()
-    stages = {
-        job: Waiting("pick", {"pick": "pick-1"}, job, "log", begun - (120 if job == "7_6" else 0))
-        for job in (f"7_{k}" for k in range(8))
-    }
-    alive = living(stages.values())
-    assert sorted(alive) == ["7_0", "7_1", "7_2", "7_7"]  # 7_7: SLURM may not have noticed it yet
-    assert describe(stages["7_1"], alive) == (
+    store = Store(tmp_path)
+    choices = {job: store.choice(job) for job in (f"7_{k}" for k in range(8))}
+    for job, choice in choices.items():
+        choice.create({})
+        record = {"job": job, "cluster": "slurm", "output": "log"}
+        choice.write_submission(record | {"sweep": "pick", "sweeps": {"pick": "pick-1"}})
+    old = time.time() - 120
+    os.utime(choices["7_6"].path / "submission.json", (old, old))
+    infos = settle(choices.values())
+    waiting = [job for job, choice in choices.items() if choice.is_queued()]
+    assert waiting == ["7_0", "7_1", "7_2", "7_7"]  # 7_7: SLURM may not have noticed it yet
+    assert describe_choice(choices["7_1"], infos["choice 7_1"]) == (
         "second stage of pick: job 7_1 PENDING (Priority) submits it once the first has ended"
     )
-    assert describe(stages["7_3"], alive) == (
-        "second stage of pick: job 7_3 ended before it had submitted it (log: log)"
-    )
-    closed = ("submitted", "cancelled", "failed")
-    assert living([replace(stages["7_0"], state=state) for state in closed]) == {}
+    ended = describe_choice(choices["7_3"])
+    assert ended.startswith("second stage of pick: SLURM job 7_3 ended as ")
+    assert ended.endswith(" (log: log)")
+    choices["7_0"].write_choice(["a-run"])
     slurm(None, None)
-    assert set(living(stages.values())) == set(stages), "without an answer nothing changes"
+    settle(choices.values())
+    assert choices["7_0"].is_done()
+    left = [job for job, choice in choices.items() if choice.is_queued()]
+    assert left == waiting, "without an answer nothing changes"
 
 
 def test_a_job_that_beats_has_not_ended_whatever_the_queue_says(slurm, tmp_path) -> None:

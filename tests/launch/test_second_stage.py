@@ -12,16 +12,15 @@ from omegaconf import OmegaConf
 from rich.console import Console
 
 from simclr_ablate.config import ConfigError
-from simclr_ablate.launch import waiting
+from simclr_ablate.launch import command as commands
+from simclr_ablate.launch.choose_job import arrange
 from simclr_ablate.launch.command import Command, ExitStatus, launch
-from simclr_ablate.launch.plan import place
-from simclr_ablate.launch.second_stage import arrange
-from simclr_ablate.launch.selection import Selection
+from simclr_ablate.launch.plan import place, plan_all
 from simclr_ablate.launch.settings import SlurmSettings, read_settings
 from simclr_ablate.launch.slurm import SlurmLauncher
-from simclr_ablate.launch.stages import Stages
-from simclr_ablate.launch.waiting import Waiting, cancel
-from simclr_ablate.store import Store
+from simclr_ablate.launch.tend import cancel_choices
+from simclr_ablate.store import ChoiceFolder, Store
+from simclr_ablate.tasks.choose import Choose
 from tests.launch.test_selection import finish
 
 SBATCH = """\
@@ -98,40 +97,42 @@ def launcher(settings, cluster, tmp_path) -> SlurmLauncher:
 
 
 @pytest.fixture
-def found(selection, sweep) -> Selection:
+def found(selection, sweep) -> Choose:
     return selection(sweep)
 
 
 def carry_out(store: Store, job: str) -> None:
     """What submitit does in the job."""
-    (pickle,) = store.root.glob(f".jobs/*-second-stage-*/{job}_submitted.pkl")
+    (pickle,) = store.root.glob(f".jobs/*-choice-*/{job}_submitted.pkl")
     submitit.core.utils.DelayedSubmission.load(pickle).function()
 
 
-def finish_all(store: Store, found: Selection) -> None:
+def finish_all(store: Store, found: Choose) -> None:
     for score, trial in enumerate(found.trials):
         finish(store, trial, 40.0 + score)
 
 
-def launched(store: Store, found: Selection) -> dict[str, str]:
+def launched(store: Store, found: Choose) -> dict[str, str]:
     """The sweep's record, as a command leaves it before it submits."""
     trials = [place(trial, store).run_id for trial in found.trials]
     return {"pick": store.record_sweep("pick", trials)}
 
 
-def record(store: Store, found: Selection) -> Waiting:
-    stage = Waiting.read(store, found.stage_name)
-    assert stage is not None
-    return stage
+def folder_of(store: Store, found: Choose) -> ChoiceFolder:
+    return store.choice(found.name)
+
+
+def job_of(folder: ChoiceFolder) -> str:
+    return folder.last_submission()["job"]
 
 
 def test_the_job_submits_once_whatever_becomes_of_its_runs(cluster, store, launcher, found) -> None:
     finish_all(store, found)
-    assert arrange(launcher, store, launched(store, found), found).job == "1"
+    assert job_of(arrange(launcher, store, launched(store, found), found)) == "1"
     cluster.within("1")
     carry_out(store, "1")
-    assert cluster.names == ["pick-second-stage", "pick"]
-    assert record(store, found).state == "submitted"
+    assert cluster.names == ["pick-choice", "pick"]
+    assert folder_of(store, found).is_done()
     (_, sweep) = store.sweeps()
     everything = (*found.trials, *found.decide(store).experiments())
     assert set(sweep.run_ids) == {place(one, store).run_id for one in everything}
@@ -150,12 +151,11 @@ def test_a_command_that_closes_a_waiting_stage_does_so_for_all_launches(
     arrange(launcher, store, {"both": store.record_sweep("both", trials)}, found)
     finish_all(store, found)
     names = {trial: ["pick"] for trial in found.trials}
-    planned = Stages.plan("pick", store, found.trials, names, [found])
-    planned.recorded(planned.first()).close()
+    plan_all("pick", store, found.trials, names, [found]).recorded().note_choices()
     everything = {place(one, store).run_id for one in found.decide(store).experiments()}
     last = {one.name: set(one.run_ids) for one in store.sweeps()}
     assert last["both"] == last["pick"] == everything | set(trials)
-    assert record(store, found).state == "submitted"
+    assert folder_of(store, found).is_done()
 
 
 @pytest.mark.parametrize("other", [False, True])
@@ -165,31 +165,32 @@ def test_a_job_that_is_not_to_submit_any_more_does_not(
     finish_all(store, found)
     arrange(launcher, store, launched(store, found), found)
     cluster.leave("1")
-    cancel(store, None)
-    assert record(store, found).state == "cancelled"
-    names = ["pick-second-stage"]
+    cancel_choices(store, None)
+    assert "cancelled by" in folder_of(store, found).failure()["reason"]
+    names = ["pick-choice"]
     if other:  # the command again, which takes the cancelling back
-        assert arrange(launcher, store, launched(store, found), found).job == "2"
+        assert job_of(arrange(launcher, store, launched(store, found), found)) == "2"
         names *= 2
-    before = record(store, found)
+    before = folder_of(store, found).last_submission()
     cluster.within("1")
     carry_out(store, "1")
     assert cluster.names == names
-    assert record(store, found) == before
+    assert folder_of(store, found).last_submission() == before
+    assert not folder_of(store, found).is_done()
 
 
 def test_what_is_being_submitted_is_not_cancelled(cluster, store, launcher, found) -> None:
     finish_all(store, found)
     arrange(launcher, store, launched(store, found), found)
-    cancelled: list[Waiting] = []
-    thread = threading.Thread(target=lambda: cancelled.extend(cancel(store, None)))
+    cancelled: list[ChoiceFolder] = []
+    thread = threading.Thread(target=lambda: cancelled.extend(cancel_choices(store, None)))
     with store.submitting():
         thread.start()
         time.sleep(0.5)
-        store.close_stage(found.stage_name)
+        found.decide(store).note(store, {})
     thread.join()
     assert cancelled == []
-    assert record(store, found).state == "submitted"
+    assert folder_of(store, found).is_done()
 
 
 def test_a_refusal_is_recorded_and_made_good(cluster, store, launcher, found) -> None:
@@ -199,20 +200,19 @@ def test_a_refusal_is_recorded_and_made_good(cluster, store, launcher, found) ->
     cluster.refuse()
     with pytest.raises(ConfigError, match="not now"):
         carry_out(store, "1")
-    assert record(store, found).state == "failed"
-    assert record(store, found).reason == "sbatch: error: not now"
+    assert folder_of(store, found).failure()["reason"] == "sbatch: error: not now"
     # The command, given again where it is refused too.
-    stages = Stages.plan("pick", store, found.trials, {}, [found])
+    plan = plan_all("pick", store, found.trials, {}, [found])
     settings = replace(launcher.settings, follow=False)
     command = Command(store, launcher.cache, False, settings, "pick", None)
-    again = (command, stages.first(), Console(), stages)
+    again = (command, plan, Console())
     with pytest.raises(ConfigError, match="not now"):
         launch(*again)
-    assert record(store, found).state == "failed"
+    assert not folder_of(store, found).is_done()
     cluster.refuse(False)
     assert launch(*again) == ExitStatus.OK
-    assert record(store, found).state == "submitted"
-    assert cluster.names == ["pick-second-stage", "pick"]
+    assert folder_of(store, found).is_done()
+    assert cluster.names == ["pick-choice", "pick"]
 
 
 def test_both_stages_are_submitted_with_the_users_own_variables(
@@ -236,12 +236,11 @@ def follow(store, settings, found, tmp_path):
     names = {trial: ["pick"] for trial in found.trials}
 
     def build() -> tuple[int, str]:
-        stages = Stages.plan("pick", store, found.trials, names, [found])
-        stages = stages.recorded(stages.first())
+        plan = plan_all("pick", store, found.trials, names, [found]).recorded()
         finish_all(store, found)
         command = Command(store, str(tmp_path / "cache"), False, settings, "pick", None)
         console = Console(record=True, width=200)
-        status = launch(command, stages.first(), console, stages)
+        status = launch(command, plan, console)
         return status, console.export_text()
 
     return build
@@ -250,11 +249,12 @@ def follow(store, settings, found, tmp_path):
 def test_what_is_cancelled_while_it_is_followed_is_not_submitted(
     cluster, store, follow, monkeypatch
 ) -> None:
-    monkeypatch.setattr(waiting, "LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(commands, "CHOICE_SECONDS", 0.1)
+    monkeypatch.setattr("simclr_ablate.launch.queue.SETTLE_SECONDS", 0.1)
     cluster.leave("1")
 
     def cancel_it() -> None:
-        while not cancel(store, "pick"):
+        while not cancel_choices(store, "pick"):
             time.sleep(0.1)
 
     thread = threading.Thread(target=cancel_it, daemon=True)
@@ -264,4 +264,4 @@ def test_what_is_cancelled_while_it_is_followed_is_not_submitted(
     thread.join()
     assert "second stage of pick: cancelled by" in output
     assert "a second stage is called off; the same command goes on with it" in output
-    assert cluster.names == ["pick-second-stage"]
+    assert cluster.names == ["pick-choice"]

@@ -8,10 +8,9 @@ import pytest
 
 from simclr_ablate.config import ConfigError
 from simclr_ablate.launch.grid import Grids
-from simclr_ablate.launch.plan import place
-from simclr_ablate.launch.selection import Selection
-from simclr_ablate.launch.stages import Stages
+from simclr_ablate.launch.plan import Plan, place, plan_all
 from simclr_ablate.store import Store
+from simclr_ablate.tasks.choose import Choose
 
 HEADS, TEMPERATURES = ["none", "linear"], [0.1, 0.5]
 
@@ -28,9 +27,9 @@ def place_of(experiment):
     return experiment.head.kind, experiment.loss.temperature
 
 
-def stages(selection: Selection, store: Store) -> Stages:
-    names = {trial: ["pick"] for trial in selection.trials}
-    return Stages.plan("pick", store, selection.trials, names, [selection])
+def plan_of(found: Choose, store: Store) -> Plan:
+    names = {trial: ["pick"] for trial in found.trials}
+    return plan_all("pick", store, found.trials, names, [found])
 
 
 def test_each_candidate_is_tried_with_the_one_seed(selection, sweep) -> None:
@@ -65,7 +64,7 @@ def test_without_seeds_the_configs_own_is_reported(selection, sweep) -> None:
 def test_what_the_command_line_varies_has_a_winner_each(selection, sweep, tmp_path) -> None:
     found = selection(sweep, {"encoder.width": [1, 2], "loss.temperature": [0.2, 0.3, 0.4]})
     assert len(found.trials) == 2 * 2 * 3
-    choices = found.decide(Store(tmp_path)).choices
+    choices = found.decide(Store(tmp_path)).winners
     assert [choice.group for choice in choices] == [
         f"encoder.width={width} head.kind={head}" for head in HEADS for width in (1, 2)
     ]
@@ -78,25 +77,21 @@ def test_the_best_on_validation_are_run_with_the_reported_seeds(selection, sweep
     best = {(head, max(TEMPERATURES, key=lambda t: scores[head, t])) for head in HEADS}
     for trial in found.trials[:-1]:
         finish(store, trial, scores[place_of(trial)])
-    before = stages(found, store)
+    before = plan_of(found, store)
     assert (before.decided, len(before.pending)) == ((), 1)
-    assert [planned.experiment for planned in before.first().runs] == found.trials
-    said: list[str] = []
-    before.tell(said.append)
-    assert said == [
+    assert [planned.experiment for planned in before.runs] == found.trials
+    assert before.outlook() == [
         "pick: 4 more experiments to come when its 4 with seed 9 are done (3 are): the best on "
         "validation_top1 for each head.kind, with seed 0, 1"
     ]
     finish(store, found.trials[-1], scores[place_of(found.trials[-1])])
     expected = [(*one, seed) for one in sorted(best, reverse=True) for seed in (0, 1)]
-    second = [planned.experiment for planned in before.decide().second().runs]
+    second = [planned.experiment for planned in before.choose(before.pending[0]).runs]
     assert [(*place_of(one), one.seed) for one in second] == expected
-    after = stages(found, store)
+    after = plan_of(found, store)
     assert (len(after.decided), after.pending) == (1, ())
-    first = [planned.experiment for planned in after.first().runs]
-    assert first == [*found.trials, *second]
-    after.tell(said.append)
-    heading, *lines = said[1].splitlines()
+    assert [planned.experiment for planned in after.runs] == [*found.trials, *second]
+    heading, *lines = after.outlook()[0].splitlines()
     assert heading == "pick: chosen on validation_top1 with seed 9"
     for line, (head, temperature) in zip(lines, sorted(best, reverse=True), strict=True):
         score = scores[head, temperature]
@@ -120,15 +115,14 @@ def test_what_is_chosen_is_of_the_sweep_also_where_another_has_it(
     store, found = Store(tmp_path), selection(sweep)
     best = found.candidates[0]
     names = {trial: ["pick"] for trial in found.trials} | {best.reported[0]: ["other"]}
-    planned = Stages.plan("both", store, names, names, [found])
-    planned = planned.recorded(planned.first())
+    planned = plan_all("both", store, names, names, [found]).recorded()
     for trial in found.trials:
         finish(store, trial, 70.0 if trial == best.trial else random.uniform(20, 60))
-    left = planned.decide()
-    second = [each.experiment for each in left.second().runs]
+    left = planned.choose(planned.pending[0])
+    second = [each.experiment for each in left.runs]
     assert best.reported[0] not in second
     assert len(second) == 3
-    left.close()
+    left.note_choices()
     everything = ids(store, [*found.trials, *found.decide(store).experiments()])
     assert members(store, "pick")[-1] == members(store, "both")[-1] == everything
     assert members(store, "other") == [ids(store, best.reported[:1])]
@@ -141,29 +135,27 @@ def test_a_union_keeps_both_second_stages(selection, sweep, tmp_path) -> None:
     names = {trial: ["pick"] for trial in first.trials} | {
         trial: ["other"] for trial in second.trials
     }
-    planned = Stages.plan("both", store, names, names, [first, second])
-    planned = planned.recorded(planned.first())
+    planned = plan_all("both", store, names, names, [first, second]).recorded()
     everything = ids(store, names)
     for found in (first, second):
         for trial in found.trials:
             finish(store, trial, random.uniform(20, 80))
-        decision = found.decide(store)
-        decision.close(store, planned.records_of(found))
-        everything |= ids(store, decision.experiments())
+        chosen = found.decide(store)
+        chosen.note(store, planned.records_of(found))
+        everything |= ids(store, chosen.experiments())
         assert members(store, "both")[-1] == everything
     for found in (first, second):
-        chosen = ids(store, [*found.trials, *found.decide(store).experiments()])
-        assert members(store, found.sweep)[-1] == chosen
+        own = ids(store, [*found.trials, *found.decide(store).experiments()])
+        assert members(store, found.sweep)[-1] == own
 
 
 def test_what_was_decided_when_it_was_planned_adds_nothing(selection, sweep, tmp_path) -> None:
     store, found = Store(tmp_path), selection(sweep)
     for trial in found.trials:
         finish(store, trial, random.uniform(20, 80))
-    planned = stages(found, store)
-    planned = planned.recorded(planned.first())
+    planned = plan_of(found, store).recorded()
     before = members(store, "pick")
-    planned.close()
+    planned.note_choices()
     assert members(store, "pick") == before
     assert before[-1] == ids(store, [*found.trials, *found.decide(store).experiments()])
 
@@ -171,21 +163,20 @@ def test_what_was_decided_when_it_was_planned_adds_nothing(selection, sweep, tmp
 def test_a_second_stage_is_of_the_launch_that_chose_it(selection, sweep, tmp_path) -> None:
     """Not of a later one, such as of another scale; and a launch that chooses anew does not lose it."""
     store, found = Store(tmp_path), selection(sweep)
-    before = stages(found, store)
-    before = before.recorded(before.first())
+    before = plan_of(found, store).recorded()
     later = store.record_sweep("pick", ["of another scale"])
     for trial in found.trials[1:]:
         finish(store, trial, random.uniform(20, 80))
-    before.decide().close()
+    before.choose(before.pending[0]).note_choices()
     second = found.decide(store).experiments()
     everything = ids(store, [*found.trials, *second])
     assert members(store, "pick") == [ids(store, found.trials), everything, {"of another scale"}]
     assert f"{later}.json" in {path.name for path in (tmp_path / ".sweeps").iterdir()}
     for one in second:
         place(one, store).run.create(one.to_config())
-    again = stages(found, store)
+    again = plan_of(found, store)
     assert again.pending
-    again.recorded(again.first())
+    again.recorded()
     assert members(store, "pick")[-1] == everything
 
 
@@ -193,51 +184,47 @@ def test_a_trial_that_ends_after_the_choice_changes_nothing_of_it(
     selection, sweep, tmp_path
 ) -> None:
     store, found = Store(tmp_path), selection(sweep)
-    planned = stages(found, store)
-    planned = planned.recorded(planned.first())
+    planned = plan_of(found, store).recorded()
     for trial in found.trials[:-1]:
         finish(store, trial, random.uniform(20, 80))
-    left = planned.decide()
-    second = left.second()
+    left = planned.choose(planned.pending[0])
     finish(store, found.trials[-1], 90.0)
-    said: list[str] = []
-    left.tell(said.append)
-    assert "best of 1 complete of 2" in said[0]
-    assert "90.0" not in said[0]
-    left.close()
-    assert members(store, "pick")[-1] == ids(store, found.trials) | {
-        run.run_id for run in second.runs
-    }
+    (said,) = left.outlook()
+    assert "best of 1 complete of 2" in said
+    assert "90.0" not in said
+    left.note_choices()
+    everything = ids(store, found.trials) | {planned.run_id for planned in left.runs}
+    assert members(store, "pick")[-1] == everything
 
 
 def test_what_failed_is_passed_over_and_told(selection, sweep, tmp_path) -> None:
     store, found = Store(tmp_path), selection(sweep)
     finish(store, found.trials[1], 30.0)  # no head, temperature 0.5
-    decision = found.decide(store)
-    assert [one.loss.temperature for one in decision.experiments()] == [0.5, 0.5]
-    assert [choice.describe() for choice in decision.choices] == [
+    chosen = found.decide(store)
+    assert [one.loss.temperature for one in chosen.experiments()] == [0.5, 0.5]
+    assert [winner.describe() for winner in chosen.winners] == [
         "head.kind=none: loss.temperature=0.5 (30.0 %, best of 1 complete of 2)",
-        "head.kind=linear: none of 2 is complete, so that nothing of it is run",
+        "head.kind=linear: none of its 2 trials completed; nothing is chosen",
     ]
 
 
 def test_what_changes_no_result_is_counted_once(selection, sweep, tmp_path) -> None:
     store, found = Store(tmp_path), selection(sweep, {"compute.threads": [1, 2]})
-    said: list[str] = []
-    planned = stages(found, store)
-    assert len(planned.first().runs) == 4
-    planned.tell(said.append)
-    assert said[0].startswith("pick: 4 more experiments to come when its 4 with seed 9")
-    assert [choice.tried for choice in found.decide(store).choices] == [2, 2]
+    planned = plan_of(found, store)
+    assert len(planned.runs) == 4
+    assert planned.outlook()[0].startswith(
+        "pick: 4 more experiments to come when its 4 with seed 9"
+    )
+    assert [choice.tried for choice in found.decide(store).winners] == [2, 2]
 
 
 def test_a_frozen_selection_comes_back(selection, sweep) -> None:
     found = selection(sweep)
-    assert Selection.from_config(found.to_config()) == found
-    assert Selection.from_config(found.to_config()).stage_name == found.stage_name
-    assert selection(sweep, {"seed": [0, 1, 2]}).stage_name != found.stage_name
-    # Where and how it is worked on makes no other stage of it.
-    assert selection(sweep, {"compute.threads": [1]}).stage_name == found.stage_name
+    assert Choose.from_config(found.to_config()) == found
+    assert Choose.from_config(found.to_config()).name == found.name
+    assert selection(sweep, {"seed": [0, 1, 2]}).name != found.name
+    # Where and how it is worked on makes no other choice of it.
+    assert selection(sweep, {"compute.threads": [1]}).name == found.name
 
 
 def without(name):
@@ -286,5 +273,5 @@ def test_what_cannot_be_selected_is_refused(selection, sweep, change, message) -
 def test_a_section_of_keys_is_chosen_whole(selection, sweep) -> None:
     sweep["select"]["over"] = ["loss"]
     sweep["select"]["grids"] = [{"loss.temperature": [0.1, 0.5], "loss.normalize": [True, False]}]
-    choices = selection(sweep).decide(Store("nowhere")).choices
+    choices = selection(sweep).decide(Store("nowhere")).winners
     assert [choice.tried for choice in choices] == [4]

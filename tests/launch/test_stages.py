@@ -120,7 +120,7 @@ def test_trials_that_fail_are_passed_over(environment, tmp_path) -> None:
     status, output = run(environment, tmp_path / "store", *arguments, SHORT)
     assert status == 1, output
     for text in (
-        "  head.kind=none: none of 1 is complete, so that nothing of it is run",
+        "  head.kind=none: none of its 1 trial completed; nothing is chosen",
         "  head.kind=linear: optimizer.lr=0.1 (",
         "best of 1 complete of 2)",
         "5 done, 2 not; retry what failed with the same command",

@@ -144,7 +144,7 @@ def test_a_node_that_may_not_submit_says_so(pick, store, no_sbatch) -> None:
     assert "second stage of pick: sbatch: error: not from a node" in missing
     shown = status(store, "sweep=pick")
     assert "second stage of pick: sbatch: error: not from a node (log: " in shown
-    assert shown.rstrip().endswith("; its command, given again, submits it")
+    assert shown.rstrip().endswith("; run its command again to submit it")
     code, output = pick(SHORT, no_sbatch, "dry_run=true")
     assert "pick: 3 experiments, 2 already finished, 1 to run" in output
     code, output = pick(SHORT, no_sbatch, "launcher.follow=true")
@@ -206,7 +206,7 @@ def test_it_waits_for_what_runs_elsewhere(pick, store) -> None:
 def waiting_jobs() -> list[str]:
     lines = slurm("squeue", "--noheader", "--format=%A %j").splitlines()
     jobs = dict(line.split() for line in lines)
-    return [job for job, name in jobs.items() if name.startswith("pick-second-stage-")]
+    return [job for job, name in jobs.items() if name.startswith("pick-choice-")]
 
 
 def test_what_is_cancelled_has_no_second_stage(pick, store) -> None:
