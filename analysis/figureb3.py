@@ -16,12 +16,13 @@ from analysis import paper
 from analysis.artefacts import ARTEFACTS
 from analysis.curves import Curve, Curves, curve_page, describe_curves
 from analysis.drawing import style
+from analysis.eigenvalues import squared_real_parts
 from analysis.figure8 import dimension
 from analysis.report import LeftOut, Report
 from analysis.settings import Setting, plain_values, settings
 from analysis.statistics import mean_interval
 from analysis.typesetting import Table, number
-from analysis.weights import Arrays, kept, load_weights, with_weights
+from analysis.weights import kept, with_weights
 from simclr_ablate.store import Run
 from simclr_ablate.terminal import count, printable
 
@@ -87,14 +88,6 @@ def spectra(setting: Setting) -> list[Spectrum]:
         Spectrum(seed, run_id, kept(Run(Path(path)), "eigenvalues", squared_real_parts)["squares"])
         for seed, run_id, path in plain_values(runs, ["seed", "run_id", "path"])
     ]
-
-
-def squared_real_parts(run: Run) -> Arrays:
-    """Of the eigenvalues of the head's matrix W, from the largest on."""
-    matrix = load_weights(run)["head"]["output.weight"].double().numpy()
-    if not np.isfinite(matrix).all() or not matrix.any():
-        raise ValueError(f"the head of {run.run_id} is no matrix with eigenvalues: NaN, or all 0")
-    return {"squares": np.sort(np.linalg.eigvals(matrix).real ** 2)[::-1]}
 
 
 def _report(setting: Setting, found: Sequence[Spectrum]) -> Report:

@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 
 import analysis
-from analysis import figureb3
+from analysis import eigenvalues, figureb3
 from analysis.report import LeftOut, write
 
 SQUARE = {"head.kind": "linear", "head.dim": 128}
@@ -101,7 +101,7 @@ def test_what_is_remembered_is_of_the_weights_that_are_there(tmp_path, make, mon
     run, _ = put(tmp_path, make)
     (first,) = figureb3.reports(analysis.load(tmp_path))
     with monkeypatch.context() as patch:
-        patch.setattr(figureb3, "load_weights", lambda run: pytest.fail("computed again"))
+        patch.setattr(eigenvalues, "load_weights", lambda run: pytest.fail("computed again"))
         (again,) = figureb3.reports(analysis.load(tmp_path))
     assert first.data.equals(again.data)
     put(tmp_path, make, np.eye(128))

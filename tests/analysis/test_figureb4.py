@@ -8,7 +8,7 @@ from sklearn.metrics import silhouette_samples
 from sklearn.neighbors import KNeighborsClassifier
 
 import analysis
-from analysis import figureb4
+from analysis import figureb4, separation
 from analysis.report import LeftOut, write
 
 NAMES = [f"class{number:02}" for number in range(12)]
@@ -63,7 +63,7 @@ def test_what_is_measured_is_of_h_and_z_of_the_test_images(tmp_path, make, image
 def leave_one_out(x, labels):
     others = ~np.eye(len(x), dtype=bool)
     classifiers = (
-        KNeighborsClassifier(figureb4.NEIGHBOURS, metric="cosine").fit(x[rest], labels[rest])
+        KNeighborsClassifier(separation.NEIGHBOURS, metric="cosine").fit(x[rest], labels[rest])
         for rest in others
     )
     predicted = [c.predict(row[None])[0] for c, row in zip(classifiers, x, strict=True)]
@@ -75,12 +75,12 @@ def test_neighbours_are_scikit_learns(count):
     rng = np.random.default_rng()
     labels = rng.integers(0, 3, count)
     x = rng.normal(size=(count, 5)) + 1.5 * np.eye(5)[labels]
-    if count > figureb4.NEIGHBOURS:
-        assert (figureb4.neighbours_agree(x, labels) == leave_one_out(x, labels)).all()
+    if count > separation.NEIGHBOURS:
+        assert (separation.neighbours_agree(x, labels) == leave_one_out(x, labels)).all()
     else:
         # All others are neighbours.
         counts = np.bincount(labels, minlength=3) - np.eye(3, dtype=int)[labels]
-        assert (figureb4.neighbours_agree(x, labels) == (counts.argmax(1) == labels)).all()
+        assert (separation.neighbours_agree(x, labels) == (counts.argmax(1) == labels)).all()
 
 
 def test_a_map_keeps_well_parted_classes_apart(tmp_path, make, images, monkeypatch):
@@ -89,12 +89,12 @@ def test_a_map_keeps_well_parted_classes_apart(tmp_path, make, images, monkeypat
     apart = 20 * np.eye(6)[labels] + rng.normal(size=(90, 6))
     mixed = rng.normal(size=(90, 6))
     embedded = ({"h": apart, "z": mixed}, labels, ["a", "b", "c"])
-    monkeypatch.setattr(figureb4, "embed", lambda run: embedded)
+    monkeypatch.setattr(separation, "embed", lambda run: embedded)
     put(tmp_path / "runs", make, images)
     (report,) = figureb4.reports(analysis.load(tmp_path / "runs"))
     maps = {name: rows[["x", "y"]] for name, rows in report.data.groupby("representation")}
     agree = {
-        n: figureb4.neighbours_agree((m - m.mean()).to_numpy(), labels) for n, m in maps.items()
+        n: separation.neighbours_agree((m - m.mean()).to_numpy(), labels) for n, m in maps.items()
     }
     assert agree["h"].mean() == 1
     assert agree["z"].mean() < 0.7
@@ -120,7 +120,7 @@ def test_the_lead_is_paired_over_images():
 def test_no_lead_within_the_margin_is_undecided(tmp_path, make, images, monkeypatch):
     labels = np.repeat(np.arange(2), 20)
     x = np.random.default_rng().normal(size=(40, 4))
-    monkeypatch.setattr(figureb4, "embed", lambda run: ({"h": x, "z": x}, labels, ["a", "b"]))
+    monkeypatch.setattr(separation, "embed", lambda run: ({"h": x, "z": x}, labels, ["a", "b"]))
     put(tmp_path / "runs", make, images)
     (report,) = figureb4.reports(analysis.load(tmp_path / "runs"))
     assert "h - z: 0.0 ± 0.0 points (95%): undecided" in report.caption
@@ -128,13 +128,13 @@ def test_no_lead_within_the_margin_is_undecided(tmp_path, make, images, monkeypa
 
 def test_classes_and_images_are_chosen_by_the_seed():
     labels = np.random.default_rng().integers(0, 30, 9000)
-    shown, rows = figureb4.choose(labels, 3)
+    shown, rows = separation.choose(labels, 3)
     assert len(shown) == 10
     assert np.bincount(labels[rows])[shown].tolist() == [100] * 10
     assert set(labels[rows]) == set(shown)
-    again = figureb4.choose(labels, 3)
+    again = separation.choose(labels, 3)
     assert (rows == again[1]).all()
-    assert set(figureb4.choose(labels, 4)[0]) != set(shown)
+    assert set(separation.choose(labels, 4)[0]) != set(shown)
 
 
 def test_the_setting_with_the_most_seeds_and_then_the_best_is_shown(tmp_path, make, images):
@@ -209,7 +209,7 @@ def test_few_images_have_a_map_with_fewer_neighbours(tmp_path, make, classes, ea
 def test_too_little_for_a_map_is_said(tmp_path, make, images, monkeypatch, labels, shown):
     x = np.random.default_rng().normal(size=(len(labels), 4))
     embedded = {"h": x, "z": x}, np.array(labels), list("abcde")
-    monkeypatch.setattr(figureb4, "embed", lambda run: embedded)
+    monkeypatch.setattr(separation, "embed", lambda run: embedded)
     put(tmp_path / "runs", make, images)
     assert f"the test split has {shown}" in left_out(tmp_path / "runs")
 
@@ -226,8 +226,8 @@ def test_features_that_are_no_numbers_leave_it_out(tmp_path, make, images):
 @pytest.mark.parametrize("value", [0.0, 1.0])
 def test_features_that_are_all_alike_have_a_map(value):
     x, labels = np.full((12, 3), value), np.arange(12) % 2
-    assert np.isfinite(figureb4.flat_map(x)).all()
-    assert figureb4.neighbours_agree(x, labels).shape == (12,)
+    assert np.isfinite(separation.flat_map(x)).all()
+    assert separation.neighbours_agree(x, labels).shape == (12,)
 
 
 def test_data_sets_of_one_label_have_a_picture_each(tmp_path, make, images):
