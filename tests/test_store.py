@@ -1,4 +1,4 @@
-"""The store: atomic, leaseed by one process at a time, and truthful about what it holds."""
+"""The store: atomic, held by one process at a time, and truthful about what it holds."""
 
 import json
 import multiprocessing

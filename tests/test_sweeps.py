@@ -41,7 +41,7 @@ def test_the_losses_of_table_4_have_a_winner_each(compose_config, tmp_path) -> N
     rule = Rule.from_config(sweep)
     assert rule is not None
     found = select(composer, "loss_functions", rule, [0, 1], {}, [])
-    tried = {choice.group: choice.tried for choice in found.decide(Store(tmp_path)).choices}
+    tried = {choice.group: choice.tried for choice in found.decide(Store(tmp_path)).winners}
     names = ("nt_xent", "nt_logistic", "nt_logistic", "margin_triplet", "margin_triplet")
     kinds = zip(names, (False, False, True, False, True), (20, 40, 20, 20, 15), strict=True)
     assert tried == {f"loss.name={n} loss.semi_hard={sh}": count for n, sh, count in kinds}

@@ -16,7 +16,7 @@ from simclr_ablate.config import ConfigError, build, flatten, keys
 from simclr_ablate.identity import varying_keys
 from simclr_ablate.launch.devices import check_place
 from simclr_ablate.launch.keys import METRICS, CommandKeys, check_top_level
-from simclr_ablate.launch.outcome import Outcome
+from simclr_ablate.launch.outcome import Ledger, Outcome
 from simclr_ablate.launch.plan import Plan, plan_all
 from simclr_ablate.launch.queue import Settler, describe_choice, require_slurm
 from simclr_ablate.launch.settings import Settings, SlurmSettings, read_settings
@@ -162,16 +162,11 @@ def launch(command: Command, plan: Plan, console: Any, jobs: "Jobs | None" = Non
         return _submit(command, command.launcher, plan, console, jobs)
     carry_out = _launcher_here(command)
     plan.note_choices()
-    outcome = carry_out(plan, _view(console, plan, jobs))
-    if plan.pending and not outcome.interrupted:
-        following = _following(plan, say)
-        following.note_choices()
-        outcome = outcome.and_then(carry_out(following, _view(console, following, jobs)))
-        plan = plan.and_then(following)
-    return _report(command, plan, outcome, say)
+    ledger = carry_out(plan, _view(console, plan, jobs))
+    return _report(command, ledger.plan, ledger.outcome, say)
 
 
-def _launcher_here(command: Command) -> Callable[[Plan, "ProgressView"], Outcome]:
+def _launcher_here(command: Command) -> Callable[[Plan, "ProgressView"], Ledger]:
     """What carries a plan out while the command waits."""
     if isinstance(command.launcher, SlurmSettings):
         from simclr_ablate.launch.slurm import SlurmLauncher
@@ -230,7 +225,7 @@ def _submit(
     if not settings.follow:
         say(f"watch them: {watch}")
         return ExitStatus.SOME_FAILED if submission.closed else ExitStatus.OK
-    outcome = launcher.follow(submission, _view(console, plan, jobs))
+    outcome = launcher.follow(plan, submission, _view(console, plan, jobs))
     if plan.pending and not outcome.interrupted:
         plan, outcome = _follow_choices(command, launcher, console, plan, outcome, jobs)
     if outcome.interrupted:
@@ -269,7 +264,7 @@ def _follow_choices(
     with command.store.submitting():
         submission = launcher.submit(following)
         following.note_choices()
-    later = launcher.follow(submission, _view(console, following, jobs))
+    later = launcher.follow(following, submission, _view(console, following, jobs))
     return plan.and_then(following), outcome.and_then(later)
 
 

@@ -21,7 +21,7 @@ from simclr_ablate.cores import available_cores
 from simclr_ablate.files import StorageError
 from simclr_ablate.launch import worker
 from simclr_ablate.launch.devices import gpu_count
-from simclr_ablate.launch.outcome import Ledger, Outcome
+from simclr_ablate.launch.outcome import Ledger
 from simclr_ablate.launch.plan import Plan, PlannedRun
 from simclr_ablate.launch.progress import ProgressView
 from simclr_ablate.launch.queue import Settler
@@ -71,38 +71,33 @@ class LocalLauncher:
         """How often the fork server went away under each."""
         self._shown: set[PlannedRun] = set()
         """Those that somebody was told have begun."""
-        self._count = 0
-        self._runs = 0
         self._context = multiprocessing.get_context("forkserver")
         # The names are imported in the server before it forks, never in the command itself.
         self._context.set_forkserver_preload(PRELOAD)
 
-    def run(self, plan: Plan, view: ProgressView) -> Outcome:
-        """Carries out every run of `plan` that is not complete; goes on past failed ones."""
-        ledger = Ledger(view)
+    def run(self, plan: Plan, view: ProgressView) -> Ledger:
+        """Carries out every run of `plan` that is not complete, and what is chosen; goes on past failed ones."""
+        ledger = Ledger(plan, view)
         waiting = deque[PlannedRun]()
         for planned in plan.runs:
             is_complete = planned.state() == "complete"
             (ledger.outcome.complete if is_complete else waiting).append(planned)
-        if not waiting:
-            return ledger.outcome
         active: dict[PlannedRun, Started] = {}
-        # A second stage is part of the same command.
-        self._count = max(self._count, len(plan.runs))
-        self._runs = max(self._runs, len({planned.run_id for planned in plan.runs}))
         with terminable():
             try:
                 with view:
-                    resources = fit(self.launcher, list(waiting), self._count, self._runs)
-                    self._follow(plan, waiting, active, ledger, resources)
+                    waiting.extend(ledger.choose(waiting))
+                    if waiting:
+                        runs = len({planned.run_id for planned in plan.runs})
+                        resources = fit(self.launcher, list(waiting), len(plan.runs), runs)
+                        self._follow(waiting, active, ledger, resources)
             except KeyboardInterrupt:
                 ledger.outcome.interrupted = True
                 self._stop(active, view)
-        return ledger.outcome
+        return ledger
 
     def _follow(
         self,
-        plan: Plan,
         waiting: deque[PlannedRun],
         active: dict[PlannedRun, Started],
         ledger: Ledger,
@@ -121,7 +116,7 @@ class LocalLauncher:
                     ledger.view.held(planned)
                     continue
                 with held_back():  # lest a process is started that nobody knows of
-                    status = self._start(plan, planned, resources, active)
+                    status = self._start(ledger.plan, planned, resources, active)
                 if status is not None:
                     self._ended(planned, status, None, waiting, elsewhere, ledger)
                 elif planned not in self._shown:
@@ -134,6 +129,7 @@ class LocalLauncher:
                 self._devices_of.pop(planned, None)
                 reason = sent(receiver)
                 self._ended(planned, process.exitcode, reason, waiting, elsewhere, ledger)
+            waiting.extend(ledger.choose([*waiting, *active, *elsewhere]))
             ledger.view.update(list(active), len(waiting), len(elsewhere))
             time.sleep(POLL_SECONDS)
 

@@ -1,10 +1,12 @@
 """How the runs of a plan ended."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from simclr_ablate.files import StorageError, storing
-from simclr_ablate.launch.plan import PlannedRun
+from simclr_ablate.launch.plan import Plan, PlannedRun
+from simclr_ablate.tasks.choose import Choose
 
 if TYPE_CHECKING:
     from simclr_ablate.launch.progress import ProgressView
@@ -60,8 +62,9 @@ class Outcome:
 
 @dataclass
 class Ledger:
-    """What a launcher notes of its runs, and tells whoever watches."""
+    """What a launcher notes of a plan's runs, and tells whoever watches. The plan grows by what is chosen."""
 
+    plan: Plan
     view: "ProgressView"
     outcome: Outcome = field(default_factory=Outcome)
 
@@ -76,3 +79,25 @@ class Ledger:
         else:
             self.outcome.fail(planned, reason)
         self.view.failed(planned, self.outcome.reason_of(planned))
+
+    def choose(self, unfinished: Iterable[PlannedRun]) -> list[PlannedRun]:
+        """Makes the choices whose trials have ended: none is among `unfinished`. Returns what is to be run now."""
+        left = set[PlannedRun]()
+        if self.plan.pending:
+            places = {(planned.run_id, planned.evaluation_key) for planned in unfinished}
+            for choose in self.plan.pending:
+                if places.isdisjoint(choose.places):
+                    left |= set(self._choose(choose))
+        return [planned for planned in self.plan.runs if planned in left]
+
+    def _choose(self, choose: Choose) -> list[PlannedRun]:
+        more = self.plan.choose(choose)
+        for line in (*more.outlook(), f"second stage: {more.summary()}"):
+            self.view.say(line)
+        more.note_choices()
+        self.plan = self.plan.and_then(more)
+        left = [planned for planned in more.runs if planned.state() != "complete"]
+        done = [planned for planned in more.runs if planned not in left]
+        self.outcome.complete += done
+        self.view.expect(len(more.runs), len(done))
+        return left

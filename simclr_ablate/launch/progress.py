@@ -68,6 +68,11 @@ class ProgressView:
         """One line above the live part."""
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
+    def expect(self, more: int, done: int) -> None:
+        """There are more runs than there were, some of which are done."""
+        self._total += more
+        self._done_before += done
+
     def started(self, planned: PlannedRun) -> None:
         self._starts[planned] = time.monotonic()
         if not self._live:

@@ -231,10 +231,10 @@ class SlurmLauncher:
             submission.jobs.setdefault(assignment.planned, []).append(job)
         return jobs
 
-    def follow(self, submission: Submission, view: ProgressView) -> Outcome:
+    def follow(self, plan: Plan, submission: Submission, view: ProgressView) -> Outcome:
         """Shows how the runs go until all have ended. Ctrl-C ends the showing, not the runs."""
         outcome = Outcome(list(submission.complete), list(submission.closed))
-        ledger = Ledger(view, outcome)
+        ledger = Ledger(plan, view, outcome)
         left = [*submission.jobs, *submission.elsewhere]
         started: set[PlannedRun] = set()
         settle_now_and_then = Settler()
@@ -251,10 +251,11 @@ class SlurmLauncher:
             outcome.interrupted = True
         return outcome
 
-    def carry_out_here(self, plan: Plan, view: ProgressView) -> Outcome:
+    def carry_out_here(self, plan: Plan, view: ProgressView) -> Ledger:
         """submitit's clusters `local` and `debug`: the way of jobs, on this machine, some at a time."""
-        ledger = Ledger(view)
-        shapes = {planned: self._shape(planned) for planned in plan.runs}
+        ledger = Ledger(plan, view)
+        for planned in plan.runs:
+            self._shape(planned)  # refused before anything starts
         here = Here(deque(plan.runs))
         started: set[PlannedRun] = set()
         with terminable():
@@ -267,16 +268,20 @@ class SlurmLauncher:
                                 ledger.fail(planned)
                                 continue
                             here.left.append(planned)
-                            handle = self._submit_here(plan, planned, shapes[planned])
+                            shape = self._shape(planned)
+                            handle = self._submit_here(ledger.plan, planned, shape)
                             if handle is not None:
                                 here.active[planned] = handle
                         self._end_here(here, ledger)
                         waiting = len(here.waiting)
                         here.take_back(*self._sort(here.left, started, ledger, waiting))
+                        here.waiting.extend(
+                            ledger.choose([*here.waiting, *here.active, *here.left])
+                        )
                         time.sleep(LOOK_SECONDS / 4)
             except KeyboardInterrupt:
                 ledger.outcome.interrupted = True
-        return ledger.outcome
+        return ledger
 
     def _submit_here(self, plan: Plan, planned: PlannedRun, shape: Shape) -> Any:
         """The job's handle, or None where the run is somebody else's, or done."""

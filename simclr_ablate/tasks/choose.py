@@ -74,6 +74,11 @@ class Choose:
         text = json.dumps([self.over, self.metric, list(map(_place, self.experiments()))])
         return f"{self.sweep}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
+    @property
+    def places(self) -> set[tuple[str, str]]:
+        """Where the results of what is tried lie: runs, and keys of evaluations."""
+        return set(map(_place, self.trials))
+
     def experiments(self) -> Iterator[Experiment]:
         """All that it may take: what is tried, and whatever may be chosen."""
         for candidate in self.candidates:

@@ -25,7 +25,7 @@ from simclr_ablate.store import Run
 
 @pytest.fixture
 def job() -> Iterator[subprocess.Popen[bytes]]:
-    """A process that stands for a job which has not leaseed its run yet."""
+    """A process that stands for a job which has not taken the lease of its run yet."""
     process = subprocess.Popen(["sleep", "60"])
     yield process
     process.kill()
@@ -112,7 +112,7 @@ def carry_out(compose_config, tmp_path, monkeypatch) -> Callable[[Plan], Outcome
 
     def build(plan: Plan) -> Outcome:
         view = ProgressView(Console(file=io.StringIO()), len(plan.runs), 0)
-        return SlurmLauncher(settings, str(tmp_path / "cache")).carry_out_here(plan, view)
+        return SlurmLauncher(settings, str(tmp_path / "cache")).carry_out_here(plan, view).outcome
 
     return build
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from simclr_ablate.launch import local, worker
 from simclr_ablate.launch.local import LocalLauncher, fit
 from simclr_ablate.launch.outcome import Ledger, Outcome
-from simclr_ablate.launch.plan import PlannedRun, make_plan
+from simclr_ablate.launch.plan import Plan, PlannedRun, make_plan
 from simclr_ablate.launch.progress import ProgressView
 from simclr_ablate.launch.settings import LocalSettings
 from simclr_ablate.store import Store
@@ -109,7 +109,7 @@ def ended(planned: PlannedRun, status: int, told: str | None = None) -> tuple[Ou
     """What the launcher makes of a process that ended so."""
     waiting, elsewhere = deque(), {}
     view = ProgressView(Console(file=io.StringIO(), width=200), total=1, done=0)
-    ledger = Ledger(view)
+    ledger = Ledger(Plan(None, (planned,), Store("nowhere")), view)
     LocalLauncher(launcher(), "cache")._ended(planned, status, told, waiting, elsewhere, ledger)
     assert len([*waiting, *elsewhere, *ledger.outcome.failed]) == 1
     return ledger.outcome, view

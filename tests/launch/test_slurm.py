@@ -301,7 +301,7 @@ def test_a_run_whose_folder_cannot_be_read_keeps_no_other_from_being_submitted(
     for planned in others:
         planned.run.write_evaluation(planned.evaluation_key, {}, {"top1": 1.0})
     view = ProgressView(Console(file=io.StringIO()), total=3, done=0)
-    outcome = slurm.follow(submission, view)
+    outcome = slurm.follow(plan, submission, view)
     assert (outcome.failed, len(outcome.complete)) == ([closed], 2)
     assert str(closed.run.path) in outcome.reason_of(closed)
 
