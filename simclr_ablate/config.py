@@ -16,6 +16,9 @@ Condition = Mapping[str, tuple[Any, ...]]
 """Keys by their full names, and the values of each with which it holds: all must. A name of the user's own (OWN) holds
 with every value, since a function of theirs may use any key."""
 
+GIVEN: tuple[Any, ...] = ("any value but null",)
+"""In a Condition: whatever it is, but null."""
+
 UNSET: Any = dataclasses.MISSING
 
 OWN = "package.module:function"
@@ -189,7 +192,9 @@ def _one_holds(conditions: tuple[Condition, ...], value_of: Callable[[str], Any]
 
 def _holds(condition: Condition, value_of: Callable[[str], Any]) -> bool:
     return all(
-        (value := value_of(name)) in accepted or is_own(value)
+        (value := value_of(name)) in accepted
+        or is_own(value)
+        or (accepted is GIVEN and value is not None and value is not UNSET)
         for name, accepted in condition.items()
     )
 
@@ -200,7 +205,10 @@ def told_conditions(conditions: tuple[Condition, ...]) -> str:
 
 
 def _told_condition(condition: Condition) -> str:
-    return " and ".join(f"{name}={_either(accepted)}" for name, accepted in condition.items())
+    return " and ".join(
+        f"{name}={_either(accepted)}" if accepted is not GIVEN else f"{name} given"
+        for name, accepted in condition.items()
+    )
 
 
 def _either(values: tuple[Any, ...]) -> str:

@@ -10,7 +10,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from simclr_ablate.config import UNSET, ConfigError, build, flatten, is_own, key, keys, one_of
+from simclr_ablate.config import (
+    GIVEN,
+    UNSET,
+    ConfigError,
+    build,
+    flatten,
+    is_own,
+    key,
+    keys,
+    one_of,
+)
 
 SCHEMA_VERSION = 3
 """Part of every run id. Raised when the meaning of a key or of a metric changes, so that old runs are not taken for
@@ -82,7 +92,7 @@ def main_metric(evaluation: Mapping[str, Any]) -> str | None:
 
 DATA_NAMES = ("shapes", "image_folder", "cifar10", "cifar100", "stl10", "imagenet")
 
-_OTHER_DATA = {"evaluation.data.name": DATA_NAMES}
+_OTHER_DATA = {"evaluation.data.name": GIVEN}
 """When an encoder is evaluated on other images than the experiment's own."""
 
 
@@ -144,7 +154,7 @@ class Data:
         "accuracy that evaluations go by: of all images, the mean of the classes', or the mean average precision",
         choices=METRICS,
         # So it belongs to evaluations: images that are pretrained on have no use for it.
-        when={"evaluation.protocol": tuple(PROTOCOLS), "evaluation.data.name": (None,)},
+        when={"evaluation.protocol": GIVEN, "evaluation.data.name": (None,)},
         before="top1",
         default="top1",
     )

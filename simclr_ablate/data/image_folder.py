@@ -135,7 +135,7 @@ def open_image_folder(
         if fingerprint not in (None, made):
             raise ConfigError(
                 f"the images in {root} have changed since the run was planned (data.fingerprint is {fingerprint}, "
-                f"theirs {made}), and the cache lacks the old ones: give the command again for a run on these"
+                f"theirs {made}), and the cache lacks the old ones: run the command again to use these"
             )
         fingerprint = made
     else:

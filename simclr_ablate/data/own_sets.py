@@ -58,7 +58,7 @@ def open_own(data: Data, cache: Path) -> list[ImageSet]:
         if fingerprint not in (None, made):
             raise ConfigError(
                 f"data.name={data.name} makes other images than when the run was planned "
-                f"(data.fingerprint is {fingerprint}, theirs {made}): give the command again for a run on these"
+                f"(data.fingerprint is {fingerprint}, theirs {made}): run the command again to use these"
             )
         fingerprint = made
     folders = [place(cache, _name(fingerprint)) / split for split in SPLITS]

@@ -169,7 +169,7 @@ def _submitted_after_all(intent: Intent, error: Exception) -> str:
         return first
     if intent.is_written():
         words += (
-            " (SLURM may have accepted the jobs anyway: give the same command again, and it will find "
+            " (SLURM may have accepted the jobs anyway: run the same command again, and it will find "
             "or submit them)"
         )
     raise ConfigError(words) from error

@@ -50,7 +50,7 @@ def load_checkpoint(folder: Path) -> dict[str, Any] | None:
                 unread = unread or error
     if unread is not None:
         raise StorageError(
-            f"{unread}; no other checkpoint is whole: give the command again once it can be read, "
+            f"{unread}; no other checkpoint is whole: run the command again once it can be read, "
             "or remove it to pretrain from the start"
         )
     return None

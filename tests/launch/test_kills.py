@@ -1,4 +1,4 @@
-"""A run killed at any change that it makes to a file comes to the same bits when given again, and leaves no litter."""
+"""A run killed at any change that it makes to a file comes to the same bits the next time, and leaves no litter."""
 
 import importlib
 import multiprocessing

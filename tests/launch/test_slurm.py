@@ -145,7 +145,7 @@ def lose_the_answer(programs, launcher, make_runs):
     programs.then(TIMED_OUT)
     programs.write("squeue", "exit 0")
     plan = make_runs(3)
-    with pytest.raises(ConfigError, match="give the same command again, and it will find"):
+    with pytest.raises(ConfigError, match="run the same command again, and it will find"):
         launcher().submit(plan)
     return plan
 
