@@ -115,7 +115,7 @@ def test_the_second_stage_follows_requeues_and_failures(pick, store) -> None:
         assert winner.encoder_path.stat().st_mtime > max(
             f.encoder_path.stat().st_mtime for f in complete
         )
-    (log,) = store.root.glob(".jobs/pick-second-stage-*/*_log.out")
+    (log,) = store.root.glob(".jobs/pick-choice-*/*_log.out")
     assert "best of 2)" in log.read_text()
     assert "best of 1 complete of 2)" in log.read_text()
     assert len(arrays(store)) == 2
