@@ -8,6 +8,7 @@ BENCHMARKS = (
     "views",
     "autoaugment",
     "loss",
+    "linear",
     "step",
     "micro_batch",
     "run",
