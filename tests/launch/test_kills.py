@@ -134,7 +134,7 @@ def test_a_run_killed_at_any_change_of_a_file_comes_to_the_same_bits(
     assert not caplog.records  # to no reader a kill is damage
 
 
-OTHERS = (".experiment.json.", ".lease.")
+OTHERS = (".experiment.json.", ".lease.", ".clock.")
 """Unfinished files that the next holder leaves alone for an hour: those who do not hold the run write them too."""
 
 
