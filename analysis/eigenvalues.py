@@ -7,7 +7,7 @@ from simclr_ablate.store import Run
 
 
 def squared_real_parts(run: Run) -> Arrays:
-    """Of the eigenvalues of the head's matrix W, from the largest on."""
+    """The squared real parts of the eigenvalues of the head's matrix W, largest first."""
     matrix = load_weights(run)["head"]["output.weight"].double().numpy()
     if not np.isfinite(matrix).all() or not matrix.any():
         raise ValueError(f"the head of {run.run_id} is no matrix with eigenvalues: NaN, or all 0")

@@ -102,7 +102,7 @@ def scikit_learns(
 
 
 def _peak() -> float:
-    """Of the process, so far, MB."""
+    """The process's peak memory so far, MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
 
 

@@ -105,7 +105,7 @@ def build(cls: type[T], config: Mapping[str, Any], path: str = "") -> T:
 
 
 def _before(hint: Any, value: Any, full: str) -> Any:
-    """What a key had that did not exist: where that depends on others, `identity.values_of` has seen to it."""
+    """What a key had that did not exist: where that depends on others, `identity.values_of` has supplied it."""
     if dataclasses.is_dataclass(hint):
         return build(typing.cast(type, hint), value, full)
     if callable(value):

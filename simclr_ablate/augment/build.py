@@ -26,7 +26,7 @@ def build_policy(views: Views, data: Data) -> Policy:
     if views.policy == "simclr":
         return simclr_policy(data.size, blur=views.blur, extra=views.extra, **settings)
     if views.policy == "pair":
-        assert views.first is not None  # the schema has seen to both
+        assert views.first is not None  # the schema requires both
         return pair_policy(data.size, views.first, views.second, **settings)
     if views.policy == "none":
         return no_policy(data.size, interpolation=views.interpolation)

@@ -117,5 +117,5 @@ def open_set(folder: Path) -> ImageSet:
     images = torch.from_numpy(np.load(folder / IMAGES, mmap_mode="c"))
     labels = torch.from_numpy(np.load(folder / LABELS))
     description = read_json(folder / DESCRIPTION)
-    assert description is not None  # the cache has seen to it
+    assert description is not None  # the cache supplies it
     return ImageSet(images, labels, description["classes"])

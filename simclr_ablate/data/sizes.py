@@ -89,6 +89,6 @@ def _counts(data: Data, cache: Path) -> tuple[list[int], int]:
         from simclr_ablate.data.image_folder import count_image_folder
 
         return count_image_folder(data.size, data.fingerprint, cache), 0
-    assert data.root is not None  # the schema has seen to it
+    assert data.root is not None  # the schema requires it
     labels = Counter(list_images(data.root, data.name, data.on_error).train.labels)
     return list(labels.values()), 0

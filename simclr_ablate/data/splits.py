@@ -92,14 +92,14 @@ def _open(data: Data, cache: Path, workers: int) -> Sequence[Images]:
             raise ConfigError(f"data.size must be {SIDE} for data=shapes, got {data.size}")
         return list(open_shapes(cache, data.seed))
     if data.name == "image_folder":
-        assert data.root is not None  # the schema has seen to it
+        assert data.root is not None  # the schema requires it
         return list(
             open_image_folder(data.root, data.size, data.on_error, cache, workers, data.fingerprint)
         )
     if is_own(data.name):
         return open_own(data, cache)
     if data.name == "imagenet":
-        assert data.root is not None  # the schema has seen to it
+        assert data.root is not None  # the schema requires it
         return open_streamed(data.root, data.size, data.on_error, workers)
     root = cache / "downloads" if data.root is None else Path(data.root)
     return open_torchvision(data.name, root, data.size, cache)

@@ -7,35 +7,24 @@ and flips; for 60 epochs with 1%, for 30 with 10%. The same from random weights,
 
 from simclr_ablate.data.images import Images
 from simclr_ablate.data.splits import take_balanced
-from simclr_ablate.evaluation.metrics import METRICS
-from simclr_ablate.evaluation.protocol import Evaluator, Result, Subject, classified
-from simclr_ablate.evaluation.training import build_loop, check_labels, scores_of
+from simclr_ablate.evaluation.protocol import Evaluator, Result, Subject
+from simclr_ablate.evaluation.training import build_loop, check_labels, train_and_test
 from simclr_ablate.training.loop import Loop
 
 
 def evaluate(subject: Subject) -> Result:
     """Accuracies of what was trained."""
-    spec, metric, data = subject.experiment.evaluation, subject.metric, subject.data
     few = labelled_part(subject)
-    result = Result({}, {})
 
     def make_loop() -> Loop:
-        return build_loop(subject, subject.encoder, subject.encoder.dim, few, spec.lr)
-
-    def finish(loop: Loop) -> dict[str, float]:
-        nonlocal result
-        (validation, known), (test, labels) = (
-            scores_of(loop, images) for images in (data.validation, data.test)
+        return build_loop(
+            subject, subject.encoder, subject.encoder.dim, few, subject.experiment.evaluation.lr
         )
-        if not subject.ranks.is_first:
-            return {}
-        metrics, examples = classified(test, labels, metric)
-        metrics[f"validation_{metric}"] = METRICS[metric](validation, known)
-        result = Result({**metrics, "train_images": len(few)}, examples)
-        return metrics
 
-    subject.train(make_loop, finish)
-    return result
+    result = train_and_test(subject, make_loop)
+    if not subject.ranks.is_first:
+        return result
+    return Result({**result.metrics, "train_images": len(few)}, result.examples)
 
 
 PROTOCOL = Evaluator(on_network=evaluate)
@@ -47,7 +36,7 @@ def labelled_part(subject: Subject) -> Images:
     Which ones depends on the data set's seed alone, so that all encoders, and the baseline, have the same.
     """
     images, wanted = subject.data.train, subject.experiment.evaluation.labels
-    assert wanted is not None  # the schema has seen to it
+    assert wanted is not None  # the schema requires it
     check_labels(subject, images)
     counts = images.labels.bincount(minlength=subject.classes)
     if wanted < 1:

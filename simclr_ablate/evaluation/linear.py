@@ -162,7 +162,7 @@ class _Problem:
             raise ValueError("features must be finite, got NaN or infinity")
         self.mean = features.mean(0)
         centred = features - self.mean
-        # Of a size that the CPU takes in its stride, and not every device has float64.
+        # On the CPU: the matrix is small, and not every device has float64.
         variances, axes = torch.linalg.eigh((centred.T @ centred / len(centred)).cpu().double())
         self.axes = axes.float().to(device)
         rotated = centred @ self.axes

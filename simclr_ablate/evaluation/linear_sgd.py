@@ -7,39 +7,24 @@ of .1 B / 256. Nothing is chosen on the validation split.
 
 from torch import nn
 
-from simclr_ablate.evaluation.metrics import METRICS
-from simclr_ablate.evaluation.protocol import Evaluator, Result, Subject, classified
-from simclr_ablate.evaluation.training import build_loop, scores_of
+from simclr_ablate.evaluation.protocol import Evaluator, Result, Subject
+from simclr_ablate.evaluation.training import build_loop, train_and_test
 from simclr_ablate.models.head import Head, OwnHead
 from simclr_ablate.training.loop import Loop
 
 
 def evaluate(subject: Subject) -> Result:
     """Accuracies of the classifier."""
-    spec, metric, data = subject.experiment.evaluation, subject.metric, subject.data
+    spec = subject.experiment.evaluation
     network: nn.Module = subject.encoder
     width = subject.encoder.dim
     if isinstance(subject.head, Head | OwnHead) and spec.features == "z":
         network, width = nn.Sequential(subject.encoder, subject.head), subject.head.dim
-    result = Result({}, {})
 
     def make_loop() -> Loop:
-        return build_loop(subject, network, width, data.train, spec.lr, frozen=True)
+        return build_loop(subject, network, width, subject.data.train, spec.lr, frozen=True)
 
-    def finish(loop: Loop) -> dict[str, float]:
-        nonlocal result
-        (validation, known), (test, labels) = (
-            scores_of(loop, images) for images in (data.validation, data.test)
-        )
-        if not subject.ranks.is_first:
-            return {}
-        metrics, examples = classified(test, labels, metric)
-        metrics[f"validation_{metric}"] = METRICS[metric](validation, known)
-        result = Result(metrics, examples)
-        return metrics
-
-    subject.train(make_loop, finish)
-    return result
+    return train_and_test(subject, make_loop)
 
 
 PROTOCOL = Evaluator(on_network=evaluate)

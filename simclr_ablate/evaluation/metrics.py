@@ -36,8 +36,8 @@ def mean_per_class(scores: Tensor, labels: Tensor) -> float:
 def map11(scores: Tensor, targets: Tensor) -> float:
     """11-point mean average precision, in percent, as PASCAL VOC 2007 defines it.
 
-    Of each class the images are ranked by its score; its average precision is the mean, over recalls of 0, .1, ..., 1,
-    of the largest precision at that recall or more (Everingham et al. 2010, Section 4.2).
+    For each class, the images are ranked by their score for it; its average precision is the mean, over recalls of
+    0, .1, ..., 1, of the largest precision at that recall or more (Everingham et al. 2010, Section 4.2).
 
     targets: (N,) int64, each image's one class; or (N, classes) bool, where it may have several. Classes without images
     are left out.

@@ -87,7 +87,7 @@ def find_protocol(name: str) -> Evaluator:
     Raises ConfigError where there is none.
     """
     if not is_own(name):
-        assert name in PROTOCOLS  # the schema has seen to it
+        assert name in PROTOCOLS  # the schema requires it
         found: Evaluator = importlib.import_module(f"simclr_ablate.evaluation.{name}").PROTOCOL
         return found
     function = own.find("evaluation.protocol", name, PROTOCOLS)

@@ -1,12 +1,14 @@
 """What protocols that train have in common: their loop, and what the classifier that it trains says of images."""
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 
 from simclr_ablate.augment.policies import crop_policy
-from simclr_ablate.config import ConfigError
 from simclr_ablate.data.images import Images
 from simclr_ablate.evaluation.features import FEATURE_BATCH, extract
-from simclr_ablate.evaluation.protocol import Subject
+from simclr_ablate.evaluation.metrics import METRICS
+from simclr_ablate.evaluation.protocol import Result, Subject, classified
 from simclr_ablate.losses.cross_entropy import cross_entropy
 from simclr_ablate.models.batch_norm import share_statistics
 from simclr_ablate.models.classifier import build_classifier
@@ -14,7 +16,7 @@ from simclr_ablate.models.encoder import memory_format
 from simclr_ablate.randomness import derive_seed, seeded_init
 from simclr_ablate.schema import Optimizer
 from simclr_ablate.training.loop import Loop, Training
-from simclr_ablate.training.supervised import SupervisedTraining
+from simclr_ablate.training.supervised import SupervisedTraining, require_labels
 
 
 def build_loop(
@@ -76,14 +78,35 @@ def build_loop(
     )
 
 
+def train_and_test(subject: Subject, make_loop: Callable[[], Loop]) -> Result:
+    """Trains the loop's classifier once, and scores it on the test split and on the validation split.
+
+    Nothing is chosen on the validation split. Ranks other than the first get an empty result.
+    """
+    metric, data = subject.metric, subject.data
+    result = Result({}, {})
+
+    def finish(loop: Loop) -> dict[str, float]:
+        nonlocal result
+        (validation, known), (test, labels) = (
+            scores_of(loop, images) for images in (data.validation, data.test)
+        )
+        if not subject.ranks.is_first:
+            return {}
+        metrics, examples = classified(test, labels, metric)
+        metrics[f"validation_{metric}"] = METRICS[metric](validation, known)
+        result = Result(metrics, examples)
+        return metrics
+
+    subject.train(make_loop, finish)
+    return result
+
+
 def check_labels(subject: Subject, images: Images) -> None:
     """Raises ConfigError for images without labels."""
-    if bool((images.labels < 0).any()):
-        experiment = subject.experiment
-        raise ConfigError(
-            f"evaluation.protocol={experiment.evaluation.protocol} needs a label for every training "
-            f"image, which data={experiment.evaluated_data.name} lacks"
-        )
+    experiment = subject.experiment
+    setting = f"evaluation.protocol={experiment.evaluation.protocol}"
+    require_labels(images, setting, experiment.evaluated_data.name)
 
 
 def scores_of(loop: Loop, images: Images) -> tuple[Tensor, Tensor]:

@@ -84,7 +84,7 @@ class Ledger:
         """Makes the choices whose trials have ended: none is among `unfinished`. Returns what is to be run now."""
         left = set[PlannedRun]()
         if self.plan.pending:
-            places = {(planned.run_id, planned.evaluation_key) for planned in unfinished}
+            places = {planned.place for planned in unfinished}
             for choose in self.plan.pending:
                 if places.isdisjoint(choose.places):
                     left |= set(self._choose(choose))

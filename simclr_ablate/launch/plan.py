@@ -50,6 +50,11 @@ class PlannedRun:
         return self.run.run_id
 
     @property
+    def place(self) -> tuple[str, str]:
+        """Run id and evaluation key: experiments of one place are one."""
+        return self.run_id, self.evaluation_key
+
+    @property
     def label(self) -> str:
         """The run id without its hash, and what tells it from others, for people."""
         return f"{slug(self.run_id)} {self.apart}".rstrip()
@@ -129,10 +134,10 @@ class Plan:
     def choose(self, choose: Choose) -> "Plan":
         """What follows from a pending choice that is made now: the runs that are not in this plan already."""
         chosen = choose.decide(self.store)
-        ours = {(planned.run_id, planned.evaluation_key) for planned in self.runs}
+        ours = {planned.place for planned in self.runs}
         names = dict.fromkeys(chosen.experiments(), (choose.sweep,))
         plan = plan_completed(names, self.store, self.sweep, names)
-        runs = tuple(one for one in plan.runs if (one.run_id, one.evaluation_key) not in ours)
+        runs = tuple(one for one in plan.runs if one.place not in ours)
         return dataclasses.replace(plan, runs=runs, decided=(chosen,), records=self.records)
 
     def and_then(self, other: "Plan") -> "Plan":
@@ -157,7 +162,7 @@ class Plan:
         return dataclasses.replace(self, records=records)
 
     def note_choices(self) -> None:
-        """Notes that what was chosen is seen to, and part of its sweeps."""
+        """Records what was chosen, and makes it part of its sweeps."""
         for chosen in self.decided:
             chosen.note(self.store, self.records_of(chosen.choose))
 
@@ -281,7 +286,7 @@ def plan_completed(
     alike: dict[tuple[str, str], list[PlannedRun]] = {}
     for experiment in experiments:
         planned = place(experiment, store, sweeps.get(experiment, ()))
-        alike.setdefault((planned.run_id, planned.evaluation_key), []).append(planned)
+        alike.setdefault(planned.place, []).append(planned)
     runs, unused = [], dict[str, None]()
     for group in alike.values():
         of_all = chain.from_iterable(planned.sweeps for planned in group)
@@ -336,7 +341,7 @@ def complete_data(data: Data, cache: str) -> Data:
         return _complete_own(data, cache)
     if data.name not in ("image_folder", "imagenet"):
         return dataclasses.replace(data, root=data.root and absolute(data.root, "data.root"))
-    assert data.root is not None  # check_experiment has seen to it
+    assert data.root is not None  # check_experiment requires it
     root = absolute(data.root, "data.root")
     data = dataclasses.replace(data, root=root, label=data.label or Path(root).name)
     if data.name == "image_folder":

@@ -11,7 +11,10 @@ from simclr_ablate.store.task import TaskFolder
 
 
 class ChoiceFolder(TaskFolder):
-    """The folder of one choice, `.choices/NAME`. `choice.json` says what was chosen, and that it is seen to."""
+    """The folder of one choice, `.choices/NAME`.
+
+    `choice.json` lists the runs that were chosen, once they are submitted or done.
+    """
 
     @property
     def name(self) -> str:

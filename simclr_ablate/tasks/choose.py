@@ -194,7 +194,7 @@ class Chosen:
         return "\n  ".join([heading, *map(Winner.describe, self.winners)])
 
     def note(self, store: Store, records: Mapping[str, str]) -> None:
-        """Notes that what is chosen is seen to, and part of the launched sweeps with these records.
+        """Records what was chosen, and makes it part of the launched sweeps with these records.
 
         So it is of those that a job of a cluster was to choose for. records: by sweep.
         """

@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 from simclr_ablate.augment.build import build_policy
-from simclr_ablate.config import ConfigError
 from simclr_ablate.data.splits import Splits
 from simclr_ablate.evaluation.features import FEATURE_BATCH, reset_batchnorm
 from simclr_ablate.lease import Lease
@@ -25,7 +24,7 @@ from simclr_ablate.tasks.share import Share, read_data
 from simclr_ablate.training.checkpoint import remove_checkpoints
 from simclr_ablate.training.contrastive import ContrastivePretraining
 from simclr_ablate.training.loop import Loop, Training
-from simclr_ablate.training.supervised import SupervisedTraining
+from simclr_ablate.training.supervised import SupervisedTraining, require_labels
 from simclr_ablate.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -98,11 +97,8 @@ def build_loop(
     """The experiment's loop at its first step. Raises ConfigError where it needs labels and there are none."""
     is_supervised = experiment.objective == "supervised"
     images = data.train if is_supervised or data.unlabelled is None else data.unlabelled
-    if is_supervised and bool((images.labels < 0).any()):
-        raise ConfigError(
-            "objective=supervised needs a label for every training image, which "
-            f"data={experiment.data.name} lacks"
-        )
+    if is_supervised:
+        require_labels(images, "objective=supervised", experiment.data.name)
     training = Training(
         images=images.to(device),
         policy=build_policy(experiment.views, experiment.data),

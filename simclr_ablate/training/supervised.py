@@ -3,7 +3,17 @@
 import torch
 from torch import Tensor
 
+from simclr_ablate.config import ConfigError
+from simclr_ablate.data.images import Images
 from simclr_ablate.training.loop import Batch, Loop
+
+
+def require_labels(images: Images, setting: str, data: str) -> None:
+    """Raises ConfigError for images without labels, which `setting` (`key=value`) needs. data: the set's name."""
+    if bool((images.labels < 0).any()):
+        raise ConfigError(
+            f"{setting} needs a label for every training image, which data={data} lacks"
+        )
 
 
 class SupervisedTraining(Loop):
