@@ -184,7 +184,13 @@ class TaskFolder(ABC):
         last = self.last_submission()
         if last is not None and last["job"] != job:
             return  # somebody has submitted the task again
+        # The reason comes first: whoever finds that no job is left finds out why.
+        self._explain_end(job, reason, cancelled)
         self.withdraw_submission(reason if cancelled else None)
+        if cancelled:  # a job that began in between has cleared the reason
+            self._explain_end(job, reason, cancelled)
+
+    def _explain_end(self, job: str, reason: str, cancelled: bool) -> None:
         if self.is_done() or self.failure() is not None:
             return
         owner = leases.holder(self.path, writes=True)
@@ -234,7 +240,7 @@ class TaskFolder(ABC):
         off, and is about to end, the task keeps that reason."""
         remove(self._file("failure.json"))
         last = self.last_submission() if job is not None else None
-        # After the removal: whoever calls the job off notes it in the submission before in the failure.
+        # After the removal: whoever calls the job off looks for the reason once more after noting it in the submission.
         if last is not None and last["job"] == job and "cancelled" in last:
             self.write_failure({"reason": last["cancelled"]})
 

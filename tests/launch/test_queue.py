@@ -232,6 +232,20 @@ def test_a_job_that_begins_as_it_is_called_off_keeps_the_reason(tmp_path) -> Non
     assert run.failure() is None
 
 
+@pytest.mark.parametrize("end", ["cancel_job", "end_job"])
+def test_whoever_sees_that_no_job_is_left_sees_why(tmp_path, monkeypatch, end) -> None:
+    run = submitted(Store(tmp_path / "store"), "a", "7")
+    withdraw, seen = run.withdraw_submission, []
+
+    def withdraw_and_look(*arguments) -> None:
+        seen.append(run.failure())
+        withdraw(*arguments)
+
+    monkeypatch.setattr(run, "withdraw_submission", withdraw_and_look)
+    getattr(run, end)("7", "the reason")
+    assert [failure["reason"] for failure in seen] == ["the reason"]
+
+
 def test_what_somebody_has_submitted_again_is_not_called_off_with_the_first(tmp_path) -> None:
     store = Store(tmp_path / "store")
     run = submitted(store, "a", "7")
