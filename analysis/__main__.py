@@ -184,7 +184,7 @@ def _show_claims(store: Path) -> int:
     runs = _load(store)
     from analysis.claims import scorecard
     from analysis.claims.printing import show
-    from simclr_ablate.launch.progress import make_console
+    from simclr_ablate.terminal import make_console
 
     show(scorecard(runs), make_console())
     return 0

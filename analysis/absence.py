@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import pandas as pd
 
 from analysis.artefacts import Artefact
-from analysis.commands import command_line, store_of
+from analysis.command_line import command_line, store_of
 from analysis.settings import count, shown
 from analysis.typesetting import conjoined
 

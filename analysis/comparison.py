@@ -1,35 +1,46 @@
-"""Tables whose cells are found by the values of config keys, each beside the paper's.
+"""Tables whose cells are runs with certain values of config keys, beside the paper's.
 
-A module of an artefact says which keys its rows and columns vary (`Axis`) and which numbers the
-paper has; from here come the cells over seeds, the test against the random encoder and the agreement
-with the paper. `presentation.py` shows them.
+An artefact's module says which keys its rows and columns vary (`Axis`) and which numbers the paper
+has. This module makes the cells over seeds, tests them against the random encoder and ranks them
+against the paper. `presentation.py` shows them.
 """
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import pandas as pd
 
+from analysis.artefacts import Artefact
 from analysis.settings import Setting, accuracies, plain_values, settings
-from analysis.statistics import Accuracies, Correlation, clearly_above, spearman
+from analysis.statistics import (
+    Accuracies,
+    Correlation,
+    Estimate,
+    clearly_above,
+    mean_of_means,
+    spearman,
+)
 from analysis.typesetting import uncapitalized
 
 Label = Hashable
 """Names a row or a column, as the paper's table does: `256`, `Linear`, `("yes", 0.05)`."""
 Place = tuple[Label, Label]
 """A cell's row and column."""
+AVERAGE: Label = "Average"
+"""The last column of a part that shows the mean of each row."""
 
 
 @dataclass(frozen=True)
 class Axis:
     """The rows or the columns of a table.
 
-    titles: of a label, or of each part of it where labels are tuples. read: from a run's values of
-    `keys` to its label; None for a run that has no place in the table. labels: those that are there
-    even if no run of them is found. order: sorts labels.
+    titles: of a label, or of each part of it where labels are tuples. keys: what the axis varies.
+    read: from a run's values of `keys`, then of `given`, to its label; None for a run that has no
+    place in the table. labels: those that are there even if no run has them. order: sorts labels.
+    given: keys that decide on a label too, and are the same all over a table.
     """
 
     titles: Sequence[str]
@@ -37,14 +48,15 @@ class Axis:
     read: Callable[..., Label | None]
     labels: Sequence[Label] = ()
     order: Callable[[Any], Any] = lambda label: label
+    given: Sequence[str] = ()
 
     @property
     def title(self) -> str:
         return ", ".join(self.titles)
 
-    def complete(self, found: Iterable[Label]) -> list[Label]:
-        """The labels found and those that are always there, in order."""
-        return sorted({*found, *self.labels}, key=self.order)
+    def complete(self, labels: Iterable[Label]) -> list[Label]:
+        """`labels` and those that are always there, in order."""
+        return sorted({*labels, *self.labels}, key=self.order)
 
 
 def listed(titles: Sequence[str], keys: Sequence[str], labels: Mapping[Any, Label]) -> Axis:
@@ -58,7 +70,7 @@ def listed(titles: Sequence[str], keys: Sequence[str], labels: Mapping[Any, Labe
 
 
 def constant(label: Label, among: Sequence[Label] = ()) -> Axis:
-    """An axis that has every run at `label`; the others `among` which it is come from elsewhere."""
+    """An axis with every run at `label`. among: all its labels, where other cells are added later."""
     labels = list(among or [label])
     return Axis([""], [], lambda: label, labels, labels.index)
 
@@ -67,9 +79,10 @@ def constant(label: Label, among: Sequence[Label] = ()) -> Axis:
 class Part:
     """One table of an artefact: the runs' cells and the paper's.
 
-    name: tells parts apart; empty where there is one. measure: what cells hold; empty where the
-    columns say it. void: places of ours where there is nothing to run. untested, unranked: rows or
-    columns that are not compared with the random encoder, and not ranked against the paper's.
+    name: tells parts apart; empty if there is only one. quantity: what the cells hold; empty if the
+    columns say so. void: whether there is nothing to run at one of our places. untested, unranked:
+    rows or columns that are not compared with the random encoder, or not ranked against the paper's.
+    averages: the paper's mean of each row; if given, a last column shows them, and ours.
     """
 
     name: str
@@ -77,10 +90,11 @@ class Part:
     columns: Axis
     cells: Mapping[Place, Accuracies]
     paper: Mapping[Place, float]
-    measure: str = "top-1 (%)"
+    quantity: str = "top-1 (%)"
     void: Callable[[Label, Label], bool] = lambda row, column: False
     untested: Collection[Label] = ()
     unranked: Collection[Label] = ()
+    averages: Mapping[Label, float] = field(default_factory=dict)
 
     @property
     def row_labels(self) -> list[Label]:
@@ -103,6 +117,19 @@ class Part:
     @property
     def paper_columns(self) -> list[Label]:
         return list(dict.fromkeys(column for _, column in self.paper))
+
+    def estimate(self, place: Place) -> Estimate | None:
+        """A cell's, or in the column AVERAGE its row's; None if a cell is missing."""
+        row, column = place
+        if column != AVERAGE:
+            return self.cells[place].estimate() if place in self.cells else None
+        of_row = [self.cells.get((row, each)) for each in self.column_labels]
+        return mean_of_means([cell for cell in of_row if cell]) if all(of_row) else None
+
+    def printed(self, place: Place) -> float | None:
+        """The paper's number there, or in the column AVERAGE its mean of the row; None if it has no such cell."""
+        row, column = place
+        return self.averages.get(row) if column == AVERAGE else self.paper.get(place)
 
     def tested(self, place: Place) -> bool:
         return not any(label in self.untested for label in place)
@@ -133,7 +160,7 @@ class Part:
         return replace(
             self,
             columns=constant(column),
-            measure=str(column),
+            quantity=str(column),
             cells={place: cell for place, cell in self.cells.items() if place[1] == column},
             paper={place: value for place, value in self.paper.items() if place[1] == column},
         )
@@ -141,21 +168,23 @@ class Part:
 
 @dataclass(frozen=True)
 class Comparison:
-    """An artefact (a name in ARTEFACTS) in one setting.
+    """An artefact in one setting.
 
-    remark, measure, measured: for the caption, on what else there is to know, on what is measured
-    if not top-1, and on what it is of if not of a linear classifier on frozen features. tuning: the
-    ids of the runs that a choice of the cells' hyperparameters rests on.
+    random: the random encoder. references: other runs that cells are compared with by eye, by what
+    they are. remark, quantity, method: for the caption, what else there is to know, what is measured
+    if it is not top-1, and how if not by a linear classifier on frozen features. tuning: the ids of
+    the runs by which the cells' hyperparameters were chosen.
     """
 
-    artefact: str
+    artefact: Artefact
     setting: Setting
     parts: Sequence[Part]
     random: Accuracies | None = None
     remark: str = ""
-    measure: str = "Top-1 (%)"
-    measured: str = ""
+    quantity: str = "Top-1 (%)"
+    method: str = ""
     tuning: Sequence[str] = ()
+    references: Mapping[str, Accuracies] = field(default_factory=dict)
 
     def above_random(self, part: Part, place: Place) -> bool | None:
         """Whether a cell is clearly above the random encoder; None where it is not tested."""
@@ -198,38 +227,48 @@ def placed(runs: pd.DataFrame, *axes: Axis) -> pd.DataFrame:
     """The runs that have a label on all of `axes`."""
     for axis in axes:
         labels = read_labels(runs, axis)
-        runs = runs.iloc[[place for place, label in enumerate(labels) if label is not None]]
+        runs = runs.iloc[[row for row, label in enumerate(labels) if label is not None]]
     return runs
 
 
 def read_labels(runs: pd.DataFrame, axis: Axis) -> list[Label | None]:
     """Each run's label. A key that the runs do not have reads as None."""
-    return [axis.read(*values) for values in plain_values(runs, axis.keys)]
+    return [axis.read(*values) for values in plain_values(runs, [*axis.keys, *axis.given])]
 
 
 def cells(
     runs: pd.DataFrame, rows: Axis, columns: Axis, metric: str = "top1", factor: float = 1.0
 ) -> dict[Place, Accuracies]:
-    """What is found at each row and column, by seed."""
-    found = defaultdict(list)
+    """`metric` times `factor` at each row and column, by seed."""
+    members = defaultdict(list)
     labels = zip(read_labels(runs, rows), read_labels(runs, columns), strict=True)
     for run, (row, column) in enumerate(labels):
         if row is not None and column is not None:
-            found[row, column].append(run)
+            members[row, column].append(run)
     # Taking rows of all columns is what would take time.
     needed = runs[list(dict.fromkeys([metric, "seed", "run_id", "test_images"]))]
-    measured = {at: accuracies(needed.iloc[chosen], metric, factor) for at, chosen in found.items()}
+    measured = {at: accuracies(needed.iloc[runs], metric, factor) for at, runs in members.items()}
     return {place: cell for place, cell in measured.items() if cell is not None}
 
 
-def varied(
-    runs: pd.DataFrame, artefact: str, axes: Sequence[Axis], free: Iterable[str]
-) -> list[Setting]:
-    """The settings in which runs with a place on `axes` take two values or more of what is free.
+def free_keys(axes: Sequence[Axis], also: Sequence[str] = ()) -> tuple[str, ...]:
+    """The keys in which the runs of one setting differ: what the axes vary, what else is free, and the seed."""
+    return (*(key for axis in axes for key in axis.keys), *also, "seed")
 
-    A run that stands alone is no table; it may well be part of another one.
+
+def varied(
+    runs: pd.DataFrame,
+    artefact: Artefact,
+    axes: Sequence[Axis],
+    also: Sequence[str] = (),
+    least: int = 2,
+) -> list[Setting]:
+    """The settings in which runs with a place on `axes` take `least` values or more of what is free.
+
+    also: see `free_keys`. By default, a run that stands alone is no table; it may well be part of
+    another one.
     """
-    return settings(placed(runs, *axes), artefact, free, least=2)
+    return settings(placed(runs, *axes), artefact.name, free_keys(axes, also), least)
 
 
 def spell(label: Label, whole: str = "{:,}") -> tuple[str, ...]:

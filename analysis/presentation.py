@@ -8,13 +8,12 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.artefacts import ARTEFACTS
 from analysis.bars import Bar, Bars, bar_page, describe_bars
-from analysis.comparison import Comparison, Label, Part, Place, spell
-from analysis.drawing import Cell, HeatMap, style
+from analysis.comparison import AVERAGE, Comparison, Label, Part, Place, spell
+from analysis.drawing import Cell, HeatMap, describe_heat_maps, heat_maps, style
 from analysis.report import TUNING, Report
 from analysis.settings import seed_range
-from analysis.statistics import Accuracies, Correlation, Estimate
+from analysis.statistics import Accuracies, Estimate
 from analysis.typesetting import MARK, MISSING, Table, number
 from simclr_ablate.terminal import count
 
@@ -28,6 +27,13 @@ def bar_report(
     return report(comparison, describe_bars(panels), partial(bar_page, panels), notes)
 
 
+def map_report(comparison: Comparison, notes: Sequence[str] = ()) -> Report:
+    """Everything about one comparison that is drawn as heat maps."""
+    drawn = maps(comparison)
+    words = describe_heat_maps(drawn, comparison.quantity)
+    return report(comparison, words, partial(heat_maps, drawn), notes)
+
+
 def report(
     comparison: Comparison,
     drawn: str,
@@ -35,13 +41,12 @@ def report(
     notes: Sequence[str] = (),
 ) -> Report:
     """Everything about one comparison. `draw` makes its picture above a caption, and `drawn` says of what."""
-    artefact, setting = ARTEFACTS[comparison.artefact], comparison.setting
     text = caption(comparison)
     with style():
         figure = draw(text)
     return Report.of_setting(
-        artefact,
-        setting,
+        comparison.artefact,
+        comparison.setting,
         caption=text,
         notes=[*NOTES, *notes],
         alt=alt(comparison, drawn),
@@ -55,6 +60,7 @@ def report(
         summary=[
             agreement(comparison),
             *gaps(comparison),
+            f"Highest: {'; '.join(highest(comparison.parts, is_ranked(comparison)))}.",
             *references(comparison),
         ],
     )
@@ -80,9 +86,9 @@ def bars(comparison: Comparison, part: Part, series: str = "columns") -> tuple[B
     def ours(place: Place) -> Bar | None:
         if part.void(*place):
             return None
-        if place not in part.cells:
+        estimate = part.estimate(place)
+        if estimate is None:
             return Bar(math.nan)
-        estimate = part.cells[place].estimate()
         marked = comparison.above_random(part, place) is False
         return Bar(estimate.mean, estimate.half, marked)
 
@@ -114,7 +120,7 @@ def _bars(
     groups, inner = (part.columns, part.rows) if across else (part.rows, part.columns)
     return Bars(
         title=title,
-        value_title=part.measure[:1].upper() + part.measure[1:],
+        value_title=part.quantity[:1].upper() + part.quantity[1:],
         group_title=groups.title,
         series_title=inner.title,
         groups=[_on_lines(label) for label in (columns if across else rows)],
@@ -129,34 +135,36 @@ def _on_lines(label: Label) -> str:
     return "\n".join(spell(label)).replace(" (", "\n(")
 
 
-def maps(comparison: Comparison, parts: Sequence[Part]) -> list[HeatMap]:
+def maps(comparison: Comparison) -> list[HeatMap]:
     """Heat maps: ours of each part, then the paper's; each of the two on one colour scale."""
 
     def ours(part: Part, place: Place) -> Cell:
-        if place not in part.cells:
+        estimate = part.estimate(place)
+        if estimate is None:
             return Cell(math.nan)
-        estimate = part.cells[place].estimate()
         interval = f"±{estimate.half:.1f}"
         note = count(estimate.seeds, "seed") if math.isnan(estimate.half) else interval
         marked = comparison.above_random(part, place) is False
         return Cell(estimate.mean, note if comparison.several else "", marked)
 
+    def theirs(part: Part, place: Place) -> Cell:
+        value = part.printed(place)
+        return Cell(math.nan if value is None else value)
+
     random = comparison.random
     reference = ("random encoder", random.estimate().mean) if random else None
+    parts = comparison.parts
     shown = [cell.estimate().mean for part in parts for cell in part.cells.values()]
     printed = [value for part in parts for value in part.paper.values()]
     result = []
     for part in parts:
-        rows, columns = part.row_labels, part.column_labels
-        values = [[ours(part, (row, column)) for column in columns] for row in rows]
-        title = _titled("Ours", part.name)
-        result.append(_map(part, title, rows, columns, values, reference, shown))
+        title = f"Ours, {part.name}" if part.name else f"Ours: {comparison.setting.label}"
+        axes = part.row_labels, part.column_labels
+        result.append(_map(part, title, *axes, partial(ours, part), reference, shown))
     for part in parts:
-        rows, columns = part.paper_rows, part.paper_columns
-        values = [[Cell(part.paper.get((row, c), math.nan)) for c in columns] for row in rows]
-        result.append(
-            _map(part, _titled("The paper", part.name), rows, columns, values, None, printed)
-        )
+        title = f"The paper, {part.name}" if part.name else PAPER
+        axes = part.paper_rows, part.paper_columns
+        result.append(_map(part, title, *axes, partial(theirs, part), None, printed))
     return result
 
 
@@ -165,40 +173,47 @@ def _map(
     title: str,
     rows: Sequence[Label],
     columns: Sequence[Label],
-    values: Sequence[Sequence[Cell]],
+    cell: Callable[[Place], Cell],
     reference: tuple[str, float] | None,
     beside: Sequence[float],
 ) -> HeatMap:
+    shown = _with_averages(part, columns)
     return HeatMap(
         title=title,
         row_title=part.rows.title,
         column_title=part.columns.title,
         rows=[" ".join(spell(label)) for label in rows],
-        columns=[" ".join(spell(label)) for label in columns],
-        cells=values,
+        columns=[" ".join(spell(label)) for label in shown],
+        cells=[[cell((row, column)) for column in shown] for row in rows],
+        apart=len(shown) - len(columns),
         reference=reference,
         beside=beside,
     )
+
+
+def _with_averages(part: Part, columns: Sequence[Label]) -> list[Label]:
+    return [*columns, AVERAGE] if part.averages else list(columns)
 
 
 def our_table(comparison: Comparison, part: Part) -> Table:
     def text(place: Place) -> str:
         if part.void(*place):
             return ""
-        if place not in part.cells:
+        estimate = part.estimate(place)
+        if estimate is None:
             return MISSING
-        estimate = part.cells[place].estimate()
         return number(estimate.mean, estimate.half, comparison.above_random(part, place) is False)
 
-    title = _titled(f"Ours: {comparison.setting.label}", part.name, part.measure)
+    title = _titled(f"Ours: {comparison.setting.label}", part.name, part.quantity)
     return _table(part, title, part.row_labels, part.column_labels, text)
 
 
 def paper_table(part: Part) -> Table:
     def text(place: Place) -> str:
-        return number(part.paper.get(place, math.nan))
+        value = part.printed(place)
+        return number(math.nan if value is None else value)
 
-    title = _titled(PAPER, part.name, part.measure)
+    title = _titled(PAPER, part.name, part.quantity)
     return _table(part, title, part.paper_rows, part.paper_columns, text)
 
 
@@ -211,61 +226,68 @@ def _table(
 ) -> Table:
     names = list(part.rows.titles)
     if len(names) == 1 and part.columns.title:
-        names = [f"{names[0]} / {part.columns.title}"]
-    header = [*names, *(" ".join(spell(column)) for column in columns)]
-    body = [[*spell(row), *(text((row, column)) for column in columns)] for row in rows]
-    return Table(title, header, body)
+        names = [_both(names[0], part.columns.title)]
+    shown = _with_averages(part, columns)
+    header = [*names, *(" ".join(spell(column)) for column in shown)]
+    body = [[*spell(row), *(text((row, column)) for column in shown)] for row in rows]
+    return Table(title, header, body, apart=len(shown) - len(columns))
+
+
+def _both(first: str, second: str) -> str:
+    """`Batch size / Epochs`; a word that both end in stands once: `1st / 2nd transformation`."""
+    begin, _, word = first.rpartition(" ")
+    return f"{begin if begin and second.endswith(f' {word}') else first} / {second}"
 
 
 def data(comparison: Comparison) -> pd.DataFrame:
-    """The numbers at full precision: a row per cell, ours or the paper's, the reference, and the runs that a choice of
-    hyperparameters rests on.
+    """The numbers at full precision: a row for each cell, ours or the paper's, for each average, for the reference
+    runs, and for the runs by which hyperparameters were chosen.
     """
-    result = []
+    rows: list[dict[str, Any]] = []
     for part in comparison.parts:
         places = dict.fromkeys(part.places) | dict.fromkeys(part.paper)
-        for row, column in places:
-            cell = part.cells.get((row, column))
-            values = {
-                "kind": "cell",
-                "part": part.name,
-                "row": " ".join(spell(row, "{}")),
-                "column": " ".join(spell(column, "{}")),
-            }
-            paper = part.paper.get((row, column), math.nan)
-            result.append(
-                values | _numbers(cell, paper, comparison.above_random(part, (row, column)))
-            )
-    if comparison.random is not None:
-        result.append({"kind": "random encoder", **_numbers(comparison.random)})
+        averages = [(row, AVERAGE) for row in part.averages]
+        rows += [_cell_data("cell", comparison, part, place) for place in places]
+        rows += [_cell_data("average", comparison, part, place) for place in averages]
+    references = {**({"random encoder": comparison.random} if comparison.random else {})}
+    for kind, runs in (references | dict(comparison.references)).items():
+        rows.append({"kind": kind, **_numbers(runs.estimate()), "run_ids": " ".join(runs.run_ids)})
     if comparison.tuning:
-        result.append({"kind": TUNING, **_numbers(None), "run_ids": " ".join(comparison.tuning)})
-    return pd.DataFrame(result)
+        rows.append({"kind": TUNING, **_numbers(None), "run_ids": " ".join(comparison.tuning)})
+    return pd.DataFrame(rows)
 
 
-def _numbers(
-    cell: Accuracies | None, paper: float = math.nan, above: bool | None = None
-) -> dict[str, Any]:
-    estimate = cell.estimate() if cell else None
+def _cell_data(kind: str, comparison: Comparison, part: Part, place: Place) -> dict[str, Any]:
+    (row, column), runs, printed = place, part.cells.get(place), part.printed(place)
+    return {
+        "kind": kind,
+        "part": part.name,
+        "row": " ".join(spell(row, "{}")),
+        "column": " ".join(spell(column, "{}")),
+        **_numbers(part.estimate(place)),
+        "paper": math.nan if printed is None else printed,
+        "above_random": comparison.above_random(part, place),
+        "run_ids": " ".join(runs.run_ids) if runs else "",
+    }
+
+
+def _numbers(estimate: Estimate | None) -> dict[str, Any]:
     return {
         "mean": estimate.mean if estimate else math.nan,
         "half_interval": estimate.half if estimate else math.nan,
         "seeds": estimate.seeds if estimate else 0,
-        "paper": paper,
-        "above_random": above,
-        "run_ids": " ".join(cell.run_ids) if cell else "",
     }
 
 
 def caption(comparison: Comparison) -> str:
     """A line each for what was run and measured, for the random encoder, and for the agreement."""
-    found = [cell for part in comparison.parts for cell in part.cells.values()]
-    images = next((cell.images for cell in found if not math.isnan(cell.images)), math.nan)
+    cells = [cell for part in comparison.parts for cell in part.cells.values()]
+    images = next((cell.images for cell in cells if not math.isnan(cell.images)), math.nan)
     on = "" if math.isnan(images) else f" on {images:,.0f} test images"
     features = comparison.setting.config.get("evaluation.features", "h or z")
-    seeds = seed_range(len(cell.values) for cell in found)
-    measured = comparison.measured or f"of a linear classifier on the frozen {features}"
-    text = f"{comparison.setting.description}, {seeds}. {comparison.measure}{on} {measured}."
+    seeds = seed_range(len(cell.values) for cell in cells)
+    method = comparison.method or f"of a linear classifier on the frozen {features}"
+    text = f"{comparison.setting.description}, {seeds}. {comparison.quantity}{on} {method}."
     if comparison.several:
         text += " Intervals (±): 95%, t over seeds."
     if comparison.remark:
@@ -275,14 +297,19 @@ def caption(comparison: Comparison) -> str:
 
 def alt(comparison: Comparison, drawn: str) -> str:
     """For whoever does not see the picture: what is `drawn`, its highest cells, and the agreement."""
-    found = [part.ranked(place) for part in comparison.parts for place in part.cells]
-    ranked = any(part.unranked for part in comparison.parts) and any(found)
+    ranked = is_ranked(comparison)
     among = "Highest of the cells that are ranked" if ranked else "Highest"
-    told = highest(comparison.parts, ranked)
+    words = highest(comparison.parts, ranked)
     rho = comparison.correlation.rho
     if not math.isnan(rho):
-        told.append(f"Spearman’s ρ with the paper {rho:.2f}")
-    return f"{drawn}, ours on {comparison.setting.label} beside the paper’s. {among}: {'; '.join(told)}."
+        words.append(f"Spearman’s ρ with the paper {rho:.2f}")
+    return f"{drawn}, ours on {comparison.setting.label} beside the paper’s. {among}: {'; '.join(words)}."
+
+
+def is_ranked(comparison: Comparison) -> bool:
+    """Whether some cells are ranked and others are not."""
+    ranked = [part.ranked(place) for part in comparison.parts for place in part.cells]
+    return any(part.unranked for part in comparison.parts) and any(ranked)
 
 
 def highest(parts: Sequence[Part], ranked: bool) -> list[str]:
@@ -303,18 +330,22 @@ def highest(parts: Sequence[Part], ranked: bool) -> list[str]:
         for place, value in part.paper.items()
         if counts(part, place) and not math.isnan(value)
     ]
-    told = []
-    for whose, found in (("ours", ours), ("the paper’s", theirs)):
-        if found:
-            best, where = max(found, key=lambda cell: cell[0].mean)
-            told.append(f"{whose} {number(best.mean, best.half)} ({where})")
-    return told
+    words = []
+    for whose, cells in (("ours", ours), ("the paper’s", theirs)):
+        if cells:
+            best, where = max(cells, key=lambda cell: cell[0].mean)
+            words.append(f"{whose} {number(best.mean, best.half)} ({where})")
+    return words
 
 
 def references(comparison: Comparison) -> list[str]:
-    """The random encoder in words, where cells are meant to be tested against it."""
+    """The reference runs in words, on one line: the random encoder where cells are meant to be tested against it."""
     tests = comparison.tests()
-    return [against_random(comparison.random, tests)] if tests else []
+    sentences = [against_random(comparison.random, tests)] if tests else []
+    for name, runs in comparison.references.items():
+        estimate = runs.estimate()
+        sentences.append(f"{name}: {number(estimate.mean, estimate.half)}.")
+    return [" ".join(sentences)] if sentences else []
 
 
 def against_random(random: Accuracies | None, tests: Sequence[bool | None]) -> str:
@@ -338,21 +369,16 @@ def agreement(comparison: Comparison) -> str:
         for part in comparison.parts
         for place, value in part.paper.items()
     )
-    found = comparison.correlation
-    if not found.pairs:
+    correlation = comparison.correlation
+    if not correlation.pairs:
         return "No cell of the paper’s has its like here, so none is ranked against it."
-    return rank_agreement(found, printed)
-
-
-def rank_agreement(found: Correlation, printed: int) -> str:
-    """A correlation with `printed` cells of the paper, in words."""
-    among = f"{found.pairs} of {printed} cells"
-    if math.isnan(found.rho):
+    among = f"{correlation.pairs} of {printed} cells"
+    if math.isnan(correlation.rho):
         return f"Spearman’s ρ with the paper: not defined ({among})."
-    interval = f"95% bootstrap interval {found.low:.2f} to {found.high:.2f}"
-    if math.isnan(found.low):
+    interval = f"95% bootstrap interval {correlation.low:.2f} to {correlation.high:.2f}"
+    if math.isnan(correlation.low):
         interval = "too few cells for an interval"
-    return f"Spearman’s ρ with the paper: {found.rho:.2f} ({interval}; {among})."
+    return f"Spearman’s ρ with the paper: {correlation.rho:.2f} ({interval}; {among})."
 
 
 def gaps(comparison: Comparison) -> list[str]:

@@ -38,8 +38,8 @@ class Report:
     """One artefact in one setting.
 
     name: of its files, without ending. caption, notes, alt: plain text. data: the numbers at full
-    precision. summary: the lines that are printed. setting: None where it needs no runs. beside: the
-    ids of runs that are no part of its sweep. intervals: what they are over, if not seeds.
+    precision. summary: the lines that are printed. setting: None if it needs no runs. intervals:
+    what they are over, if not seeds.
     """
 
     name: str
@@ -52,7 +52,6 @@ class Report:
     data: pd.DataFrame
     summary: Sequence[str]
     setting: Setting | None = None
-    beside: Sequence[str] = ()
     intervals: str = ""
 
     @classmethod

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -73,6 +73,15 @@ def mean_interval(values: ArrayLike) -> Estimate:
     return Estimate(float(sample.mean()), half, len(sample))
 
 
+def mean_of_means(samples: Sequence[Accuracies]) -> Estimate:
+    """The mean of the samples' means; its interval is over the seeds that all of them have."""
+    mean = math.fsum(sample.estimate().mean for sample in samples) / len(samples)
+    seeds = set(samples[0].by_seed).intersection(*(sample.by_seed for sample in samples))
+    by_seed = [math.fsum(s.by_seed[seed] for s in samples) / len(samples) for seed in seeds]
+    half = mean_interval(by_seed).half if by_seed else math.nan
+    return Estimate(mean, half, len(seeds))
+
+
 def margin(sample: Accuracies, reference: Accuracies) -> float:
     """How far two means must lie apart to differ at the 95% level: Welch's two-sided t test.
 
@@ -108,9 +117,7 @@ def t_quantile(probability: float, freedom: float) -> float:
         )
     if math.isinf(freedom):
         return NormalDist().inv_cdf(probability)
-    from scipy.special import (
-        stdtrit,
-    )  # slow to import
+    from scipy.special import stdtrit  # slow to import
 
     return float(stdtrit(freedom, probability))
 

@@ -10,7 +10,7 @@ import pandas as pd
 from analysis.absence import absence
 from analysis.artefacts import ARTEFACTS, Artefact
 from analysis.claims import Finding, printing
-from analysis.commands import commands
+from analysis.command_line import commands
 from analysis.page import Section, page, section
 from analysis.report import LeftOut, Report, write
 from simclr_ablate.files import StorageError, write_text
@@ -45,7 +45,7 @@ def write_artefact(artefact: Artefact, out: Path, runs: pd.DataFrame) -> Outcome
     """
     outcome = Outcome()
     try:
-        for report in artefact.module().reports(artefact.runs_for(runs)):
+        for report in artefact.reports(runs):
             if isinstance(report, LeftOut):
                 outcome.left_out.append(report)
             else:

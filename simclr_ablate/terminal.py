@@ -7,7 +7,10 @@ import os
 import stat
 import sys
 import unicodedata
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 JOINERS = "\u200c\u200d"
 """Invisible, and part of how some scripts and emoji are spelt."""
@@ -58,6 +61,19 @@ def prepare() -> None:
             write_through=stream.write_through,
         )
         setattr(sys, name, lasting)
+
+
+def make_console(quiet: bool = False) -> "Console":
+    """The terminal; for a file or a pipe, lines wide enough that run ids stay whole."""
+    from rich.console import Console  # slow to import
+
+    prepare()
+    # What users chose is text, and what is in brackets is not for rich to read.
+    look: dict[str, Any] = {"quiet": quiet, "markup": False, "emoji": False}
+    console = Console(**look)
+    if console.is_terminal or "COLUMNS" in os.environ:
+        return console
+    return Console(width=200, **look)
 
 
 class _Lasting(io.FileIO):

@@ -182,6 +182,18 @@ def test_sweeps_are_remembered(tmp_path, monkeypatch):
     assert ("grid", ("a", "b", "e")) in [(one.name, one.run_ids) for one in store.sweeps()]
 
 
+def test_a_sweep_remembers_what_the_command_line_said(tmp_path):
+    store = Store(tmp_path)
+    record = store.record_sweep("grid", ["a"], ["sweep=grid", "seed=0,1"])
+    store.extend_sweep(record, ["b"])
+    store.record_sweep("old", ["c"])
+    assert [(one.run_ids, one.overrides) for one in store.sweeps()] == [
+        (("a",), ("sweep=grid", "seed=0,1")),
+        (("a", "b"), ("sweep=grid", "seed=0,1")),
+        (("c",), ()),
+    ]
+
+
 def submitted(run, job: str = "7_0") -> None:
     record = {"job": job, "cluster": "slurm", "evaluations": ["h-1"], "output": "7.err"}
     run.path.mkdir(exist_ok=True)

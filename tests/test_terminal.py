@@ -87,7 +87,7 @@ def test_all_that_was_printed_arrives():
 
 def test_brackets_are_text_on_a_console():
     code = (
-        "from simclr_ablate.launch.progress import make_console; from rich.table import Table\n"
+        "from simclr_ablate.terminal import make_console; from rich.table import Table\n"
         "table = Table('[red]x'); table.add_row('[/red] :cat:')\n"
         "make_console().print('[red]a[/red] [/b]', table)"
     )

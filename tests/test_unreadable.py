@@ -18,9 +18,9 @@ from simclr_ablate import status
 from simclr_ablate.files import StorageError
 from simclr_ablate.identity import evaluation_key, run_id
 from simclr_ablate.launch import worker
-from simclr_ablate.launch.progress import make_console
 from simclr_ablate.stopping import StopSignal
 from simclr_ablate.store import Run, Store
+from simclr_ablate.terminal import make_console
 
 NOBODY = 65534
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")

@@ -5,7 +5,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from analysis.claims.effects import Effect, Measured, MissingCellsError
+from analysis.claims.effects import (
+    Differences,
+    Effect,
+    Extreme,
+    Measured,
+    MissingCellsError,
+    combined,
+    decision,
+)
 from analysis.comparison import Comparison, Part
 from analysis.statistics import CONFIDENCE
 from simclr_ablate.terminal import count
@@ -19,19 +27,30 @@ class Claim:
     """A finding of the paper that runs can confirm or refute.
 
     name: a slug. statement: one sentence. source: where the paper says it. artefacts: names in
-    ARTEFACTS whose cells it rests on. test: what is estimated, and from which cells, in words.
+    ARTEFACTS whose cells it rests on. estimate: what is estimated, and from which cells, in words.
 
-    effect: what is estimated, from the tables of a comparison; raises MissingCellsError. The claim
-    holds where this is above 0, or with a `margin` where it is below that, in points.
+    differences: the numbers that it rests on, from the tables of a comparison; raises
+    MissingCellsError. extremes: which of several counts, and which of a group's, outermost first.
+    The claim holds where this is above 0, or with a `margin` where it is below that, in points.
     """
 
     name: str
     statement: str
     source: str
     artefacts: tuple[str, ...]
-    test: str
-    effect: Callable[[Sequence[Part]], Effect] = field(repr=False, compare=False)
+    estimate: str
+    differences: Callable[[Sequence[Part]], Differences] = field(repr=False, compare=False)
+    extremes: tuple[type[Extreme], ...] = ()
     margin: float | None = None
+
+    @property
+    def test(self) -> str:
+        """What is estimated, and what decides, in words."""
+        return f"{self.estimate} {decision(self.extremes, self.margin)}".rstrip()
+
+    def effect(self, parts: Sequence[Part]) -> Effect:
+        """What is estimated. Raises MissingCellsError."""
+        return combined(self.extremes, self.differences(parts))
 
     @property
     def limit(self) -> float:
@@ -70,23 +89,23 @@ class Finding:
 def find(claim: Claim, comparison: Comparison) -> Finding:
     """What becomes of the claim in one setting.
 
-    Undecided wherever a cell is missing, where a difference has fewer than two seeds, and where one
-    is the same at every seed, which tells no interval.
+    Undecided if a cell is missing, if a difference has fewer than two seeds, or if one is the same at
+    every seed, from which no interval follows.
     """
     nothing = _nothing(claim, comparison.setting.description, comparison.setting.label)
     try:
         effect = claim.effect(comparison.parts)
     except MissingCellsError as missing:
         return replace(nothing, reason=_missing(missing.needed))
-    parts = effect.parts()
-    seeds = min(part.seeds for part in parts)
-    run_ids = tuple(sorted(frozenset().union(*(part.run_ids for part in parts))))
+    numbers = effect.measured()
+    seeds = min(number.seeds for number in numbers)
+    run_ids = tuple(sorted(frozenset().union(*(number.run_ids for number in numbers))))
     estimated = replace(
         nothing, effect=effect.mean if seeds else math.nan, seeds=seeds, run_ids=run_ids
     )
-    untold = next((part for part in parts if not part.scatters), None)
-    if untold is not None:
-        return replace(estimated, reason=_untold(untold))
+    without = next((number for number in numbers if not number.scatters), None)
+    if without is not None:
+        return replace(estimated, reason=_no_interval(without))
     low, high = effect.low(TAIL), effect.high(TAIL)
     verdict = claim.verdict(low, high)
     reason = _reason(claim, effect, verdict)
@@ -113,10 +132,10 @@ def _nothing(claim: Claim, setting: str, label: str) -> Finding:
     )
 
 
-def _untold(part: Measured) -> str:
-    if part.seeds < 2:
-        return f"{part.words}: {count(part.seeds, 'seed')}; an interval takes two or more."
-    return f"{part.words}: the same at every seed, which tells no interval."
+def _no_interval(number: Measured) -> str:
+    if number.seeds < 2:
+        return f"{number.words}: {count(number.seeds, 'seed')}; an interval needs two or more."
+    return f"{number.words}: the same at every seed, so there is no interval."
 
 
 def _missing(needed: Sequence[str], most: int = 4) -> str:
@@ -130,6 +149,6 @@ def _reason(claim: Claim, effect: Effect, verdict: Verdict) -> str:
     where = f"the interval is {'above' if above else 'below'} {limit}"
     if verdict == "undecided":
         where = f"the interval contains {limit}"
-    others = len(effect.parts())
+    others = len(effect.measured())
     among = f" (the decisive one of {others} differences)" if others > 1 else ""
     return f"{effect.decisive.words}{among}: {where}."

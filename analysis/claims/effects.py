@@ -1,14 +1,15 @@
 """Effects: numbers at each seed, and the least or the greatest of several, with confidence bounds.
 
 An effect bounds what it estimates from below and from above, each with a probability of error
-(`tail`) of the caller's. With t quantiles at half of 5%, the two are the ends of a 95% interval.
+(`tail`) that the caller chooses. With half of 5% each, the two are the ends of a 95% interval.
 """
 
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from itertools import groupby
+from typing import ClassVar, Protocol
 
 from analysis.comparison import Part, Place
 from analysis.statistics import t_quantile
@@ -42,7 +43,7 @@ class Effect(Protocol):
     def high(self, tail: float) -> float:
         """Lies below what is estimated with a probability of at most `tail`."""
 
-    def parts(self) -> "list[Measured]":
+    def measured(self) -> "list[Measured]":
         """All the measured numbers in it."""
 
 
@@ -50,8 +51,7 @@ class Effect(Protocol):
 class Measured:
     """A number at each seed: an accuracy, or a difference of such, paired by seed.
 
-    Its bounds are those of Student's t over seeds. `words` say what it is, `run_ids` where it comes
-    from.
+    Its bounds are those of Student's t over seeds. words: what it is. run_ids: where it comes from.
     """
 
     words: str
@@ -88,7 +88,7 @@ class Measured:
     def high(self, tail: float) -> float:
         return self.mean + t_quantile(1 - tail, self.seeds - 1) * self._error()
 
-    def parts(self) -> "list[Measured]":
+    def measured(self) -> "list[Measured]":
         return [self]
 
     def _error(self) -> float:
@@ -97,10 +97,16 @@ class Measured:
         return math.sqrt(squares / (self.seeds - 1) / self.seeds)
 
 
-@dataclass(frozen=True)
-class _Extreme(ABC):
-    """The one of several effects that lies furthest to one side, and is so estimated by theirs."""
+Differences = Measured | Sequence["Differences"]
+"""What a claim rests on: one number, or several, or groups of several."""
 
+
+@dataclass(frozen=True)
+class Extreme(ABC):
+    """The one of several effects that lies furthest to one side; the furthest estimate estimates it."""
+
+    takes_all_above: ClassVar[bool]
+    """Whether it is above a limit only if all the effects are, and below as soon as one is; or the other way round."""
     effects: Sequence[Effect]
 
     @property
@@ -111,11 +117,17 @@ class _Extreme(ABC):
     @abstractmethod
     def decisive(self) -> Measured: ...
 
-    def parts(self) -> list[Measured]:
-        return [part for effect in self.effects for part in effect.parts()]
+    @abstractmethod
+    def low(self, tail: float) -> float: ...
+
+    @abstractmethod
+    def high(self, tail: float) -> float: ...
+
+    def measured(self) -> list[Measured]:
+        return [number for effect in self.effects for number in effect.measured()]
 
 
-class Least(_Extreme):
+class Least(Extreme):
     """The least of several effects.
 
     It is above a limit only if every one of them is: its lower bound is the least of theirs, each
@@ -123,6 +135,8 @@ class Least(_Extreme):
     is: its upper bound is the least of theirs, each with its share of `tail` (Bonferroni). The
     estimate is the least of theirs too, which errs towards low.
     """
+
+    takes_all_above = True
 
     @property
     def decisive(self) -> Measured:
@@ -135,8 +149,10 @@ class Least(_Extreme):
         return min(effect.high(tail / len(self.effects)) for effect in self.effects)
 
 
-class Greatest(_Extreme):
+class Greatest(Extreme):
     """The greatest of several effects: `Least` the other way up."""
+
+    takes_all_above = False
 
     @property
     def decisive(self) -> Measured:
@@ -147,6 +163,46 @@ class Greatest(_Extreme):
 
     def high(self, tail: float) -> float:
         return max(effect.high(tail) for effect in self.effects)
+
+
+def combined(kinds: Sequence[type[Extreme]], differences: Differences) -> Effect:
+    """A single number as it is; several as the first of `kinds` of them, where groups are combined by the others."""
+    if isinstance(differences, Measured):
+        return differences
+    kind, *inner = kinds
+    return kind([combined(inner, each) for each in differences])
+
+
+_NEEDED = {
+    (True,): "every difference must be clearly {}",
+    (False,): "one difference must be clearly {}, corrected for their number",
+    (
+        True,
+        False,
+    ): "every group must have a difference that is clearly {}, corrected for the number "
+    "in the group",
+    (False, True): "all of one group must be clearly {}, corrected for the number of groups",
+}
+"""What must be on one side: all (True) or one (False) of the differences; of groups, and then of a group's."""
+
+
+def decision(kinds: Sequence[type[Extreme]], margin: float | None = None) -> str:
+    """How an effect of these `kinds` is decided, in a sentence; empty for a single number.
+
+    margin: the claim is confirmed below it, in points; None: above 0.
+    """
+    if not kinds:
+        return ""
+    limit = "0" if margin is None else f"{margin:g} points"
+    side, other = ("above", "below") if margin is None else ("below", "above")
+    # An extreme of extremes of the same kind is one of all of them.
+    takes_all = [every for every, _ in groupby(kind.takes_all_above for kind in kinds)]
+    above, below = tuple(takes_all), tuple(not every for every in takes_all)
+    confirm, refute = (above, below) if margin is None else (below, above)
+    return (
+        f"To confirm, {_NEEDED[confirm].format(f'{side} {limit}')}; "
+        f"to refute, {_NEEDED[refute].format(f'{other} {limit}')}."
+    )
 
 
 def _mean(measured: Measured) -> float:
@@ -160,9 +216,9 @@ def _term(measured: Measured) -> str:
 def average(part: Part, places: Collection[Place], words: str) -> Measured:
     """The mean of several cells at each seed that all of them have. Raises MissingCellsError."""
     require(part, places)
-    found = [part.cells[place].by_seed for place in places]
-    common = sorted(set(found[0]).intersection(*found))
-    mean = {seed: math.fsum(by_seed[seed] for by_seed in found) / len(found) for seed in common}
+    cells = [part.cells[place].by_seed for place in places]
+    common = sorted(set(cells[0]).intersection(*cells))
+    mean = {seed: math.fsum(by_seed[seed] for by_seed in cells) / len(cells) for seed in common}
     run_ids = frozenset(run_id for place in places for run_id in part.cells[place].run_ids)
     return Measured(words, mean, run_ids)
 

@@ -55,8 +55,8 @@ def show(findings: Sequence[Finding], console: Console) -> None:
 
 def counts(findings: Sequence[Finding]) -> str:
     """`3 confirmed, 1 refuted, 19 undecided`."""
-    found = Counter(finding.verdict for finding in findings)
-    return ", ".join(f"{found[verdict]} {verdict}" for verdict in get_args(Verdict))
+    number = Counter(finding.verdict for finding in findings)
+    return ", ".join(f"{number[verdict]} {verdict}" for verdict in get_args(Verdict))
 
 
 def _by_artefact(findings: Sequence[Finding]) -> Iterator[tuple[str, list[Finding]]]:

@@ -20,10 +20,9 @@ def scorecard(runs: pd.DataFrame) -> list[Finding]:
     """
     names = dict.fromkeys(name for claim in CLAIMS for name in claim.artefacts)
     artefacts = [ARTEFACTS[name] for name in names]
-    found = {each.name: each.module().comparisons(each.runs_for(runs)) for each in artefacts}
-    return judge(
-        found, {each.name: absence(each, runs) for each in artefacts if not found[each.name]}
-    )
+    comparisons = {each.name: each.comparisons(runs) for each in artefacts}
+    absences = {each.name: absence(each, runs) for each in artefacts if not comparisons[each.name]}
+    return judge(comparisons, absences)
 
 
 def judge(
@@ -57,12 +56,12 @@ def _telling(claim: Claim, comparisons: Sequence[Comparison]) -> list[Finding]:
     Comparisons that differ in what a claim does not rest on have the same runs of it.
     """
     fullest = sorted(comparisons, key=_size, reverse=True)
-    found = [find(claim, comparison) for comparison in fullest]
-    told: dict[tuple[str, ...], Finding] = {}
-    for finding in found:
+    findings = [find(claim, comparison) for comparison in fullest]
+    by_runs: dict[tuple[str, ...], Finding] = {}
+    for finding in findings:
         if finding.seeds:
-            told.setdefault(finding.run_ids, finding)
-    return list(told.values()) or found[:1]
+            by_runs.setdefault(finding.run_ids, finding)
+    return list(by_runs.values()) or findings[:1]
 
 
 def _size(comparison: Comparison) -> int:

@@ -25,6 +25,7 @@ from simclr_ablate.paths import absolute, default_cache
 from simclr_ablate.schema import Experiment
 from simclr_ablate.store import ChoiceFolder, Store
 from simclr_ablate.tasks.choose import Choose
+from simclr_ablate.terminal import make_console
 
 if TYPE_CHECKING:
     from simclr_ablate.launch.jobs import Jobs
@@ -47,7 +48,11 @@ class ExitStatus(enum.IntEnum):
 
 @dataclass(frozen=True)
 class Command:
-    """What the command line says besides the experiments."""
+    """What the command line says besides the experiments.
+
+    sweep: the name of the sweep, if it is one; asked: as the command line has it, such as a file. overrides: what
+    the command line said of the experiments.
+    """
 
     store: Store
     cache: str
@@ -56,6 +61,8 @@ class Command:
     sweep: str | None = None
     artefact: str | None = None
     objective_metric: str = METRICS[0]
+    asked: str | None = None
+    overrides: tuple[str, ...] = ()
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
@@ -91,8 +98,6 @@ def execute(
     sweeps: of which sweeps each experiment is. chooses: of those sweeps that choose; their trials are among the
     experiments. jobs: is told when each starts and ends.
     """
-    from simclr_ablate.launch.progress import make_console
-
     place = Place.from_environment()
     console = make_console(quiet=place is not None and place.rank > 0)
     say = _say(console)
@@ -114,7 +119,7 @@ def execute(
     if place is None or place.rank == 0:
         for restored in plan.restore_pretraining():
             say(f"{restored}: pretraining.json is rebuilt from encoder.pt")
-    plan = plan.recorded()
+    plan = plan.recorded(command.overrides, command.asked)
     if place is None:
         return Ended(launch(command, plan, console, jobs), plan)
     return Ended(_be_rank(command, plan, place, console), plan)

@@ -6,7 +6,6 @@ values are set on copies. Where keys refer to others, the copies are still unres
 
 import copy
 import itertools
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,6 +27,7 @@ from simclr_ablate.launch.keys import (
     top_level,
     without_hydra,
 )
+from simclr_ablate.overrides import literal
 from simclr_ablate.schema import Experiment
 
 Values = dict[str, Any]
@@ -277,21 +277,6 @@ def value_of(text: str) -> Any:
 def overrides_of(values: Values) -> tuple[str, ...]:
     """The values as overrides of Hydra's."""
     return tuple(f"{name}={literal(value)}" for name, value in values.items())
-
-
-def literal(value: Any) -> str:
-    """`value` in Hydra's override grammar."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, (int, float)):
-        return repr(value)
-    if isinstance(value, list):
-        return f"[{','.join(map(literal, value))}]"
-    # Before a quote, and only there, the grammar reads two backslashes as one.
-    text = re.sub(r"(\\*)(')", r"\1\1\\\2", str(value))
-    return "'" + re.sub(r"(\\+)\Z", r"\1\1", text) + "'"
 
 
 def _set(config: dict[str, Any], name: str, value: Any) -> None:

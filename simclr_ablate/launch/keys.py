@@ -145,6 +145,16 @@ def with_groups(arguments: Sequence[str]) -> list[str]:
     return [e for k, e in enumerate(spelled) if k > last or not e.startswith(f"{DATA_GROUP}=")]
 
 
+def told_of_experiments(arguments: Sequence[str]) -> tuple[str, ...]:
+    """The overrides on a command line that say which experiments are run, without the sweep, as they were given."""
+    spelled = (
+        re.sub(rf"^(\+\+)?{re.escape(DATA_GROUP)}=", r"\1evaluation.data=", a) for a in arguments
+    )
+    return tuple(
+        a for a in spelled if top_level(a.split("=")[0]) not in (*COMMAND, "sweep", "hydra")
+    )
+
+
 def misspelled_key(arguments: Sequence[str]) -> str | None:
     """A message for the first `key=value` whose key nobody could mean, before Hydra's own less helpful one.
 

@@ -21,6 +21,7 @@ from simclr_ablate.identity import (
     varying_keys,
 )
 from simclr_ablate.launch.worker import Job
+from simclr_ablate.overrides import override
 from simclr_ablate.paths import absolute, default_cache
 from simclr_ablate.schema import KEYS, PROTOCOLS, Data, EvaluationData, Experiment
 from simclr_ablate.store import Run, Store, TaskFolder
@@ -147,18 +148,22 @@ class Plan:
         decided, runs = (*self.decided, *other.decided), (*self.runs, *other.runs)
         return dataclasses.replace(self, runs=runs, pending=pending, decided=decided)
 
-    def recorded(self) -> "Plan":
+    def recorded(self, overrides: Sequence[str] = (), asked: str | None = None) -> "Plan":
         """The same once the store has a record of each sweep's runs, as far as they are known.
 
         What is there already of choices that are to be made anew remains part of their sweeps.
+
+        overrides: what the command line said besides. asked: the sweep as it named it, where it named one.
         """
         plan = self
         for choose in self.pending:
             more = self.choose(choose)
             there = tuple(planned for planned in more.runs if planned.run.exists())
             plan = plan.and_then(dataclasses.replace(more, runs=there))
-        members = plan.members().items()
-        records = {name: self.store.record_sweep(name, run_ids) for name, run_ids in members}
+        records = {}
+        for name, run_ids in plan.members().items():
+            sweep = override("sweep", asked if asked and name == self.sweep else name)
+            records[name] = self.store.record_sweep(name, run_ids, [sweep, *overrides])
         return dataclasses.replace(self, records=records)
 
     def note_choices(self) -> None:

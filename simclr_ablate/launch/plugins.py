@@ -45,6 +45,7 @@ from simclr_ablate.launch.keys import (
     check_scale,
     check_swept,
     leaves,
+    told_of_experiments,
     top_level,
 )
 from simclr_ablate.launch.plan import complete, place
@@ -224,8 +225,9 @@ class PlanSweeper(Sweeper):
         if len(names) == 1:
             section = checked(self._sections.read(names[0], asked.lines), names[0])
             command = dataclasses.replace(
-                command, sweep=section["name"], artefact=section.get("artefact")
+                command, sweep=section["name"], asked=names[0], artefact=section.get("artefact")
             )
+        command = dataclasses.replace(command, overrides=told_of_experiments(arguments))
         found = Found()
         for one in self._combinations(names, asked):
             check_command(resolve(self._composed(one.lines)), app, one.lines[len(asked.lines) :])

@@ -3,7 +3,6 @@
 Reads what the runs write into the store, so that it shows runs of any launcher.
 """
 
-import os
 import time
 from types import TracebackType
 from typing import Any, Self
@@ -14,24 +13,12 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from simclr_ablate import terminal
 from simclr_ablate.launch.plan import PlannedRun
 from simclr_ablate.schema import main_metric
 from simclr_ablate.terminal import count
 
 LIVE_SECONDS = 0.5
 PLAIN_SECONDS = 30.0
-
-
-def make_console(quiet: bool = False) -> Console:
-    """The terminal; for a file or a pipe, lines wide enough that run ids stay whole."""
-    terminal.prepare()
-    # What users chose is text, and what is in brackets is not for rich to read.
-    look: dict[str, Any] = {"quiet": quiet, "markup": False, "emoji": False}
-    console = Console(**look)
-    if console.is_terminal or "COLUMNS" in os.environ:
-        return console
-    return Console(width=200, **look)
 
 
 class ProgressView:

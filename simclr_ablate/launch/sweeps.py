@@ -12,10 +12,11 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from simclr_ablate.config import ConfigError, unknown_key
-from simclr_ablate.launch.grid import Grids, listed, literal, overrides_of
+from simclr_ablate.launch.grid import Grids, listed, overrides_of
 from simclr_ablate.launch.keys import interpolations, refers_beyond_scale, top_level
 from simclr_ablate.launch.selection import Rule
 from simclr_ablate.launch.yaml_files import read_yaml
+from simclr_ablate.overrides import override
 from simclr_ablate.paths import config_folder, expanded
 
 SUFFIXES = (".yaml", ".yml")
@@ -171,7 +172,7 @@ class Sections:
 
     def _with(self, name: str, lines: tuple[str, ...]) -> DictConfig:
         """The config with that sweep in it, unresolved."""
-        own = () if name == self.chosen else (f"sweep={literal(name)}",)
+        own = () if name == self.chosen else (override("sweep", name),)
         return self._composed((*lines, *own))
 
 

@@ -231,6 +231,7 @@ class LaunchRecord(TypedDict):
     name: str
     run_ids: list[str]
     time: float
+    overrides: NotRequired[list[str]]
 
 
 class ChoiceRecord(TypedDict):

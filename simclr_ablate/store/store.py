@@ -37,12 +37,13 @@ import os
 import re
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from simclr_ablate import lease as leases
 from simclr_ablate.config import ConfigError
@@ -66,11 +67,15 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SweepRecord:
-    """A sweep that was launched: its name and the runs it consists of."""
+    """A sweep that was launched: its name, the runs it consists of, when, and what the command line said of them.
+
+    overrides: `sweep=NAME` among them; empty where an earlier version has launched it.
+    """
 
     name: str
     run_ids: tuple[str, ...]
     time: float
+    overrides: tuple[str, ...] = ()
 
 
 class Store:
@@ -181,9 +186,9 @@ class Store:
         finally:
             lease.release()
 
-    def record_sweep(self, name: str, run_ids: Iterable[str]) -> str:
-        """Remembers which runs a sweep consists of, for `status`; returns the record's name."""
-        return self._record_sweep(name, run_ids, time.time())
+    def record_sweep(self, name: str, run_ids: Iterable[str], overrides: Sequence[str] = ()) -> str:
+        """Remembers a sweep's runs, and what the command line said of them; returns the record's name."""
+        return self._record_sweep(name, run_ids, time.time(), overrides)
 
     def extend_sweep(self, record: str, run_ids: Iterable[str]) -> None:
         """Adds runs to a launched sweep, such as those that it has chosen, and to what was added to it before.
@@ -197,18 +202,21 @@ class Store:
             return
         name, when = launched["name"], launched["time"]
         so_far = [one.run_ids for one in self.sweeps() if (one.name, one.time) == (name, when)]
-        self._record_sweep(
-            name, [*launched["run_ids"], *chain.from_iterable(so_far), *run_ids], when
-        )
+        members = [*launched["run_ids"], *chain.from_iterable(so_far), *run_ids]
+        self._record_sweep(name, members, when, launched.get("overrides", ()))
 
-    def _record_sweep(self, name: str, run_ids: Iterable[str], launched: float) -> str:
+    def _record_sweep(
+        self, name: str, run_ids: Iterable[str], launched: float, overrides: Sequence[str]
+    ) -> str:
         _check_name(name, "a sweep")
         members = sorted(set(run_ids))
         digest = hashlib.sha256("\n".join(members).encode()).hexdigest()[:8]
         folder = self.root / ".sweeps"
         with storing(folder, "store"):
             folder.mkdir(parents=True, exist_ok=True)
-        content = {"name": name, "run_ids": members, "time": launched}
+        content: dict[str, Any] = {"name": name, "run_ids": members, "time": launched}
+        if overrides:
+            content["overrides"] = list(overrides)
         write_json(folder / f"{name}-{digest}.json", content)
         return f"{name}-{digest}"
 
@@ -216,7 +224,10 @@ class Store:
         """Sweeps launched on this store, oldest first; what was added to comes before the sum."""
         paths = records_in(self.root / ".sweeps")
         found = [record for record in map(self._launched, paths) if record is not None]
-        known = [SweepRecord(r["name"], tuple(r["run_ids"]), r["time"]) for r in found]
+        known = [
+            SweepRecord(r["name"], tuple(r["run_ids"]), r["time"], tuple(r.get("overrides", ())))
+            for r in found
+        ]
         return sorted(known, key=lambda record: (record.time, len(record.run_ids)))
 
     def _launched(self, path: Path) -> LaunchRecord | None:

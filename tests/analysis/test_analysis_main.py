@@ -149,11 +149,11 @@ def test_a_reader_that_leaves_stops_nothing(store, tmp_path, names):
 
 
 def test_one_artefact_that_fails_costs_itself_alone(store, tmp_path, capsys, monkeypatch):
-    def fail(runs):
+    def fail(artefact, runs):
         raise LookupError("no such thing")
 
     monkeypatch.setattr("analysis.processes.available_cores", lambda: 1)
-    monkeypatch.setattr("analysis.table2.reports", fail)
+    monkeypatch.setattr("analysis.artefacts.table2.reports", fail)
     out = tmp_path / "out"
     assert main(["--store", str(store), "--out", str(out)]) == 1
     assert "table2: LookupError: no such thing" in capsys.readouterr().err
@@ -191,7 +191,7 @@ def test_an_unknown_artefact_names_the_nearest(store, capsys):
 
 def test_every_artefact_has_its_module():
     for artefact in ARTEFACTS.values():
-        assert callable(artefact.module().reports)
+        assert callable(artefact.reports)
 
 
 def test_sweeps_name_artefacts_that_are_drawn_from_them():

@@ -11,8 +11,8 @@ import pytest
 from scipy import stats
 
 import analysis
-from analysis import figure7, paper, table1, table3
-from analysis.artefacts import ARTEFACTS
+from analysis import paper
+from analysis.artefacts import ARTEFACTS, figure7, table1, table3
 from analysis.claims import CLAIMS, judge, scorecard
 from analysis.statistics import Accuracies
 from tests.analysis.printed import EXTRA, LOSSES
@@ -237,8 +237,7 @@ def test_random_numbers_confirm_at_most_one_claim_in_twenty(printed, scatter):
     false = [claim for claim in CLAIMS if claim.margin is None or scatter > claim.margin]
     assert len(false) >= 20
     comparisons = {
-        name: ARTEFACTS[name].module().comparisons(printed[printed["data.label"] == name])
-        for name in ROWS
+        name: ARTEFACTS[name].comparisons(printed[printed["data.label"] == name]) for name in ROWS
     }
     generator, replicates, confirmed = np.random.default_rng(0), 400, Counter()
 
@@ -273,7 +272,7 @@ def test_one_seed_decides_nothing(printed):
             assert finding.seeds == 1
             assert not math.isnan(finding.effect)
             assert math.isnan(finding.low)
-            assert ": 1 seed; an interval takes two" in finding.reason
+            assert ": 1 seed; an interval needs two" in finding.reason
 
 
 def test_no_runs_name_the_sweep_that_makes_them(rewritten):
@@ -287,8 +286,8 @@ def test_no_runs_name_the_sweep_that_makes_them(rewritten):
 @pytest.mark.parametrize(
     ("name", "cell", "words"),
     [
-        ("crop-and-color", {"views.first": "noise", "views.second": "blur"}, "noise, 2nd"),
-        ("no-single-augmentation", {"views.first": "blur", "views.second": "blur"}, "blur, 2nd"),
+        ("crop-and-color", {"views.first": "noise", "views.second": "blur"}, "Noise, 2nd"),
+        ("no-single-augmentation", {"views.first": "blur", "views.second": "blur"}, "Blur, 2nd"),
         ("nt-xent", {"loss.name": "nt_logistic", "loss.semi_hard": True}, "NT-Logi.(sh)"),
         ("autoaugment", {"views.policy": "autoaugment"}, "AutoAug"),
         ("h-remembers", {"evaluation.probe": "noise", "evaluation.features": "z"}, "corrupted"),

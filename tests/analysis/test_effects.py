@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.claims.effects import Greatest, Least, Measured
+from analysis.claims.effects import Greatest, Least, Measured, combined, decision
 
 TAIL = 0.025
 
@@ -78,3 +78,33 @@ def test_nested_intervals_hold_the_truth_often_enough(spread):
         missed += effect.low(TAIL) > best, effect.high(TAIL) < best
     # 2.5% and three standard errors.
     assert (missed / 1_000 < 0.025 + 3 * np.sqrt(0.025 * 0.975 / 1_000)).all()
+
+
+@pytest.mark.parametrize("margin", [None, 1.5])
+@pytest.mark.parametrize("kind", [Least, Greatest])
+def test_the_sentence_says_how_many_differences_decide(kind, margin):
+    """One of three on the other side prevents the claim where every one has to be clear, and only there."""
+    limit, sign = margin or 0.0, 1 if margin is None else -1
+    good, bad = (measured(limit + sign * side * 5 + np.array([0.1, 0.0, -0.1])) for side in (1, -1))
+    effect = combined((kind,), [good, good, bad])
+    assert effect.low(TAIL) > limit or effect.high(TAIL) < limit
+    confirmed = (effect.low(TAIL) > limit) == (margin is None)
+    confirm, refute = decision((kind,), margin).split("; ")
+    assert ("every difference" in refute) == confirmed
+    assert ("every difference" in confirm) == (not confirmed)
+    side, other = ("above", "below") if margin is None else ("below", "above")
+    assert f"clearly {side} {limit:g}" in confirm
+    assert f"clearly {other} {limit:g}" in refute
+
+
+def test_groups_are_decided_as_their_sentence_says():
+    good, bad = (measured(side * 5 + np.array([0.1, 0.0, -0.1])) for side in (1, -1))
+    kinds = (Least, Greatest)
+    assert combined(kinds, [[good, bad], [bad, good]]).low(TAIL) > 0
+    assert combined(kinds, [[good, good], [bad, bad]]).high(TAIL) < 0
+    sentence = decision(kinds)
+    assert "every group must have a difference that is clearly above 0" in sentence
+    assert "all of one group must be clearly below 0" in sentence
+    # An extreme of extremes of one kind is one of all of them; a single number needs no rule.
+    assert decision((Least, Greatest, Greatest)) == sentence
+    assert decision(()) == ""

@@ -13,13 +13,15 @@ from matplotlib.text import Text
 from PIL import Image
 
 import analysis
-from analysis import figureb4, processes
+from analysis import processes
 from analysis.__main__ import main
 from analysis.artefacts import ARTEFACTS
 from analysis.drawing import save, shortened
 from analysis.report import write
 from analysis.settings import LONGEST, shown
 from analysis.writing import write_artefact
+from simclr_ablate.overrides import override
+from simclr_ablate.store import Store
 from tests.analysis.test_page import tree
 from tests.analysis.test_typesetting import check_latex
 
@@ -38,9 +40,12 @@ FORMULA = re.compile(r"[=+\-@\t\r]")
 def store(tmp_path_factory, make):
     store = tmp_path_factory.mktemp("names") / "a `store` of $names"
     for name in NAMES:
+        run_ids = []
         for temperature in (0.1, 0.5):
             changes = {"data.label": name, "loss.temperature": temperature}
-            make.put(store, make.experiment(**changes), 50.0 + temperature)
+            run_ids.append(make.put(store, make.experiment(**changes), 50.0 + temperature).run_id)
+        given = ["sweep=temperature", override("data.label", name)]
+        Store(store).record_sweep("temperature", run_ids, given)
     return store
 
 
@@ -174,7 +179,7 @@ def test_a_name_in_a_picture_is_no_formula(tmp_path, make):
     widths = {}
     for name in ("aaaa", "$aaaa$"):
         make.put(tmp_path / name, make.pair("crop", "color", **{"data.label": name}), 50.0)
-        (report,) = ARTEFACTS["figure5"].module().reports(analysis.load(tmp_path / name))
+        (report,) = ARTEFACTS["figure5"].reports(analysis.load(tmp_path / name))
         (title,) = [t for t in report.figure.findobj(Text) if t.get_text() == f"Ours: {name}"]
         widths[name] = title.get_window_extent().width
     # A formula's dollar signs take no room.
@@ -212,7 +217,7 @@ def test_classes_are_named_as_their_folders(tmp_path, make):
         )
         store = tmp_path / f"runs{seed}"
         make.keep_weights(make.put(store, experiment, 50.0), experiment)
-        (report,) = figureb4.reports(analysis.load(store))
+        (report,) = ARTEFACTS["figureB4"].reports(analysis.load(store))
         (legend,) = report.figure.legends
         texts = [text.get_text() for text in legend.get_texts()]
         assert sorted(texts) == sorted(set(report.data["class"]))
@@ -227,7 +232,7 @@ def test_classes_are_named_as_their_folders(tmp_path, make):
 
 def test_what_the_font_does_not_have_is_told_apart(tmp_path, make):
     make.put(tmp_path, make.pair("crop", "color", **{"data.label": "猫 ü"}), 50.0)
-    (report,) = ARTEFACTS["figure5"].module().reports(analysis.load(tmp_path))
+    (report,) = ARTEFACTS["figure5"].reports(analysis.load(tmp_path))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         save(report.figure, tmp_path / "picture")

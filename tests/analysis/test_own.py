@@ -3,8 +3,7 @@
 import pytest
 
 import analysis
-from analysis import figureb4
-from analysis.artefacts import ARTEFACTS
+from analysis.artefacts import ARTEFACTS, figureb4
 
 OWN = [
     {"loss.name": "mine:hinge"},
@@ -38,8 +37,9 @@ PAPERS = [
 def reports(store, artefact):
     runs = analysis.load(store)
     if artefact == "figureB4":  # which run is shown: its picture takes a while
-        return [setting.runs["run_id"].tolist() for setting in figureb4.chosen(runs)]
-    made = ARTEFACTS[artefact].module().reports(runs)
+        shown = figureb4.chosen(ARTEFACTS[artefact], runs)
+        return [setting.runs["run_id"].tolist() for setting in shown]
+    made = ARTEFACTS[artefact].reports(runs)
     return [(report.tables, report.data.to_csv(), report.summary) for report in made]
 
 

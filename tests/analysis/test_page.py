@@ -278,7 +278,7 @@ def test_seeds_are_told_with_what_intervals_are_over(tmp_path, data, intervals, 
 
 
 def test_what_others_wrote_is_shown_as_it_is(tmp_path):
-    claim = dataclasses.replace(CLAIMS[0], statement=NASTY, source=NASTY, test=NASTY)
+    claim = dataclasses.replace(CLAIMS[0], statement=NASTY, source=NASTY, estimate=NASTY)
     card = scorecard(
         [finding(claim=claim, setting=NASTY, label=NASTY, reason=NASTY, unit=NASTY, effect=1.0)],
         [],

@@ -7,7 +7,8 @@ import pytest
 from scipy import stats
 
 import analysis
-from analysis import figure9, paper, tableb1
+from analysis import paper
+from analysis.artefacts import ARTEFACTS
 from analysis.report import write
 
 BARS = paper.cells("fig9_batch_size_epochs")
@@ -34,7 +35,7 @@ def printed(cells):
 
 def test_the_papers_numbers_come_back_as_figure_9(tmp_path, make):
     fill(tmp_path / "runs", make, BARS)
-    (report,) = figure9.reports(analysis.load(tmp_path / "runs"))
+    (report,) = ARTEFACTS["figure9"].reports(analysis.load(tmp_path / "runs"))
     ours, theirs = report.tables
     assert ours.rows == theirs.rows == printed(BARS)
     assert report.data["mean"].tolist() == report.data["paper"].tolist() == list(BARS.values())
@@ -46,7 +47,7 @@ def test_the_papers_numbers_come_back_as_figure_9(tmp_path, make):
 def test_the_papers_numbers_come_back_as_table_b1(tmp_path, make):
     fill(tmp_path / "runs", make, LINEAR)
     fill(tmp_path / "runs", make, SQRT, "sqrt", 0.075)
-    (report,) = tableb1.reports(analysis.load(tmp_path / "runs"))
+    (report,) = ARTEFACTS["tableB1"].reports(analysis.load(tmp_path / "runs"))
     assert [table.rows for table in report.tables] == [
         *[printed(LINEAR)] * 2,
         *[printed(SQRT)] * 2,
@@ -60,7 +61,7 @@ def test_the_papers_numbers_come_back_as_table_b1(tmp_path, make):
 def test_table_b1_counts_the_cells_in_which_the_rules_clearly_differ(tmp_path, make):
     fill(tmp_path, make, LINEAR)
     fill(tmp_path, make, SQRT, "sqrt", 0.075)
-    (report,) = tableb1.reports(analysis.load(tmp_path))
+    (report,) = ARTEFACTS["tableB1"].reports(analysis.load(tmp_path))
     needed = 1.96 * math.sqrt(2 * 65 * 35 / 50_000)  # on 50,000 images, near 65%
     gaps = [SQRT[place] - LINEAR[place] for place in LINEAR]
     better, worse = sum(gap > needed for gap in gaps), sum(gap < -needed for gap in gaps)
@@ -72,7 +73,7 @@ def test_rows_and_columns_are_those_of_the_runs_in_order(tmp_path, make):
     cells = {(size, length): 50.0 for size in sizes for length in lengths}
     del cells[64, 12]
     fill(tmp_path, make, cells)
-    (report,) = figure9.reports(analysis.load(tmp_path))
+    (report,) = ARTEFACTS["figure9"].reports(analysis.load(tmp_path))
     ours, _ = report.tables
     assert ours.header == ["Batch size / Epochs", "3", "12"]
     assert [row[0] for row in ours.rows] == ["32", "64", "256", "1,024"]
@@ -84,8 +85,8 @@ def test_rows_and_columns_are_those_of_the_runs_in_order(tmp_path, make):
 def test_a_rule_without_the_other_is_figure_9_only(tmp_path, make):
     fill(tmp_path, make, LINEAR)
     runs = analysis.load(tmp_path)
-    assert len(figure9.reports(runs)) == 1
-    assert tableb1.reports(runs) == []
+    assert len(ARTEFACTS["figure9"].reports(runs)) == 1
+    assert ARTEFACTS["tableB1"].reports(runs) == []
 
 
 def test_rules_are_compared_only_where_their_learning_rates_meet(tmp_path, make):
@@ -95,17 +96,17 @@ def test_rules_are_compared_only_where_their_learning_rates_meet(tmp_path, make)
     fill(tmp_path, make, {place: value + 10 for place, value in few.items()}, "sqrt", 3.125e-4)
     fill(tmp_path, make, few, "sqrt", 1.0)
     runs = analysis.load(tmp_path)
-    (report,) = tableb1.reports(runs)
+    (report,) = ARTEFACTS["tableB1"].reports(runs)
     assert report.name == "tableb1-shapes"
     by_part = report.data.groupby("part")["mean"].max()
     assert by_part.to_dict() == {"linear": 51.0, "square root": 61.0}
-    assert len(figure9.reports(runs)) == 2
+    assert len(ARTEFACTS["figure9"].reports(runs)) == 2
 
 
 def test_table_b1_has_the_lengths_of_both_rules(tmp_path, make):
     fill(tmp_path, make, BARS)
     fill(tmp_path, make, SQRT, "sqrt", 0.075)
-    (report,) = tableb1.reports(analysis.load(tmp_path))
+    (report,) = ARTEFACTS["tableB1"].reports(analysis.load(tmp_path))
     assert report.tables[0].header[1:] == ["100", "200", "400", "800"]
 
 
@@ -114,7 +115,7 @@ def test_settings_are_not_mixed(tmp_path, make, key):
     other = {"precision": "bfloat16", "optimizer.micro_batch": 32, "encoder.width": 2}
     fill(tmp_path, make, {(256, 3): 50.0, (512, 3): 51.0})
     fill(tmp_path, make, {(256, 3): 30.0, (512, 3): 31.0}, **{key: other[key]})
-    reports = figure9.reports(analysis.load(tmp_path))
+    reports = ARTEFACTS["figure9"].reports(analysis.load(tmp_path))
     assert sorted(report.data["mean"].tolist()[:2] for report in reports) == [[30, 31], [50, 51]]
     assert all(report.data["mean"].notna().sum() == 2 for report in reports)
     assert len({report.name for report in reports}) == 2
@@ -124,7 +125,7 @@ def test_the_words_for_the_bars_name_the_best_cells(tmp_path, make):
     cells = dict(zip(BARS, np.random.default_rng().uniform(10, 60, len(BARS)), strict=True))
     cells[512, 300] = 60.7
     fill(tmp_path, make, cells)
-    (report,) = figure9.reports(analysis.load(tmp_path))
+    (report,) = ARTEFACTS["figure9"].reports(analysis.load(tmp_path))
     assert report.alt.startswith(
         "Bars of top-1 (%) by batch size and epochs, ours on shapes beside the paper’s. "
         "Highest: ours 60.7 (batch size 512, epochs 300); "
@@ -136,7 +137,7 @@ def test_the_words_for_the_maps_name_the_best_cells_and_their_rule(tmp_path, mak
     for seed, best in enumerate((70.0, 72.0)):
         fill(tmp_path, make, {(256, 3): 50.0, (512, 3): 51.0}, lr=5e-3, seed=seed)
         fill(tmp_path, make, {(256, 3): best, (512, 3): 61.0}, "sqrt", 3.125e-4, seed=seed)
-    (report,) = tableb1.reports(analysis.load(tmp_path))
+    (report,) = ARTEFACTS["tableB1"].reports(analysis.load(tmp_path))
     half = stats.t.ppf(0.975, 1) * 1.0
     assert report.alt == (
         "Heat maps of top-1 (%), rows: batch size, columns: epochs, ours on shapes beside the "

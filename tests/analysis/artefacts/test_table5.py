@@ -5,7 +5,8 @@ import pytest
 from scipy import stats
 
 import analysis
-from analysis import paper, table5
+from analysis import paper
+from analysis.artefacts import ARTEFACTS, table5
 from analysis.report import write
 
 PRINTED = paper.entries()["table5_norm_temperature"]["values"]
@@ -19,7 +20,7 @@ def put(store, make, norm, temperature, entropy, accuracy, top1, **changes):
 def test_the_papers_numbers_come_back_as_table_5(tmp_path, make):
     for row in PRINTED:
         put(tmp_path / "runs", make, *row)
-    (report,) = table5.reports(analysis.load(tmp_path / "runs"))
+    (report,) = ARTEFACTS["table5"].reports(analysis.load(tmp_path / "runs"))
     printed = [[norm, f"{tau:g}", *map("{:.1f}".format, rest)] for norm, tau, *rest in PRINTED]
     ours, theirs = report.tables
     assert ours.rows == theirs.rows == printed
@@ -38,7 +39,7 @@ def test_metrics_of_pretraining_have_their_intervals_too(tmp_path, make):
     for seed, values in enumerate(drawn):
         for (norm, temperature, *_), entropy in zip(PRINTED, values, strict=True):
             put(tmp_path, make, norm, temperature, entropy, 80.0, 50.0, seed=seed)
-    (report,) = table5.reports(analysis.load(tmp_path))
+    (report,) = ARTEFACTS["table5"].reports(analysis.load(tmp_path))
     rows = report.data[report.data["column"] == table5.ENTROPY]
     half = stats.t.ppf(0.975, 2) * drawn.std(axis=0, ddof=1) / np.sqrt(3)
     assert rows["mean"].to_numpy() == pytest.approx(drawn.mean(axis=0))
@@ -50,7 +51,7 @@ def test_only_top1_is_tested_and_ranked(tmp_path, make):
     for row in PRINTED:
         put(tmp_path, make, *row)
     make.put(tmp_path, make.random_encoder(), 60.0)
-    (report,) = table5.reports(analysis.load(tmp_path))
+    (report,) = ARTEFACTS["table5"].reports(analysis.load(tmp_path))
     above = report.data[report.data["kind"] == "cell"].set_index("column")["above_random"]
     assert above[[table5.ENTROPY, table5.CONTRASTIVE]].isna().all()
     # 60.7 against 60.0 on 50,000 images.
@@ -62,7 +63,7 @@ def test_only_top1_is_tested_and_ranked(tmp_path, make):
 def test_other_temperatures_have_rows_in_their_place(tmp_path, make):
     put(tmp_path, make, "no", 30, 1.0, 80.0, 50.0)
     put(tmp_path, make, "yes", 0.2, 1.0, 80.0, 50.0)
-    (report,) = table5.reports(analysis.load(tmp_path))
+    (report,) = ARTEFACTS["table5"].reports(analysis.load(tmp_path))
     rows = [row[:2] for row in report.tables[0].rows]
     yes, no = ["0.05", "0.1", "0.2", "0.5", "1"], ["10", "30", "100"]
     assert rows == [*(["yes", tau] for tau in yes), *(["no", tau] for tau in no)]
@@ -75,4 +76,4 @@ def test_other_temperatures_have_rows_in_their_place(tmp_path, make):
 def test_one_temperature_is_no_table(tmp_path, make):
     put(tmp_path, make, *PRINTED[0])
     put(tmp_path, make, *PRINTED[1], **{"optimizer.epochs": 12})
-    assert table5.reports(analysis.load(tmp_path)) == []
+    assert ARTEFACTS["table5"].reports(analysis.load(tmp_path)) == []

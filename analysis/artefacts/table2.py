@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.artefacts import ARTEFACTS
+from analysis.artefacts import Artefact
 from analysis.drawing import INK, page, style
 from analysis.panels import PAGE
 from analysis.report import Report
@@ -56,15 +56,14 @@ NOTES = [
 ]
 
 
-def reports(runs: pd.DataFrame) -> list[Report]:
+def reports(artefact: Artefact, runs: pd.DataFrame) -> list[Report]:
     """The one report there is, whatever the runs."""
-    artefact = ARTEFACTS["table2"]
     rows = [[name, *map(Formula, formulas)] for name, formulas in FORMULAS.items()]
     with style():
         figure = draw(rows, CAPTION)
     return [
         Report(
-            name="table2",
+            name=artefact.name,
             title=artefact.label,
             caption=CAPTION,
             notes=NOTES,

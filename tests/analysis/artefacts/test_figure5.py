@@ -1,7 +1,6 @@
 """Figure 5 from a store: the paper's own numbers come back, and what is not known is said."""
 
 import math
-import re
 
 import numpy as np
 import pandas as pd
@@ -10,7 +9,9 @@ from matplotlib import image
 from scipy import stats
 
 import analysis
-from analysis import figure5, paper
+from analysis import paper
+from analysis.artefacts import ARTEFACTS, figure5
+from analysis.presentation import agreement, caption, maps
 from analysis.report import write
 from analysis.typesetting import latex_tables, markdown_table
 from simclr_ablate.identity import run_id
@@ -18,16 +19,22 @@ from simclr_ablate.schema import OPERATION_NAMES
 from simclr_ablate.store import Store
 
 PRINTED = paper.table("fig5_augmentation_grid")
+OPERATIONS = [name.capitalize() for name in OPERATION_NAMES]
 CELLS = {
-    (first, second): float(PRINTED.at[first.capitalize(), second.capitalize()])
-    for first in OPERATION_NAMES
-    for second in OPERATION_NAMES
+    (first, second): float(PRINTED.at[first, second])
+    for first in OPERATIONS
+    for second in OPERATIONS
 }
 
 
 def fill(store, make, accuracies, **changes):
     for (first, second), top1 in accuracies.items():
-        make.put(store, make.pair(first, second, **changes), top1)
+        make.put(store, make.pair(first.lower(), second.lower(), **changes), top1)
+
+
+def compared(store):
+    """The figure's comparisons, one for each setting in the store."""
+    return ARTEFACTS["figure5"].comparisons(analysis.load(store))
 
 
 def table_rows(text, start, separator):
@@ -52,7 +59,7 @@ def paper_store(tmp_path_factory, make):
 @pytest.fixture(scope="module")
 def paper_report(paper_store, tmp_path_factory):
     """The report on it, and its files by ending."""
-    (report,) = figure5.reports(analysis.load(paper_store))
+    (report,) = ARTEFACTS["figure5"].reports(analysis.load(paper_store))
     paths = write(report, tmp_path_factory.mktemp("reports"))
     return report, {path.suffix: path for path in paths}
 
@@ -62,10 +69,10 @@ def test_the_papers_numbers_come_back_as_figure_5(paper_report):
     assert set(paths) == {".png", ".pdf", ".csv", ".md", ".tex"}
 
     printed = PRINTED.map("{:.1f}".format)
-    csv = pd.read_csv(paths[".csv"]).set_index(["kind", "first", "second"])
-    for (first, second), value in CELLS.items():
-        row = csv.loc[("pair", first, second)]
-        assert (row["top1"], row["paper"]) == (value, value)
+    csv = pd.read_csv(paths[".csv"]).set_index(["kind", "row", "column"])
+    for place, value in CELLS.items():
+        row = csv.loc[("cell", *place)]
+        assert (row["mean"], row["paper"]) == (value, value)
     markdown, latex = paths[".md"].read_text(), paths[".tex"].read_text()
     for text, separator in ((markdown, "|"), (latex, "&")):
         ours = table_rows(text, "Ours: shapes", separator)
@@ -97,10 +104,10 @@ def test_correlation_is_that_of_the_cells_without_averages(tmp_path, make):
     generator = np.random.default_rng(0)
     ours = {pair: round(generator.uniform(10, 60), 1) for pair in CELLS}
     fill(tmp_path, make, ours)
-    (grid,) = figure5.grids(analysis.load(tmp_path))
+    (grid,) = compared(tmp_path)
     expected = stats.spearmanr(list(ours.values()), list(CELLS.values())).statistic
     assert grid.correlation.rho == pytest.approx(expected)
-    assert f"{expected:.2f} (95% bootstrap interval" in figure5.agreement(grid)
+    assert f"{expected:.2f} (95% bootstrap interval" in agreement(grid)
 
 
 def test_the_words_for_the_picture_name_the_best_pairs(tmp_path, make):
@@ -109,25 +116,25 @@ def test_the_words_for_the_picture_name_the_best_pairs(tmp_path, make):
     best = max(ours, key=ours.get)
     ours[best] = 61.3
     fill(tmp_path, make, ours)
-    (report,) = figure5.reports(analysis.load(tmp_path))
+    (report,) = ARTEFACTS["figure5"].reports(analysis.load(tmp_path))
     rho = stats.spearmanr(list(ours.values()), list(CELLS.values())).statistic
     assert report.alt == (
         "Heat maps of top-1 (%), rows: 1st transformation, columns: 2nd transformation, ours on "
         "shapes beside the paper’s. Highest: "
         f"ours 61.3 (1st transformation {best[0]}, 2nd transformation {best[1]}); "
-        "the paper’s 56.3 (1st transformation crop, 2nd transformation color); "
+        "the paper’s 56.3 (1st transformation Crop, 2nd transformation Color); "
         f"Spearman’s ρ with the paper {rho:.2f}."
     )
 
 
 def test_missing_cells_are_missing_everywhere(tmp_path, make):
-    absent = [("noise", "blur"), ("rotate", "rotate")]
+    absent = [("Noise", "Blur"), ("Rotate", "Rotate")]
     fill(tmp_path / "runs", make, {p: v for p, v in CELLS.items() if p not in absent})
     # Planned is not finished.
     unfinished = make.pair("noise", "blur")
     Store(tmp_path / "runs").run(run_id(unfinished)).create(unfinished.to_config())
 
-    (report,) = figure5.reports(analysis.load(tmp_path / "runs"))
+    (report,) = ARTEFACTS["figure5"].reports(analysis.load(tmp_path / "runs"))
 
     ours = table_rows("Ours\n" + markdown_table(report.tables[0]), "Ours", "|")
     dashes = {(row, column) for row, column in ours.stack().index if ours.at[row, column] == "–"}
@@ -140,13 +147,12 @@ def test_missing_cells_are_missing_everywhere(tmp_path, make):
     }
     latex = table_rows(latex_tables(report.tables, "", ""), "Ours", "&")
     assert (latex == "--").equals(ours == "–")
-    csv = report.data[report.data["top1"].isna()]
-    assert set(zip(csv["first"], csv["second"], strict=True)) == {
-        *absent,
-        ("noise", "average"),
-        ("rotate", "average"),
-    }
-    assert "Missing cells: 2 of 49: noise + blur, rotate." in report.summary
+    csv = report.data[report.data["mean"].isna()]
+    assert set(zip(csv["row"], csv["column"], strict=True)) == dashes
+    assert (
+        "Missing cells: 2 of 49: 1st transformation Noise, 2nd transformation Blur; "
+        "1st transformation Rotate, 2nd transformation Rotate." in report.summary
+    )
     assert "47 of 49 cells" in report.caption
 
 
@@ -155,34 +161,38 @@ def test_seeds_are_averaged_with_their_interval(tmp_path, make):
     drawn = {pair: generator.normal(40, 3, 3).round(2) for pair in CELLS}
     for seed in range(3):
         fill(tmp_path, make, {p: float(v[seed]) for p, v in drawn.items()}, seed=seed)
-    (report,) = figure5.reports(analysis.load(tmp_path))
+    (report,) = ARTEFACTS["figure5"].reports(analysis.load(tmp_path))
 
-    data = report.data.set_index(["first", "second"])
+    data = report.data.set_index(["row", "column"])
     quantile = stats.t.ppf(0.975, 2)
     for pair, values in drawn.items():
-        assert data.at[pair, "top1"] == pytest.approx(values.mean())
+        assert data.at[pair, "mean"] == pytest.approx(values.mean())
         half = quantile * values.std(ddof=1) / math.sqrt(3)
         assert data.at[pair, "half_interval"] == pytest.approx(half)
-    for first in OPERATION_NAMES:
-        by_seed = np.mean([drawn[first, second] for second in OPERATION_NAMES], axis=0)
+    for first in OPERATIONS:
+        by_seed = np.mean([drawn[first, second] for second in OPERATIONS], axis=0)
         half = quantile * by_seed.std(ddof=1) / math.sqrt(3)
-        assert data.at[(first, "average"), "top1"] == pytest.approx(by_seed.mean())
-        assert data.at[(first, "average"), "half_interval"] == pytest.approx(half)
+        assert data.at[(first, "Average"), "mean"] == pytest.approx(by_seed.mean())
+        assert data.at[(first, "Average"), "half_interval"] == pytest.approx(half)
     assert (data["seeds"] == 3).all()
     assert ", 3 seeds." in report.caption
-    ours, first = report.tables[0], drawn["crop", "crop"]
+    ours, first = report.tables[0], drawn["Crop", "Crop"]
     half = quantile * first.std(ddof=1) / math.sqrt(3)
     assert ours.rows[0][1] == f"{first.mean():.1f} ± {half:.1f}"
 
 
 def test_cells_with_fewer_seeds_say_so(tmp_path, make):
     fill(tmp_path, make, CELLS)
-    fill(tmp_path, make, {("crop", "color"): 57.0}, seed=1)
-    (grid,) = figure5.grids(analysis.load(tmp_path))
-    notes = [[cell.note for cell in row] for row in figure5.our_map(grid).cells]
+    fill(tmp_path, make, {("Crop", "Color"): 57.0}, seed=1)
+    (grid,) = compared(tmp_path)
+    notes = [[cell.note for cell in row] for row in maps(grid)[0].cells]
     assert notes[0][2].startswith("±")
     assert notes[1] == ["1 seed"] * 8
-    assert "1 to 2 seeds a cell" in figure5.caption(grid)
+    assert "1 to 2 seeds a cell" in caption(grid)
+    (part,) = grid.parts
+    row = [part.estimate(("Crop", second)).mean for second in OPERATIONS]
+    average = part.estimate(("Crop", "Average"))
+    assert (average.mean, average.seeds) == (pytest.approx(np.mean(row)), 1)
 
 
 def test_settings_are_not_mixed(tmp_path, make):
@@ -192,11 +202,10 @@ def test_settings_are_not_mixed(tmp_path, make):
     make.put(tmp_path, make.random_encoder(), 5.0)
     make.put(tmp_path, make.random_encoder(precision="bfloat16"), 50.0)
     short, long = sorted(
-        figure5.grids(analysis.load(tmp_path)),
-        key=lambda grid: grid.setting.config["optimizer.epochs"],
+        compared(tmp_path), key=lambda grid: grid.setting.config["optimizer.epochs"]
     )
-    assert short.estimate(("crop", "color")).mean == 56.3
-    assert long.estimate(("crop", "color")).mean == 56.3 / 2
+    means = [grid.parts[0].estimate(("Crop", "Color")).mean for grid in (short, long)]
+    assert means == [56.3, 56.3 / 2]
     assert short.setting.name != long.setting.name
     for grid in (short, long):
         assert grid.random.values == [5.0]
@@ -213,9 +222,9 @@ def test_cells_within_the_test_splits_error_of_the_random_encoder_are_marked(tmp
     generator = np.random.default_rng(2)
     ours = {pair: round(generator.uniform(25, 38), 2) for pair in CELLS}
     for pair, top1 in ours.items():
-        make.put(tmp_path, make.pair(*pair), top1, images)
+        make.put(tmp_path, make.pair(*map(str.lower, pair)), top1, images)
     make.put(tmp_path, make.random_encoder(), reference, images)
-    (report,) = figure5.reports(analysis.load(tmp_path))
+    (report,) = ARTEFACTS["figure5"].reports(analysis.load(tmp_path))
 
     def error(top1):
         return math.sqrt(top1 * (100 - top1) / images)
@@ -227,7 +236,7 @@ def test_cells_within_the_test_splits_error_of_the_random_encoder_are_marked(tmp
     }
     assert 10 < len(expected) < 45
     assert marked_cells(report) == expected
-    data = report.data[report.data["kind"] == "pair"].set_index(["first", "second"])
+    data = report.data[report.data["kind"] == "cell"].set_index(["row", "column"])
     assert {pair for pair in ours if not data.at[pair, "above_random"]} == expected
     assert f"Random encoder: 30.0. ○: not clearly above it (95% margin), {len(expected)} of 49" in (
         report.caption
@@ -235,12 +244,11 @@ def test_cells_within_the_test_splits_error_of_the_random_encoder_are_marked(tmp
 
 
 def test_with_seeds_cells_are_marked_by_their_scatter(tmp_path, make):
-    steady, scattered = ("crop", "color"), ("crop", "blur")
+    steady, scattered = ("Crop", "Color"), ("Crop", "Blur")
     for seed, noise in enumerate([-1.0, 0.0, 1.0]):
-        make.put(tmp_path, make.pair(*steady, seed=seed), 40 + 0.1 * noise)
-        make.put(tmp_path, make.pair(*scattered, seed=seed), 40 + 8 * noise)
+        fill(tmp_path, make, {steady: 40 + 0.1 * noise, scattered: 40 + 8 * noise}, seed=seed)
         make.put(tmp_path, make.random_encoder(seed=seed), 35 + 0.1 * noise)
-    (report,) = figure5.reports(analysis.load(tmp_path))
+    (report,) = ARTEFACTS["figure5"].reports(analysis.load(tmp_path))
     assert marked_cells(report) == {scattered}
 
 
@@ -257,10 +265,10 @@ def test_reference_runs_are_those_of_the_same_data_encoder_and_evaluation(tmp_pa
     make.put(tmp_path, make.random_encoder(), 31.0)
     make.put(tmp_path, make.random_encoder(**{"encoder.width": 2}), 33.0)
     make.put(tmp_path, make.random_encoder(**{"evaluation.features": "z"}), 20.0)
-    (report,) = figure5.reports(analysis.load(tmp_path))
-    data = report.data.set_index("kind")["top1"]
+    (report,) = ARTEFACTS["figure5"].reports(analysis.load(tmp_path))
+    data = report.data.set_index("kind")["mean"]
     assert data["random encoder"] == 31.0
-    assert data["simclr"] == 52.4
+    assert data[figure5.SIMCLR] == 52.4
     assert "SimCLR’s views on both branches: 52.4." in report.caption
 
 
@@ -269,47 +277,44 @@ def test_another_head_makes_another_reference_for_z_only(tmp_path, make, feature
     on = {"evaluation.features": features}
     make.put(tmp_path, make.pair("crop", "color", **on), 50.0)
     make.put(tmp_path, make.random_encoder(**on, **{"head.dim": 32}), 20.0)
-    (grid,) = figure5.grids(analysis.load(tmp_path))
+    (grid,) = compared(tmp_path)
     assert (grid.random is not None) == matches
 
 
 def test_each_number_names_its_runs(tmp_path, make):
     made = [make.put(tmp_path, make.pair("crop", "color", seed=seed), 50.0) for seed in range(2)]
     random = make.put(tmp_path, make.random_encoder(), 30.0)
-    (grid,) = figure5.grids(analysis.load(tmp_path))
-    ids = figure5.data(grid).set_index(["kind", "first", "second"])["run_ids"].str.split()
-    assert sorted(ids["pair", "crop", "color"]) == sorted(run.run_id for run in made)
+    (report,) = ARTEFACTS["figure5"].reports(analysis.load(tmp_path))
+    data = report.data.fillna({"row": "", "column": ""}).set_index(["kind", "row", "column"])
+    ids = data["run_ids"].str.split()
+    assert sorted(ids["cell", "Crop", "Color"]) == sorted(run.run_id for run in made)
     assert ids["random encoder", "", ""] == [random.run_id]
-    assert ids["pair", "crop", "crop"] == []
+    assert ids["cell", "Crop", "Crop"] == []
 
 
 def test_an_unknown_number_of_test_images_leaves_cells_untested(tmp_path, make):
     make.put(tmp_path, make.pair("crop", "color"), 50.0, math.nan)
     make.put(tmp_path, make.random_encoder(), 30.0, math.nan)
-    (grid,) = figure5.grids(analysis.load(tmp_path))
-    assert grid.above_random(("crop", "color")) is None
-    assert "the number of test images is unknown" in figure5.caption(grid)
+    (grid,) = compared(tmp_path)
+    assert grid.tests() == [None]
+    assert "the number of test images is unknown" in caption(grid)
 
 
 def test_cells_that_are_all_above_the_random_encoder_are_not_marked(tmp_path, make):
     make.put(tmp_path, make.pair("crop", "color"), 50.0)
     make.put(tmp_path, make.random_encoder(), 30.0)
-    (grid,) = figure5.grids(analysis.load(tmp_path))
-    assert grid.not_above() == []
-    assert "Every cell is clearly above it" in figure5.caption(grid)
+    (grid,) = compared(tmp_path)
+    assert grid.tests() == [True]
+    assert "Every cell is clearly above it" in caption(grid)
 
 
 def test_a_store_without_pairs_has_no_figure(tmp_path, make):
     make.put(tmp_path, make.experiment(), 52.4)
     make.put(tmp_path, make.random_encoder(), 31.0)
-    assert figure5.reports(analysis.load(tmp_path)) == []
+    assert ARTEFACTS["figure5"].reports(analysis.load(tmp_path)) == []
 
 
-def test_summary_names_the_best_cells(paper_report):
+def test_the_summary_names_the_highest_cells(paper_report):
     report, _ = paper_report
-    (line,) = [line for line in report.summary if line.startswith("Best cells")]
-    assert re.findall(r"[a-z]+ \+ [a-z]+ \d+\.\d", line) == [
-        "crop + color 56.3",
-        "color + crop 55.8",
-        "sobel + crop 46.2",
-    ]
+    where = "(1st transformation Crop, 2nd transformation Color)"
+    assert f"Highest: ours 56.3 {where}; the paper’s 56.3 {where}." in report.summary

@@ -1,6 +1,7 @@
 """Table B.3 from a store: the paper's numbers come back, by model, length and augmentation."""
 
-from analysis import paper, tableb3
+from analysis import paper
+from analysis.artefacts import ARTEFACTS
 from analysis.report import write
 
 PRINTED = paper.cells("tableB3_supervised_longer")
@@ -22,7 +23,7 @@ def test_the_papers_numbers_come_back_as_table_b3(tmp_path, rewritten):
     runs = rewritten(
         [cell(*model, column, top1) for (model, column), top1 in PRINTED.items()], **SUPERVISED
     )
-    (report,) = tableb3.reports(runs)
+    (report,) = ARTEFACTS["tableB3"].reports(runs)
     entry = paper.entries()["tableB3_supervised_longer"]
     printed = [
         [model, f"{epochs:,}", *map("{:.1f}".format, values)]
@@ -39,7 +40,7 @@ def test_the_papers_numbers_come_back_as_table_b3(tmp_path, rewritten):
 def test_no_random_encoder_is_asked_for_where_the_encoder_varies(rewritten):
     random = {"objective": "none", "top1": 5.0}
     rows = [cell("ResNet-50", 90, "Crop", 76.0), cell("ResNet-50", 500, "Crop", 76.2), random]
-    (report,) = tableb3.reports(rewritten(rows, **SUPERVISED))
+    (report,) = ARTEFACTS["tableB3"].reports(rewritten(rows, **SUPERVISED))
     assert "andom encoder" not in report.caption
     assert (report.data["kind"] == "cell").all()
 
@@ -50,7 +51,7 @@ def test_what_else_differs_parts_tables(rewritten):
         for strength, top1 in [(0.5, 70.0), (1.0, 60.0)]
         for epochs in (90, 500)
     ]
-    reports = tableb3.reports(rewritten(rows, **SUPERVISED))
+    reports = ARTEFACTS["tableB3"].reports(rewritten(rows, **SUPERVISED))
     shown = sorted(report.tables[0].rows[0][3] for report in reports)
     assert shown == ["60.0", "70.0"]
 
@@ -59,4 +60,4 @@ def test_contrastive_runs_are_not_in_it(rewritten):
     rows = [
         cell("ResNet-50", epochs, "Crop", 50.0, objective="contrastive") for epochs in (90, 500)
     ]
-    assert tableb3.reports(rewritten(rows, **SUPERVISED)) == []
+    assert ARTEFACTS["tableB3"].reports(rewritten(rows, **SUPERVISED)) == []

@@ -1,7 +1,7 @@
-"""What claims estimate, each from the tables of one comparison. All raise MissingCellsError.
+"""The differences that claims rest on, from the tables of one comparison. All raise MissingCellsError.
 
-Which cells an estimate is made of never depends on the accuracies in them. Where the paper says
-"the best", all candidates are in it (`Least`, `Greatest`), each with its share of the error.
+Which cells they are made of never depends on the accuracies in the cells. Where the paper says "the
+best", there is a difference for each that could be; the claim says which of them counts.
 """
 
 from collections.abc import Iterable, Sequence
@@ -9,20 +9,12 @@ from fractions import Fraction
 from itertools import combinations
 from typing import Any
 
-from analysis import figure7, figure8, table1, table3, table4, table5, tableb3
-from analysis.claims.effects import (
-    Effect,
-    Greatest,
-    Least,
-    Measured,
-    MissingCellsError,
-    average,
-    require,
-)
+from analysis.artefacts import figure5, figure7, figure8, table1, table3, table4, table5, tableb3
+from analysis.claims.effects import Differences, Measured, MissingCellsError, average, require
 from analysis.comparison import Label, Part, spell
-from simclr_ablate.schema import OPERATION_NAMES
 
-CROP_COLOR = ("crop", "color")
+CROP_COLOR = (figure5.NAMES["crop"], figure5.NAMES["color"])
+OPERATIONS = list(figure5.NAMES.values())
 FREE_HEADS = (figure8.KINDS["linear"], figure8.KINDS["nonlinear"])
 """Heads whose output dimension can be chosen."""
 OTHER_LOSSES = ("Margin", "NT-Logi.", "Margin (sh)", "NT-Logi.(sh)")
@@ -36,33 +28,29 @@ FORGOTTEN = ("Rotation", "Orig. vs corrupted", "Orig. vs Sobel filtered")
 """Rows of Table 3 that the paper says g(h) loses."""
 
 
-def crop_and_color(parts: Sequence[Part]) -> Effect:
+def crop_and_color(parts: Sequence[Part]) -> list[Measured]:
+    """Over each of the 20 other pairs."""
     pairs = _pairs(parts[0])
     best = pairs.pop(CROP_COLOR)
-    return Least([best - other for other in pairs.values()])
+    return [best - other for other in pairs.values()]
 
 
-def pair_over_singles(parts: Sequence[Part]) -> Effect:
-    """The paper's pair has half of the error to itself, so that few seeds can tell."""
+def pair_over_singles(parts: Sequence[Part]) -> Differences:
+    """A group for each single operation. The paper's pair has half of the error to itself, so that few seeds decide."""
     (grid,) = parts
     pairs = _pairs(grid)
     best = pairs.pop(CROP_COLOR)
-    require(grid, [(name, name) for name in OPERATION_NAMES])
-    singles = [average(grid, [(name, name)], f"{name} alone") for name in OPERATION_NAMES]
-    return Least(
-        [
-            Greatest([best - single, Greatest([other - single for other in pairs.values()])])
-            for single in singles
-        ]
-    )
+    require(grid, [(name, name) for name in OPERATIONS])
+    singles = [average(grid, [(name, name)], f"{name.lower()} alone") for name in OPERATIONS]
+    return [[best - single, [pair - single for pair in pairs.values()]] for single in singles]
 
 
 def _pairs(grid: Part) -> dict[tuple[str, str], Measured]:
     """The pairs of different operations, each the mean of its two orders."""
-    require(grid, [(a, b) for a in OPERATION_NAMES for b in OPERATION_NAMES if a != b])
+    require(grid, [(a, b) for a in OPERATIONS for b in OPERATIONS if a != b])
     return {
-        (a, b): average(grid, [(a, b), (b, a)], f"{a} + {b}")
-        for a, b in combinations(OPERATION_NAMES, 2)
+        (a, b): average(grid, [(a, b), (b, a)], f"{a} + {b}".lower())
+        for a, b in combinations(OPERATIONS, 2)
     }
 
 
@@ -160,22 +148,20 @@ def linear_over_none(parts: Sequence[Part]) -> Measured:
     return head - _over_columns(parts[0], none, _columns(parts[0], none))
 
 
-def h_over_z(parts: Sequence[Part]) -> Effect:
-    """The paper has it regardless of the output dimension."""
+def h_over_z(parts: Sequence[Part]) -> list[Measured]:
+    """At each output dimension, since the paper has it regardless of the dimension."""
     (_, table), h, z = parts, "h", "z"
     columns = _columns(table, h, z)
     _ends(columns, "h and z of two output dimensions", DIMENSIONS_APART)
-    return Least(
-        [
-            average(table, [(h, column)], f"h at output dimension {' '.join(spell(column))}")
-            - average(table, [(z, column)], z)
-            for column in columns
-        ]
-    )
+    return [
+        average(table, [(h, column)], f"h at output dimension {' '.join(spell(column))}")
+        - average(table, [(z, column)], z)
+        for column in columns
+    ]
 
 
-def dimension(parts: Sequence[Part]) -> Effect:
-    """How far one dimension lies from the mean over dimensions at most, in either direction."""
+def dimension(parts: Sequence[Part]) -> list[Measured]:
+    """How far each dimension lies from the mean over dimensions, in either direction."""
     (table, _), apart = parts, []
     for head in FREE_HEADS:
         columns = _columns(table, head)
@@ -184,43 +170,41 @@ def dimension(parts: Sequence[Part]) -> Effect:
         for column in columns:
             one = average(table, [(head, column)], f"{head} of {' '.join(spell(column))}")
             apart += [one - mean, mean - one]
-    return Greatest(apart)
+    return apart
 
 
 def _columns(table: Part, *rows: Label) -> list[Label]:
     """Those that all of `rows` have."""
-    found = [c for c in table.column_labels if all((row, c) in table.cells for row in rows)]
-    if not found:
+    common = [c for c in table.column_labels if all((row, c) in table.cells for row in rows)]
+    if not common:
         raise MissingCellsError(
             [f"{' and '.join(map(str, rows))} at one {table.columns.title.lower()}"]
         )
-    return found
+    return common
 
 
 def _over_columns(table: Part, row: Label, columns: Sequence[Label]) -> Measured:
     return average(table, [(row, column) for column in columns], str(row))
 
 
-def h_remembers(parts: Sequence[Part]) -> Effect:
+def h_remembers(parts: Sequence[Part]) -> list[Measured]:
     (table,) = parts
     require(table, [(row, column) for row in FORGOTTEN for column in (table3.H, table3.Z)])
-    return Least(
-        [
-            average(table, [(row, table3.H)], f"{row}, {table3.H}")
-            - average(table, [(row, table3.Z)], table3.Z)
-            for row in FORGOTTEN
-        ]
-    )
+    return [
+        average(table, [(row, table3.H)], f"{row}, {table3.H}")
+        - average(table, [(row, table3.Z)], table3.Z)
+        for row in FORGOTTEN
+    ]
 
 
-def nt_xent_over_others(parts: Sequence[Part]) -> Effect:
+def nt_xent_over_others(parts: Sequence[Part]) -> list[Measured]:
     *others, best = _losses(parts[0], [*OTHER_LOSSES, "NT-Xent"])
-    return Least([best - other for other in others])
+    return [best - other for other in others]
 
 
-def semi_hard(parts: Sequence[Part]) -> Effect:
+def semi_hard(parts: Sequence[Part]) -> list[Measured]:
     margin, logistic, margin_semi_hard, logistic_semi_hard = _losses(parts[0], OTHER_LOSSES)
-    return Least([margin_semi_hard - margin, logistic_semi_hard - logistic])
+    return [margin_semi_hard - margin, logistic_semi_hard - logistic]
 
 
 def _losses(table: Part, names: Sequence[str]) -> list[Measured]:
@@ -229,20 +213,20 @@ def _losses(table: Part, names: Sequence[str]) -> list[Measured]:
     return [average(table, [(row, name)], name) for name in names]
 
 
-def norm_over_none(parts: Sequence[Part]) -> Effect:
+def norm_over_none(parts: Sequence[Part]) -> list[list[Measured]]:
+    """A group for each temperature without norm."""
     normalised, others = _norms(parts[0])
     top1 = {row: _measured(parts[0], row, table5.TOP1) for row in (*normalised, *others)}
-    return Least([Greatest([top1[row] - top1[other] for row in normalised]) for other in others])
+    return [[top1[row] - top1[other] for row in normalised] for other in others]
 
 
-def accuracy_misleads(parts: Sequence[Part]) -> Effect:
-    """The best contrastive accuracy without norm minus the best with it, and the best top-1 with it minus the best
-    without."""
+def accuracy_misleads(parts: Sequence[Part]) -> list[list[Measured]]:
+    """The groups of `norm_over_none`, and one for each temperature with norm, of contrastive accuracy."""
     (table,) = parts
     normalised, others = _norms(table)
     task = {row: _measured(table, row, table5.CONTRASTIVE) for row in (*normalised, *others)}
-    higher = [Greatest([task[other] - task[row] for other in others]) for row in normalised]
-    return Least([norm_over_none(parts), *higher])
+    higher = [[task[other] - task[row] for other in others] for row in normalised]
+    return [*norm_over_none(parts), *higher]
 
 
 def _norms(table: Part) -> tuple[list[Any], list[Any]]:
@@ -270,7 +254,7 @@ def larger_batch(parts: Sequence[Part]) -> Measured:
     return _enlarging(parts[0], few, _sizes(parts[0], few))
 
 
-def shrinking_gap(parts: Sequence[Part]) -> Effect:
+def shrinking_gap(parts: Sequence[Part]) -> list[Measured]:
     """How much the lead of large batches at few epochs exceeds that of either side at many.
 
     A lead that turns into as great a lag is no smaller gap.
@@ -278,9 +262,7 @@ def shrinking_gap(parts: Sequence[Part]) -> Effect:
     few, many = _lengths(parts[0])
     small, large = _sizes(parts[0], few, many)
     lead = _enlarging(parts[0], few, (small, large))
-    return Least(
-        [lead - _enlarging(parts[0], many, gap) for gap in ((small, large), (large, small))]
-    )
+    return [lead - _enlarging(parts[0], many, gap) for gap in ((small, large), (large, small))]
 
 
 def longer(parts: Sequence[Part]) -> Measured:
@@ -327,31 +309,29 @@ def _enlarging(table: Part, length: int, sizes: tuple[int, int]) -> Measured:
     )
 
 
-def long_and_strong(parts: Sequence[Part]) -> Effect:
+def long_and_strong(parts: Sequence[Part]) -> list[Measured]:
     """For each encoder, the longest training with all augmentations minus the shortest with crops."""
     (table,) = parts
     crop, *_, strong = tableb3.COLUMNS.labels
     rows: list[Any] = list(table.row_labels)
-    lengths = {model: [n for name, n in rows if name == model] for model, _ in rows}
+    by_model = {model: [n for name, n in rows if name == model] for model, _ in rows}
     several = {
-        model: _ends(found, f"{model} at two lengths of training", LENGTHS_APART)
-        for model, found in lengths.items()
-        if len(found) > 1
+        model: _ends(lengths, f"{model} at two lengths of training", LENGTHS_APART)
+        for model, lengths in by_model.items()
+        if len(lengths) > 1
     }
     if not several:
         raise MissingCellsError(["one encoder at two lengths of training"])
-    return Greatest(
-        [
-            average(table, [((model, many), strong)], f"{model}, {many:,} epochs {strong}")
-            - average(table, [((model, few), crop)], f"{few:,} epochs {crop}")
-            for model, (few, many) in several.items()
-        ]
-    )
+    return [
+        average(table, [((model, many), strong)], f"{model}, {many:,} epochs {strong}")
+        - average(table, [((model, few), crop)], f"{few:,} epochs {crop}")
+        for model, (few, many) in several.items()
+    ]
 
 
 def _ends(values: Iterable[Any], needed: str, apart: int) -> tuple[Any, Any]:
     """The least and the greatest of two or more values, if the one is `apart` times the other."""
-    found = sorted(set(values))
-    if len(found) < 2 or found[-1] < apart * found[0]:
+    different = sorted(set(values))
+    if len(different) < 2 or different[-1] < apart * different[0]:
         raise MissingCellsError([f"{needed}, {apart} times apart"])
-    return found[0], found[-1]
+    return different[0], different[-1]

@@ -8,7 +8,8 @@ import torch
 from scipy import stats
 
 import analysis
-from analysis import eigenvalues, figureb3
+from analysis import eigenvalues
+from analysis.artefacts import ARTEFACTS, figureb3
 from analysis.report import LeftOut, write
 
 SQUARE = {"head.kind": "linear", "head.dim": 128}
@@ -39,7 +40,7 @@ def test_the_eigenvalues_are_those_that_the_matrix_was_built_of(tmp_path, make):
         blocks[corner, corner] = [[a, b], [-b, a]]
     turned, _ = np.linalg.qr(rng.normal(size=(128, 128)))
     put(tmp_path, make, turned @ blocks @ turned.T)
-    (report,) = figureb3.reports(analysis.load(tmp_path))
+    (report,) = ARTEFACTS["figureB3"].reports(analysis.load(tmp_path))
     expected = np.sort(np.repeat(real**2, 2))[::-1]
     assert report.data["squared_real_part"].to_numpy() == pytest.approx(expected, rel=1e-4)
     rank = expected.sum() ** 2 / (expected**2).sum()
@@ -55,7 +56,7 @@ def test_seeds_have_a_line_each_and_their_mean_its_interval(tmp_path, make):
     for seed in range(3):
         squares = np.linalg.eigvals(put(tmp_path, make, seed=seed)[1]).real ** 2
         ranks.append(squares.sum() ** 2 / (squares**2).sum())
-    (report,) = figureb3.reports(analysis.load(tmp_path))
+    (report,) = ARTEFACTS["figureB3"].reports(analysis.load(tmp_path))
     half = stats.t.ppf(0.975, 2) * np.std(ranks, ddof=1) / np.sqrt(3)
     assert [row[0] for row in report.tables[0].rows] == ["0", "1", "2", "mean"]
     assert report.tables[0].rows[-1][1] == f"{np.mean(ranks):.1f} ± {half:.1f}"
@@ -82,38 +83,38 @@ def test_ranks_of_known_spectra():
 )
 def test_other_heads_have_no_such_figure(tmp_path, make, changes):
     put(tmp_path, make, **changes)
-    assert figureb3.reports(analysis.load(tmp_path)) == []
+    assert ARTEFACTS["figureB3"].reports(analysis.load(tmp_path)) == []
 
 
 def test_a_run_that_kept_no_weights_has_none_either(tmp_path, make):
     make.put(tmp_path, make.experiment(**SQUARE), 50.0)
-    assert figureb3.reports(analysis.load(tmp_path)) == []
+    assert ARTEFACTS["figureB3"].reports(analysis.load(tmp_path)) == []
 
 
 def test_two_evaluations_of_a_run_are_one_seed(tmp_path, make):
     put(tmp_path, make)
     make.put(tmp_path, make.experiment(**SQUARE, **{"evaluation.features": "z"}), 40.0)
-    (report,) = figureb3.reports(analysis.load(tmp_path))
+    (report,) = ARTEFACTS["figureB3"].reports(analysis.load(tmp_path))
     assert len(report.data) == 128
 
 
 def test_what_is_remembered_is_of_the_weights_that_are_there(tmp_path, make, monkeypatch):
     run, _ = put(tmp_path, make)
-    (first,) = figureb3.reports(analysis.load(tmp_path))
+    (first,) = ARTEFACTS["figureB3"].reports(analysis.load(tmp_path))
     with monkeypatch.context() as patch:
         patch.setattr(eigenvalues, "load_weights", lambda run: pytest.fail("computed again"))
-        (again,) = figureb3.reports(analysis.load(tmp_path))
+        (again,) = ARTEFACTS["figureB3"].reports(analysis.load(tmp_path))
     assert first.data.equals(again.data)
     put(tmp_path, make, np.eye(128))
     os.utime(run.encoder_path, (1, 1))
-    (other,) = figureb3.reports(analysis.load(tmp_path))
+    (other,) = ARTEFACTS["figureB3"].reports(analysis.load(tmp_path))
     assert set(other.data["squared_real_part"]) == {1.0}
 
 
 def test_weights_that_cannot_be_read_are_told(tmp_path, make):
     run, _ = put(tmp_path, make)
     run.encoder_path.write_bytes(run.encoder_path.read_bytes()[:1000])
-    (found,) = figureb3.reports(analysis.load(tmp_path))
+    (found,) = ARTEFACTS["figureB3"].reports(analysis.load(tmp_path))
     assert isinstance(found, LeftOut)
     assert found.setting.startswith("shapes, ")
     assert f"{run.run_id}/encoder.pt is damaged" in found.reason
@@ -125,6 +126,6 @@ def test_a_matrix_without_a_spectrum_is_told(tmp_path, make, value):
     weights = torch.load(run.encoder_path, weights_only=True)
     weights["head"]["output.weight"].fill_(value)
     torch.save(weights, run.encoder_path)
-    (found,) = figureb3.reports(analysis.load(tmp_path))
+    (found,) = ARTEFACTS["figureB3"].reports(analysis.load(tmp_path))
     assert isinstance(found, LeftOut)
     assert run.run_id in found.reason

@@ -16,7 +16,7 @@ from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from analysis.artefacts import ARTEFACTS
+from analysis.artefacts import Artefact
 from analysis.comparison import trained
 from analysis.drawing import (
     LINE_HEIGHT,
@@ -40,33 +40,33 @@ from simclr_ablate.terminal import printable
 FEATURES = ("h", "z")
 
 
-def reports(runs: pd.DataFrame) -> list[Report | LeftOut]:
+def reports(artefact: Artefact, runs: pd.DataFrame) -> list[Report | LeftOut]:
     """One report for each data set with SimCLR's views, head and loss, or why there is none."""
-    found: list[Report | LeftOut] = []
-    for setting in chosen(runs):
+    result: list[Report | LeftOut] = []
+    for setting in chosen(artefact, runs):
         run = Run(Path(setting.runs["path"].iloc[0]))
         try:
-            found.append(_report(setting, kept(run, "separation", separation)))
+            result.append(_report(artefact, setting, kept(run, "separation", separation)))
         except (OSError, ValueError, RuntimeError) as error:
-            reason = printable(f"of its run {run.run_id}: {error}")
-            found.append(LeftOut(setting.description, reason))
-    return found
+            reason = printable(f"its run {run.run_id}: {error}")
+            result.append(LeftOut(setting.description, reason))
+    return result
 
 
-def chosen(runs: pd.DataFrame) -> list[Setting]:
+def chosen(artefact: Artefact, runs: pd.DataFrame) -> list[Setting]:
     """Of each data set the setting with the most seeds, with its first seed as its only run.
 
     Of several, that with the best top-1 on the validation split.
     """
     views = (runs["views.policy"] == "simclr") & runs["views.extra"].isna()
     on_h = (runs["head.kind"] == "nonlinear") & (runs["evaluation.features"] == "h")
-    found = with_weights(trained(runs[views & on_h & (runs["loss.name"] == "nt_xent")]))
+    usable = with_weights(trained(runs[views & on_h & (runs["loss.name"] == "nt_xent")]))
     shown = []
-    for _, of_one in found.groupby(["data.name", "data.label", "data.fingerprint"], dropna=False):
-        candidates = settings(of_one, "figureB4", ("seed", "evaluation"))
+    for _, of_one in usable.groupby(["data.name", "data.label", "data.fingerprint"], dropna=False):
+        candidates = settings(of_one, artefact.name, ("seed", "evaluation"))
         best = max(candidates, key=_preference)
         shown.append(best.runs.sort_values("seed").iloc[[0]])
-    return settings(pd.concat(shown), "figureB4", ("evaluation",)) if shown else []
+    return settings(pd.concat(shown), artefact.name, ("evaluation",)) if shown else []
 
 
 def _preference(setting: Setting) -> tuple[int, float]:
@@ -74,12 +74,12 @@ def _preference(setting: Setting) -> tuple[int, float]:
     return setting.runs["seed"].nunique(), -math.inf if math.isnan(validation) else validation
 
 
-def _report(setting: Setting, measured: Arrays) -> Report:
+def _report(artefact: Artefact, setting: Setting, measured: Arrays) -> Report:
     text = caption(setting, measured)
     with style():
         figure = draw(measured, text)
     return Report.of_setting(
-        ARTEFACTS["figureB4"],
+        artefact,
         setting,
         caption=text,
         notes=notes(len(measured["labels"])),

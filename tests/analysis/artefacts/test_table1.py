@@ -2,7 +2,8 @@
 
 import pytest
 
-from analysis import paper, table1
+from analysis import paper
+from analysis.artefacts import ARTEFACTS, table1
 from analysis.report import write
 
 PRINTED = paper.table("table1_color_strength")
@@ -20,7 +21,7 @@ SUPERVISED = {"objective": "supervised", "optimizer.epochs": 90, "loss.temperatu
 def row(name, changes=None, values=None, columns=COLUMNS):
     values = PRINTED.loc[name] if values is None else values
     return [
-        dict(zip(table1.VIEWS, COLUMNS[column], strict=True))
+        dict(zip(table1.COLUMNS.keys, COLUMNS[column], strict=True))
         | {"top1": float(values[column])}
         | (changes or {})
         for column in columns
@@ -32,7 +33,7 @@ def simclr(**changes):
 
 
 def test_the_papers_numbers_come_back_as_table_1(tmp_path, rewritten):
-    (report,) = table1.reports(rewritten(simclr() + row("Supervised", SUPERVISED)))
+    (report,) = ARTEFACTS["table1"].reports(rewritten(simclr() + row("Supervised", SUPERVISED)))
     ours, theirs = report.tables
     assert ours.header[1:] == theirs.header[1:] == [*table1.OURS, *PRINTED.columns]
     printed = [
@@ -51,7 +52,7 @@ def test_supervised_runs_of_other_lengths_are_another_table(rewritten):
     longer = SUPERVISED | {"optimizer.epochs": 500}
     others = row("Supervised", longer, PRINTED.loc["Supervised"] - 10)
     runs = rewritten(simclr() + row("Supervised", SUPERVISED) + others)
-    reports = table1.reports(runs)
+    reports = ARTEFACTS["table1"].reports(runs)
     assert len({report.name for report in reports}) == 2
     assert sorted(report.tables[0].rows[1][3] for report in reports) == ["67.0", "77.0"]
     assert len({report.title for report in reports}) == 2
@@ -60,7 +61,7 @@ def test_supervised_runs_of_other_lengths_are_another_table(rewritten):
 @pytest.mark.parametrize("key", ["data.limit", "encoder.width", "precision"])
 def test_supervised_runs_on_other_data_or_encoders_stand_apart(rewritten, key):
     other = SUPERVISED | {key: {"precision": "bfloat16"}.get(key, 2)}
-    reports = table1.reports(rewritten(simclr() + row("Supervised", other)))
+    reports = ARTEFACTS["table1"].reports(rewritten(simclr() + row("Supervised", other)))
     rows = sorted(
         tuple(line[0] for line in report.tables[0].rows if line[3] != "–") for report in reports
     )
@@ -69,7 +70,7 @@ def test_supervised_runs_on_other_data_or_encoders_stand_apart(rewritten, key):
 
 
 def test_one_row_alone_has_the_other_missing(rewritten):
-    (report,) = table1.reports(rewritten(simclr(columns=["1/2", "1"])))
+    (report,) = ARTEFACTS["table1"].reports(rewritten(simclr(columns=["1/2", "1"])))
     assert report.tables[0].rows[1] == ["Supervised", *["–"] * 8]
     assert "Missing cells: 14 of 16" in report.summary[1]
 
@@ -79,7 +80,7 @@ def test_other_strengths_have_columns_in_their_place(rewritten):
         {"views.strength": strength, "views.blur": blur, "top1": 50.0}
         for strength, blur in [(0.75, False), (0.5, True)]
     ]
-    (report,) = table1.reports(rewritten(more))
+    (report,) = ARTEFACTS["table1"].reports(rewritten(more))
     names = [*table1.OURS, "1/8", "1/4", "1/2", "3/4", "1", "1/2 (+Blur)", "1 (+Blur)", "AutoAug"]
     assert report.tables[0].header[1:] == names
 
@@ -90,8 +91,8 @@ def test_crops_alone_and_strength_0_are_first_and_in_no_comparison_with_the_pape
         for policy, strength, top1 in [("crop", 0.5, 99.0), ("simclr", 0.0, 98.0)]
     ]
     whole = simclr() + row("Supervised", SUPERVISED)
-    (without,) = table1.reports(rewritten(whole))
-    (report,) = table1.reports(rewritten(whole + start))
+    (without,) = ARTEFACTS["table1"].reports(rewritten(whole))
+    (report,) = ARTEFACTS["table1"].reports(rewritten(whole + start))
     ours, theirs = report.tables
     assert ours.rows[0][:4] == ["SimCLR", "99.0", "98.0", "59.6"]
     assert theirs.rows[0][:4] == ["SimCLR", "–", "–", "59.6"]
@@ -102,14 +103,14 @@ def test_crops_alone_and_strength_0_are_first_and_in_no_comparison_with_the_pape
 
 
 def test_one_strength_is_no_table(rewritten):
-    assert table1.reports(rewritten(simclr(columns=["1"]))) == []
+    assert ARTEFACTS["table1"].reports(rewritten(simclr(columns=["1"]))) == []
 
 
 def test_the_words_for_the_picture_name_the_best_of_simclr_alone(rewritten):
     best = simclr() + row("Supervised", SUPERVISED) + [simclr()[2] | {"seed": 1, "top1": 90.0}]
-    (report,) = table1.reports(rewritten(best))
+    (report,) = ARTEFACTS["table1"].reports(rewritten(best))
     assert "by colour distortion and training, ours on shapes" in report.alt
     assert "Highest of the cells that are ranked: ours 76.3 ±" in report.alt
     assert "(training SimCLR, colour distortion 1/2); the paper’s 64.5 (" in report.alt
-    (unranked,) = table1.reports(rewritten(row("Supervised", SUPERVISED)))
+    (unranked,) = ARTEFACTS["table1"].reports(rewritten(row("Supervised", SUPERVISED)))
     assert "Highest: ours 77.1 (training Supervised, colour distortion AutoAug); " in unranked.alt

@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from analysis import paper
+from analysis.artefacts import Artefact
 from analysis.bars import Bars
 from analysis.comparison import (
     Comparison,
@@ -44,33 +45,28 @@ LOSSES = listed(
     },
 )
 TUNED = ("loss.temperature", "loss.margin", "loss.reduction", "optimizer.lr")
-FREE = (*LOSSES.keys, *TUNED, "seed")
 TOP1 = constant("Top-1 (%)")
 
 
-def reports(runs: pd.DataFrame) -> list[Report]:
+def reports(artefact: Artefact, runs: pd.DataFrame) -> list[Report]:
     """One report for each setting with two losses or more."""
-    return [bar_report(found, [panels(found)], NOTES) for found in comparisons(runs)]
+    return [bar_report(each, [panels(each)], NOTES) for each in comparisons(artefact, runs)]
 
 
 NOTES = ["(sh): semi-hard negatives. All losses: z is l2-normalised, negatives are of one view."]
 
 
-def comparisons(runs: pd.DataFrame) -> list[Comparison]:
-    found = trained(runs)
-    found = found[(found["loss.negatives"] == "one") & found["loss.normalize"].astype(bool)]
+def comparisons(artefact: Artefact, runs: pd.DataFrame) -> list[Comparison]:
+    chosen = trained(runs)
+    chosen = chosen[(chosen["loss.negatives"] == "one") & chosen["loss.normalize"].astype(bool)]
     result = []
-    for setting in varied(found, "table4", [LOSSES], FREE):
-        chosen, best = tuned(setting.runs, LOSSES, TUNED)
+    for setting in varied(chosen, artefact, [LOSSES], also=TUNED):
+        reported, best = tuned(setting.runs, LOSSES, TUNED)
         if len(best) > 1:
-            part = Part("", TOP1, LOSSES, cells(chosen, TOP1, LOSSES), published(), "")
-            random = random_encoder(runs, setting)
-            tuning = [run_id for found in best.values() for run_id in found.run_ids]
-            result.append(
-                Comparison(
-                    "table4", setting, [part], random, remark(setting.runs, best), tuning=tuning
-                )
-            )
+            part = Part("", TOP1, LOSSES, cells(reported, TOP1, LOSSES), published(), "")
+            random, text = random_encoder(runs, setting), remark(setting.runs, best)
+            tuning = [run_id for each in best.values() for run_id in each.run_ids]
+            result.append(Comparison(artefact, setting, [part], random, text, tuning=tuning))
     return result
 
 
@@ -83,31 +79,31 @@ def published() -> dict[tuple[Label, Label], float]:
 
 
 def panels(comparison: Comparison) -> tuple[Bars, Bars]:
-    """Ours and the paper's. The part leaves its measure to the row's label, which a picture does not have."""
+    """Ours and the paper's. The part leaves its quantity to the row's label, which a picture does not have."""
     (part,) = comparison.parts
-    return bars(comparison, replace(part, measure="top-1 (%)"), "rows")
+    return bars(comparison, replace(part, quantity="top-1 (%)"), "rows")
 
 
 def remark(runs: pd.DataFrame, best: Mapping[Label, Tuned]) -> str:
     """Which hyperparameters each loss has, of those that the runs vary, and on which seeds that rests."""
     tuned_keys = varied_keys(runs)
     losses = [label for label in LOSSES.labels if label in best]
-    told = []
+    chosen = []
     for label in losses:
         values = {key: best[label].values[key] for key in tuned_keys[label]}
         words = [
             f"{key.rpartition('.')[2]} {' '.join(spell(value))}" for key, value in values.items()
         ]
         if words:
-            told.append(f"{label}: {', '.join(words)}")
-    if not told:
+            chosen.append(f"{label}: {', '.join(words)}")
+    if not chosen:
         return ""
-    chosen = {label: best[label] for label in losses if best[label].candidates > 1}
+    compared = {label: best[label] for label in losses if best[label].candidates > 1}
     return " ".join(
         [
-            f"Best on the validation split of what was run: {'; '.join(told)}.",
-            *seeds_told(chosen),
-            *left_out_told(chosen),
+            f"Best on the validation split of what was run: {'; '.join(chosen)}.",
+            *seeds_told(compared),
+            *left_out_told(compared),
         ]
     )
 
@@ -132,8 +128,8 @@ def varied_keys(runs: pd.DataFrame) -> dict[Label, list[str]]:
 def seeds_told(chosen: Mapping[Label, Tuned]) -> list[str]:
     """On which seeds the losses' values were chosen, and on which they are reported."""
     groups: dict[tuple[Any, ...], list[str]] = defaultdict(list)
-    for label, found in chosen.items():
-        groups[found.chosen_on, found.reported].append(str(label))
+    for label, best in chosen.items():
+        groups[best.chosen_on, best.reported].append(str(label))
     sentences = []
     for (chosen_on, reported), labels in groups.items():
         whose = "" if len(groups) == 1 else f"{', '.join(labels)}: "
@@ -148,9 +144,9 @@ def seeds_told(chosen: Mapping[Label, Tuned]) -> list[str]:
 def left_out_told(chosen: Mapping[Label, Tuned]) -> list[str]:
     """Which losses have values that could not be compared."""
     words = [
-        f"{found.left_out} of {found.left_out + found.candidates} of {label}"
-        for label, found in chosen.items()
-        if found.left_out
+        f"{best.left_out} of {best.left_out + best.candidates} of {label}"
+        for label, best in chosen.items()
+        if best.left_out
     ]
     return [f"Not compared, for want of those seeds: {', '.join(words)}."] if words else []
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 from matplotlib.mathtext import MathTextParser
 
-from analysis import paper, table2
+from analysis import paper
+from analysis.artefacts import ARTEFACTS, table2
 from analysis.report import write
 from simclr_ablate.schema import LOSS_NAMES
 
@@ -79,7 +80,7 @@ def test_the_papers_losses_are_ours():
 
 
 def test_it_is_written_in_every_form(tmp_path):
-    (report,) = table2.reports(pd.DataFrame())
+    (report,) = ARTEFACTS["table2"].reports(pd.DataFrame())
     assert len(write(report, tmp_path, ["python -m analysis"])) == 5
     parser = MathTextParser("path")
     latex, markdown = ((tmp_path / f"table2.{end}").read_text() for end in ("tex", "md"))

@@ -1,4 +1,4 @@
-"""Which tables and figures there are. To add one: a module with what `Module` has, and a line here."""
+"""The paper's tables and figures. To add one: a module here with what `Module` has, and a line below."""
 
 import importlib
 import re
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from analysis.comparison import Comparison
-    from analysis.report import Report
+    from analysis.report import LeftOut, Report
 
 
 LABEL = re.compile(r"(figure|table)([A-Z]?)(\d+)")
@@ -18,19 +18,19 @@ LABEL = re.compile(r"(figure|table)([A-Z]?)(\d+)")
 class Module(Protocol):
     """A module of an artefact."""
 
-    def reports(self, runs: "pd.DataFrame") -> "list[Report]":
-        """One report per setting in `runs` (`analysis.load`); none where no run belongs to it."""
+    def reports(self, artefact: "Artefact", runs: "pd.DataFrame") -> "list[Report | LeftOut]":
+        """One report for each setting among `runs`, or why there is none."""
 
-    def comparisons(self, runs: "pd.DataFrame") -> "list[Comparison]":
+    def comparisons(self, artefact: "Artefact", runs: "pd.DataFrame") -> "list[Comparison]":
         """The cells behind these reports; needed where claims rest on them."""
 
 
 @dataclass(frozen=True)
 class Artefact:
-    """A table or figure of the paper: `analysis.NAME` draws it, and `sweep` makes its runs.
+    """A table or figure of the paper: the module of its name draws it, and `sweep` makes its runs.
 
-    sweep: None where it needs no runs. needs: the least that it shows anything of, in words. protocols: those of the
-    evaluations that it is made of. The module of `tableB1` is `analysis.tableb1`.
+    sweep: None if it needs no runs. needs: the least that it can show, in words. protocols: those of the evaluations
+    that it is made of. The module of `tableB1` is `analysis.artefacts.tableb1`.
     """
 
     name: str
@@ -52,7 +52,15 @@ class Artefact:
 
     @property
     def module_name(self) -> str:
-        return f"analysis.{self.name.lower()}"
+        return f"{__name__}.{self.name.lower()}"
+
+    def reports(self, runs: "pd.DataFrame") -> "list[Report | LeftOut]":
+        """One report for each setting among `runs` (`analysis.load`), or why there is none."""
+        return self._module().reports(self, self.runs_for(runs))
+
+    def comparisons(self, runs: "pd.DataFrame") -> "list[Comparison]":
+        """The cells that claims rest on, in each setting among `runs`."""
+        return self._module().comparisons(self, self.runs_for(runs))
 
     def runs_for(self, runs: "pd.DataFrame") -> "pd.DataFrame":
         """`runs` (`analysis.load`) without those that were made for other artefacts only, or evaluated otherwise.
@@ -76,7 +84,7 @@ class Artefact:
         ]
         return runs.loc[stays]
 
-    def module(self) -> Module:
+    def _module(self) -> Module:
         """Imported only now, since the modules load pandas and matplotlib."""
         module: Module = importlib.import_module(self.module_name)
         return module

@@ -13,7 +13,17 @@ from typing import Any
 import pandas as pd
 
 from analysis import paper
-from analysis.comparison import Axis, Comparison, Part, Place, cells, read_labels, trained
+from analysis.artefacts import Artefact
+from analysis.comparison import (
+    Axis,
+    Comparison,
+    Part,
+    Place,
+    cells,
+    free_keys,
+    read_labels,
+    trained,
+)
 from analysis.curves import Curve, Curves, curve_page, describe_curves
 from analysis.parameters import parameters
 from analysis.presentation import PAPER, report
@@ -31,10 +41,8 @@ PRINTED = {
 TRAININGS = list(PRINTED.values())
 IMAGENET = "The paper: ImageNet"
 
-ENCODER = ("encoder.architecture", "encoder.width")
-FREE = (*ENCODER, "optimizer.epochs", "seed")
 # What a supervised run does not have counts for nothing in it.
-SUPERVISED_FREE = (*ENCODER, "head", "loss", "seed")
+SUPERVISED_FREE = ("head", "loss")
 
 NAME = re.compile(r"R(?:esNet-)?(\d+)(?: ?\((\d+)x\))?")
 """An encoder's name, in our tables and in the paper's figure."""
@@ -46,12 +54,12 @@ def shape(name: str) -> tuple[int, int]:
     return int(depth), int(width or 1)
 
 
-ENCODERS = Axis(["Encoder"], ENCODER, encoder_name, order=shape)
+ENCODERS = Axis(["Encoder"], ["encoder.architecture", "encoder.width"], encoder_name, order=shape)
 
 
-def reports(runs: pd.DataFrame) -> list[Report]:
+def reports(artefact: Artefact, runs: pd.DataFrame) -> list[Report]:
     """One report for each setting in which SimCLR trained two encoders or more."""
-    return [_report(found) for found in comparisons(runs)]
+    return [_report(each) for each in comparisons(artefact, runs)]
 
 
 NOTES = [
@@ -62,22 +70,22 @@ NOTES = [
 ]
 
 
-def comparisons(runs: pd.DataFrame) -> list[Comparison]:
+def comparisons(artefact: Artefact, runs: pd.DataFrame) -> list[Comparison]:
+    free = free_keys([ENCODERS], ["optimizer.epochs"])
     several = [
         setting
-        for setting in settings(trained(runs), "figure7", FREE)
+        for setting in settings(trained(runs), artefact.name, free)
         if len(set(read_labels(setting.runs, ENCODERS))) > 1
     ]
     result = []
     # Again, since those left out no longer count for names.
-    for setting in named("figure7", [s.config for s in several], [s.runs for s in several]):
+    for setting in named(artefact.name, [s.config for s in several], [s.runs for s in several]):
         short, long = lengths(setting.runs)
-        supervised = baseline(trained(runs, "supervised"), setting, short)
+        supervised = baseline(artefact, trained(runs, "supervised"), setting, short)
         together = [setting.runs] if supervised is None else [setting.runs, supervised.runs]
         part = by_size(pd.concat(together), short, long)
-        result.append(
-            Comparison("figure7", setting, [part], remark=remark(setting, short, long, supervised))
-        )
+        text = remark(setting, short, long, supervised)
+        result.append(Comparison(artefact, setting, [part], remark=text))
     return result
 
 
@@ -87,7 +95,7 @@ def lengths(runs: pd.DataFrame) -> tuple[int, int | None]:
     Other sweeps, on the length of training, add lengths to one encoder. Of equals, short training
     is the shortest, and long training, if there is any, the longest.
     """
-    encoders = runs.drop_duplicates(subset=[*ENCODER, "optimizer.epochs"])
+    encoders = runs.drop_duplicates(subset=[*ENCODERS.keys, "optimizer.epochs"])
     count = Counter(map(int, encoders["optimizer.epochs"]))
     short = min(count, key=lambda epochs: (-count[epochs], epochs))
     longer = [epochs for epochs in count if epochs > short]
@@ -95,21 +103,23 @@ def lengths(runs: pd.DataFrame) -> tuple[int, int | None]:
     return short, long
 
 
-def baseline(supervised: pd.DataFrame, setting: Setting, short: int) -> Setting | None:
+def baseline(
+    artefact: Artefact, supervised: pd.DataFrame, setting: Setting, short: int
+) -> Setting | None:
     """The supervised runs that stand beside a setting's, of one way of training.
 
     Equal in data, precision, stem and evaluation. Of several ways, that with the most encoders; of
     equals, crops alone, as the paper has it, and the length nearest to short training's.
     """
-    free = (*SUPERVISED_FREE, "objective", "views", "optimizer")
-    found = settings(matching(supervised, setting.config, free), "figure7", SUPERVISED_FREE)
+    free = free_keys([ENCODERS], SUPERVISED_FREE)
+    alike = matching(supervised, setting.config, (*free, "objective", "views", "optimizer"))
 
     def preference(way: Setting) -> tuple[int, bool, int]:
         encoders = len(set(read_labels(way.runs, ENCODERS)))
         plain = way.config["views.policy"] == "crop"
         return encoders, plain, -abs(way.config["optimizer.epochs"] - short)
 
-    return max(found, key=preference, default=None)
+    return max(settings(alike, artefact.name, free), key=preference, default=None)
 
 
 def by_size(runs: pd.DataFrame, short: int, long: int | None) -> Part:
@@ -120,13 +130,13 @@ def by_size(runs: pd.DataFrame, short: int, long: int | None) -> Part:
 
     keys = ("objective", "optimizer.epochs")
     columns = Axis(["Training"], keys, training, TRAININGS, TRAININGS.index)
-    found = cells(runs, ENCODERS, columns)
-    depths = {shape(str(row))[0] for row, column in found if column != SHORT}
+    measured = cells(runs, ENCODERS, columns)
+    depths = {shape(str(row))[0] for row, column in measured if column != SHORT}
 
     def void(row: Any, column: Any) -> bool:
         return bool(depths) and column != SHORT and shape(row)[0] not in depths
 
-    return Part("", ENCODERS, columns, found, published(), void=void, untested=TRAININGS)
+    return Part("", ENCODERS, columns, measured, published(), void=void, untested=TRAININGS)
 
 
 def published(field: int = 2) -> dict[Place, float]:

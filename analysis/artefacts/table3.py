@@ -8,6 +8,7 @@ from dataclasses import replace
 import pandas as pd
 
 from analysis import paper
+from analysis.artefacts import Artefact
 from analysis.comparison import Comparison, Part, Place, cells, constant, listed, varied
 from analysis.presentation import bar_report, bars
 from analysis.report import Report
@@ -15,7 +16,6 @@ from analysis.statistics import Accuracies
 
 GUESS, H, Z = "Random guess", "h", "g(h)"
 COLUMNS = [GUESS, H, Z]
-FREE = ("evaluation.probe", "evaluation.features", "views.extra", "seed")
 
 ROWS = listed(
     ["What to predict?"],
@@ -27,7 +27,7 @@ ROWS = listed(
         ("sobel", "sobel"): "Orig. vs Sobel filtered",
     },
 )
-MEASURED = replace(constant(GUESS, COLUMNS), titles=["Representation"])
+GUESSED = replace(constant(GUESS, COLUMNS), titles=["Representation"])
 FEATURES = listed(["Representation"], ["evaluation.features"], {"h": H, "z": Z})
 
 
@@ -37,13 +37,13 @@ def published() -> dict[Place, float]:
     return {(row, names[column]): value for (row, column), value in printed.items()}
 
 
-def reports(runs: pd.DataFrame) -> list[Report]:
+def reports(artefact: Artefact, runs: pd.DataFrame) -> list[Report]:
     """One report for each setting with two or more of transformation and representation."""
     return [
         # One above the other, for the names of transformations are long.
-        bar_report(found, [[panel] for panel in panels], NOTES)
-        for found in comparisons(runs)
-        for panels in [bars(found, found.parts[0])]
+        bar_report(each, [[panel] for panel in panels], NOTES)
+        for each in comparisons(artefact, runs)
+        for panels in [bars(each, each.parts[0])]
     ]
 
 
@@ -55,31 +55,31 @@ NOTES = [
 ]
 
 
-def comparisons(runs: pd.DataFrame) -> list[Comparison]:
+def comparisons(artefact: Artefact, runs: pd.DataFrame) -> list[Comparison]:
     probed = runs[(runs["objective"] == "contrastive") & runs["probe_accuracy"].notna()]
     return [
         Comparison(
-            "table3",
+            artefact,
             setting,
             [part(setting.runs)],
-            measure="Accuracy (%)",
-            measured="of a network with one hidden layer on the frozen h or g(h)",
+            quantity="Accuracy (%)",
+            method="of a network with one hidden layer on the frozen h or g(h)",
         )
-        for setting in varied(probed, "table3", [ROWS, FEATURES], FREE)
+        for setting in varied(probed, artefact, [ROWS, FEATURES])
     ]
 
 
 def part(runs: pd.DataFrame) -> Part:
     """The guess is the same for h and for g(h), and no finding: it is not ranked."""
-    found: dict[Place, Accuracies] = cells(runs, ROWS, FEATURES, "probe_accuracy")
-    found |= cells(runs, ROWS, MEASURED, "probe_guess")
+    accuracies: dict[Place, Accuracies] = cells(runs, ROWS, FEATURES, "probe_accuracy")
+    guesses = cells(runs, ROWS, GUESSED, "probe_guess")
     return Part(
         name="",
         rows=ROWS,
-        columns=MEASURED,
-        cells=found,
+        columns=GUESSED,
+        cells=accuracies | guesses,
         paper=published(),
-        measure="accuracy (%)",
+        quantity="accuracy (%)",
         untested=COLUMNS,
         unranked=[GUESS],
     )

@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from analysis import paper
+from analysis.artefacts import Artefact
 from analysis.bars import Bars
 from analysis.comparison import Axis, Comparison, Part, Place, cells, constant, trained, varied
 from analysis.presentation import bar_report, bars
@@ -19,7 +20,6 @@ METRICS = {
     CONTRASTIVE: ("pretraining.accuracy", 100.0),
     TOP1: ("top1", 1.0),
 }
-FREE = ("loss.normalize", "loss.temperature", "seed")
 
 
 def published() -> dict[Place, float]:
@@ -51,37 +51,37 @@ NOTES = [
 ]
 
 
-def reports(runs: pd.DataFrame) -> list[Report]:
+def reports(artefact: Artefact, runs: pd.DataFrame) -> list[Report]:
     """One report for each setting with two or more of norm and temperature."""
-    return [bar_report(found, panels(found), NOTES) for found in comparisons(runs)]
+    return [bar_report(each, panels(each), NOTES) for each in comparisons(artefact, runs)]
 
 
-def comparisons(runs: pd.DataFrame) -> list[Comparison]:
-    found = trained(runs)
+def comparisons(artefact: Artefact, runs: pd.DataFrame) -> list[Comparison]:
+    finished = trained(runs)
     return [
         Comparison(
-            "table5",
+            artefact,
             setting,
             [part(setting.runs)],
             random_encoder(runs, setting),
             "Entropy and contrastive accuracy: means over the last epoch of pretraining.",
         )
-        for setting in varied(found[found["loss.name"] == "nt_xent"], "table5", [ROWS], FREE)
+        for setting in varied(finished[finished["loss.name"] == "nt_xent"], artefact, [ROWS])
     ]
 
 
 def part(runs: pd.DataFrame) -> Part:
-    found: dict[Place, Accuracies] = {}
+    measured: dict[Place, Accuracies] = {}
     for name, (metric, factor) in METRICS.items():
-        found |= cells(runs, ROWS, constant(name), metric, factor)
+        measured |= cells(runs, ROWS, constant(name), metric, factor)
     columns = constant(TOP1, list(METRICS))
     return Part(
         name="",
         rows=ROWS,
         columns=columns,
-        cells=found,
+        cells=measured,
         paper=published(),
-        measure="",
+        quantity="",
         untested=(ENTROPY, CONTRASTIVE),
         unranked=(ENTROPY, CONTRASTIVE),
     )

@@ -3,6 +3,7 @@
 import pandas as pd
 
 from analysis import paper
+from analysis.artefacts import Artefact
 from analysis.comparison import Axis, Comparison, Part, cells, listed, trained, varied
 from analysis.presentation import bar_report, bars
 from analysis.report import Report
@@ -22,20 +23,22 @@ COLUMNS = listed(
         ("simclr", True): "+Color+Blur",
     },
 )
-FREE = (*ROWS.keys, *COLUMNS.keys, "seed")
 
 
-def reports(runs: pd.DataFrame) -> list[Report]:
+def reports(artefact: Artefact, runs: pd.DataFrame) -> list[Report]:
     """One report for each setting with two or more of augmentation, length and encoder."""
-    return [bar_report(found, [bars(found, found.parts[0], "rows")]) for found in comparisons(runs)]
+    return [
+        bar_report(each, [bars(each, each.parts[0], "rows")])
+        for each in comparisons(artefact, runs)
+    ]
 
 
-def comparisons(runs: pd.DataFrame) -> list[Comparison]:
+def comparisons(artefact: Artefact, runs: pd.DataFrame) -> list[Comparison]:
     printed = paper.cells("tableB3_supervised_longer")
+    method = "of the classifier that was trained with the encoder"
     result = []
-    for setting in varied(trained(runs, "supervised"), "tableB3", [ROWS, COLUMNS], FREE):
-        found = cells(setting.runs, ROWS, COLUMNS)
-        part = Part("", ROWS, COLUMNS, found, printed, untested=COLUMNS.labels)
-        measured = "of the classifier that was trained with the encoder"
-        result.append(Comparison("tableB3", setting, [part], measured=measured))
+    for setting in varied(trained(runs, "supervised"), artefact, [ROWS, COLUMNS]):
+        measured = cells(setting.runs, ROWS, COLUMNS)
+        part = Part("", ROWS, COLUMNS, measured, printed, untested=COLUMNS.labels)
+        result.append(Comparison(artefact, setting, [part], method=method))
     return result

@@ -6,7 +6,8 @@ import torch
 from scipy import stats
 
 import analysis
-from analysis import figure7, paper
+from analysis import paper
+from analysis.artefacts import ARTEFACTS, figure7
 from analysis.report import write
 from simclr_ablate.models.encoder import build_encoder
 
@@ -46,7 +47,9 @@ def rows_of(*, training=figure7.SHORT, top1=50.0, **changes):
 
 
 def test_the_papers_numbers_come_back_as_figure_7(tmp_path, rewritten):
-    (report,) = figure7.reports(rewritten(paper_cells(), **{"encoder.stem": "imagenet"}))
+    (report,) = ARTEFACTS["figure7"].reports(
+        rewritten(paper_cells(), **{"encoder.stem": "imagenet"})
+    )
     ours, theirs = report.tables
     assert ours.header[1:] == ["Parameters (M)", *EPOCHS]
     names = [row[0] for row in ours.rows]
@@ -75,7 +78,7 @@ def test_cells_are_found_by_encoder_and_training(rewritten):
         for seed in range(3)
         for place, model in enumerate(["resnet8(2x)", "resnet8"])
     ]
-    (found,) = figure7.comparisons(rewritten(rows))
+    (found,) = ARTEFACTS["figure7"].comparisons(rewritten(rows))
     for place, name in enumerate(["ResNet-8 (2x)", "ResNet-8"]):
         estimate = found.parts[0].cells[name, figure7.SHORT].estimate()
         assert estimate.mean == pytest.approx(drawn[:, place].mean())
@@ -88,14 +91,14 @@ def test_lengths_of_one_encoder_alone_are_neither_short_nor_long(rewritten):
     """Other sweeps train one encoder for other lengths."""
     rows = rows_of() + rows_of(training=figure7.LONG)
     rows += [cell("resnet8", figure7.SHORT, 99.0, **{"optimizer.epochs": e}) for e in (5, 5000)]
-    (report,) = figure7.reports(rewritten(rows))
+    (report,) = ARTEFACTS["figure7"].reports(rewritten(rows))
     assert "SimCLR: 100 epochs and 1,000 epochs." in report.caption
     assert "99.0" not in str(report.tables[0].rows)
 
 
 def test_the_words_for_the_picture_name_the_best_encoders(rewritten):
     rows = [*rows_of(top1=40.0), cell("resnet8(4x)", figure7.SHORT, 77.7)]
-    (report,) = figure7.reports(rewritten(rows))
+    (report,) = ARTEFACTS["figure7"].reports(rewritten(rows))
     assert report.alt == (
         "Points of top-1 (%) against parameters (millions) on a logarithmic axis (SimCLR, short; "
         "SimCLR, long; Supervised), ours on shapes beside the paper’s. Highest: ours 77.7 (encoder "
@@ -105,19 +108,21 @@ def test_the_words_for_the_picture_name_the_best_encoders(rewritten):
 
 
 def test_one_length_has_the_other_missing(rewritten):
-    (report,) = figure7.reports(rewritten(rows_of()))
+    (report,) = ARTEFACTS["figure7"].reports(rewritten(rows_of()))
     assert [row[2:] for row in report.tables[0].rows] == [["50.0", "–", "–"]] * 2
     assert "SimCLR: 100 epochs." in report.caption
 
 
 def test_one_encoder_is_no_figure(rewritten):
     rows = [cell("resnet8", figure7.SHORT, 50.0, **{"optimizer.epochs": e}) for e in (3, 6)]
-    assert figure7.reports(rewritten(rows + rows_of(training=figure7.SUPERVISED))) == []
+    assert (
+        ARTEFACTS["figure7"].reports(rewritten(rows + rows_of(training=figure7.SUPERVISED))) == []
+    )
 
 
 def test_depths_that_were_trained_in_one_way_have_nothing_missing_in_others(rewritten):
     rows = rows_of() + rows_of(training=figure7.LONG) + [cell("R18", figure7.SHORT, 60.0)]
-    (report,) = figure7.reports(rewritten(rows))
+    (report,) = ARTEFACTS["figure7"].reports(rewritten(rows))
     assert report.tables[0].rows[-1] == ["ResNet-18", "11.17", "60.0", "", ""]
     assert "Missing cells: 2 of 7" in report.summary[1]
 
@@ -137,7 +142,7 @@ def test_one_way_of_supervised_training_stands_beside_simclr(rewritten, others, 
     for changes in others:
         fewer = rows_of(training=figure7.SUPERVISED, top1=70.0)
         rows += [row | changes for row in fewer]
-    (report,) = figure7.reports(rewritten(rows))
+    (report,) = ARTEFACTS["figure7"].reports(rewritten(rows))
     assert {row[4] for row in report.tables[0].rows} == {chosen}
 
 
@@ -146,13 +151,13 @@ def test_one_way_of_supervised_training_stands_beside_simclr(rewritten, others, 
 )
 def test_supervised_runs_on_other_data_or_stems_are_not_beside_it(rewritten, changes):
     rows = rows_of() + rows_of(training=figure7.SUPERVISED, **changes)
-    (report,) = figure7.reports(rewritten(rows))
+    (report,) = ARTEFACTS["figure7"].reports(rewritten(rows))
     assert {row[4] for row in report.tables[0].rows} == {"–"}
 
 
 def test_what_else_differs_parts_figures(rewritten):
     rows = rows_of() + rows_of(top1=30.0, **{"loss.temperature": 0.7})
-    reports = figure7.reports(rewritten(rows))
+    reports = ARTEFACTS["figure7"].reports(rewritten(rows))
     assert sorted(report.tables[0].rows[0][2] for report in reports) == ["30.0", "50.0"]
     assert len({report.name for report in reports}) == 2
 
@@ -162,6 +167,6 @@ def test_a_stored_sweep_is_read(tmp_path, make):
         shape = {"encoder.width": width}
         make.put(tmp_path, make.experiment(**shape), 40.0 + width)
         make.put(tmp_path, make.experiment(objective="supervised", **shape), 70.0 + width)
-    (report,) = figure7.reports(analysis.load(tmp_path))
+    (report,) = ARTEFACTS["figure7"].reports(analysis.load(tmp_path))
     ours = [row[2:] for row in report.tables[0].rows]
     assert ours == [[f"{40 + w:.1f}", "–", f"{70 + w:.1f}"] for w in (1, 2, 4)]

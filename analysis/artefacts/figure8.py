@@ -9,6 +9,7 @@ from dataclasses import replace
 import pandas as pd
 
 from analysis import paper
+from analysis.artefacts import Artefact
 from analysis.bars import Bars
 from analysis.comparison import Axis, Comparison, Label, Part, Place, cells, listed, trained, varied
 from analysis.presentation import bar_report, bars
@@ -20,8 +21,6 @@ from analysis.typesetting import number
 KEY = "fig8_projection_head"
 WIDTHS = {"resnet8": 128, "resnet18": 512, "resnet34": 512}
 """Of h where the encoder is not wider; 2048 for the others."""
-
-FREE = ("head", "evaluation.features", "seed")
 
 KINDS = {"linear": "Linear", "nonlinear": "Non-linear", "none": "None"}
 DIFFERENCE = "h - z"
@@ -35,15 +34,16 @@ def dimension(kind: str, dim: int, architecture: str, width: int) -> int:
 HEADS = listed(["Projection"], ["head.kind"], KINDS)
 DIMENSIONS = Axis(
     ["Output dimension"],
-    ["head.kind", "head.dim", "encoder.architecture", "encoder.width"],
+    ["head.kind", "head.dim"],
     dimension,
+    given=["encoder.architecture", "encoder.width"],
 )
 FEATURES = listed(["Representation"], ["evaluation.features"], {"h": "h", "z": "z"})
 
 
-def reports(runs: pd.DataFrame) -> list[Report]:
+def reports(artefact: Artefact, runs: pd.DataFrame) -> list[Report]:
     """One report for each setting with two or more of head, dimension and representation."""
-    return [bar_report(found, panels(found), NOTES) for found in comparisons(runs)]
+    return [bar_report(each, panels(each), NOTES) for each in comparisons(artefact, runs)]
 
 
 NOTES = [
@@ -52,26 +52,26 @@ NOTES = [
 ]
 
 
-def comparisons(runs: pd.DataFrame) -> list[Comparison]:
+def comparisons(artefact: Artefact, runs: pd.DataFrame) -> list[Comparison]:
     result = []
-    for setting in varied(trained(runs), "figure8", [HEADS], FREE):
+    for setting in varied(trained(runs), artefact, [HEADS, DIMENSIONS, FEATURES]):
         of_h, of_both = heads(setting), representations(setting.runs)
         text = remark(of_h, of_both)
         random = random_encoder(runs, setting)
-        result.append(Comparison("figure8", setting, [of_h, of_both], random, text))
+        result.append(Comparison(artefact, setting, [of_h, of_both], random, text))
     return result
 
 
 def heads(setting: Setting) -> Part:
     """Figure 8 itself. Without a head there is one output dimension."""
     runs, config = setting.runs, setting.config
-    found = cells(runs[runs["evaluation.features"] == "h"], HEADS, DIMENSIONS)
+    on_h = cells(runs[runs["evaluation.features"] == "h"], HEADS, DIMENSIONS)
     without = dimension("none", 0, config["encoder.architecture"], config["encoder.width"])
     return Part(
         name="",
         rows=HEADS,
         columns=replace(DIMENSIONS, labels=[without]),
-        cells=found,
+        cells=on_h,
         paper={place: value for place, value in paper.cells(KEY).items() if value == value},
         void=lambda row, column: row == KINDS["none"] and column != without,
     )
@@ -79,11 +79,11 @@ def heads(setting: Setting) -> Part:
 
 def representations(runs: pd.DataFrame) -> Part:
     """h against z of the nonlinear head. Its h is tested and ranked in the first part."""
-    found = cells(runs[runs["head.kind"] == "nonlinear"], FEATURES, DIMENSIONS)
-    for column in {column for _, column in found}:
-        if ("h", column) in found and ("z", column) in found:
-            difference = within_seeds(found["h", column], found["z", column])
-            found |= {(DIFFERENCE, column): difference} if difference.by_seed else {}
+    both = cells(runs[runs["head.kind"] == "nonlinear"], FEATURES, DIMENSIONS)
+    for column in {column for _, column in both}:
+        if ("h", column) in both and ("z", column) in both:
+            difference = within_seeds(both["h", column], both["z", column])
+            both |= {(DIFFERENCE, column): difference} if difference.by_seed else {}
     printed: dict[Place, float] = {}
     for (row, column), value in paper.cells(KEY).items():
         if row == KINDS["nonlinear"]:
@@ -93,9 +93,9 @@ def representations(runs: pd.DataFrame) -> Part:
         name="nonlinear head",
         rows=replace(FEATURES, labels=rows, order=rows.index),
         columns=DIMENSIONS,
-        cells=found,
+        cells=both,
         paper=printed,
-        void=lambda row, column: row == DIFFERENCE and (row, column) not in found,
+        void=lambda row, column: row == DIFFERENCE and (row, column) not in both,
         untested=rows,
         unranked=rows,
     )
@@ -127,18 +127,18 @@ def remark(of_h: Part, of_both: Part) -> str:
         ("nonlinear over none", lead(nonlinear, without), "more than 10"),
         ("h over z", lead(_row(of_both, "h"), _row(of_both, "z")), "more than 10"),
     ]
-    told = [f"{name} {text} (paper: {claim})" for name, text, claim in differences if text]
-    return f"Mean over output dimensions, points: {'; '.join(told)}." if told else ""
+    words = [f"{name} {text} (paper: {claim})" for name, text, claim in differences if text]
+    return f"Mean over output dimensions, points: {'; '.join(words)}." if words else ""
 
 
 def lead(above: dict[Label, Accuracies], below: dict[Label, Accuracies]) -> str:
     """The mean over output dimensions of a difference within seeds; empty where there is none."""
     columns = [column for column in above if column in below]
-    found = [within_seeds(above[column], below[column]).by_seed for column in columns]
-    common = set.intersection(*map(set, found)) if found else set()
+    leads = [within_seeds(above[column], below[column]).by_seed for column in columns]
+    common = set.intersection(*map(set, leads)) if leads else set()
     if not common:
         return ""
-    by_seed = [sum(differences[seed] for differences in found) / len(found) for seed in common]
+    by_seed = [sum(each[seed] for each in leads) / len(leads) for seed in common]
     estimate = mean_interval(by_seed)
     return number(estimate.mean, estimate.half)
 

@@ -5,15 +5,14 @@ paper's are at 4096.
 """
 
 import math
-from functools import partial
 
 import pandas as pd
 
 from analysis import paper
-from analysis.comparison import Comparison, Part, cells, trained, varied
-from analysis.drawing import describe_heat_maps, heat_maps
-from analysis.figure9 import BATCH_SIZE, EPOCHS, FREE
-from analysis.presentation import maps, report
+from analysis.artefacts import Artefact
+from analysis.artefacts.figure9 import BATCH_SIZE, EPOCHS
+from analysis.comparison import Comparison, Part, cells, free_keys, trained, varied
+from analysis.presentation import map_report
 from analysis.report import Report
 from analysis.settings import Setting, pairs, random_encoder
 from analysis.statistics import Accuracies, margin
@@ -22,29 +21,24 @@ RULES = {"linear": "linear", "sqrt": "square root"}
 RULE_FREE = ("optimizer.lr_rule", "optimizer.lr")
 
 
-def reports(runs: pd.DataFrame) -> list[Report]:
+def reports(artefact: Artefact, runs: pd.DataFrame) -> list[Report]:
     """One report for each setting that has both rules."""
-    return [
-        report(found, describe_heat_maps(drawn, found.measure), partial(heat_maps, drawn), NOTES)
-        for found in comparisons(runs)
-        for drawn in [maps(found, found.parts)]
-    ]
+    return [map_report(each, NOTES) for each in comparisons(artefact, runs)]
 
 
 NOTES = ["The paper’s two learning rates, 0.3 B / 256 and 0.075 √B, are equal at B = 4096."]
 
 
-def comparisons(runs: pd.DataFrame) -> list[Comparison]:
-    found = trained(runs)
+def comparisons(artefact: Artefact, runs: pd.DataFrame) -> list[Comparison]:
+    finished, axes = trained(runs), [BATCH_SIZE, EPOCHS]
     linear, sqrt = (
-        varied(found[found["optimizer.lr_rule"] == rule], "tableB1", [BATCH_SIZE, EPOCHS], FREE)
-        for rule in RULES
+        varied(finished[finished["optimizer.lr_rule"] == rule], artefact, axes) for rule in RULES
     )
     result = []
-    for setting in pairs("tableB1", linear, sqrt, (*FREE, *RULE_FREE), "sqrt", meet):
+    for setting in pairs(artefact.name, linear, sqrt, free_keys(axes, RULE_FREE), "sqrt", meet):
         parts = [part(rule, setting.runs) for rule in RULES]
         random = random_encoder(runs, setting)
-        result.append(Comparison("tableB1", setting, parts, random, remark(*parts)))
+        result.append(Comparison(artefact, setting, parts, random, remark(*parts)))
     return result
 
 
@@ -53,8 +47,8 @@ def part(rule: str, runs: pd.DataFrame) -> Part:
     rules = runs["optimizer.lr_rule"]
     lengths = set(runs["optimizer.epochs"][rules == "sqrt"])
     chosen = runs[(rules == rule) & runs["optimizer.epochs"].isin(lengths)]
-    found = cells(chosen, BATCH_SIZE, EPOCHS)
-    return Part(RULES[rule], BATCH_SIZE, EPOCHS, found, paper.cells("tableB1_lr_scaling", rule))
+    measured = cells(chosen, BATCH_SIZE, EPOCHS)
+    return Part(RULES[rule], BATCH_SIZE, EPOCHS, measured, paper.cells("tableB1_lr_scaling", rule))
 
 
 def meet(linear: Setting, sqrt: Setting) -> bool:

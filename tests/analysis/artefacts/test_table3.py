@@ -5,8 +5,8 @@ import pytest
 from scipy import stats
 
 import analysis
-from analysis import paper, table3
-from analysis.artefacts import ARTEFACTS
+from analysis import paper
+from analysis.artefacts import ARTEFACTS, table3
 from analysis.report import write
 from tests.analysis.printed import EXTRA
 
@@ -34,7 +34,7 @@ def paper_store(tmp_path, make):
 
 
 def test_the_papers_numbers_come_back_as_table_3(tmp_path, paper_store):
-    (report,) = table3.reports(analysis.load(paper_store))
+    (report,) = ARTEFACTS["table3"].reports(analysis.load(paper_store))
     ours, theirs = report.tables
     printed = [[name, *map("{:.1f}".format, row)] for name, row in PRINTED.iterrows()]
     assert ours.rows == theirs.rows == printed
@@ -52,7 +52,7 @@ def test_cells_are_means_over_seeds_with_their_intervals(tmp_path, make):
     for seed, (h, z) in enumerate(drawn):
         put(tmp_path, make, "rotation", "h", float(h), 25.0 + seed, seed=seed)
         put(tmp_path, make, "rotation", "z", float(z), 25.0 + seed, seed=seed)
-    (found,) = table3.comparisons(analysis.load(tmp_path))
+    (found,) = ARTEFACTS["table3"].comparisons(analysis.load(tmp_path))
     cells = found.parts[0].cells
     half = stats.t.ppf(0.975, 2) * drawn.std(axis=0, ddof=1) / np.sqrt(3)
     for place, column in enumerate([table3.H, table3.Z]):
@@ -67,14 +67,14 @@ def test_cells_are_means_over_seeds_with_their_intervals(tmp_path, make):
 def test_a_probe_for_what_pretraining_did_not_know_is_not_in_it(tmp_path, paper_store, make):
     put(paper_store, make, "rotation", "h", 99.9, 25.0, **{"views.extra": None})
     put(paper_store, make, "color", "h", 99.9, 80.0, **{"views.extra": "noise"})
-    (report,) = table3.reports(analysis.load(paper_store))
+    (report,) = ARTEFACTS["table3"].reports(analysis.load(paper_store))
     assert "99.9" not in str(report.tables[0].rows)
 
 
 def test_missing_cells_are_named(tmp_path, make):
     put(tmp_path, make, "noise", "h", 80.0, 50.0)
     put(tmp_path, make, "noise", "z", 60.0, 50.0)
-    (report,) = table3.reports(analysis.load(tmp_path))
+    (report,) = ARTEFACTS["table3"].reports(analysis.load(tmp_path))
     assert report.tables[0].rows[2] == ["Orig. vs corrupted", "50.0", "80.0", "60.0"]
     assert (
         "Missing cells: 9 of 12: what to predict? Color vs grayscale, representation Random"
@@ -86,7 +86,7 @@ def test_other_artefacts_do_not_take_probes_for_their_runs(paper_store, make):
     make.put(paper_store, make.experiment(), 50.0)
     runs = analysis.load(paper_store)
     for name, artefact in ARTEFACTS.items():
-        found = artefact.module().reports(runs) if artefact.sweep else []
+        found = artefact.reports(runs) if artefact.sweep else []
         assert bool(found) == (name == "table3"), name
     assert len(runs) == 9
 
@@ -94,4 +94,4 @@ def test_other_artefacts_do_not_take_probes_for_their_runs(paper_store, make):
 def test_top1_alone_is_no_table(tmp_path, make):
     for extra in (None, "rotate"):
         make.put(tmp_path, make.experiment(**{"views.extra": extra}), 50.0)
-    assert table3.reports(analysis.load(tmp_path)) == []
+    assert ARTEFACTS["table3"].reports(analysis.load(tmp_path)) == []

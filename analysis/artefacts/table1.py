@@ -6,7 +6,18 @@ from fractions import Fraction
 import pandas as pd
 
 from analysis import paper
-from analysis.comparison import Axis, Comparison, Part, Place, cells, listed, trained, varied
+from analysis.artefacts import Artefact
+from analysis.comparison import (
+    Axis,
+    Comparison,
+    Part,
+    Place,
+    cells,
+    free_keys,
+    listed,
+    trained,
+    varied,
+)
 from analysis.presentation import bar_report, bars
 from analysis.report import Report
 from analysis.settings import Setting, pairs, random_encoder
@@ -17,10 +28,8 @@ BLUR = " (+Blur)"
 CROP, NO_JITTER = OURS = ("Crop (ours)", "0 (ours)")
 """Columns that the paper has not: what its strengths start from."""
 
-VIEWS = ("views.policy", "views.strength", "views.blur")
-FREE = (*VIEWS, "seed")
 # What a supervised run does not have, and how it is trained, may be another.
-SUPERVISED_FREE = (*FREE, "objective", "head", "loss", "optimizer")
+SUPERVISED_FREE = ("objective", "head", "loss", "optimizer")
 
 
 def beside() -> dict[Place, float]:
@@ -49,7 +58,7 @@ def _name(policy: str, strength: float, blur: bool) -> str | None:
     return str(Fraction(strength).limit_denominator(64)) + (BLUR if blur else "")
 
 
-def _place(column: str) -> tuple[int, bool, Fraction]:
+def _order(column: str) -> tuple[int, bool, Fraction]:
     if column in OURS:
         return -1, False, Fraction(OURS.index(column))
     if column == AUTOAUGMENT:
@@ -59,15 +68,19 @@ def _place(column: str) -> tuple[int, bool, Fraction]:
 
 ROWS = listed(["Training"], ["objective"], {"contrastive": SIMCLR, "supervised": SUPERVISED})
 COLUMNS = Axis(
-    ["Colour distortion"], VIEWS, _name, list(dict.fromkeys(c for _, c in beside())), _place
+    ["Colour distortion"],
+    ["views.policy", "views.strength", "views.blur"],
+    _name,
+    list(dict.fromkeys(column for _, column in beside())),
+    _order,
 )
 
 
-def reports(runs: pd.DataFrame) -> list[Report]:
+def reports(artefact: Artefact, runs: pd.DataFrame) -> list[Report]:
     """One report for each setting in which SimCLR or supervised training has two views or more."""
     return [
-        bar_report(found, [bars(found, found.parts[0], "rows")], NOTES)
-        for found in comparisons(runs)
+        bar_report(each, [bars(each, each.parts[0], "rows")], NOTES)
+        for each in comparisons(artefact, runs)
     ]
 
 
@@ -79,15 +92,14 @@ NOTES = [
 ]
 
 
-def comparisons(runs: pd.DataFrame) -> list[Comparison]:
-    of_each = [
-        varied(trained(runs, objective), "table1", [COLUMNS], FREE)
+def comparisons(artefact: Artefact, runs: pd.DataFrame) -> list[Comparison]:
+    simclr, supervised = (
+        varied(trained(runs, objective), artefact, [COLUMNS])
         for objective in ("contrastive", "supervised")
-    ]
+    )
+    free = free_keys([COLUMNS], SUPERVISED_FREE)
     result = []
-    for setting in pairs(
-        "table1", of_each[0], of_each[1], SUPERVISED_FREE, "supervised", alone=True
-    ):
+    for setting in pairs(artefact.name, simclr, supervised, free, "supervised", alone=True):
         part = Part(
             name="",
             rows=ROWS,
@@ -98,7 +110,7 @@ def comparisons(runs: pd.DataFrame) -> list[Comparison]:
             unranked=[SUPERVISED, *OURS],
         )
         random = random_encoder(runs, setting)
-        result.append(Comparison("table1", setting, [part], random, remark(setting)))
+        result.append(Comparison(artefact, setting, [part], random, remark(setting)))
     return result
 
 

@@ -8,7 +8,8 @@ from sklearn.metrics import silhouette_samples
 from sklearn.neighbors import KNeighborsClassifier
 
 import analysis
-from analysis import figureb4, separation
+from analysis import separation
+from analysis.artefacts import ARTEFACTS, figureb4
 from analysis.report import LeftOut, write
 
 NAMES = [f"class{number:02}" for number in range(12)]
@@ -38,7 +39,7 @@ def put(store, make, images, top1=50.0, **changes):
 
 def test_what_is_measured_is_of_h_and_z_of_the_test_images(tmp_path, make, images):
     _, encoder, head = put(tmp_path / "runs", make, images)
-    (report,) = figureb4.reports(analysis.load(tmp_path / "runs"))
+    (report,) = ARTEFACTS["figureB4"].reports(analysis.load(tmp_path / "runs"))
     of_h = report.data[report.data["representation"] == "h"]
     shown = sorted(set(of_h["class"]))
     assert len(shown) == 10
@@ -91,7 +92,7 @@ def test_a_map_keeps_well_parted_classes_apart(tmp_path, make, images, monkeypat
     embedded = ({"h": apart, "z": mixed}, labels, ["a", "b", "c"])
     monkeypatch.setattr(separation, "embed", lambda run: embedded)
     put(tmp_path / "runs", make, images)
-    (report,) = figureb4.reports(analysis.load(tmp_path / "runs"))
+    (report,) = ARTEFACTS["figureB4"].reports(analysis.load(tmp_path / "runs"))
     maps = {name: rows[["x", "y"]] for name, rows in report.data.groupby("representation")}
     agree = {
         n: separation.neighbours_agree((m - m.mean()).to_numpy(), labels) for n, m in maps.items()
@@ -122,7 +123,7 @@ def test_no_lead_within_the_margin_is_undecided(tmp_path, make, images, monkeypa
     x = np.random.default_rng().normal(size=(40, 4))
     monkeypatch.setattr(separation, "embed", lambda run: ({"h": x, "z": x}, labels, ["a", "b"]))
     put(tmp_path / "runs", make, images)
-    (report,) = figureb4.reports(analysis.load(tmp_path / "runs"))
+    (report,) = ARTEFACTS["figureB4"].reports(analysis.load(tmp_path / "runs"))
     assert "h - z: 0.0 ± 0.0 points (95%): undecided" in report.caption
 
 
@@ -149,7 +150,7 @@ def test_the_setting_with_the_most_seeds_and_then_the_best_is_shown(tmp_path, ma
         put(tmp_path, make, images, 99.0, **{"seed": seed, "head.kind": "linear"})
         put(tmp_path, make, images, 99.0, **{"seed": seed, "views.extra": "noise"})
     put(tmp_path, make, images, 30.0, **{"data.label": "other"})
-    dots, other = figureb4.chosen(analysis.load(tmp_path))
+    dots, other = figureb4.chosen(ARTEFACTS["figureB4"], analysis.load(tmp_path))
     assert (dots.name, other.name) == ("figureb4-dots", "figureb4-other")
     assert dots.config["loss.temperature"] == 0.5
     assert dots.runs["seed"].tolist() == [2]
@@ -157,7 +158,7 @@ def test_the_setting_with_the_most_seeds_and_then_the_best_is_shown(tmp_path, ma
 
 def left_out(store):
     """Why there is no picture."""
-    (found,) = figureb4.reports(analysis.load(store))
+    (found,) = ARTEFACTS["figureB4"].reports(analysis.load(store))
     assert isinstance(found, LeftOut)
     return found.reason
 
@@ -190,7 +191,7 @@ def test_few_images_have_a_map_with_fewer_neighbours(tmp_path, make, classes, ea
                 pixels = rng.integers(0, 255, (16, 16, 3), dtype=np.uint8)
                 Image.fromarray(pixels).save(folder / f"{number}.png")
     put(tmp_path / "runs", make, tmp_path / "images", **{"data.validation": 4, "head.dim": 1})
-    (report,) = figureb4.reports(analysis.load(tmp_path / "runs"))
+    (report,) = ARTEFACTS["figureB4"].reports(analysis.load(tmp_path / "runs"))
     shown = len(report.data) // 2
     assert report.data[["x", "y"]].notna().all(axis=None)
     assert f"perplexity {min(30, (shown - 1) / 3):.3g}" in report.notes[0]
@@ -233,6 +234,6 @@ def test_features_that_are_all_alike_have_a_map(value):
 def test_data_sets_of_one_label_have_a_picture_each(tmp_path, make, images):
     for fingerprint, top1 in (("one", 50.0), ("two", 60.0)):
         put(tmp_path, make, images, top1, **{"data.fingerprint": fingerprint})
-    chosen = figureb4.chosen(analysis.load(tmp_path))
+    chosen = figureb4.chosen(ARTEFACTS["figureB4"], analysis.load(tmp_path))
     assert {setting.config["data.fingerprint"] for setting in chosen} == {"one", "two"}
     assert len({setting.name for setting in chosen}) == 2

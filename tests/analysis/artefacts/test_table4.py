@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 import analysis
-from analysis import paper, table4
+from analysis import paper
+from analysis.artefacts import ARTEFACTS
 from analysis.report import write
 from tests.analysis.printed import LOSSES
 
@@ -22,7 +23,9 @@ def loss(column, top1, **changes):
 
 def test_the_papers_numbers_come_back_as_table_4(tmp_path, rewritten):
     pairs = zip(PRINTED["columns"], PRINTED["values"], strict=True)
-    (report,) = table4.reports(rewritten([loss(column, top1) for column, top1 in pairs], **COMMON))
+    (report,) = ARTEFACTS["table4"].reports(
+        rewritten([loss(column, top1) for column, top1 in pairs], **COMMON)
+    )
     ours, theirs = report.tables
     assert ours.header[1:] == PRINTED["columns"]
     printed = [["Top-1 (%)", *map("{:.1f}".format, PRINTED["values"])]]
@@ -48,7 +51,7 @@ def test_each_loss_has_its_best_values_on_the_validation_split(rewritten):
             tried = {"loss.margin": margin, "seed": seed, "validation_top1": score}
             rows.append(loss("Margin", 90 - score, **tried))
     rows.append(loss("NT-Xent", 50.0))
-    (report,) = table4.reports(rewritten(rows, **COMMON))
+    (report,) = ARTEFACTS["table4"].reports(rewritten(rows, **COMMON))
     best = max(validation, key=lambda margin: np.mean(validation[margin]))
     cell = report.data.set_index("column").loc["Margin"]
     assert cell["mean"] == pytest.approx(np.mean([90 - score for score in validation[best]]))
@@ -71,7 +74,7 @@ def test_what_is_reported_was_not_selected_on(rewritten):
         later = {"loss.margin": best, "seed": seed, "validation_top1": 1.0}
         rows.append(loss("Margin", top1, **later))
     rows += [loss("NT-Xent", 50.0, seed=seed) for seed in (0, 1)]
-    (report,) = table4.reports(rewritten(rows, **COMMON))
+    (report,) = ARTEFACTS["table4"].reports(rewritten(rows, **COMMON))
     cell = report.data.set_index("column").loc["Margin"]
     assert cell["mean"] == pytest.approx(np.mean(list(reported.values())))
     assert cell["seeds"] == 2
@@ -90,7 +93,7 @@ def test_values_without_the_common_seeds_are_left_out(rewritten):
         for lr, score in ((0.1, 45.0), (0.2, 42.0))
         for seed in (0, 1)
     ]
-    (report,) = table4.reports(rewritten(rows, **COMMON))
+    (report,) = ARTEFACTS["table4"].reports(rewritten(rows, **COMMON))
     assert report.data.set_index("column").loc["Margin"]["mean"] == 40.0
     for text in (
         # Of each loss, only what it was tuned in.
@@ -109,7 +112,7 @@ def test_of_equally_good_values_those_that_were_run_on_are_reported(rewritten):
         for m, seed in tried
     ]
     rows.append(loss("NT-Xent", 50.0))
-    (report,) = table4.reports(rewritten(rows, **COMMON))
+    (report,) = ARTEFACTS["table4"].reports(rewritten(rows, **COMMON))
     assert report.data.set_index("column").loc["Margin"]["mean"] == 30.0
     assert "margin 0.4" in report.caption
 
@@ -117,7 +120,7 @@ def test_of_equally_good_values_those_that_were_run_on_are_reported(rewritten):
 def test_losses_that_were_not_run_are_missing(rewritten):
     random = {"objective": "none", "top1": 52.0}
     runs = rewritten([loss("NT-Logi.", 51.0), loss("NT-Xent", 60.0), random], **COMMON)
-    (report,) = table4.reports(runs)
+    (report,) = ARTEFACTS["table4"].reports(runs)
     assert report.tables[0].rows == [["Top-1 (%)", "–", "51.0 ○", "–", "–", "60.0"]]
     assert "Missing cells: 3 of 5: Top-1 (%), loss Margin; " in report.summary[1]
 
@@ -125,7 +128,7 @@ def test_losses_that_were_not_run_are_missing(rewritten):
 def test_negatives_of_both_views_are_another_experiment(rewritten):
     both = {"loss.negatives": "both"}
     rows = [loss("NT-Logi.", 51.0), loss("Margin", 52.0), loss("NT-Xent", 60.0, **both)]
-    (report,) = table4.reports(rewritten(rows, **COMMON))
+    (report,) = ARTEFACTS["table4"].reports(rewritten(rows, **COMMON))
     assert report.tables[0].rows[0][-1] == "–"
 
 
@@ -133,7 +136,7 @@ def test_nt_xent_alone_is_no_table(tmp_path, make):
     for temperature in (0.1, 0.5):
         changes = {"loss.negatives": "one", "loss.temperature": temperature}
         make.put(tmp_path, make.experiment(**changes), 50.0)
-    assert table4.reports(analysis.load(tmp_path)) == []
+    assert ARTEFACTS["table4"].reports(analysis.load(tmp_path)) == []
 
 
 def test_what_the_choice_rests_on_is_listed_apart(tmp_path, make):
@@ -148,6 +151,6 @@ def test_what_the_choice_rests_on_is_listed_apart(tmp_path, make):
     shown |= {
         make.put(tmp_path, make.experiment(**xent, seed=seed), 60.0).run_id for seed in (0, 1)
     }
-    (report,) = table4.reports(analysis.load(tmp_path))
+    (report,) = ARTEFACTS["table4"].reports(analysis.load(tmp_path))
     assert set(report.run_ids) == shown
     assert set(report.tuning_ids) == tried

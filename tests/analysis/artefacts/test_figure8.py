@@ -5,7 +5,8 @@ import pytest
 from scipy import stats
 
 import analysis
-from analysis import figure8, paper
+from analysis import paper
+from analysis.artefacts import ARTEFACTS, figure8
 from analysis.report import write
 from simclr_ablate.models.encoder import build_encoder
 from simclr_ablate.schema import Encoder
@@ -30,7 +31,7 @@ def paper_store(tmp_path, make):
 
 
 def test_the_papers_numbers_come_back_as_figure_8(tmp_path, paper_store):
-    (report,) = figure8.reports(analysis.load(paper_store))
+    (report,) = ARTEFACTS["figure8"].reports(analysis.load(paper_store))
     ours, theirs = report.tables[:2]
     table = paper.table("fig8_projection_head")
     printed = [[row, *map("{:.1f}".format, table.loc[row])] for row in ("Linear", "Non-linear")]
@@ -55,7 +56,7 @@ def test_h_against_z_is_a_difference_within_seeds(tmp_path, make):
             on_z = {"evaluation.features": "z", "seed": seed}
             put(tmp_path, make, "nonlinear", dim, float(z[seed, place]), **on_z)
     make.put(tmp_path, make.random_encoder(), 10.0)
-    (report,) = figure8.reports(analysis.load(tmp_path))
+    (report,) = ARTEFACTS["figure8"].reports(analysis.load(tmp_path))
     rows = report.data[report.data["row"] == "h - z"]
     half = stats.t.ppf(0.975, 2) * (h - z).std(axis=0, ddof=1) / np.sqrt(3)
     assert rows["mean"].to_numpy() == pytest.approx((h - z).mean(axis=0))
@@ -69,7 +70,7 @@ def test_h_against_z_is_a_difference_within_seeds(tmp_path, make):
 def test_where_nothing_is_to_be_run_nothing_is_missing(tmp_path, make):
     put(tmp_path, make, "linear", 8, 50.0)
     put(tmp_path, make, "nonlinear", 16, 52.0)
-    (report,) = figure8.reports(analysis.load(tmp_path))
+    (report,) = ARTEFACTS["figure8"].reports(analysis.load(tmp_path))
     missing = [row[1:] for row in report.tables[0].rows]
     assert missing == [["50.0", "–", "–"], ["–", "52.0", "–"], ["", "", "–"]]
     assert report.tables[0].header[1:] == ["8", "16", "128"]
@@ -78,7 +79,7 @@ def test_where_nothing_is_to_be_run_nothing_is_missing(tmp_path, make):
 def test_one_head_is_no_figure(tmp_path, make):
     for temperature in (0.1, 0.5):
         make.put(tmp_path, make.experiment(**{"loss.temperature": temperature}), 50.0)
-    assert figure8.reports(analysis.load(tmp_path)) == []
+    assert ARTEFACTS["figure8"].reports(analysis.load(tmp_path)) == []
 
 
 def test_the_width_of_h_is_the_encoders():

@@ -13,11 +13,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis import paper
-from analysis.artefacts import ARTEFACTS
+from analysis.artefacts import Artefact
+from analysis.artefacts.figure8 import dimension
 from analysis.curves import Curve, Curves, curve_page, describe_curves
 from analysis.drawing import style
 from analysis.eigenvalues import squared_real_parts
-from analysis.figure8 import dimension
 from analysis.report import LeftOut, Report
 from analysis.settings import Setting, plain_values, settings
 from analysis.statistics import mean_interval
@@ -26,7 +26,6 @@ from analysis.weights import kept, with_weights
 from simclr_ablate.store import Run
 from simclr_ablate.terminal import count, printable
 
-FREE = ("evaluation", "seed")
 SHAPE = ("head.dim", "encoder.architecture", "encoder.width")
 MOST = 0.9
 
@@ -59,18 +58,18 @@ class Spectrum:
         return float(100 * self.squares[0] / self.squares.sum())
 
 
-def reports(runs: pd.DataFrame) -> list[Report | LeftOut]:
+def reports(artefact: Artefact, runs: pd.DataFrame) -> list[Report | LeftOut]:
     """One report for each setting with a linear head as wide as h, or why there is none."""
-    found: list[Report | LeftOut] = []
-    for setting in square_heads(runs):
+    result: list[Report | LeftOut] = []
+    for setting in square_heads(artefact, runs):
         try:
-            found.append(_report(setting, spectra(setting)))
+            result.append(_report(artefact, setting, spectra(setting)))
         except (OSError, ValueError) as error:
-            found.append(LeftOut(setting.description, printable(str(error))))
-    return found
+            result.append(LeftOut(setting.description, printable(str(error))))
+    return result
 
 
-def square_heads(runs: pd.DataFrame) -> list[Setting]:
+def square_heads(artefact: Artefact, runs: pd.DataFrame) -> list[Setting]:
     """The settings of trained linear heads with as many outputs as inputs."""
     linear = runs[(runs["objective"] == "contrastive") & (runs["head.kind"] == "linear")]
     square = [
@@ -78,7 +77,7 @@ def square_heads(runs: pd.DataFrame) -> list[Setting]:
         for place, (dim, architecture, width) in enumerate(plain_values(linear, SHAPE))
         if dim == dimension("none", dim, architecture, width)
     ]
-    return settings(with_weights(linear.iloc[square]), "figureB3", FREE)
+    return settings(with_weights(linear.iloc[square]), artefact.name, ("evaluation", "seed"))
 
 
 def spectra(setting: Setting) -> list[Spectrum]:
@@ -90,19 +89,19 @@ def spectra(setting: Setting) -> list[Spectrum]:
     ]
 
 
-def _report(setting: Setting, found: Sequence[Spectrum]) -> Report:
-    text, drawn = caption(setting, found), panels(setting, found)
+def _report(artefact: Artefact, setting: Setting, measured: Sequence[Spectrum]) -> Report:
+    text, drawn = caption(setting, measured), panels(setting, measured)
     with style():
         figure = curve_page([drawn], text)
     return Report.of_setting(
-        ARTEFACTS["figureB3"],
+        artefact,
         setting,
         caption=text,
         notes=NOTES,
-        alt=f"{describe_curves(drawn)}, ours on {setting.label}. {effective_rank(found)}.",
+        alt=f"{describe_curves(drawn)}, ours on {setting.label}. {effective_rank(measured)}.",
         figure=figure,
-        tables=[table(setting, found)],
-        data=data(found),
+        tables=[table(setting, measured)],
+        data=data(measured),
         summary=text.splitlines()[1:],
     )
 
@@ -115,31 +114,31 @@ NOTES = [
 ]
 
 
-def caption(setting: Setting, found: Sequence[Spectrum]) -> str:
-    width = len(found[0].squares)
+def caption(setting: Setting, measured: Sequence[Spectrum]) -> str:
+    width = len(measured[0].squares)
     entry = paper.entries()["figB3_eigenvalues"]
     return "\n".join(
         [
-            f"{setting.description}, {count(len(found), 'seed')}. Squared real part of the "
+            f"{setting.description}, {count(len(measured), 'seed')}. Squared real part of the "
             f"eigenvalues of the linear head’s {width:,} × {width:,} matrix W, g(h) = W h, from "
             "the largest on.",
-            f"{effective_rank(found)}; untrained, a matrix of independent normal draws has about "
+            f"{effective_rank(measured)}; untrained, a matrix of independent normal draws has about "
             f"{width / 2:,.0f}.",
             f"The paper, of a 2,048 × 2,048 matrix: {entry['finding']}. It gives no numbers.",
         ]
     )
 
 
-def effective_rank(found: Sequence[Spectrum]) -> str:
+def effective_rank(measured: Sequence[Spectrum]) -> str:
     """The mean over seeds, and how large it could be, in words."""
-    rank = mean_interval([spectrum.rank for spectrum in found])
-    return f"Effective rank: {number(rank.mean, rank.half)} of {len(found[0].squares):,}"
+    rank = mean_interval([spectrum.rank for spectrum in measured])
+    return f"Effective rank: {number(rank.mean, rank.half)} of {len(measured[0].squares):,}"
 
 
-def panels(setting: Setting, found: Sequence[Spectrum]) -> list[Curves]:
+def panels(setting: Setting, measured: Sequence[Spectrum]) -> list[Curves]:
     """On a linear axis and on a logarithmic one, a line for each seed."""
     curves = [
-        Curve(f"seed {s.seed}", range(1, len(s.squares) + 1), s.squares.tolist()) for s in found
+        Curve(f"seed {s.seed}", range(1, len(s.squares) + 1), s.squares.tolist()) for s in measured
     ]
     axis, value = "Eigenvalue, from the largest on", "Squared real part"
     title = f"Ours: {setting.label}"
@@ -154,17 +153,17 @@ def panels(setting: Setting, found: Sequence[Spectrum]) -> list[Curves]:
     ]
 
 
-def table(setting: Setting, found: Sequence[Spectrum]) -> Table:
+def table(setting: Setting, measured: Sequence[Spectrum]) -> Table:
     header = ["Seed", "Effective rank", "Eigenvalues with 90% of the sum", "Largest’s share (%)"]
-    measured = [(s.rank, float(s.holding_most), s.largest) for s in found]
-    rows = [[str(s.seed), *map(number, values)] for s, values in zip(found, measured, strict=True)]
-    if len(found) > 1:
-        means = [mean_interval(column) for column in zip(*measured, strict=True)]
+    values = [(s.rank, float(s.holding_most), s.largest) for s in measured]
+    rows = [[str(s.seed), *map(number, of_one)] for s, of_one in zip(measured, values, strict=True)]
+    if len(measured) > 1:
+        means = [mean_interval(column) for column in zip(*values, strict=True)]
         rows.append(["mean", *(number(mean.mean, mean.half) for mean in means)])
-    return Table(f"Ours: {setting.label}, of {len(found[0].squares):,}", header, rows)
+    return Table(f"Ours: {setting.label}, of {len(measured[0].squares):,}", header, rows)
 
 
-def data(found: Sequence[Spectrum]) -> pd.DataFrame:
+def data(measured: Sequence[Spectrum]) -> pd.DataFrame:
     """A row for each eigenvalue of each seed."""
     return pd.concat(
         [
@@ -177,6 +176,6 @@ def data(found: Sequence[Spectrum]) -> pd.DataFrame:
                     "run_id": spectrum.run_id,
                 }
             )
-            for spectrum in found
+            for spectrum in measured
         ]
     )

@@ -1,0 +1,32 @@
+"""Figure 9: top-1 by batch size and length of training, linear scaling of the learning rate."""
+
+import pandas as pd
+
+from analysis import paper
+from analysis.artefacts import Artefact
+from analysis.comparison import Axis, Comparison, Part, cells, trained, varied
+from analysis.presentation import bar_report, bars
+from analysis.report import Report
+from analysis.settings import random_encoder
+
+BATCH_SIZE = Axis(["Batch size"], ["optimizer.batch_size"], lambda size: size)
+EPOCHS = Axis(["Epochs"], ["optimizer.epochs"], lambda epochs: epochs)
+
+
+def reports(artefact: Artefact, runs: pd.DataFrame) -> list[Report]:
+    """One report for each setting with two or more of batch size and length."""
+    return [bar_report(each, [bars(each, each.parts[0])]) for each in comparisons(artefact, runs)]
+
+
+def comparisons(artefact: Artefact, runs: pd.DataFrame) -> list[Comparison]:
+    finished = trained(runs)
+    linear = finished[finished["optimizer.lr_rule"] == "linear"]
+    return [
+        Comparison(artefact, setting, [part(setting.runs)], random_encoder(runs, setting))
+        for setting in varied(linear, artefact, [BATCH_SIZE, EPOCHS])
+    ]
+
+
+def part(runs: pd.DataFrame) -> Part:
+    measured = cells(runs, BATCH_SIZE, EPOCHS)
+    return Part("", BATCH_SIZE, EPOCHS, measured, paper.cells("fig9_batch_size_epochs"))
