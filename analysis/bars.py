@@ -136,8 +136,8 @@ def draw_bars(axes: Axes, panel: Bars, width: float) -> None:
 def shades(panel: Bars) -> list[Any]:
     """A colour for each series; a single one is in the middle."""
     count = len(panel.series)
-    places = np.linspace(0.15, 0.95, count) if count > 1 else [0.6]
-    return [colormaps[COLORS](place) for place in places]
+    shares = np.linspace(0.15, 0.95, count) if count > 1 else [0.6]
+    return [colormaps[COLORS](share) for share in shares]
 
 
 def _draw_bar(
@@ -188,8 +188,8 @@ def _draw_legend(axes: Axes, panel: Bars, width: float) -> None:
     if len(panel.series) > 1:
         _label(axes, 0, top, f"{panel.series_title}:", width)
         columns = _legend_columns(panel, width)
-        for place, (name, color) in enumerate(zip(panel.series, shades(panel), strict=True)):
-            line, column = divmod(place, columns)
+        for number, (name, color) in enumerate(zip(panel.series, shades(panel), strict=True)):
+            line, column = divmod(number, columns)
             x = _heading_width(panel) + _entry_width(panel) * column
             y = top + LEGEND_LINE * line
             corner = x / width, -(y + 0.1) / HEIGHT

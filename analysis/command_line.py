@@ -55,12 +55,12 @@ def covering(
 
 def command_line(module: str, arguments: Sequence[str], store: str) -> str:
     """`python -m module ...` on a store, as a shell takes it."""
-    place: list[str] = []
+    where: list[str] = []
     store = f"./{store}" if store.startswith("-") else store
     if store != "runs":
         options = {"analysis": ["--store", store], "simclr_ablate.status": [f"store={store}"]}
-        place = options.get(module) or [override("store", store)]
-    return " ".join(map(_quoted, ["python", "-m", module, *arguments, *place]))
+        where = options.get(module) or [override("store", store)]
+    return " ".join(map(_quoted, ["python", "-m", module, *arguments, *where]))
 
 
 def store_of(runs: pd.DataFrame) -> str:

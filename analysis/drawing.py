@@ -133,8 +133,8 @@ def heat_maps(maps: Sequence[HeatMap], caption: str) -> Figure:
     widths = [LEFT + CELL_WIDTH * heat_map.width + RIGHT for heat_map in maps]
     body = CELL_HEIGHT * max(len(heat_map.rows) for heat_map in maps)
     figure, caption_height = page(sum(widths), TOP + body + BELOW, caption)
-    for place, heat_map in enumerate(maps):
-        left = sum(widths[:place]) + LEFT
+    for index, heat_map in enumerate(maps):
+        left = sum(widths[:index]) + LEFT
         bottom = caption_height + BELOW + body - CELL_HEIGHT * len(heat_map.rows)
         cells = CELL_WIDTH * heat_map.width, CELL_HEIGHT * len(heat_map.rows)
         draw_heat_map(add_axes(figure, left, bottom, *cells), heat_map)
@@ -210,11 +210,11 @@ def draw_heat_map(axes: Axes, heat_map: HeatMap) -> None:
     """Cells, labels and title of one heat map."""
     for y, row in enumerate(heat_map.cells):
         for column, cell in enumerate(row):
-            place = heat_map.left_edge(column), y
+            corner = heat_map.left_edge(column), y
             if math.isnan(cell.value):
-                _draw_missing(axes, *place)
+                _draw_missing(axes, *corner)
             else:
-                _draw_cell(axes, *place, cell, colormaps[COLORS](heat_map.position(cell.value)))
+                _draw_cell(axes, *corner, cell, colormaps[COLORS](heat_map.position(cell.value)))
     axes.set(xlim=(0, heat_map.width), ylim=(len(heat_map.rows), 0))
     centres = [heat_map.left_edge(column) + 0.5 for column in range(len(heat_map.columns))]
     axes.set_xticks(centres, heat_map.columns, fontsize=SMALL)

@@ -143,8 +143,8 @@ def scorecard(findings: Sequence[Finding], files: Sequence[Path]) -> str:
 
     files: that hold the same.
     """
-    found = Counter(str(finding.verdict) for finding in findings)
-    tally = "".join(f"<li>{_verdict(verdict)}: {found[verdict]}</li>" for verdict in VERDICTS)
+    number = Counter(str(finding.verdict) for finding in findings)
+    tally = "".join(f"<li>{_verdict(verdict)}: {number[verdict]}</li>" for verdict in VERDICTS)
     names = ("Verdict", "Finding of the paper", "Runs", "Effect (95% interval)", "Seeds", "Why")
     header = "".join(f'<th scope="col">{name}</th>' for name in names)
     rows = "\n".join(map(_finding, findings))

@@ -35,8 +35,8 @@ def panel_page(
     figure, bottom = page(PAGE, body, caption)
     top = bottom + body
     for row, width, under in zip(panels, widths, below, strict=True):
-        for place, panel in enumerate(row):
-            left = PAGE / len(row) * place + LEFT
+        for number, panel in enumerate(row):
+            left = PAGE / len(row) * number + LEFT
             draw(add_axes(figure, left, top - TOP - height, width, height), panel, width)
         top -= TOP + height + under
     return figure

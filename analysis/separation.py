@@ -66,10 +66,10 @@ def flat_map(x: NDArray[np.float64]) -> NDArray[np.float32]:
     varies = x.shape[1] > 1 and bool(np.ptp(x, axis=0).any())
     start = "pca" if varies else "random"
     near = perplexity(len(x))
-    found: NDArray[np.float32] = TSNE(
+    points: NDArray[np.float32] = TSNE(
         metric="cosine", init=start, perplexity=near, random_state=0
     ).fit_transform(x)
-    return found
+    return points
 
 
 def perplexity(images: int) -> float:
@@ -114,8 +114,8 @@ def check_images(data: "Data") -> None:
     if (
         data.name == "imagenet" and data.root is not None
     ):  # other folders are opened by their fingerprint
-        found = fingerprint(list_images(data.root, data.name, data.on_error), data.on_error)
-        if data.fingerprint not in (None, found):
+        images = fingerprint(list_images(data.root, data.name, data.on_error), data.on_error)
+        if data.fingerprint not in (None, images):
             raise ValueError(f"the images in {data.root} have changed since")
 
 

@@ -110,14 +110,14 @@ def _telling(
     """The groups that say something: see `settings`."""
     shared_by = Counter(itertools.chain.from_iterable(groups.values()))
 
-    def several(places: Iterable[int]) -> bool:
-        return len({varied[place] for place in places}) >= least
+    def several(rows: Iterable[int]) -> bool:
+        return len({varied[row] for row in rows}) >= least
 
     alone = {
-        values: several(place for place in chosen if shared_by[place] == 1)
+        values: several(row for row in chosen if shared_by[row] == 1)
         for values, chosen in groups.items()
     }
-    told = {place for values, chosen in groups.items() if alone[values] for place in chosen}
+    told = {row for values, chosen in groups.items() if alone[values] for row in chosen}
     return {
         values: chosen
         for values, chosen in groups.items()
@@ -126,18 +126,18 @@ def _telling(
 
 
 def _groups(rows: Sequence[Values]) -> dict[Values, list[int]]:
-    """The largest groups of rows that are equal in what counts in both of any two, as the places of
+    """The largest groups of rows that are equal in what counts in both of any two, as the indices of
     their rows, by all the values that count in one of them."""
-    places: dict[Values, list[int]] = defaultdict(list)
-    for place, values in enumerate(rows):
-        places[values].append(place)
+    alike: dict[Values, list[int]] = defaultdict(list)
+    for row, values in enumerate(rows):
+        alike[values].append(row)
     # What counts in a row: rows in which the same does are equal or in different groups.
     patterns: dict[frozenset[int], dict[Values, list[int]]] = defaultdict(dict)
-    for values, chosen in places.items():
+    for values, chosen in alike.items():
         pattern = _pattern(values)
         patterns[pattern][_part(values, pattern)] = chosen
     groups = {}
-    for whole in _joined(places):
+    for whole in _joined(alike):
         chosen = [
             p for pattern, rows in patterns.items() for p in rows.get(_part(whole, pattern), ())
         ]
@@ -170,7 +170,7 @@ def _joined(rows: Iterable[Values]) -> set[Values]:
 
 
 def _pattern(values: Values) -> frozenset[int]:
-    """The places of what counts."""
+    """The indices of what counts."""
     return frozenset(k for k, value in enumerate(values) if value is not UNUSED)
 
 
@@ -245,7 +245,7 @@ def matching(runs: pd.DataFrame, config: Mapping[str, Any], free: Iterable[str])
     keys = fixed_keys(free)
     rows = used_values(runs, keys)
     wanted = [config.get(key, _ABSENT) for key in keys]
-    return runs.iloc[[place for place, row in enumerate(rows) if all(map(_agree, row, wanted))]]
+    return runs.iloc[[row for row, values in enumerate(rows) if all(map(_agree, values, wanted))]]
 
 
 def only_setting(runs: pd.DataFrame) -> pd.DataFrame:
@@ -290,18 +290,20 @@ def accuracies(runs: pd.DataFrame, metric: str = "top1", factor: float = 1.0) ->
     Runs of one seed that differ in something free, such as random encoders that belong to several
     sweeps, count once, with their mean: they are not further seeds.
     """
-    found: dict[int, list[float]] = defaultdict(list)
+    of_seed: dict[int, list[float]] = defaultdict(list)
     values = runs[metric].tolist()
-    there = [place for place, value in enumerate(values) if value == value]
+    there = [row for row, value in enumerate(values) if value == value]
     if not there:
         return None
     seeds, run_ids = runs["seed"].tolist(), runs["run_id"].tolist()
-    for place in there:
-        found[seeds[place]].append(values[place])
-    by_seed = {seed: factor * math.fsum(found[seed]) / len(found[seed]) for seed in sorted(found)}
+    for row in there:
+        of_seed[seeds[row]].append(values[row])
+    by_seed = {
+        seed: factor * math.fsum(of_seed[seed]) / len(of_seed[seed]) for seed in sorted(of_seed)
+    }
     counted = metric in ("top1", "probe_accuracy")
     images = float(runs["test_images"].iloc[there[0]]) if counted else math.nan
-    return Accuracies(by_seed, images, tuple(dict.fromkeys(run_ids[place] for place in there)))
+    return Accuracies(by_seed, images, tuple(dict.fromkeys(run_ids[row] for row in there)))
 
 
 def encoder_name(architecture: str, width: int) -> str:
@@ -325,10 +327,10 @@ def _told(value: Any) -> str:
 
 def seed_range(seeds: Iterable[int]) -> str:
     """How many seeds stand behind the numbers: `1 seed`, `3 seeds`, `2 to 3 seeds a cell`."""
-    found = sorted(set(seeds))
-    if len(found) > 1:
-        return f"{found[0]} to {count(found[-1], 'seed')} a cell"
-    return count(found[0], "seed")
+    numbers = sorted(set(seeds))
+    if len(numbers) > 1:
+        return f"{numbers[0]} to {count(numbers[-1], 'seed')} a cell"
+    return count(numbers[0], "seed")
 
 
 def plain_values(runs: pd.DataFrame, keys: Sequence[str]) -> list[tuple[Any, ...]]:

@@ -47,20 +47,20 @@ def tuned(
     best = {}
     for label, by_values in candidates.items():
         scores = {
-            tried: runs.iloc[places].groupby("seed")["validation_top1"].mean().to_dict()
-            for tried, places in by_values.items()
+            tried: runs.iloc[rows].groupby("seed")["validation_top1"].mean().to_dict()
+            for tried, rows in by_values.items()
         }
-        winner, found = _choose(scores, keys)
-        shown = [run for run in by_values[winner] if seeds[run] in found.reported]
+        winner, choice = _choose(scores, keys)
+        shown = [run for run in by_values[winner] if seeds[run] in choice.reported]
         compared = [
             run
-            for tried, places in by_values.items()
-            if scores[tried].keys() >= set(found.chosen_on)
-            for run in places
-            if seeds[run] in found.chosen_on
+            for tried, rows in by_values.items()
+            if scores[tried].keys() >= set(choice.chosen_on)
+            for run in rows
+            if seeds[run] in choice.chosen_on
         ]
         others = {run_ids[run] for run in compared} - {run_ids[run] for run in shown}
-        best[label] = replace(found, run_ids=tuple(sorted(others)))
+        best[label] = replace(choice, run_ids=tuple(sorted(others)))
         kept += shown
     return runs.iloc[sorted(kept)], best
 
@@ -70,7 +70,7 @@ def _choose(
 ) -> tuple[tuple[Any, ...], Tuned]:
     """The best candidate by its scores by seed, and what is told of it."""
     seeds = _common_seeds(list(scores.values()))
-    compared = {tried: found for tried, found in scores.items() if seeds <= found.keys()}
+    compared = {tried: by_seed for tried, by_seed in scores.items() if seeds <= by_seed.keys()}
 
     def merit(tried: tuple[Any, ...]) -> tuple[bool, float, int]:
         score = sum(compared[tried][seed] for seed in seeds) / len(seeds)

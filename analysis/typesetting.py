@@ -156,7 +156,7 @@ def latex_tables(tables: Sequence[Table], caption: str, label: str) -> str:
 def escape_markdown(text: str) -> str:
     """`text` so that Markdown shows it as it is, on one line, also where a line begins with it."""
     text = _MARKDOWN_SPECIAL.sub(r"\\\1", " ".join(text.splitlines()).strip())
-    return _MARKDOWN_LIST.sub(lambda found: f"{found[1][:-1]}\\{found[1][-1]}", text)
+    return _MARKDOWN_LIST.sub(lambda item: f"{item[1][:-1]}\\{item[1][-1]}", text)
 
 
 def markdown_code(text: str) -> str:
@@ -226,8 +226,8 @@ def _parts(text: str) -> tuple[str, str, bool]:
 def _left_aligned(table: Table) -> list[bool]:
     """Whether a column is: that of names, and those of formulas."""
     return [
-        place == 0 or any(isinstance(row[place], Formula) for row in table.rows)
-        for place in range(len(table.header))
+        column == 0 or any(isinstance(row[column], Formula) for row in table.rows)
+        for column in range(len(table.header))
     ]
 
 
@@ -246,10 +246,10 @@ def _latex_cell(text: str) -> str:
 
 
 def _latex_tabular(table: Table) -> str:
-    places = "".join("l" if left else "r" for left in _left_aligned(table))
-    apart = len(places) - table.apart
+    alignment = "".join("l" if left else "r" for left in _left_aligned(table))
+    apart = len(alignment) - table.apart
     gap = "@{\\hskip 1.2em}" if table.apart else ""
-    columns = "@{}" + places[:apart] + gap + places[apart:] + "@{}"
+    columns = "@{}" + alignment[:apart] + gap + alignment[apart:] + "@{}"
     header, *rows = [
         " & ".join(map(_latex_cell, row)) + " \\\\" for row in (table.header, *table.rows)
     ]

@@ -42,8 +42,8 @@ class Artefact:
     @property
     def label(self) -> str:
         """As the paper calls it: `Figure 5`, `Table B.1`."""
-        kind, appendix, place = LABEL.fullmatch(self.name).groups()  # type: ignore[union-attr]
-        return f"{kind.capitalize()} {f'{appendix}.' if appendix else ''}{place}"
+        kind, appendix, number = LABEL.fullmatch(self.name).groups()  # type: ignore[union-attr]
+        return f"{kind.capitalize()} {f'{appendix}.' if appendix else ''}{number}"
 
     @property
     def command(self) -> str:

@@ -73,8 +73,8 @@ def square_heads(artefact: Artefact, runs: pd.DataFrame) -> list[Setting]:
     """The settings of trained linear heads with as many outputs as inputs."""
     linear = runs[(runs["objective"] == "contrastive") & (runs["head.kind"] == "linear")]
     square = [
-        place
-        for place, (dim, architecture, width) in enumerate(plain_values(linear, SHAPE))
+        row
+        for row, (dim, architecture, width) in enumerate(plain_values(linear, SHAPE))
         if dim == dimension("none", dim, architecture, width)
     ]
     return settings(with_weights(linear.iloc[square]), artefact.name, ("evaluation", "seed"))

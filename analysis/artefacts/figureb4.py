@@ -199,8 +199,8 @@ def draw(measured: Mapping[str, NDArray[Any]], text: str) -> Figure:
     columns = legend_columns(names)
     legend = LINE_HEIGHT * math.ceil(len(names) / columns) + 0.25
     figure, bottom = page(PAGE, TITLE + SIDE + legend, text)
-    for place, (name, title) in enumerate([("h", "h"), ("z", "z = g(h)")]):
-        left = PAGE / 2 - GAP / 2 - SIDE if place == 0 else PAGE / 2 + GAP / 2
+    for column, (name, title) in enumerate([("h", "h"), ("z", "z = g(h)")]):
+        left = PAGE / 2 - GAP / 2 - SIDE if column == 0 else PAGE / 2 + GAP / 2
         axes = add_axes(figure, left, bottom + legend, SIDE, SIDE)
         drawn = draw_map(axes, measured[f"map_{name}"], measured["labels"], len(names))
         set_title(axes, f"Ours: {title}")
@@ -226,12 +226,12 @@ def legend_columns(names: Sequence[str]) -> int:
 
 
 def draw_map(
-    axes: Axes, places: NDArray[np.float64], labels: NDArray[np.int64], classes: int
+    axes: Axes, points: NDArray[np.float64], labels: NDArray[np.int64], classes: int
 ) -> list[PathCollection]:
-    """The points of each class. places: (N, 2). Neither axis has a meaning, so none is marked."""
+    """The points of each class. points: (N, 2). Neither axis has a meaning, so none is marked."""
     drawn = []
     for label in range(classes):
-        x, y = places[labels == label].T
+        x, y = points[labels == label].T
         look: dict[str, Any] = {"color": colormaps["tab10"](label), "marker": SHAPES[label]}
         drawn.append(axes.scatter(x, y, s=13, linewidths=0.3, edgecolors="white", **look))
     axes.set(xticks=[], yticks=[])

@@ -92,6 +92,9 @@ def panels(comparison: Comparison) -> list[list[Bars]]:
     (whole,) = comparison.parts
     pairs = [bars(comparison, whole.only(name)) for name in METRICS]
     return [
-        [replace(panel, title=panel.title if place == 0 else "") for place, panel in enumerate(row)]
+        [
+            replace(panel, title=panel.title if number == 0 else "")
+            for number, panel in enumerate(row)
+        ]
         for row in zip(*pairs, strict=True)
     ]

@@ -143,9 +143,9 @@ def markdown(findings: Sequence[Finding]) -> str:
     blocks = ["# The paper’s findings\n", f"{CAPTION}\n", f"{counts(findings)}.\n"]
     for heading, group in _by_artefact(findings):
         rows = [
-            [claim.statement if place == 0 else "", *_cells(finding), finding.reason]
+            [claim.statement if number == 0 else "", *_cells(finding), finding.reason]
             for claim, settings in _by_claim(group)
-            for place, finding in enumerate(settings)
+            for number, finding in enumerate(settings)
         ]
         table = Table(heading, ["Claim", *HEADER, "Reason"], rows)
         tests = "".join(
@@ -175,9 +175,9 @@ def latex(findings: Sequence[Finding]) -> str:
 def _latex_tabular(findings: Sequence[Finding]) -> str:
     header = " & ".join(map(escape_latex, ["Claim", *HEADER]))
     rows = [
-        _latex_row(claim.statement if place == 0 else "", finding)
+        _latex_row(claim.statement if number == 0 else "", finding)
         for claim, settings in _by_claim(findings)
-        for place, finding in enumerate(settings)
+        for number, finding in enumerate(settings)
     ]
     columns = "@{}p{0.3\\linewidth}lrrrp{0.18\\linewidth}@{}"
     body = "\n\\addlinespace\n".join(rows)
