@@ -88,7 +88,7 @@ def execute(
 ) -> Ended:
     """Plans and carries out the experiments. Raises ConfigError, always before the first of them starts.
 
-    sweeps: of which sweeps each experiment is. chooses: of those sweeps that choose; their trials are among the
+    sweeps: of which sweeps each experiment is. chooses: of those sweeps that choose; what they try is among the
     experiments. jobs: is told when each starts and ends.
     """
     from simclr_ablate.launch.progress import make_console
@@ -154,7 +154,7 @@ def launch(command: Command, plan: Plan, console: Any, jobs: "Jobs | None" = Non
     Returns the command's exit status. Raises ConfigError.
     """
     say = _say(console)
-    # Its trials may have been completed elsewhere since it was planned.
+    # What it tries may have been completed elsewhere since it was planned.
     if not plan.pending and all(state == "complete" for state in plan.states()):
         plan.note_choices()
         return _report(command, plan, Outcome(complete=list(plan.runs)), say)

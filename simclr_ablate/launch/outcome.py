@@ -81,7 +81,7 @@ class Ledger:
         self.view.failed(planned, self.outcome.reason_of(planned))
 
     def choose(self, unfinished: Iterable[PlannedRun]) -> list[PlannedRun]:
-        """Makes the choices whose trials have ended: none is among `unfinished`. Returns what is to be run now."""
+        """Makes the choices whose candidates have ended: none is among `unfinished`. Returns what is to be run now."""
         left = set[PlannedRun]()
         if self.plan.pending:
             places = {planned.place for planned in unfinished}

@@ -222,7 +222,7 @@ def plan_all(
     chooses: Sequence[Choose],
     cache: str | None = None,
 ) -> Plan:
-    """The plan of experiments and of sweeps that choose, with what follows where the trials are complete in the store.
+    """The plan of experiments and of sweeps that choose, with what follows where all they try is complete.
 
     Everything that may be run later is completed and checked too. Raises ConfigError.
 

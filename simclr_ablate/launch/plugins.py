@@ -273,7 +273,7 @@ class PlanSweeper(Sweeper):
             experiments = expand(composer, grids, asked.swept, fixed)
             if rule is not None:
                 found.chooses.append(select(composer, name, rule, grids.seeds, asked.swept, fixed))
-                experiments += found.chooses[-1].trials
+                experiments += found.chooses[-1].tried
             if not experiments:
                 raise ConfigError(f"sweep={name} holds no experiments")
             for experiment in dict.fromkeys(experiments):

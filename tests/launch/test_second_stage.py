@@ -108,14 +108,14 @@ def carry_out(store: Store, job: str) -> None:
 
 
 def finish_all(store: Store, found: Choose) -> None:
-    for score, trial in enumerate(found.trials):
-        finish(store, trial, 40.0 + score)
+    for score, experiment in enumerate(found.tried):
+        finish(store, experiment, 40.0 + score)
 
 
 def launched(store: Store, found: Choose) -> dict[str, str]:
     """The sweep's record, as a command leaves it before it submits."""
-    trials = [place(trial, store).run_id for trial in found.trials]
-    return {"pick": store.record_sweep("pick", trials)}
+    tried = [place(experiment, store).run_id for experiment in found.tried]
+    return {"pick": store.record_sweep("pick", tried)}
 
 
 def folder_of(store: Store, found: Choose) -> ChoiceFolder:
@@ -134,7 +134,7 @@ def test_the_job_submits_once_whatever_becomes_of_its_runs(cluster, store, launc
     assert cluster.names == ["pick-choice", "pick"]
     assert folder_of(store, found).is_done()
     (_, sweep) = store.sweeps()
-    everything = (*found.trials, *found.decide(store).experiments())
+    everything = (*found.tried, *found.decide(store).experiments())
     assert set(sweep.run_ids) == {place(one, store).run_id for one in everything}
     for one in found.decide(store).experiments():
         run = place(one, store).run
@@ -147,14 +147,14 @@ def test_a_command_that_closes_a_waiting_stage_does_so_for_all_launches(
     cluster, store, launcher, found
 ) -> None:
     """The job of the union has still to submit it when another command finds the first stage complete."""
-    trials = [place(trial, store).run_id for trial in found.trials]
-    arrange(launcher, store, {"both": store.record_sweep("both", trials)}, found)
+    tried = [place(experiment, store).run_id for experiment in found.tried]
+    arrange(launcher, store, {"both": store.record_sweep("both", tried)}, found)
     finish_all(store, found)
-    names = {trial: ["pick"] for trial in found.trials}
-    plan_all("pick", store, found.trials, names, [found]).recorded().note_choices()
+    names = {experiment: ["pick"] for experiment in found.tried}
+    plan_all("pick", store, found.tried, names, [found]).recorded().note_choices()
     everything = {place(one, store).run_id for one in found.decide(store).experiments()}
     last = {one.name: set(one.run_ids) for one in store.sweeps()}
-    assert last["both"] == last["pick"] == everything | set(trials)
+    assert last["both"] == last["pick"] == everything | set(tried)
     assert folder_of(store, found).is_done()
 
 
@@ -202,7 +202,7 @@ def test_a_refusal_is_recorded_and_made_good(cluster, store, launcher, found) ->
         carry_out(store, "1")
     assert folder_of(store, found).failure()["reason"] == "sbatch: error: not now"
     # The command, given again where it is refused too.
-    plan = plan_all("pick", store, found.trials, {}, [found])
+    plan = plan_all("pick", store, found.tried, {}, [found])
     settings = replace(launcher.settings, follow=False)
     command = Command(store, launcher.cache, False, settings, "pick", None)
     again = (command, plan, Console())
@@ -232,11 +232,11 @@ def test_both_stages_are_submitted_with_the_users_own_variables(
 
 @pytest.fixture
 def follow(store, settings, found, tmp_path):
-    """`follow()`: exit status and output of a command whose trials were completed since it looked."""
-    names = {trial: ["pick"] for trial in found.trials}
+    """`follow()`: exit status and output of a command whose candidates were completed since it looked."""
+    names = {experiment: ["pick"] for experiment in found.tried}
 
     def build() -> tuple[int, str]:
-        plan = plan_all("pick", store, found.trials, names, [found]).recorded()
+        plan = plan_all("pick", store, found.tried, names, [found]).recorded()
         finish_all(store, found)
         command = Command(store, str(tmp_path / "cache"), False, settings, "pick", None)
         console = Console(record=True, width=200)

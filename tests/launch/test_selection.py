@@ -28,18 +28,18 @@ def place_of(experiment):
 
 
 def plan_of(found: Choose, store: Store) -> Plan:
-    names = {trial: ["pick"] for trial in found.trials}
-    return plan_all("pick", store, found.trials, names, [found])
+    names = {experiment: ["pick"] for experiment in found.tried}
+    return plan_all("pick", store, found.tried, names, [found])
 
 
 def test_each_candidate_is_tried_with_the_one_seed(selection, sweep) -> None:
     found = selection(sweep)
-    assert [(*place_of(trial), trial.seed) for trial in found.trials] == [
+    assert [(*place_of(experiment), experiment.seed) for experiment in found.tried] == [
         (head, temperature, 9) for head in HEADS for temperature in TEMPERATURES
     ]
     for candidate in found.candidates:
         assert [one.seed for one in candidate.reported] == [0, 1]
-        assert {place_of(one) for one in candidate.reported} == {place_of(candidate.trial)}
+        assert {place_of(one) for one in candidate.reported} == {place_of(candidate.experiment)}
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_the_command_lines_seeds_are_those_that_are_reported(
     selection, sweep, swept, fixed, seeds
 ) -> None:
     found = selection(sweep, swept, fixed)
-    assert {trial.seed for trial in found.trials} == {9}
+    assert {experiment.seed for experiment in found.tried} == {9}
     for candidate in found.candidates:
         assert [one.seed for one in candidate.reported] == seeds
 
@@ -63,34 +63,34 @@ def test_without_seeds_the_configs_own_is_reported(selection, sweep) -> None:
 
 def test_what_the_command_line_varies_has_a_winner_each(selection, sweep, tmp_path) -> None:
     found = selection(sweep, {"encoder.width": [1, 2], "loss.temperature": [0.2, 0.3, 0.4]})
-    assert len(found.trials) == 2 * 2 * 3
+    assert len(found.tried) == 2 * 2 * 3
     choices = found.decide(Store(tmp_path)).winners
     assert [choice.group for choice in choices] == [
         f"encoder.width={width} head.kind={head}" for head in HEADS for width in (1, 2)
     ]
-    assert {choice.tried for choice in choices} == {3}
+    assert {choice.candidates for choice in choices} == {3}
 
 
 def test_the_best_on_validation_are_run_with_the_reported_seeds(selection, sweep, tmp_path) -> None:
     store, found = Store(tmp_path), selection(sweep)
-    scores = {place_of(trial): random.uniform(20, 80) for trial in found.trials}
+    scores = {place_of(experiment): random.uniform(20, 80) for experiment in found.tried}
     best = {(head, max(TEMPERATURES, key=lambda t: scores[head, t])) for head in HEADS}
-    for trial in found.trials[:-1]:
-        finish(store, trial, scores[place_of(trial)])
+    for experiment in found.tried[:-1]:
+        finish(store, experiment, scores[place_of(experiment)])
     before = plan_of(found, store)
     assert (before.decided, len(before.pending)) == ((), 1)
-    assert [planned.experiment for planned in before.runs] == found.trials
+    assert [planned.experiment for planned in before.runs] == found.tried
     assert before.outlook() == [
         "pick: 4 more experiments to come when its 4 with seed 9 are done (3 are): the best on "
         "validation_top1 for each head.kind, with seed 0, 1"
     ]
-    finish(store, found.trials[-1], scores[place_of(found.trials[-1])])
+    finish(store, found.tried[-1], scores[place_of(found.tried[-1])])
     expected = [(*one, seed) for one in sorted(best, reverse=True) for seed in (0, 1)]
     second = [planned.experiment for planned in before.choose(before.pending[0]).runs]
     assert [(*place_of(one), one.seed) for one in second] == expected
     after = plan_of(found, store)
     assert (len(after.decided), after.pending) == (1, ())
-    assert [planned.experiment for planned in after.runs] == [*found.trials, *second]
+    assert [planned.experiment for planned in after.runs] == [*found.tried, *second]
     heading, *lines = after.outlook()[0].splitlines()
     assert heading == "pick: chosen on validation_top1 with seed 9"
     for line, (head, temperature) in zip(lines, sorted(best, reverse=True), strict=True):
@@ -114,16 +114,16 @@ def test_what_is_chosen_is_of_the_sweep_also_where_another_has_it(
 ) -> None:
     store, found = Store(tmp_path), selection(sweep)
     best = found.candidates[0]
-    names = {trial: ["pick"] for trial in found.trials} | {best.reported[0]: ["other"]}
+    names = {experiment: ["pick"] for experiment in found.tried} | {best.reported[0]: ["other"]}
     planned = plan_all("both", store, names, names, [found]).recorded()
-    for trial in found.trials:
-        finish(store, trial, 70.0 if trial == best.trial else random.uniform(20, 60))
+    for experiment in found.tried:
+        finish(store, experiment, 70.0 if experiment == best.experiment else random.uniform(20, 60))
     left = planned.choose(planned.pending[0])
     second = [each.experiment for each in left.runs]
     assert best.reported[0] not in second
     assert len(second) == 3
     left.note_choices()
-    everything = ids(store, [*found.trials, *found.decide(store).experiments()])
+    everything = ids(store, [*found.tried, *found.decide(store).experiments()])
     assert members(store, "pick")[-1] == members(store, "both")[-1] == everything
     assert members(store, "other") == [ids(store, best.reported[:1])]
 
@@ -132,32 +132,32 @@ def test_a_union_keeps_both_second_stages(selection, sweep, tmp_path) -> None:
     """Each is closed by a job of its own, which knows the union's record as it was launched."""
     store, first = Store(tmp_path), selection(sweep)
     second = dataclasses.replace(selection(sweep, {"encoder.width": [2]}), sweep="other")
-    names = {trial: ["pick"] for trial in first.trials} | {
-        trial: ["other"] for trial in second.trials
+    names = {experiment: ["pick"] for experiment in first.tried} | {
+        experiment: ["other"] for experiment in second.tried
     }
     planned = plan_all("both", store, names, names, [first, second]).recorded()
     everything = ids(store, names)
     for found in (first, second):
-        for trial in found.trials:
-            finish(store, trial, random.uniform(20, 80))
+        for experiment in found.tried:
+            finish(store, experiment, random.uniform(20, 80))
         chosen = found.decide(store)
         chosen.note(store, planned.records_of(found))
         everything |= ids(store, chosen.experiments())
         assert members(store, "both")[-1] == everything
     for found in (first, second):
-        own = ids(store, [*found.trials, *found.decide(store).experiments()])
+        own = ids(store, [*found.tried, *found.decide(store).experiments()])
         assert members(store, found.sweep)[-1] == own
 
 
 def test_what_was_decided_when_it_was_planned_adds_nothing(selection, sweep, tmp_path) -> None:
     store, found = Store(tmp_path), selection(sweep)
-    for trial in found.trials:
-        finish(store, trial, random.uniform(20, 80))
+    for experiment in found.tried:
+        finish(store, experiment, random.uniform(20, 80))
     planned = plan_of(found, store).recorded()
     before = members(store, "pick")
     planned.note_choices()
     assert members(store, "pick") == before
-    assert before[-1] == ids(store, [*found.trials, *found.decide(store).experiments()])
+    assert before[-1] == ids(store, [*found.tried, *found.decide(store).experiments()])
 
 
 def test_a_second_stage_is_of_the_launch_that_chose_it(selection, sweep, tmp_path) -> None:
@@ -165,12 +165,12 @@ def test_a_second_stage_is_of_the_launch_that_chose_it(selection, sweep, tmp_pat
     store, found = Store(tmp_path), selection(sweep)
     before = plan_of(found, store).recorded()
     later = store.record_sweep("pick", ["of another scale"])
-    for trial in found.trials[1:]:
-        finish(store, trial, random.uniform(20, 80))
+    for experiment in found.tried[1:]:
+        finish(store, experiment, random.uniform(20, 80))
     before.choose(before.pending[0]).note_choices()
     second = found.decide(store).experiments()
-    everything = ids(store, [*found.trials, *second])
-    assert members(store, "pick") == [ids(store, found.trials), everything, {"of another scale"}]
+    everything = ids(store, [*found.tried, *second])
+    assert members(store, "pick") == [ids(store, found.tried), everything, {"of another scale"}]
     assert f"{later}.json" in {path.name for path in (tmp_path / ".sweeps").iterdir()}
     for one in second:
         place(one, store).run.create(one.to_config())
@@ -180,31 +180,31 @@ def test_a_second_stage_is_of_the_launch_that_chose_it(selection, sweep, tmp_pat
     assert members(store, "pick")[-1] == everything
 
 
-def test_a_trial_that_ends_after_the_choice_changes_nothing_of_it(
+def test_a_candidate_that_ends_after_the_choice_changes_nothing_of_it(
     selection, sweep, tmp_path
 ) -> None:
     store, found = Store(tmp_path), selection(sweep)
     planned = plan_of(found, store).recorded()
-    for trial in found.trials[:-1]:
-        finish(store, trial, random.uniform(20, 80))
+    for experiment in found.tried[:-1]:
+        finish(store, experiment, random.uniform(20, 80))
     left = planned.choose(planned.pending[0])
-    finish(store, found.trials[-1], 90.0)
+    finish(store, found.tried[-1], 90.0)
     (said,) = left.outlook()
     assert "best of 1 complete of 2" in said
     assert "90.0" not in said
     left.note_choices()
-    everything = ids(store, found.trials) | {planned.run_id for planned in left.runs}
+    everything = ids(store, found.tried) | {planned.run_id for planned in left.runs}
     assert members(store, "pick")[-1] == everything
 
 
 def test_what_failed_is_passed_over_and_told(selection, sweep, tmp_path) -> None:
     store, found = Store(tmp_path), selection(sweep)
-    finish(store, found.trials[1], 30.0)  # no head, temperature 0.5
+    finish(store, found.tried[1], 30.0)  # no head, temperature 0.5
     chosen = found.decide(store)
     assert [one.loss.temperature for one in chosen.experiments()] == [0.5, 0.5]
     assert [winner.describe() for winner in chosen.winners] == [
         "head.kind=none: loss.temperature=0.5 (30.0 %, best of 1 complete of 2)",
-        "head.kind=linear: none of its 2 trials completed; nothing is chosen",
+        "head.kind=linear: none of its candidates completed; nothing is chosen",
     ]
 
 
@@ -215,12 +215,18 @@ def test_what_changes_no_result_is_counted_once(selection, sweep, tmp_path) -> N
     assert planned.outlook()[0].startswith(
         "pick: 4 more experiments to come when its 4 with seed 9"
     )
-    assert [choice.tried for choice in found.decide(store).winners] == [2, 2]
+    assert [choice.candidates for choice in found.decide(store).winners] == [2, 2]
 
 
 def test_a_frozen_selection_comes_back(selection, sweep) -> None:
     found = selection(sweep)
     assert Choose.from_config(found.to_config()) == found
+    of_old = found.to_config()
+    for candidate in of_old[
+        "candidates"
+    ]:  # as jobs carry it that have waited since it was named so
+        candidate["trial"] = candidate.pop("experiment")
+    assert Choose.from_config(of_old) == found
     assert Choose.from_config(found.to_config()).name == found.name
     assert selection(sweep, {"seed": [0, 1, 2]}).name != found.name
     # Where and how it is worked on makes no other choice of it.
@@ -274,4 +280,4 @@ def test_a_section_of_keys_is_chosen_whole(selection, sweep) -> None:
     sweep["select"]["over"] = ["loss"]
     sweep["select"]["grids"] = [{"loss.temperature": [0.1, 0.5], "loss.normalize": [True, False]}]
     choices = selection(sweep).decide(Store("nowhere")).winners
-    assert [choice.tried for choice in choices] == [4]
+    assert [choice.candidates for choice in choices] == [4]
