@@ -105,8 +105,8 @@ def train_and_test(subject: Subject, make_loop: Callable[[], Loop]) -> Result:
 def check_labels(subject: Subject, images: Images) -> None:
     """Raises ConfigError for images without labels."""
     experiment = subject.experiment
-    setting = f"evaluation.protocol={experiment.evaluation.protocol}"
-    require_labels(images, setting, experiment.evaluated_data.name)
+    named = f"evaluation.protocol={experiment.evaluation.protocol}"
+    require_labels(images, named, experiment.evaluated_data.name)
 
 
 def scores_of(loop: Loop, images: Images) -> tuple[Tensor, Tensor]:

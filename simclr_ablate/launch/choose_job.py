@@ -14,10 +14,10 @@ import submitit
 from simclr_ablate.config import ConfigError
 from simclr_ablate.launch.allocation import outside_of_an_allocation, sbatch_variables
 from simclr_ablate.launch.intent import adopt
+from simclr_ablate.launch.launchers import Resources, SlurmOptions, read_launcher
 from simclr_ablate.launch.plan import PlannedRun, place, plan_completed
 from simclr_ablate.launch.queue import settle
 from simclr_ablate.launch.sbatch import hand_in
-from simclr_ablate.launch.settings import Resources, SlurmSettings, read_settings
 from simclr_ablate.launch.slurm import SlurmLauncher, is_seen_to
 from simclr_ablate.store import ChoiceFolder, Store
 from simclr_ablate.tasks.choose import Choose
@@ -42,8 +42,8 @@ def arrange(
         if folder.is_queued():
             folder.add_sweeps(sweeps)
             return folder
-        root, settings = str(store.root.resolve()), asdict(launcher.settings)
-        call = ChooseJob(choose.to_config(), root, launcher.cache, settings, sbatch_variables())
+        root, options = str(store.root.resolve()), asdict(launcher.options)
+        call = ChooseJob(choose.to_config(), root, launcher.cache, options, sbatch_variables())
         call.submit(launcher, store, choose, sweeps)
         return folder
 
@@ -52,7 +52,7 @@ def arrange(
 class ChooseJob:
     """What the job carries, in plain values. Calling it chooses and submits.
 
-    choose: see `Choose.to_config`; launcher, sbatch: the settings, and sbatch's variables (SBATCH_ACCOUNT, ...), that
+    choose: see `Choose.to_config`; launcher, sbatch: its options, and sbatch's variables (SBATCH_ACCOUNT, ...), that
     the candidates were submitted with.
     """
 
@@ -91,23 +91,23 @@ class ChooseJob:
         store: Store,
         choose: Choose,
         sweeps: Mapping[str, str],
-        **options: str,
+        **more: str,
     ) -> None:
         """Hands the job in, to begin when no job works on a candidate any more, and records it.
 
-        options: more of sbatch's. Raises ConfigError with sbatch's own words.
+        more: options of sbatch. Raises ConfigError with sbatch's own words.
         """
         if jobs := _jobs_of(_unfinished(store, choose)):
-            options["dependency"] = ":".join(["afterany", *jobs])
+            more["dependency"] = ":".join(["afterany", *jobs])
         submission = {"cluster": "slurm", "sweep": choose.sweep, "sweeps": dict(sweeps)}
         record = {"choice": choose.name, "submission": submission}
         name = f"{choose.sweep}-choice"
-        hand_in(launcher.settings, store, name, _SHAPE, [self], [record], **options)
+        hand_in(launcher.options, store, name, _SHAPE, [self], [record], **more)
 
     def _go_on(self, store: Store, choose: Choose, folder: ChoiceFolder) -> None:
-        settings = read_settings(self.launcher)
-        assert isinstance(settings, SlurmSettings)
-        launcher, sweeps = SlurmLauncher(settings, self.cache), folder.sweeps
+        options = read_launcher(self.launcher)
+        assert isinstance(options, SlurmOptions)
+        launcher, sweeps = SlurmLauncher(options, self.cache), folder.sweeps
         if _unfinished(store, choose):
             self.submit(launcher, store, choose, sweeps, begin=f"now+{AGAIN_SECONDS}")
             return

@@ -16,10 +16,10 @@ from simclr_ablate.config import ConfigError, build, flatten, keys
 from simclr_ablate.identity import varying_keys
 from simclr_ablate.launch.devices import check_place
 from simclr_ablate.launch.keys import METRICS, CommandKeys, check_top_level
+from simclr_ablate.launch.launchers import LauncherOptions, SlurmOptions, read_launcher
 from simclr_ablate.launch.outcome import Ledger, Outcome
 from simclr_ablate.launch.plan import Plan, plan_all
 from simclr_ablate.launch.queue import Settler, describe_choice, require_slurm
-from simclr_ablate.launch.settings import Settings, SlurmSettings, read_settings
 from simclr_ablate.launch.torchrun import Place, carry_out_here
 from simclr_ablate.paths import absolute, default_cache
 from simclr_ablate.schema import Experiment
@@ -52,7 +52,7 @@ class Command:
     store: Store
     cache: str
     dry_run: bool
-    launcher: Settings
+    launcher: LauncherOptions
     sweep: str | None = None
     artefact: str | None = None
     objective_metric: str = METRICS[0]
@@ -67,7 +67,7 @@ class Command:
             store=Store(given.store),
             cache=default_cache() if given.cache is None else absolute(given.cache, "cache"),
             dry_run=given.dry_run,
-            launcher=read_settings(config.get("launcher") or {}),
+            launcher=read_launcher(config.get("launcher") or {}),
             objective_metric=given.objective_metric,
         )
 
@@ -108,7 +108,7 @@ def execute(
     if command.dry_run:
         _print_table(plan, console)
         return Ended(ExitStatus.OK, plan)
-    if isinstance(command.launcher, SlurmSettings) and command.launcher.cluster == "slurm":
+    if isinstance(command.launcher, SlurmOptions) and command.launcher.cluster == "slurm":
         require_slurm()
     command.store.prepare()
     if place is None or place.rank == 0:
@@ -123,7 +123,7 @@ def execute(
 def returns_at_once(command: Command) -> bool:
     """Whether the command hands its runs to a cluster and ends before they do."""
     launcher = command.launcher
-    if not isinstance(launcher, SlurmSettings):
+    if not isinstance(launcher, SlurmOptions):
         return False
     return launcher.cluster == "slurm" and not launcher.follow
 
@@ -158,7 +158,7 @@ def launch(command: Command, plan: Plan, console: Any, jobs: "Jobs | None" = Non
     if not plan.pending and all(state == "complete" for state in plan.states()):
         plan.note_choices()
         return _report(command, plan, Outcome(complete=list(plan.runs)), say)
-    if isinstance(command.launcher, SlurmSettings) and command.launcher.cluster == "slurm":
+    if isinstance(command.launcher, SlurmOptions) and command.launcher.cluster == "slurm":
         return _submit(command, command.launcher, plan, console, jobs)
     carry_out = _launcher_here(command)
     plan.note_choices()
@@ -168,7 +168,7 @@ def launch(command: Command, plan: Plan, console: Any, jobs: "Jobs | None" = Non
 
 def _launcher_here(command: Command) -> Callable[[Plan, "ProgressView"], Ledger]:
     """What carries a plan out while the command waits."""
-    if isinstance(command.launcher, SlurmSettings):
+    if isinstance(command.launcher, SlurmOptions):
         from simclr_ablate.launch.slurm import SlurmLauncher
 
         return SlurmLauncher(command.launcher, command.cache).carry_out_here
@@ -201,7 +201,7 @@ def _following(plan: Plan, say: Callable[[str], None]) -> Plan:
 
 def _submit(
     command: Command,
-    settings: SlurmSettings,
+    options: SlurmOptions,
     plan: Plan,
     console: Any,
     jobs: "Jobs | None",
@@ -209,7 +209,7 @@ def _submit(
     from simclr_ablate.launch.choose_job import arrange
     from simclr_ablate.launch.slurm import SlurmLauncher
 
-    say, launcher = _say(console), SlurmLauncher(settings, command.cache)
+    say, launcher = _say(console), SlurmLauncher(options, command.cache)
     with command.store.submitting():
         submission = launcher.submit(plan)
         plan.note_choices()
@@ -222,7 +222,7 @@ def _submit(
     if str(command.store.root) != "runs":
         where.append(f"store={command.store.root}")
     watch = shlex.join(["python", "-m", "simclr_ablate.status", *where, "--follow"])
-    if not settings.follow:
+    if not options.follow:
         say(f"watch them: {watch}")
         return ExitStatus.SOME_FAILED if submission.closed else ExitStatus.OK
     outcome = launcher.follow(plan, submission, _view(console, plan, jobs))

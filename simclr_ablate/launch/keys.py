@@ -12,7 +12,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from simclr_ablate.config import ConfigError, KeyInfo, key, keys, unknown_key
-from simclr_ablate.launch.settings import LAUNCHERS
+from simclr_ablate.launch.launchers import LAUNCHERS
 from simclr_ablate.paths import config_folder
 from simclr_ablate.schema import Experiment
 
@@ -51,8 +51,8 @@ EXPERIMENT_SECTIONS = tuple(Experiment.__dataclass_fields__)
 def launcher_keys() -> list[KeyInfo]:
     """The keys of all launchers; one that two of them have is named once, with the launchers' names."""
     found: dict[str, KeyInfo] = {}
-    for settings in LAUNCHERS.values():
-        for info in keys(settings, "launcher"):
+    for options in LAUNCHERS.values():
+        for info in keys(options, "launcher"):
             found.setdefault(info.name, info)
     return list(found.values())
 

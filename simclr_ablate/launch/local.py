@@ -21,13 +21,13 @@ from simclr_ablate.cores import available_cores
 from simclr_ablate.files import StorageError
 from simclr_ablate.launch import worker
 from simclr_ablate.launch.devices import gpu_count
+from simclr_ablate.launch.launchers import LocalOptions
 from simclr_ablate.launch.outcome import Ledger
 from simclr_ablate.launch.plan import Plan, PlannedRun
 from simclr_ablate.launch.progress import ProgressView
 from simclr_ablate.launch.queue import Settler
 from simclr_ablate.launch.ranks import sent
 from simclr_ablate.launch.resources import ranks_of
-from simclr_ablate.launch.settings import LocalSettings
 from simclr_ablate.stopping import held_back, terminable
 
 PRELOAD = ["simclr_ablate.tasks.pretrain", "simclr_ablate.tasks.evaluate"]
@@ -62,7 +62,7 @@ class Resources:
 class LocalLauncher:
     """Carries a plan out on this machine."""
 
-    def __init__(self, launcher: LocalSettings, cache: str) -> None:
+    def __init__(self, launcher: LocalOptions, cache: str) -> None:
         self.launcher = launcher
         self.cache = cache
         self._settle_now_and_then = Settler()
@@ -259,7 +259,7 @@ class LocalLauncher:
                 process.kill()
 
 
-def fit(launcher: LocalSettings, runs: list[PlannedRun], count: int, encoders: int) -> Resources:
+def fit(launcher: LocalOptions, runs: list[PlannedRun], count: int, encoders: int) -> Resources:
     """As many of `runs` side by side as the cores (or GPUs) and the memory allow, and each one's share.
 
     The share is that of `count` runs on an idle machine, also where fewer are left or memory is short: sums come out

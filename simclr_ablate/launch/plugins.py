@@ -81,9 +81,9 @@ def register_plugins() -> None:
         plugin.__module__ = module
     store = ConfigStore.instance()
     store.store(group="hydra/sweeper", name="plan", node={"_target_": _target(PlanSweeper)})
-    settings = dict(OmegaConf.load(config_folder("conf") / "launcher" / "slurm.yaml"))
+    options = dict(OmegaConf.load(config_folder("conf") / "launcher" / "slurm.yaml"))
     store.store(
-        group="hydra/launcher", name="slurm", node={"_target_": _target(SlurmPlugin), **settings}
+        group="hydra/launcher", name="slurm", node={"_target_": _target(SlurmPlugin), **options}
     )
 
 
@@ -101,11 +101,11 @@ def read_command(app: Mapping[str, Any], hydra: Any) -> Command:
     if hydra.mode != RunMode.MULTIRUN and sweeper != _target(PlanSweeper):
         raise ConfigError(f"hydra/sweeper={choices['hydra/sweeper']} carries out nothing: add -m")
     if launcher == _target(SlurmPlugin):
-        _check_settings_of(hydra)
-        settings = OmegaConf.to_container(hydra.launcher, resolve=True)
-        assert isinstance(settings, dict)
-        del settings["_target_"]
-        return Command.from_config({**app, "launcher": settings})
+        _check_options_of(hydra)
+        options = OmegaConf.to_container(hydra.launcher, resolve=True)
+        assert isinstance(options, dict)
+        del options["_target_"]
+        return Command.from_config({**app, "launcher": options})
     if launcher != _BASIC_LAUNCHER and sweeper == _target(PlanSweeper):
         raise ConfigError(
             "hydra/launcher must be basic or slurm with hydra/sweeper=plan, which hands runs to "
@@ -126,7 +126,7 @@ def _jobs(
     return Jobs(context, task, config, command.objective_metric, first)
 
 
-def _check_settings_of(hydra: Any) -> None:
+def _check_options_of(hydra: Any) -> None:
     """Raises ConfigError for the app's own launcher keys beside `hydra/launcher=slurm`, which has its own."""
     for override in hydra.overrides.task:
         name = override.partition("=")[0].lstrip("+~")
@@ -136,9 +136,9 @@ def _check_settings_of(hydra: Any) -> None:
                 f"{name} means nothing with hydra/launcher=slurm: {remedy}, got {override}"
             )
     sections = re.compile(rf"\b({'|'.join(EXPERIMENT_SECTIONS)})\b")
-    settings = OmegaConf.to_container(hydra.launcher, resolve=False)
-    assert isinstance(settings, dict)
-    for name, value in settings.items():
+    options = OmegaConf.to_container(hydra.launcher, resolve=False)
+    assert isinstance(options, dict)
+    for name, value in options.items():
         if isinstance(value, str) and "${" in value and sections.search(value):
             raise ConfigError(
                 f"hydra.launcher.{name!s} holds for the whole command and cannot follow a key of an "
@@ -149,8 +149,8 @@ def _check_settings_of(hydra: Any) -> None:
 class SlurmPlugin(Launcher):
     """`hydra/launcher=slurm` for sweepers that hand out jobs as overrides: all of a batch become one plan."""
 
-    def __init__(self, **settings: Any) -> None:
-        """`settings`: see `simclr_ablate.launch.settings.SlurmSettings`. They are read with the rest of the config."""
+    def __init__(self, **options: Any) -> None:
+        """`options`: see `simclr_ablate.launch.launchers.SlurmOptions`. They are read with the rest of the config."""
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig

@@ -19,6 +19,7 @@ from typing import Any
 
 from simclr_ablate.config import ConfigError
 from simclr_ablate.launch.intent import adopt
+from simclr_ablate.launch.launchers import Resources, SlurmOptions
 from simclr_ablate.launch.outcome import Ledger, Outcome
 from simclr_ablate.launch.plan import Plan, PlannedRun
 from simclr_ablate.launch.progress import ProgressView
@@ -32,7 +33,6 @@ from simclr_ablate.launch.sbatch import (
     one_line,
     plan_intent,
 )
-from simclr_ablate.launch.settings import Resources, SlurmSettings
 from simclr_ablate.launch.submitted import RunFailedError, Submitted
 from simclr_ablate.lease import process
 from simclr_ablate.stopping import terminable
@@ -116,8 +116,8 @@ class Here:
 class SlurmLauncher:
     """Submits a plan's runs; follows them where it is asked to."""
 
-    def __init__(self, settings: SlurmSettings, cache: str) -> None:
-        self.settings = settings
+    def __init__(self, options: SlurmOptions, cache: str) -> None:
+        self.options = options
         self.cache = cache
 
     def submit(self, plan: Plan) -> Submission:
@@ -219,10 +219,10 @@ class SlurmLauncher:
         records = [self._record(assignment) for assignment in assignments]
         after = assignments[0].after
         # What cannot be evaluated any more is not to wait for ever.
-        options = {"dependency": after, "kill-on-invalid-dep": "yes"} if after is not None else {}
+        more = {"dependency": after, "kill-on-invalid-dep": "yes"} if after is not None else {}
         name = plan.sweep or "simclr_ablate"
         try:
-            jobs = hand_in(self.settings, plan.store, name, shape, calls, records, **options)
+            jobs = hand_in(self.options, plan.store, name, shape, calls, records, **more)
         except ConfigError as error:
             if submission.jobs:
                 raise ConfigError(f"{error} (before: {submission.summary()})") from error
@@ -260,9 +260,9 @@ class SlurmLauncher:
         started: set[PlannedRun] = set()
         with terminable():
             try:
-                with view if self.settings.cluster == "local" else nullcontext():
+                with view if self.options.cluster == "local" else nullcontext():
                     while here.waiting or here.active or here.left:
-                        while here.waiting and len(here.active) < (self.settings.max_parallel or 1):
+                        while here.waiting and len(here.active) < (self.options.max_parallel or 1):
                             planned = here.waiting.popleft()
                             if planned.run.unreadable() is not None:
                                 ledger.fail(planned)
@@ -290,22 +290,22 @@ class SlurmLauncher:
                 return None
             name = plan.sweep or "simclr_ablate"
             assignment = Assignment(planned)
-            intent = plan_intent(self.settings, plan.store, name, [self._record(assignment)])
+            intent = plan_intent(self.options, plan.store, name, [self._record(assignment)])
             call = self._job(plan, assignment, shape[0])
             with one_line(intent.folder), deaf_to_ctrl_c():
-                handle = make_executor(self.settings, intent, shape, {}).submit(call)
-                pid = os.getpid() if self.settings.cluster == "debug" else int(handle.job_id)
+                handle = make_executor(self.options, intent, shape, {}).submit(call)
+                pid = os.getpid() if self.options.cluster == "debug" else int(handle.job_id)
                 intent.settle(plan.store, handle.job_id, process(pid))
         return handle
 
     def _end_here(self, here: Here, ledger: Ledger) -> None:
         """Lets go of what has ended; `debug` jobs are carried out in here."""
         for planned, handle in list(here.active.items()):
-            if self.settings.cluster == "debug":
+            if self.options.cluster == "debug":
                 # Its handle would carry a failed run out again, asked whether it is done.
                 with suppress(RunFailedError):
                     handle.results()
-            if self.settings.cluster == "debug" or handle.done():
+            if self.options.cluster == "debug" or handle.done():
                 del here.active[planned]
                 for task in planned.tasks:
                     task.end_job(handle.job_id, _NO_REASON)
@@ -341,9 +341,9 @@ class SlurmLauncher:
         return left, given_up
 
     def _shape(self, planned: PlannedRun) -> Shape:
-        resources = resources_of(planned.experiment, self.settings)
+        resources = resources_of(planned.experiment, self.options)
         ranks = ranks_of(planned.experiment, resources.gpus)
-        if self.settings.cluster == "debug" and ranks > 1:
+        if self.options.cluster == "debug" and ranks > 1:
             raise ConfigError(
                 "compute.ranks must be 1 for launcher.cluster=debug, which carries runs out in "
                 f"the command's own process, got {ranks}"
@@ -359,29 +359,29 @@ class SlurmLauncher:
             "pretrains": planned.run in assignment.tasks,
             "evaluation": planned.evaluation_key if assignment.evaluates else None,
             "submission": {
-                "cluster": self.settings.cluster,
+                "cluster": self.options.cluster,
                 "by": f"{getpass.getuser()}@{socket.gethostname()}",
                 "configs": [planned.experiment.to_config()],
-                "launcher": asdict(self.settings),
+                "launcher": asdict(self.options),
                 "cache": self.cache,
             },
         }
 
     def _job(self, plan: Plan, assignment: Assignment, resources: Resources) -> Submitted:
-        settings, planned = self.settings, assignment.planned
+        options, planned = self.options, assignment.planned
         job = plan.job(
             planned,
             self.cache,
             resources.cpus,
             device=planned.experiment.compute.device,
-            keeps_log=settings.cluster != "debug",
+            keeps_log=options.cluster != "debug",
             evaluates=assignment.evaluates,
         )
-        return Submitted(job, settings.cluster, resources.time_minutes, settings.signal_seconds)
+        return Submitted(job, options.cluster, resources.time_minutes, options.signal_seconds)
 
     def _array_size(self) -> int:
         """The cluster's MaxArraySize, one more than the largest array."""
-        if self.settings.cluster != "slurm":
+        if self.options.cluster != "slurm":
             return _ARRAY_SIZE
         command = ["scontrol", "show", "config"]
         try:

@@ -13,9 +13,9 @@ from simclr_ablate.config import ConfigError
 from simclr_ablate.files import StorageError
 from simclr_ablate.identity import run_id
 from simclr_ablate.launch.command import Command, ExitStatus, launch
+from simclr_ablate.launch.launchers import read_launcher
 from simclr_ablate.launch.plan import make_plan
 from simclr_ablate.launch.queue import scancel
-from simclr_ablate.launch.settings import read_settings
 from simclr_ablate.lease import is_here
 from simclr_ablate.paths import config_folder, default_cache
 from simclr_ablate.schema import SCHEMA_VERSION, Experiment
@@ -74,7 +74,7 @@ def _launch_again(
         store=store,
         cache=cache,
         dry_run=False,
-        launcher=read_settings(how["launcher"] or _local()),
+        launcher=read_launcher(how["launcher"] or _local()),
         sweep=None,
         artefact=None,
     )

@@ -8,13 +8,13 @@ import pytest
 from simclr_ablate.config import ConfigError
 from simclr_ablate.launch import devices
 from simclr_ablate.launch.devices import check_place, gpu_count
-from simclr_ablate.launch.settings import LocalSettings, SlurmSettings
+from simclr_ablate.launch.launchers import LocalOptions, SlurmOptions
 
-LOCAL = LocalSettings(name="local", parallel=None, memory_gb=1.0, runs_per_gpu=1)
+LOCAL = LocalOptions(name="local", parallel=None, memory_gb=1.0, runs_per_gpu=1)
 
 
-def slurm(cluster: str) -> SlurmSettings:
-    return SlurmSettings(
+def slurm(cluster: str) -> SlurmOptions:
+    return SlurmOptions(
         name="slurm",
         cluster=cluster,
         follow=False,

@@ -15,8 +15,8 @@ from simclr_ablate.config import ConfigError
 from simclr_ablate.launch import command as commands
 from simclr_ablate.launch.choose_job import arrange
 from simclr_ablate.launch.command import Command, ExitStatus, launch
+from simclr_ablate.launch.launchers import SlurmOptions, read_launcher
 from simclr_ablate.launch.plan import place, plan_all
-from simclr_ablate.launch.settings import SlurmSettings, read_settings
 from simclr_ablate.launch.slurm import SlurmLauncher
 from simclr_ablate.launch.tend import cancel_choices
 from simclr_ablate.store import ChoiceFolder, Store
@@ -84,16 +84,16 @@ def store(tmp_path) -> Store:
 
 
 @pytest.fixture
-def settings(compose_config) -> SlurmSettings:
+def options(compose_config) -> SlurmOptions:
     config = compose_config(["launcher=slurm", "launcher.follow=true"])
-    found = read_settings(OmegaConf.to_container(config)["launcher"])
-    assert isinstance(found, SlurmSettings)
+    found = read_launcher(OmegaConf.to_container(config)["launcher"])
+    assert isinstance(found, SlurmOptions)
     return found
 
 
 @pytest.fixture
-def launcher(settings, cluster, tmp_path) -> SlurmLauncher:
-    return SlurmLauncher(settings, str(tmp_path / "cache"))
+def launcher(options, cluster, tmp_path) -> SlurmLauncher:
+    return SlurmLauncher(options, str(tmp_path / "cache"))
 
 
 @pytest.fixture
@@ -203,8 +203,8 @@ def test_a_refusal_is_recorded_and_made_good(cluster, store, launcher, found) ->
     assert folder_of(store, found).failure()["reason"] == "sbatch: error: not now"
     # The command, given again where it is refused too.
     plan = plan_all("pick", store, found.tried, {}, [found])
-    settings = replace(launcher.settings, follow=False)
-    command = Command(store, launcher.cache, False, settings, "pick", None)
+    options = replace(launcher.options, follow=False)
+    command = Command(store, launcher.cache, False, options, "pick", None)
     again = (command, plan, Console())
     with pytest.raises(ConfigError, match="not now"):
         launch(*again)
@@ -231,14 +231,14 @@ def test_both_stages_are_submitted_with_the_users_own_variables(
 
 
 @pytest.fixture
-def follow(store, settings, found, tmp_path):
+def follow(store, options, found, tmp_path):
     """`follow()`: exit status and output of a command whose candidates were completed since it looked."""
     names = {experiment: ["pick"] for experiment in found.tried}
 
     def build() -> tuple[int, str]:
         plan = plan_all("pick", store, found.tried, names, [found]).recorded()
         finish_all(store, found)
-        command = Command(store, str(tmp_path / "cache"), False, settings, "pick", None)
+        command = Command(store, str(tmp_path / "cache"), False, options, "pick", None)
         console = Console(record=True, width=200)
         status = launch(command, plan, console)
         return status, console.export_text()

@@ -18,8 +18,8 @@ from simclr_ablate.files import StorageError
 from simclr_ablate.launch import intent, sbatch
 from simclr_ablate.launch.allocation import outside_of_an_allocation
 from simclr_ablate.launch.intent import Intent
+from simclr_ablate.launch.launchers import read_launcher
 from simclr_ablate.launch.progress import ProgressView
-from simclr_ablate.launch.settings import read_settings
 from simclr_ablate.launch.slurm import SlurmLauncher
 from simclr_ablate.store import Run, Store
 from tests import commands
@@ -78,8 +78,8 @@ def launcher(programs, compose_config, tmp_path):
 
     def build(*overrides: str) -> SlurmLauncher:
         config = compose_config(["launcher=slurm", *overrides])
-        settings = read_settings(OmegaConf.to_container(config)["launcher"])
-        return SlurmLauncher(settings, str(tmp_path / "cache"))
+        options = read_launcher(OmegaConf.to_container(config)["launcher"])
+        return SlurmLauncher(options, str(tmp_path / "cache"))
 
     return build
 
