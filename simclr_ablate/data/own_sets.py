@@ -15,7 +15,7 @@ from torch import Tensor
 
 from simclr_ablate import own
 from simclr_ablate.config import ConfigError
-from simclr_ablate.data.cache import build_once, is_whole, place, save_set
+from simclr_ablate.data.cache import build_once, folder_of, is_whole, save_set
 from simclr_ablate.data.in_memory import ImageSet, open_set
 from simclr_ablate.schema import Data
 
@@ -61,7 +61,7 @@ def open_own(data: Data, cache: Path) -> list[ImageSet]:
                 f"(data.fingerprint is {fingerprint}, theirs {made}): run the command again to use these"
             )
         fingerprint = made
-    folders = [place(cache, _name(fingerprint)) / split for split in SPLITS]
+    folders = [folder_of(cache, _name(fingerprint)) / split for split in SPLITS]
     return [open_set(folder) for folder in folders if folder.is_dir()]
 
 

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from simclr_ablate.data.cache import is_whole, keep, lock, place, save_array
+from simclr_ablate.data.cache import folder_of, is_whole, keep, lock, save_array
 from simclr_ablate.evaluation.features import Features
 from simclr_ablate.evaluation.protocol import Frozen
 from simclr_ablate.files import StorageError
@@ -70,7 +70,7 @@ def cached_features(
     if not ranks.is_first:
         empty = Features(torch.empty(0, 0), torch.empty(0, dtype=torch.long))
         return Frozen(empty, empty, empty)
-    return _open(place(folder, key))
+    return _open(folder_of(folder, key))
 
 
 def _key(made_of: Mapping[str, Any]) -> str:
@@ -120,7 +120,7 @@ def make_room(folder: Path, room: float) -> None:
     Whoever has them mapped can read on: a file is gone once nobody has it.
     """
     found = []
-    for path in place(folder, "").glob("[!.]*"):
+    for path in folder_of(folder, "").glob("[!.]*"):
         with suppress(OSError):
             size = sum(each.stat().st_size for each in path.iterdir())
             found.append((path.stat().st_mtime, size, path))

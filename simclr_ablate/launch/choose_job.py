@@ -15,7 +15,7 @@ from simclr_ablate.config import ConfigError
 from simclr_ablate.launch.allocation import outside_of_an_allocation, sbatch_variables
 from simclr_ablate.launch.intent import adopt
 from simclr_ablate.launch.launchers import Resources, SlurmOptions, read_launcher
-from simclr_ablate.launch.plan import PlannedRun, place, plan_completed
+from simclr_ablate.launch.plan import PlannedRun, plan_completed, planned_run
 from simclr_ablate.launch.queue import settle
 from simclr_ablate.launch.sbatch import hand_in
 from simclr_ablate.launch.slurm import SlurmLauncher, is_seen_to
@@ -120,7 +120,7 @@ class ChooseJob:
 
 def _unfinished(store: Store, choose: Choose) -> list[PlannedRun]:
     """What is tried and somebody still sees to, SLURM being asked."""
-    tried = [place(experiment, store) for experiment in choose.tried]
+    tried = [planned_run(experiment, store) for experiment in choose.tried]
     settle(task for planned in tried for task in planned.tasks)
     return [planned for planned in tried if is_seen_to(planned, planned.state())]
 

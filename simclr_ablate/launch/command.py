@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from simclr_ablate.config import ConfigError, build, flatten, keys
 from simclr_ablate.identity import varying_keys
-from simclr_ablate.launch.devices import check_place
+from simclr_ablate.launch.devices import check_devices
 from simclr_ablate.launch.keys import METRICS, CommandKeys, check_top_level
 from simclr_ablate.launch.launchers import LauncherOptions, SlurmOptions, read_launcher
 from simclr_ablate.launch.outcome import Ledger, Outcome
 from simclr_ablate.launch.plan import Plan, plan_all
 from simclr_ablate.launch.queue import Settler, describe_choice, require_slurm
-from simclr_ablate.launch.torchrun import Place, carry_out_here
+from simclr_ablate.launch.torchrun import TorchrunRank, carry_out_here
 from simclr_ablate.paths import absolute, default_cache
 from simclr_ablate.schema import Experiment
 from simclr_ablate.store import ChoiceFolder, Store
@@ -93,15 +93,15 @@ def execute(
     """
     from simclr_ablate.launch.progress import make_console
 
-    place = Place.from_environment()
-    console = make_console(quiet=place is not None and place.rank > 0)
+    torchrun = TorchrunRank.from_environment()
+    console = make_console(quiet=torchrun is not None and torchrun.rank > 0)
     say = _say(console)
     plan = plan_all(command.sweep, command.store, experiments, sweeps, chooses, command.cache)
-    if place is not None and chooses:
+    if torchrun is not None and chooses:
         raise ConfigError("torchrun carries out one run, got a sweep that selects: leave it out")
     later = [one for choose in plan.pending for one in choose.experiments()]
     for experiment in (*(planned.experiment for planned in plan.runs), *later):
-        check_place(experiment, command.launcher, shared=place is not None)
+        check_devices(experiment, command.launcher, shared=torchrun is not None)
     say(f"{command.sweep or ', '.join(_sweeps(plan)) or 'run'}: {plan.summary()}")
     for line in plan.outlook():
         say(line)
@@ -111,13 +111,13 @@ def execute(
     if isinstance(command.launcher, SlurmOptions) and command.launcher.cluster == "slurm":
         require_slurm()
     command.store.prepare()
-    if place is None or place.rank == 0:
+    if torchrun is None or torchrun.rank == 0:
         for restored in plan.restore_pretraining():
             say(f"{restored}: pretraining.json is rebuilt from encoder.pt")
     plan = plan.recorded()
-    if place is None:
+    if torchrun is None:
         return Ended(launch(command, plan, console, jobs), plan)
-    return Ended(_be_rank(command, plan, place, console), plan)
+    return Ended(_be_rank(command, plan, torchrun, console), plan)
 
 
 def returns_at_once(command: Command) -> bool:
@@ -133,17 +133,17 @@ def _sweeps(plan: Plan) -> list[str]:
     return list(dict.fromkeys(name for planned in plan.runs for name in planned.sweeps))
 
 
-def _be_rank(command: Command, plan: Plan, place: Place, console: Any) -> int:
+def _be_rank(command: Command, plan: Plan, torchrun: TorchrunRank, console: Any) -> int:
     from simclr_ablate.launch import worker
 
-    status = carry_out_here(plan, command.cache, place)
+    status = carry_out_here(plan, command.cache, torchrun)
     outcome = Outcome(interrupted=status == worker.Status.INTERRUPTED)
     held = status in (worker.Status.HELD, worker.Status.TAKEN)
     if held:
         console.print(f"{plan.runs[0].run_id} is run by another command", highlight=False)
     elif not outcome.interrupted:
         (outcome.complete if status == worker.Status.COMPLETE else outcome.failed).extend(plan.runs)
-    if place.rank > 0:
+    if torchrun.rank > 0:
         return status  # the first rank speaks for all
     return ExitStatus.SOME_FAILED if held else _report(command, plan, outcome, _say(console))
 

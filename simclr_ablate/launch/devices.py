@@ -42,8 +42,8 @@ def _torch_count(visible: str | None) -> int:
         return 0
 
 
-def check_place(experiment: Experiment, launcher: LauncherOptions, shared: bool = False) -> None:
-    """Raises ConfigError where the experiment asks for what the place that it runs at does not have.
+def check_devices(experiment: Experiment, launcher: LauncherOptions, shared: bool = False) -> None:
+    """Raises ConfigError where the experiment asks for devices that are not where it runs.
 
     launcher: of a cluster, its rules alone are looked at; this machine's devices say nothing of those of its nodes.
     shared: whether torchrun has started the run's processes, so that ranks are its affair.

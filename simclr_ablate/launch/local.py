@@ -271,9 +271,9 @@ def fit(options: LocalOptions, runs: list[PlannedRun], count: int, encoders: int
     if any(planned.experiment.compute.device == "cpu" for planned in runs):
         devices = []
     ranks = max(ranks_of(planned.experiment) for planned in runs)
-    places = (len(devices) * options.runs_per_gpu if devices else cores) // ranks
+    slots = (len(devices) * options.runs_per_gpu if devices else cores) // ranks
     total, available = (max(1, int(size / (options.memory_gb * 2**30))) for size in memory())
-    shares = max(1, min(options.parallel or min(places, total), count))
+    shares = max(1, min(options.parallel or min(slots, total), count))
     parallel = min(shares, options.parallel or available)
     threads, for_pretraining = (max(1, cores // each) for each in (shares, min(shares, encoders)))
     return Division(parallel, threads, for_pretraining, devices or ["cpu"])

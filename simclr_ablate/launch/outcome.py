@@ -84,9 +84,9 @@ class Ledger:
         """Makes the choices whose candidates have ended: none is among `unfinished`. Returns what is to be run now."""
         left = set[PlannedRun]()
         if self.plan.pending:
-            places = {planned.place for planned in unfinished}
+            keys = {planned.key for planned in unfinished}
             for choose in self.plan.pending:
-                if places.isdisjoint(choose.places):
+                if keys.isdisjoint(choose.keys):
                     left |= set(self._choose(choose))
         return [planned for planned in self.plan.runs if planned in left]
 

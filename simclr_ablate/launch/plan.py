@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from simclr_ablate.config import ConfigError, is_own, own_values
 from simclr_ablate.identity import (
-    evaluation_key,
     identity_config,
-    run_id,
+    result_key,
     slug,
     varying_keys,
 )
@@ -35,7 +34,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One experiment with its place in the store."""
+    """One experiment and its run in the store."""
 
     experiment: Experiment
     run: Run
@@ -50,8 +49,8 @@ class PlannedRun:
         return self.run.run_id
 
     @property
-    def place(self) -> tuple[str, str]:
-        """Run id and evaluation key: experiments of one place are one."""
+    def key(self) -> tuple[str, str]:
+        """As `identity.result_key`: experiments of one key are one."""
         return self.run_id, self.evaluation_key
 
     @property
@@ -134,10 +133,10 @@ class Plan:
     def choose(self, choose: Choose) -> "Plan":
         """What follows from a pending choice that is made now: the runs that are not in this plan already."""
         chosen = choose.decide(self.store)
-        ours = {planned.place for planned in self.runs}
+        ours = {planned.key for planned in self.runs}
         names = dict.fromkeys(chosen.experiments(), (choose.sweep,))
         plan = plan_completed(names, self.store, self.sweep, names)
-        runs = tuple(one for one in plan.runs if one.place not in ours)
+        runs = tuple(one for one in plan.runs if one.key not in ours)
         return dataclasses.replace(plan, runs=runs, decided=(chosen,), records=self.records)
 
     def and_then(self, other: "Plan") -> "Plan":
@@ -285,8 +284,8 @@ def plan_completed(
     """
     alike: dict[tuple[str, str], list[PlannedRun]] = {}
     for experiment in experiments:
-        planned = place(experiment, store, sweeps.get(experiment, ()))
-        alike.setdefault(planned.place, []).append(planned)
+        planned = planned_run(experiment, store, sweeps.get(experiment, ()))
+        alike.setdefault(planned.key, []).append(planned)
     runs, unused = [], dict[str, None]()
     for group in alike.values():
         of_all = chain.from_iterable(planned.sweeps for planned in group)
@@ -326,10 +325,10 @@ def _spelled(values: Sequence[tuple[str, Any]]) -> str:
     )
 
 
-def place(experiment: Experiment, store: Store, sweeps: Sequence[str] = ()) -> PlannedRun:
-    """A completed experiment with its place in `store`."""
-    run, key = store.run(run_id(experiment)), evaluation_key(experiment)
-    return PlannedRun(experiment, run, key, tuple(sweeps))
+def planned_run(experiment: Experiment, store: Store, sweeps: Sequence[str] = ()) -> PlannedRun:
+    """A completed experiment with its run in `store`."""
+    run_id, evaluation_key = result_key(experiment)
+    return PlannedRun(experiment, store.run(run_id), evaluation_key, tuple(sweeps))
 
 
 def complete_data(data: Data, cache: str) -> Data:

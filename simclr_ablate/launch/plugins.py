@@ -47,7 +47,7 @@ from simclr_ablate.launch.keys import (
     leaves,
     top_level,
 )
-from simclr_ablate.launch.plan import complete, place
+from simclr_ablate.launch.plan import complete, planned_run
 from simclr_ablate.launch.selection import Rule, select
 from simclr_ablate.launch.sweeps import Sections, checked, chosen, parts
 from simclr_ablate.launch.task import (
@@ -175,7 +175,7 @@ class SlurmPlugin(Launcher):
             raise KeyboardInterrupt
         returned = []
         for overrides, config, experiment in zip(job_overrides, configs, experiments, strict=True):
-            planned = place(completed[experiment], command.store)
+            planned = planned_run(completed[experiment], command.store)
             value: Any = objective_of(planned, command.objective_metric)
             failed = status != ExitStatus.OK and planned.state() != "complete"
             done = JobReturn(overrides=list(overrides), cfg=config)

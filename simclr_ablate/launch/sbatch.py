@@ -118,9 +118,9 @@ def literal_logs(folder: str, jobs: int) -> tuple[dict[str, str], list[str]]:
     own = [pattern for pattern in ("%j", "%t", "%A", "%a") if pattern in folder]
     if own:
         raise ConfigError(f"store must not hold {own[0]} with launcher=slurm, got {folder!r}")
-    place = folder.replace("%", "%%") + ("/%j" if jobs == 1 else "/%A_%a")
-    of_tasks = [f"--{name}={place}_%t_log.{end}" for name, end in _LOGS.items()]
-    return {name: f"{place}_0_log.{end}" for name, end in _LOGS.items()}, of_tasks
+    pattern = folder.replace("%", "%%") + ("/%j" if jobs == 1 else "/%A_%a")
+    of_tasks = [f"--{name}={pattern}_%t_log.{end}" for name, end in _LOGS.items()]
+    return {name: f"{pattern}_0_log.{end}" for name, end in _LOGS.items()}, of_tasks
 
 
 _LOGS = {"output": "out", "error": "err"}

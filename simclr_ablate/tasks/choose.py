@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from simclr_ablate.config import flatten
-from simclr_ablate.identity import evaluation_key, identity_config, run_id, varying_keys
+from simclr_ablate.identity import identity_config, result_key, run_id, varying_keys
 from simclr_ablate.schema import Experiment
 from simclr_ablate.store import Store
 from simclr_ablate.terminal import count
@@ -72,13 +72,13 @@ class Choose:
     @property
     def name(self) -> str:
         """Names it in a store: another scale, or other seeds, is another one."""
-        text = json.dumps([self.over, self.metric, list(map(_place, self.experiments()))])
+        text = json.dumps([self.over, self.metric, list(map(result_key, self.experiments()))])
         return f"{self.sweep}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
     @property
-    def places(self) -> set[tuple[str, str]]:
+    def keys(self) -> set[tuple[str, str]]:
         """Where the results of what is tried lie: runs, and keys of evaluations."""
-        return set(map(_place, self.tried))
+        return set(map(result_key, self.tried))
 
     def experiments(self) -> Iterator[Experiment]:
         """All that it may take: what is tried, and whatever may be chosen."""
@@ -134,7 +134,7 @@ class Choose:
         each = f" for each {', '.join(shared)}" if shared else ""
         tried = [each.experiment for group in groups for each in group]
         done = sum(_is_complete(experiment, store) for experiment in tried)
-        more = sum(len(set(map(_place, group[0].reported))) for group in groups)
+        more = sum(len(set(map(result_key, group[0].reported))) for group in groups)
         return (
             f"{self.sweep}: {count(more, 'more experiment')} to come when its {len(tried)} with seed "
             f"{self.tried[0].seed} are done ({done} are): the best on {self.metric}{each}, with "
@@ -147,7 +147,7 @@ class Choose:
         for candidate in self.candidates:
             config = identity_config(candidate.experiment)
             shared = tuple((name, repr(config[name])) for name in self._free(list(config)))
-            groups.setdefault(shared, {}).setdefault(_place(candidate.experiment), candidate)
+            groups.setdefault(shared, {}).setdefault(result_key(candidate.experiment), candidate)
         return [list(group.values()) for group in groups.values()]
 
     def _free(self, names: Sequence[str]) -> list[str]:
@@ -171,7 +171,7 @@ class Choose:
 
     def _score(self, candidate: Candidate, store: Store) -> float:
         """NaN where what tries it is not complete."""
-        run, key = _place(candidate.experiment)
+        run, key = result_key(candidate.experiment)
         evaluation = store.run(run).evaluation(key)
         metrics = evaluation["metrics"] if evaluation is not None else {}
         return float(metrics.get(self.metric, math.nan))
@@ -215,13 +215,8 @@ def within(name: str, others: Sequence[str]) -> bool:
     return any(name == other or name.startswith(f"{other}.") for other in others)
 
 
-def _place(experiment: Experiment) -> tuple[str, str]:
-    """Where its results lie: the same for experiments that differ in what changes none."""
-    return run_id(experiment), evaluation_key(experiment)
-
-
 def _is_complete(experiment: Experiment, store: Store) -> bool:
-    run, key = _place(experiment)
+    run, key = result_key(experiment)
     return store.run(run).state(key) == "complete"
 
 

@@ -16,7 +16,7 @@ from simclr_ablate.launch import command as commands
 from simclr_ablate.launch.choose_job import arrange
 from simclr_ablate.launch.command import Command, ExitStatus, launch
 from simclr_ablate.launch.launchers import SlurmOptions, read_launcher
-from simclr_ablate.launch.plan import place, plan_all
+from simclr_ablate.launch.plan import plan_all, planned_run
 from simclr_ablate.launch.slurm import SlurmLauncher
 from simclr_ablate.launch.tend import cancel_choices
 from simclr_ablate.store import ChoiceFolder, Store
@@ -114,7 +114,7 @@ def finish_all(store: Store, found: Choose) -> None:
 
 def launched(store: Store, found: Choose) -> dict[str, str]:
     """The sweep's record, as a command leaves it before it submits."""
-    tried = [place(experiment, store).run_id for experiment in found.tried]
+    tried = [planned_run(experiment, store).run_id for experiment in found.tried]
     return {"pick": store.record_sweep("pick", tried)}
 
 
@@ -135,9 +135,9 @@ def test_the_job_submits_once_whatever_becomes_of_its_runs(cluster, store, launc
     assert folder_of(store, found).is_done()
     (_, sweep) = store.sweeps()
     everything = (*found.tried, *found.decide(store).experiments())
-    assert set(sweep.run_ids) == {place(one, store).run_id for one in everything}
+    assert set(sweep.run_ids) == {planned_run(one, store).run_id for one in everything}
     for one in found.decide(store).experiments():
-        run = place(one, store).run
+        run = planned_run(one, store).run
         run.end_job(run.submission()["job"], "it failed")
     carry_out(store, "1")  # as after a requeue, or where a command was quicker
     assert len(cluster.names) == 2
@@ -147,12 +147,12 @@ def test_a_command_that_closes_a_waiting_stage_does_so_for_all_launches(
     cluster, store, launcher, found
 ) -> None:
     """The job of the union has still to submit it when another command finds the first stage complete."""
-    tried = [place(experiment, store).run_id for experiment in found.tried]
+    tried = [planned_run(experiment, store).run_id for experiment in found.tried]
     arrange(launcher, store, {"both": store.record_sweep("both", tried)}, found)
     finish_all(store, found)
     names = {experiment: ["pick"] for experiment in found.tried}
     plan_all("pick", store, found.tried, names, [found]).recorded().note_choices()
-    everything = {place(one, store).run_id for one in found.decide(store).experiments()}
+    everything = {planned_run(one, store).run_id for one in found.decide(store).experiments()}
     last = {one.name: set(one.run_ids) for one in store.sweeps()}
     assert last["both"] == last["pick"] == everything | set(tried)
     assert folder_of(store, found).is_done()

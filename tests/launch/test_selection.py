@@ -8,7 +8,7 @@ import pytest
 
 from simclr_ablate.config import ConfigError
 from simclr_ablate.launch.grid import Grids
-from simclr_ablate.launch.plan import Plan, place, plan_all
+from simclr_ablate.launch.plan import Plan, plan_all, planned_run
 from simclr_ablate.store import Store
 from simclr_ablate.tasks.choose import Choose
 
@@ -17,13 +17,13 @@ HEADS, TEMPERATURES = ["none", "linear"], [0.1, 0.5]
 
 def finish(store: Store, experiment, score: float) -> None:
     """As a run leaves it; the test split would choose the opposite."""
-    planned = place(experiment, store)
+    planned = planned_run(experiment, store)
     planned.run.create(experiment.to_config())
     metrics = {"top1": 100 - score, "validation_top1": score}
     planned.run.write_evaluation(planned.evaluation_key, {}, metrics)
 
 
-def place_of(experiment):
+def point_of(experiment):
     return experiment.head.kind, experiment.loss.temperature
 
 
@@ -34,12 +34,12 @@ def plan_of(found: Choose, store: Store) -> Plan:
 
 def test_each_candidate_is_tried_with_the_one_seed(selection, sweep) -> None:
     found = selection(sweep)
-    assert [(*place_of(experiment), experiment.seed) for experiment in found.tried] == [
+    assert [(*point_of(experiment), experiment.seed) for experiment in found.tried] == [
         (head, temperature, 9) for head in HEADS for temperature in TEMPERATURES
     ]
     for candidate in found.candidates:
         assert [one.seed for one in candidate.reported] == [0, 1]
-        assert {place_of(one) for one in candidate.reported} == {place_of(candidate.experiment)}
+        assert {point_of(one) for one in candidate.reported} == {point_of(candidate.experiment)}
 
 
 @pytest.mark.parametrize(
@@ -73,10 +73,10 @@ def test_what_the_command_line_varies_has_a_winner_each(selection, sweep, tmp_pa
 
 def test_the_best_on_validation_are_run_with_the_reported_seeds(selection, sweep, tmp_path) -> None:
     store, found = Store(tmp_path), selection(sweep)
-    scores = {place_of(experiment): random.uniform(20, 80) for experiment in found.tried}
+    scores = {point_of(experiment): random.uniform(20, 80) for experiment in found.tried}
     best = {(head, max(TEMPERATURES, key=lambda t: scores[head, t])) for head in HEADS}
     for experiment in found.tried[:-1]:
-        finish(store, experiment, scores[place_of(experiment)])
+        finish(store, experiment, scores[point_of(experiment)])
     before = plan_of(found, store)
     assert (before.decided, len(before.pending)) == ((), 1)
     assert [planned.experiment for planned in before.runs] == found.tried
@@ -84,10 +84,10 @@ def test_the_best_on_validation_are_run_with_the_reported_seeds(selection, sweep
         "pick: 4 more experiments to come when its 4 with seed 9 are done (3 are): the best on "
         "validation_top1 for each head.kind, with seed 0, 1"
     ]
-    finish(store, found.tried[-1], scores[place_of(found.tried[-1])])
+    finish(store, found.tried[-1], scores[point_of(found.tried[-1])])
     expected = [(*one, seed) for one in sorted(best, reverse=True) for seed in (0, 1)]
     second = [planned.experiment for planned in before.choose(before.pending[0]).runs]
-    assert [(*place_of(one), one.seed) for one in second] == expected
+    assert [(*point_of(one), one.seed) for one in second] == expected
     after = plan_of(found, store)
     assert (len(after.decided), after.pending) == (1, ())
     assert [planned.experiment for planned in after.runs] == [*found.tried, *second]
@@ -101,7 +101,7 @@ def test_the_best_on_validation_are_run_with_the_reported_seeds(selection, sweep
 
 
 def ids(store: Store, experiments) -> set[str]:
-    return {place(one, store).run_id for one in experiments}
+    return {planned_run(one, store).run_id for one in experiments}
 
 
 def members(store: Store, name: str) -> list[set[str]]:
@@ -173,7 +173,7 @@ def test_a_second_stage_is_of_the_launch_that_chose_it(selection, sweep, tmp_pat
     assert members(store, "pick") == [ids(store, found.tried), everything, {"of another scale"}]
     assert f"{later}.json" in {path.name for path in (tmp_path / ".sweeps").iterdir()}
     for one in second:
-        place(one, store).run.create(one.to_config())
+        planned_run(one, store).run.create(one.to_config())
     again = plan_of(found, store)
     assert again.pending
     again.recorded()

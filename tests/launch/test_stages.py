@@ -20,7 +20,7 @@ def of_seed(store: Path, *seeds: int) -> list[Run]:
     return [found for found in runs if found.config()["seed"] in seeds]
 
 
-def place_of(found: Run) -> tuple[str, float]:
+def point_of(found: Run) -> tuple[str, float]:
     config = found.config()
     return config["head"]["kind"], config["loss"]["temperature"]
 
@@ -30,9 +30,9 @@ def assert_selected(store: Path, seeds: tuple[int, ...] = (0, 1)) -> None:
     scores = {}
     for tried in of_seed(store, 9):
         (evaluation,) = tried.evaluations().values()
-        scores[place_of(tried)] = evaluation["metrics"]["validation_top1"]
+        scores[point_of(tried)] = evaluation["metrics"]["validation_top1"]
     assert len(scores) == 4
-    reported = [(*place_of(found), found.config()["seed"]) for found in of_seed(store, *seeds)]
+    reported = [(*point_of(found), found.config()["seed"]) for found in of_seed(store, *seeds)]
     heads: dict[str, set[float]] = {}
     for head, temperature, _ in reported:
         heads.setdefault(head, set()).add(temperature)
