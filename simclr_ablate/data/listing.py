@@ -200,7 +200,7 @@ class _Walk:
         here = f"{within[-1]}/{entry.name}"
         if entry.is_symlink():
             here = os.path.realpath(entry.path)
-            if any(_holds(here, place) for place in within):
+            if any(_holds(here, folder) for folder in within):
                 self._problem(name, "a link to a folder that holds it")
                 return
             within = (*within, "")

@@ -104,8 +104,8 @@ def transformed(
     ranks: of each, `batches` are every `count`-th, as `in_batches` gives them.
     """
     transformation = TRANSFORMATIONS[name]
-    for place, (images, _) in enumerate(batches):
-        number = ranks.index + place * ranks.count
+    for position, (images, _) in enumerate(batches):
+        number = ranks.index + position * ranks.count
         draw = generator(seed, f"probe {name} {split}", number)
         labels = transformation.draw(len(images), draw)
         images = images.float() / 255 if images.dtype == torch.uint8 else images

@@ -207,13 +207,13 @@ class TaskFolder(ABC):
 
     def count_timeout(self) -> int:
         """Counts one more time-out; returns how many in a row, with this one, came without progress."""
-        place = [self.is_done(), self.progress().get("step", 0)]
+        reached = [self.is_done(), self.progress().get("step", 0)]
         before = read_record(self._file("timeouts.json"), TimeoutRecord) or {
             "place": [False, 0],
             "count": 0,
         }
-        count = before["count"] + 1 if place <= before["place"] else 0
-        content = {"place": max(place, before["place"]), "count": count}
+        count = before["count"] + 1 if reached <= before["place"] else 0
+        content = {"place": max(reached, before["place"]), "count": count}
         write_json(self._file("timeouts.json"), content)
         return count
 
