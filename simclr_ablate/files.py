@@ -153,9 +153,9 @@ def temporary_files(folder: Path) -> Iterator[Path]:
 
 def target_of(temporary: Path) -> str:
     """The name of the file that a temporary one was to become."""
-    found = _TEMPORARY.fullmatch(temporary.name)
-    assert found is not None
-    return found[1]
+    match = _TEMPORARY.fullmatch(temporary.name)
+    assert match is not None
+    return match[1]
 
 
 def clock_of(folder: Path) -> float:

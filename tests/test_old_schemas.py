@@ -64,10 +64,10 @@ def version(request: pytest.FixtureRequest) -> int:
 def store(version: int, tmp_path: Path) -> Store:
     with tarfile.open(ROOT / f"tests/old_stores/schema{version}.tar.xz") as packed:
         packed.extractall(tmp_path / "runs", filter="data")
-    found = Store(tmp_path / "runs")
-    for run in found.runs():
+    store = Store(tmp_path / "runs")
+    for run in store.runs():
         run.encoder_path.touch()
-    return found
+    return store
 
 
 def config_of(run: Run) -> dict:
@@ -79,8 +79,8 @@ def additive(store: Store) -> list[Run]:
     views = {run: config_of(run)["views"] for run in store.runs()}
     return [
         run
-        for run, found in views.items()
-        if found["policy"] == "simclr" and found.get("brightness") == "additive"
+        for run, of_run in views.items()
+        if of_run["policy"] == "simclr" and of_run.get("brightness") == "additive"
     ]
 
 
@@ -120,10 +120,10 @@ def test_status_shows_them(store, capsys) -> None:
 
 @pytest.mark.parametrize("overrides", DONE, ids=" ".join)
 def test_what_they_have_is_not_done_again(overrides, store, make_experiment) -> None:
-    found = planned_run(make_experiment(*SIZES, *overrides), store)
-    assert found.state() == "complete"
-    assert found.run.run_id != run_id(found.experiment)
-    assert found.run.evaluation(evaluation_key(found.experiment)) is not None
+    planned = planned_run(make_experiment(*SIZES, *overrides), store)
+    assert planned.state() == "complete"
+    assert planned.run.run_id != run_id(planned.experiment)
+    assert planned.run.evaluation(evaluation_key(planned.experiment)) is not None
 
 
 @pytest.mark.parametrize("overrides", NOT_DONE, ids=" ".join)
@@ -139,8 +139,8 @@ def test_additive_brightness_is_none_of_our_colours(make_experiment, tmp_path) -
         if run not in additive(Store(tmp_path)) and config_of(run)["views"]["policy"] == "simclr":
             shutil.rmtree(run.path)
     for color in ("pytorch", "tensorflow"):
-        found = planned_run(make_experiment(*SIZES, f"views.color={color}"), Store(tmp_path))
-        assert found.state() == "planned"
+        planned = planned_run(make_experiment(*SIZES, f"views.color={color}"), Store(tmp_path))
+        assert planned.state() == "planned"
 
 
 def test_an_encoder_that_is_gone_is_not_there(store, make_experiment) -> None:

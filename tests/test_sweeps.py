@@ -40,9 +40,9 @@ def test_the_losses_of_table_4_have_a_winner_each(compose_config, tmp_path) -> N
     composer = Composer(lambda more: compose_config([*options, *more]), GROUPS.__contains__)
     rule = Rule.from_config(sweep)
     assert rule is not None
-    found = select(composer, "loss_functions", rule, [0, 1], {}, [])
+    choose = select(composer, "loss_functions", rule, [0, 1], {}, [])
     candidates = {
-        choice.group: choice.candidates for choice in found.decide(Store(tmp_path)).winners
+        choice.group: choice.candidates for choice in choose.decide(Store(tmp_path)).winners
     }
     names = ("nt_xent", "nt_logistic", "nt_logistic", "margin_triplet", "margin_triplet")
     kinds = zip(names, (False, False, True, False, True), (20, 40, 20, 20, 15), strict=True)

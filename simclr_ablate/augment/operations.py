@@ -153,11 +153,11 @@ class RandomResizedCrop(Operation):
         rows, columns = (area / ratio).sqrt().round().long(), (area * ratio).sqrt().round().long()
         fits = (rows >= 1) & (rows <= height) & (columns >= 1) & (columns <= width)
         first = fits.long().argmax(1, keepdim=True)
-        found = fits.any(1)
+        one_fits = fits.any(1)
         largest = _largest_window(height, width)
         return (
-            torch.where(found, rows.gather(1, first)[:, 0], largest[0]),
-            torch.where(found, columns.gather(1, first)[:, 0], largest[1]),
+            torch.where(one_fits, rows.gather(1, first)[:, 0], largest[0]),
+            torch.where(one_fits, columns.gather(1, first)[:, 0], largest[1]),
         )
 
 

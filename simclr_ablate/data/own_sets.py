@@ -108,10 +108,10 @@ def _check(sets: Any, data: Data) -> None:
 
 def _check_labels(labels: Tensor, split: str, classes: int, wanted: str) -> None:
     lowest, highest = (-1, -1) if split == "unlabelled" else (0, classes - 1)
-    found = [int(labels.min()), int(labels.max())]
-    if labels.dtype != torch.int64 or labels.ndim != 1 or found[0] < lowest or found[1] > highest:
+    least, most = int(labels.min()), int(labels.max())
+    if labels.dtype != torch.int64 or labels.ndim != 1 or least < lowest or most > highest:
         accepted = "-1" if split == "unlabelled" else f"0 to {highest}, one for each of the classes"
         raise ConfigError(
             f"{wanted} int64 labels (N,) of {accepted}, got {labels.dtype} {tuple(labels.shape)} "
-            f"of {found[0]} to {found[1]} in {split}"
+            f"of {least} to {most} in {split}"
         )

@@ -59,11 +59,11 @@ def cached_features(
     folder, key = cache / "features", _key(made_of)
     if room <= 0:
         return compute()
-    found = ranks.from_first(ranks.is_first and _is_there(folder, key))
-    if not found:
+    is_there = ranks.from_first(ranks.is_first and _is_there(folder, key))
+    if not is_there:
         with _locked(folder, key) if ranks.is_first else nullcontext():
-            found = ranks.from_first(ranks.is_first and _is_there(folder, key))
-            if not found:
+            is_there = ranks.from_first(ranks.is_first and _is_there(folder, key))
+            if not is_there:
                 frozen = compute()
                 if not (ranks.is_first and _keep(folder, key, room, frozen)):
                     return frozen
@@ -119,13 +119,13 @@ def make_room(folder: Path, room: float) -> None:
 
     Whoever has them mapped can read on: a file is gone once nobody has it.
     """
-    found = []
+    kept = []
     for path in folder_of(folder, "").glob("[!.]*"):
         with suppress(OSError):
             size = sum(each.stat().st_size for each in path.iterdir())
-            found.append((path.stat().st_mtime, size, path))
-    left = sum(size for _, size, _ in found)
-    for _, size, path in sorted(found):
+            kept.append((path.stat().st_mtime, size, path))
+    left = sum(size for _, size, _ in kept)
+    for _, size, path in sorted(kept):
         if left <= room:
             break
         away = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")

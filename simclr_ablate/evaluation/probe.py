@@ -76,12 +76,12 @@ class ProbeResult(NamedTuple):
 def evaluate(subject: Subject, frozen: Frozen) -> Result:
     """A probe on features of images to which something was done; their labels say what."""
     experiment = subject.experiment
-    found = evaluate_probe(*frozen, experiment.seed, subject.device, experiment.evaluation.patience)
-    metrics, examples = classified(found.scores, frozen.test.labels, "top1")
+    probe = evaluate_probe(*frozen, experiment.seed, subject.device, experiment.evaluation.patience)
+    metrics, examples = classified(probe.scores, frozen.test.labels, "top1")
     accuracies = {
         "probe_accuracy": metrics["top1"],
-        "probe_validation_accuracy": found.validation_accuracy,
-        "probe_guess": found.guess,
+        "probe_validation_accuracy": probe.validation_accuracy,
+        "probe_guess": probe.guess,
     }
     return Result(accuracies, examples)
 

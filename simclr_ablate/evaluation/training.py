@@ -116,5 +116,5 @@ def scores_of(loop: Loop, images: Images) -> tuple[Tensor, Tensor]:
     """
     training = loop.training
     batches = images.batches(FEATURE_BATCH, training.ranks)
-    found = extract(training.encoder, batches, training.device, training.head, training.ranks)
-    return found.features, found.labels
+    scores = extract(training.encoder, batches, training.device, training.head, training.ranks)
+    return scores.features, scores.labels

@@ -128,5 +128,5 @@ def _unfinished(store: Store, choose: Choose) -> list[PlannedRun]:
 def _jobs_of(runs: Sequence[PlannedRun]) -> list[str]:
     """SLURM's jobs of the runs that have one."""
     submissions = (task.submission() for planned in runs for task in planned.tasks)
-    jobs = (found["job"] for found in submissions if found and found["cluster"] == "slurm")
+    jobs = (each["job"] for each in submissions if each and each["cluster"] == "slurm")
     return list(dict.fromkeys(jobs))

@@ -306,10 +306,10 @@ def _next(waiting: deque[PlannedRun], active: Mapping[PlannedRun, object]) -> Pl
     def is_ready(planned: PlannedRun) -> bool:
         return planned.run_id not in busy or planned.run.is_pretrained()
 
-    found = next(filter(is_ready, waiting), None)
-    if found is not None:
-        waiting.remove(found)
-    return found
+    ready = next(filter(is_ready, waiting), None)
+    if ready is not None:
+        waiting.remove(ready)
+    return ready
 
 
 def _shares_run(planned: PlannedRun, plan: Plan) -> bool:

@@ -226,13 +226,13 @@ class PlanSweeper(Sweeper):
             command = dataclasses.replace(
                 command, sweep=section["name"], artefact=section.get("artefact")
             )
-        found = Found()
+        expanded = Expanded()
         for one in self._combinations(names, asked):
             check_command(resolve(self._composed(one.lines)), app, one.lines[len(asked.lines) :])
-            self._add(found, names, one)
-        named = found.sweeps if names else {}
+            self._add(expanded, names, one)
+        named = expanded.sweeps if names else {}
         jobs = _jobs(self._context, self._task, self._composed(asked.lines), command)
-        return execute(command, found.sweeps, named, found.chooses, jobs)
+        return execute(command, expanded.sweeps, named, expanded.chooses, jobs)
 
     def _combinations(self, names: Sequence[str], asked: "Asked") -> Iterator["Asked"]:
         """What is asked for, parted until no sweep's own values come from a key that is still swept.
@@ -257,7 +257,7 @@ class PlanSweeper(Sweeper):
             shaping += self._sections.referred(name, asked.lines, rest)
         return shaping
 
-    def _add(self, found: "Found", names: Sequence[str], asked: "Asked") -> None:
+    def _add(self, expanded: "Expanded", names: Sequence[str], asked: "Asked") -> None:
         """Adds what the sweeps hold. Raises ConfigError."""
         read, lines = self._sections, asked.lines
         for name in (asked_for := read.all(names, lines)):
@@ -272,12 +272,13 @@ class PlanSweeper(Sweeper):
             grids, rule = Grids.from_config(held), Rule.from_config(held)
             experiments = expand(composer, grids, asked.swept, fixed)
             if rule is not None:
-                found.chooses.append(select(composer, name, rule, grids.seeds, asked.swept, fixed))
-                experiments += found.chooses[-1].tried
+                choose = select(composer, name, rule, grids.seeds, asked.swept, fixed)
+                expanded.chooses.append(choose)
+                experiments += choose.tried
             if not experiments:
                 raise ConfigError(f"sweep={name} holds no experiments")
             for experiment in dict.fromkeys(experiments):
-                listed_so_far = found.sweeps.setdefault(experiment, [])
+                listed_so_far = expanded.sweeps.setdefault(experiment, [])
                 listed_so_far.extend({name}.difference(listed_so_far))
 
     def _compose(self, lines: tuple[str, ...]) -> DictConfig:
@@ -292,7 +293,7 @@ class PlanSweeper(Sweeper):
 
 
 @dataclass
-class Found:
+class Expanded:
     """Experiments, each with the sweeps that it is of, and the choices of those sweeps that choose."""
 
     sweeps: dict[Experiment, list[str]] = field(default_factory=dict)

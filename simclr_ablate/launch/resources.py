@@ -26,9 +26,9 @@ def resources_of(experiment: Experiment, options: SlurmOptions) -> Resources:
         if _applies(rule, config, f"launcher.resources[{number}].when"):
             changes = {name: getattr(rule, name) for name in _NAMES}
             values.update({name: value for name, value in changes.items() if value is not None})
-    found = Resources(**values)
-    _check(experiment, found)
-    return found
+    resources = Resources(**values)
+    _check(experiment, resources)
+    return resources
 
 
 def ranks_of(experiment: Experiment, gpus: int = 0) -> int:

@@ -388,8 +388,8 @@ class SlurmLauncher:
             shown = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
         except (OSError, subprocess.TimeoutExpired):
             return _ARRAY_SIZE
-        found = re.search(r"MaxArraySize\s*=\s*(\d+)", shown.stdout)
-        return max(2, int(found.group(1))) if found else _ARRAY_SIZE
+        match = re.search(r"MaxArraySize\s*=\s*(\d+)", shown.stdout)
+        return max(2, int(match.group(1))) if match else _ARRAY_SIZE
 
 
 def is_seen_to(planned: PlannedRun, state: str) -> bool:

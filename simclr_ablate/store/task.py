@@ -89,12 +89,12 @@ class TaskFolder(ABC):
 
         Returns how many files, and their bytes. Raises StorageError.
         """
-        found = [*self.leftovers(), *self.used_checkpoints()]
-        lease = self.lease(clears=False) if found else None
+        files = [*self.leftovers(), *self.used_checkpoints()]
+        lease = self.lease(clears=False) if files else None
         if lease is None:
             return 0, 0
         try:
-            return leftovers.clear(iter(found))
+            return leftovers.clear(iter(files))
         finally:
             lease.release()
 
@@ -126,8 +126,10 @@ class TaskFolder(ABC):
 
     def last_submission(self) -> dict[str, Any] | None:
         """The last submission, whatever became of it, or None."""
-        found: dict[str, Any] | None = read_record(self._file("submission.json"), SubmissionRecord)
-        return found
+        submission: dict[str, Any] | None = read_record(
+            self._file("submission.json"), SubmissionRecord
+        )
+        return submission
 
     def withdraw_submission(self, cancelled: str | None = None) -> None:
         """Notes that the submitted job has ended or was cancelled. cancelled: the reason to give for the latter."""
@@ -245,8 +247,8 @@ class TaskFolder(ABC):
             self.write_failure({"reason": last["cancelled"]})
 
     def failure(self) -> dict[str, Any] | None:
-        found: dict[str, Any] | None = read_record(self._file("failure.json"), FailureRecord)
-        return found
+        failure: dict[str, Any] | None = read_record(self._file("failure.json"), FailureRecord)
+        return failure
 
     def _file(self, name: str) -> Path:
         return self.path / name

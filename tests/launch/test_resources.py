@@ -13,9 +13,9 @@ def options(compose_config):
 
     def build(*overrides: str) -> SlurmOptions:
         config = compose_config(["launcher=slurm", *overrides])
-        found = read_launcher(_plain(config)["launcher"])
-        assert isinstance(found, SlurmOptions)
-        return found
+        launcher = read_launcher(_plain(config)["launcher"])
+        assert isinstance(launcher, SlurmOptions)
+        return launcher
 
     return build
 
