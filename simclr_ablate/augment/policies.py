@@ -159,11 +159,11 @@ class DrawnViews:
         drawn = drawn.of(order)
         views.positions.copy_(order.argsort())
         rows = rows[(order % max(1, len(rows))).to(rows.device)]
-        for part in self._chunks(views.images):
-            chunk = to_float(images.index_select(0, rows[part]))
+        for chunk in self._chunks(views.images):
+            made = to_float(images.index_select(0, rows[chunk]))
             for operation, params in zip(drawn.operations, drawn.params, strict=True):
-                chunk = operation.apply_(chunk, take(params, part))
-            views.images[part] = chunk
+                made = operation.apply_(made, take(params, chunk))
+            views.images[chunk] = made
 
     def _chunks(self, views: Tensor) -> Iterator[slice]:
         per_view = math.prod(views.shape[1:]) * views.element_size()

@@ -257,9 +257,9 @@ class _Decoding:
         advance(len(digests) - len(rows))
         tasks = []
         for start in range(0, len(rows), _FILES_PER_TASK):
-            part = rows[start : start + _FILES_PER_TASK]
-            names = [files.names[row] for row in part]
-            tasks.append((self.listing.root, names, self.size, target, begin, part))
+            chunk = rows[start : start + _FILES_PER_TASK]
+            names = [files.names[row] for row in chunk]
+            tasks.append((self.listing.root, names, self.size, target, begin, chunk))
         for decoded in _carry_out(tasks, self.workers):
             advance(len(decoded))
             for row, pixels, wrong in decoded:

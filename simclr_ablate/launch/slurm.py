@@ -178,11 +178,11 @@ class SlurmLauncher:
         groups = sorted(groups, key=len, reverse=True)
         largest = self._array_size() - 1
         for first in range(0, len(groups), largest):
-            part = groups[first : first + largest]
-            pretraining = [Assignment(group[0], evaluates=False) for group in part]
+            chunk = groups[first : first + largest]
+            pretraining = [Assignment(group[0], evaluates=False) for group in chunk]
             jobs = self._submit_array(plan, shape, pretraining, submission)
-            for number in range(len(part[0])):
-                evaluated = [group[number] for group in part if len(group) > number]
+            for number in range(len(chunk[0])):
+                evaluated = [group[number] for group in chunk if len(group) > number]
                 alike = {shapes[planned] for planned in evaluated}
                 if len(evaluated) > 1 and len(alike) == 1:
                     after = f"aftercorr:{jobs[0].partition('_')[0]}"
@@ -204,11 +204,11 @@ class SlurmLauncher:
         jobs: list[str] = []
         largest = self._array_size() - 1
         for first in range(0, len(assignments), largest):
-            part = assignments[first : first + largest]
-            jobs += self._submit_part(plan, shape, part, submission)
+            chunk = assignments[first : first + largest]
+            jobs += self._submit_chunk(plan, shape, chunk, submission)
         return jobs
 
-    def _submit_part(
+    def _submit_chunk(
         self,
         plan: Plan,
         shape: Shape,
