@@ -68,8 +68,7 @@ def cached_features(
                 if not (ranks.is_first and _keep(folder, key, room, frozen)):
                     return frozen
     if not ranks.is_first:
-        empty = Features(torch.empty(0, 0), torch.empty(0, dtype=torch.long))
-        return Frozen(empty, empty, empty)
+        return Frozen(*(Features.none() for _ in Frozen._fields))
     return _open(folder_of(folder, key))
 
 
