@@ -129,14 +129,16 @@ def _discard_damaged(folder: Path) -> bool:
     if wrong is None:
         return True
     log.warning("%s is damaged and is made again: %s", folder, wrong)
+    discard(folder)
+    return False
+
+
+def discard(folder: Path) -> None:
+    """Takes a folder out of the cache; whoever has its files mapped can read on. Raises StorageError."""
     away = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.tmp")
-    with (
-        storing(folder, "cache"),
-        contextlib.suppress(FileNotFoundError),
-    ):  # another process was quicker
+    with storing(folder, "cache"), contextlib.suppress(FileNotFoundError):  # another was quicker
         os.rename(folder, away)
     shutil.rmtree(away, ignore_errors=True)
-    return False
 
 
 def save_set(

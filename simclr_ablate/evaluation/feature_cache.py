@@ -11,8 +11,6 @@ import hashlib
 import json
 import logging
 import os
-import shutil
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -22,7 +20,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from simclr_ablate.data.cache import folder_of, is_whole, keep, lock, save_array
+from simclr_ablate.data.cache import discard, folder_of, is_whole, keep, lock, save_array
 from simclr_ablate.evaluation.features import Features
 from simclr_ablate.evaluation.protocol import Frozen
 from simclr_ablate.files import StorageError
@@ -114,10 +112,7 @@ def _keep(folder: Path, key: str, room: float, frozen: Frozen) -> bool:
 
 
 def make_room(folder: Path, room: float) -> None:
-    """Removes features until those that are left take at most `room` bytes, from those used longest ago on.
-
-    Whoever has them mapped can read on: a file is gone once nobody has it.
-    """
+    """Removes features until those that are left take at most `room` bytes, from those used longest ago on."""
     kept = []
     for path in folder_of(folder, "").glob("[!.]*"):
         with suppress(OSError):
@@ -127,10 +122,8 @@ def make_room(folder: Path, room: float) -> None:
     for _, size, path in sorted(kept):
         if left <= room:
             break
-        away = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-        with suppress(OSError):  # another process was quicker
-            path.rename(away)
-            shutil.rmtree(away, ignore_errors=True)
+        with suppress(StorageError):
+            discard(path)
         left -= size
 
 
