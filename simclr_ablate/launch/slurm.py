@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from itertools import chain
 from typing import Any
 
@@ -43,8 +44,8 @@ LOOK_SECONDS = 0.5
 """How often the store is looked at while following, at most."""
 LOOK_SECONDS_EACH = 0.005
 _NO_REASON = "its process ended and left no reason"
-_ARRAY_SIZE = 1001
-"""SLURM's own MaxArraySize, where it does not say."""
+_LARGEST_ARRAY = 1000
+"""By SLURM's own MaxArraySize, where it does not say."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,7 @@ class SlurmLauncher:
                     Assignment(planned, after=after)
                 )
         for (shape, _), assignments in arrays.items():
-            self._submit_array(plan, shape, assignments, submission)
+            self._submit_arrays(plan, shape, assignments, submission)
         for shape, groups in several.items():
             self._submit_several(plan, shape, groups, shapes, submission)
         return submission
@@ -176,9 +177,8 @@ class SlurmLauncher:
         evaluations, one for their second, and so on, each job of which waits for the one with its number."""
         # So that those which have a second evaluation, say, are the first of them.
         groups = sorted(groups, key=len, reverse=True)
-        largest = self._array_size() - 1
-        for first in range(0, len(groups), largest):
-            chunk = groups[first : first + largest]
+        for first in range(0, len(groups), self._largest_array):
+            chunk = groups[first : first + self._largest_array]
             pretraining = [Assignment(group[0], evaluates=False) for group in chunk]
             jobs = self._submit_array(plan, shape, pretraining, submission)
             for number in range(len(chunk[0])):
@@ -193,6 +193,18 @@ class SlurmLauncher:
                     assignment = Assignment(planned, after=f"afterok:{job}")
                     self._submit_array(plan, shapes[planned], [assignment], submission)
 
+    def _submit_arrays(
+        self,
+        plan: Plan,
+        shape: Shape,
+        assignments: Sequence[Assignment],
+        submission: Submission,
+    ) -> None:
+        """Submits what waits for the same, in arrays as large as the cluster takes."""
+        for first in range(0, len(assignments), self._largest_array):
+            chunk = assignments[first : first + self._largest_array]
+            self._submit_array(plan, shape, chunk, submission)
+
     def _submit_array(
         self,
         plan: Plan,
@@ -200,21 +212,7 @@ class SlurmLauncher:
         assignments: Sequence[Assignment],
         submission: Submission,
     ) -> list[str]:
-        """Submits what waits for the same, in arrays as large as the cluster takes; returns SLURM's id of each job."""
-        jobs: list[str] = []
-        largest = self._array_size() - 1
-        for first in range(0, len(assignments), largest):
-            chunk = assignments[first : first + largest]
-            jobs += self._submit_chunk(plan, shape, chunk, submission)
-        return jobs
-
-    def _submit_chunk(
-        self,
-        plan: Plan,
-        shape: Shape,
-        assignments: Sequence[Assignment],
-        submission: Submission,
-    ) -> list[str]:
+        """Submits one array of jobs that wait for the same; returns SLURM's id of each."""
         calls = [self._job(plan, assignment, shape[0]) for assignment in assignments]
         records = [self._record(assignment) for assignment in assignments]
         after = assignments[0].after
@@ -379,17 +377,16 @@ class SlurmLauncher:
         )
         return Submitted(job, options.cluster, resources.time_minutes, options.signal_seconds)
 
-    def _array_size(self) -> int:
-        """The cluster's MaxArraySize, one more than the largest array."""
-        if self.options.cluster != "slurm":
-            return _ARRAY_SIZE
+    @cached_property
+    def _largest_array(self) -> int:
+        """The most jobs that the cluster takes at once: one less than its MaxArraySize."""
         command = ["scontrol", "show", "config"]
         try:
             shown = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
         except (OSError, subprocess.TimeoutExpired):
-            return _ARRAY_SIZE
+            return _LARGEST_ARRAY
         match = re.search(r"MaxArraySize\s*=\s*(\d+)", shown.stdout)
-        return max(2, int(match.group(1))) if match else _ARRAY_SIZE
+        return max(1, int(match[1]) - 1) if match else _LARGEST_ARRAY
 
 
 def is_seen_to(planned: PlannedRun, state: str) -> bool:
