@@ -193,9 +193,8 @@ def _following(plan: Plan, say: Callable[[str], None]) -> Plan:
     following = dataclasses.replace(plan, runs=(), pending=(), decided=())
     for choose in plan.pending:
         following = following.and_then(plan.and_then(following).choose(choose))
-    for line in following.outlook():
+    for line in following.second_stage():
         say(line)
-    say(f"second stage: {following.summary()}")
     return following
 
 

@@ -92,7 +92,7 @@ class Ledger:
 
     def _choose(self, choose: Choose) -> list[PlannedRun]:
         more = self.plan.choose(choose)
-        for line in (*more.outlook(), f"second stage: {more.summary()}"):
+        for line in more.second_stage():
             self.view.say(line)
         more.note_choices()
         self.plan = self.plan.and_then(more)

@@ -175,6 +175,10 @@ class Plan:
         made = [chosen.describe() for chosen in self.decided]
         return [*made, *(choose.outlook(self.store) for choose in self.pending)]
 
+    def second_stage(self) -> list[str]:
+        """Lines for a person, of a plan that has come of choices."""
+        return [*self.outlook(), f"second stage: {self.summary()}"]
+
     def job(self, planned: PlannedRun, cache: str, threads: int, **more: Any) -> Job:
         """What a worker needs to carry `planned` out. threads: where `compute.threads` doesn't say. more: of Job."""
         return Job(
