@@ -140,7 +140,7 @@ def planned(name: str) -> list[Experiment]:
     rule, grids = Rule.from_config(sweep), Grids.from_config(sweep)
     experiments = expand(composer, grids, {}, [])
     if rule is not None:
-        experiments += select(composer, name, rule, grids.seeds, {}, []).trials
+        experiments += select(composer, name, rule, grids.seeds, {}, []).tried
     return experiments
 
 

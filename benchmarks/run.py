@@ -15,6 +15,7 @@ import torch
 from benchmarks.laptop import default_experiment
 from benchmarks.measure import print_table
 from simclr_ablate.data.splits import Splits, open_data
+from simclr_ablate.evaluation.protocol import Subject, find_protocol
 from simclr_ablate.launch.worker import Job, Status, carry_out_job, keep_freed_memory, run_of
 from simclr_ablate.schema import Experiment
 from simclr_ablate.stopping import StopSignal
@@ -66,11 +67,11 @@ def lightlys() -> tuple[float, float]:
     with tempfile.TemporaryDirectory() as folder:
         data = open_data(experiment.data, Path(folder), 1)
         begin = time.perf_counter()
-        top1 = train_with_lightly(experiment, data)
+        top1 = train_with_lightly(experiment, data, Path(folder))
         return time.perf_counter() - begin, top1
 
 
-def train_with_lightly(experiment: Experiment, data: Splits) -> float:
+def train_with_lightly(experiment: Experiment, data: Splits, cache: Path) -> float:
     """Pretrains as lightly's tutorials do, and evaluates as we do; returns top-1 in percent."""
     from lightly.loss import NTXentLoss
     from lightly.transforms.simclr_transform import SimCLRTransform
@@ -115,7 +116,11 @@ def train_with_lightly(experiment: Experiment, data: Splits) -> float:
             loss(*z.chunk(2)).backward()
             optimizer.step()
             step += 1
-    return measure(experiment, data, encoder, head, torch.device("cpu"))["top1"]
+    # A protocol on features trains nothing.
+    subject = Subject(experiment, data, encoder, head, torch.device("cpu"), train=lambda: {})
+    result = measure(subject, find_protocol(experiment.evaluation.protocol), cache)
+    assert result is not None  # it has no ranks
+    return result.metrics["top1"]
 
 
 if __name__ == "__main__":

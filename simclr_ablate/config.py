@@ -231,14 +231,14 @@ def is_own(value: object) -> bool:
 
 def own_values(node: Any, path: str = "") -> dict[str, str]:
     """The keys of an experiment, or of a section of it, that name something of the user's own, with those names."""
-    found: dict[str, str] = {}
+    names: dict[str, str] = {}
     for field in dataclasses.fields(node):
         full, value = _join(path, field.name), getattr(node, field.name)
         if dataclasses.is_dataclass(value):
-            found |= own_values(value, full)
+            names |= own_values(value, full)
         elif field.metadata["own"] and is_own(value):
-            found[full] = value
-    return found
+            names[full] = value
+    return names
 
 
 def one_of(choices: typing.Iterable[Any], own: bool = False) -> str:

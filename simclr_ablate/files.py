@@ -31,21 +31,21 @@ class StorageError(ConfigError):
 
 
 @contextmanager
-def storing(path: str | Path, setting: str = "") -> Iterator[None]:
+def storing(path: str | Path, key: str = "") -> Iterator[None]:
     """Errors of the file system that are raised inside come out as StorageErrors about `path`.
 
-    setting: the key by which a user chooses another place, such as `store`, where there is one.
+    key: the one by which a user chooses another place, such as `store`, where there is one.
     """
     try:
         yield
     except OSError as error:
-        raise StorageError(told(error, path, setting)) from error
+        raise StorageError(told(error, path, key)) from error
 
 
-def told(error: OSError, path: str | Path, setting: str = "") -> str:
-    """One line for a user: what is wrong with `path`, and what to do about it. setting: see `storing`."""
+def told(error: OSError, path: str | Path, key: str = "") -> str:
+    """One line for a user: what is wrong with `path`, and what to do about it. key: see `storing`."""
     path = Path(path)
-    choose = f"choose another place by {setting}=DIR" if setting else ""
+    choose = f"choose another place by {key}=DIR" if key else ""
     elsewhere, instead = f", or {choose}" * bool(choose), f"; {choose}" * bool(choose)
     if error.errno == errno.ENOSPC:
         return f"cannot write {path}: the disk is full ({_free(path)} free): make room{elsewhere}"
@@ -153,9 +153,9 @@ def temporary_files(folder: Path) -> Iterator[Path]:
 
 def target_of(temporary: Path) -> str:
     """The name of the file that a temporary one was to become."""
-    found = _TEMPORARY.fullmatch(temporary.name)
-    assert found is not None
-    return found[1]
+    match = _TEMPORARY.fullmatch(temporary.name)
+    assert match is not None
+    return match[1]
 
 
 def clock_of(folder: Path) -> float:

@@ -63,6 +63,11 @@ def evaluation_key_of(
     return f"{_plain(str(protocol))}-{hashed}"
 
 
+def result_key(experiment: Experiment) -> tuple[str, str]:
+    """Its run and its evaluation in that, by name: the same for experiments that differ in what changes no result."""
+    return run_id(experiment), evaluation_key(experiment)
+
+
 def evaluated_beside(experiment: Experiment) -> dict[str, Any]:
     """The keys of other sections that count in the evaluation alone, by full name: the head of a random encoder's z."""
     values = values_of(experiment.to_config())

@@ -27,7 +27,7 @@ def is_id(run_id: str, version: int, config: Mapping[str, Any]) -> bool:
     counted = _identity(config)
     counted.pop("evaluation", None)
     if config.get("objective") == "supervised":
-        counted = {name: part for name, part in counted.items() if name not in ("head", "loss")}
+        counted = {name: value for name, value in counted.items() if name not in ("head", "loss")}
     return run_id.rpartition("-")[2] == digest(counted, version)
 
 
@@ -57,7 +57,7 @@ def metrics_of_pretraining(version: int, metrics: Mapping[str, Any]) -> dict[str
 
 def _identity(config: Mapping[str, Any]) -> dict[str, Any]:
     """All but what could not change a result in any of these schemas."""
-    counted = {name: part for name, part in config.items() if name != "compute"}
+    counted = {name: value for name, value in config.items() if name != "compute"}
     if isinstance(data := counted.get("data"), Mapping):
         counted["data"] = {name: value for name, value in data.items() if name != "root"}
     return counted

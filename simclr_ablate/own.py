@@ -52,12 +52,12 @@ def find(key: str, name: str, choices: Iterable[str] = ()) -> Callable[..., Any]
             f"{key} must name what can be imported, got {name!r}: module {module_name!r} "
             f"has no {function!r}{nearest(function, dir(module))}"
         )
-    found = getattr(module, function)
-    if not callable(found):
+    piece = getattr(module, function)
+    if not callable(piece):
         raise OwnError(
-            f"{key} must name a function ({OWN}), got {name!r}, which is {type(found).__name__}"
+            f"{key} must name a function ({OWN}), got {name!r}, which is {type(piece).__name__}"
         )
-    return found
+    return piece
 
 
 @contextmanager

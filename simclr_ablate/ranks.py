@@ -188,10 +188,10 @@ def _control_group() -> dist.ProcessGroup:
     return group
 
 
-def _attempt(collective: Callable[..., Any], *arguments: Any, **settings: Any) -> Any:
+def _attempt(collective: Callable[..., Any], *arguments: Any, **more: Any) -> Any:
     """Calls `collective`. Backends have one kind of error for all that goes wrong between processes."""
     try:
-        return collective(*arguments, **settings)
+        return collective(*arguments, **more)
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:

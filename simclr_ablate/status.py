@@ -117,10 +117,10 @@ def select(store: Store, sweep: str | None, run_id: str | None = None) -> list[R
         runs = [store.run(run_id) for run_id in records[sweep].run_ids]
     if run_id is None:
         return runs
-    found = [run for run in runs if run.run_id == run_id]
-    if not found:
+    named = [run for run in runs if run.run_id == run_id]
+    if not named:
         raise LookupError(f"no run {run_id}{nearest(run_id, [run.run_id for run in runs])}")
-    return found
+    return named
 
 
 def act(action: str, store: Store, filters: Mapping[str, str]) -> int:
@@ -186,8 +186,8 @@ def follow(store: Store, filters: Mapping[str, str]) -> int:
 
 def choices(store: Store, sweep: str | None) -> list[ChoiceFolder]:
     """Choices, of a sweep or of all, that a job was to make, and that are not made."""
-    found = (choice for choice in store.choices() if not choice.is_done())
-    return [choice for choice in found if sweep in (None, *choice.sweeps)]
+    pending = (choice for choice in store.choices() if not choice.is_done())
+    return [choice for choice in pending if sweep in (None, *choice.sweeps)]
 
 
 def told(later: Sequence[ChoiceFolder], infos: Mapping[str, JobInfo]) -> list[str]:
@@ -226,7 +226,9 @@ def describe(run: Run, info: JobInfo | None = None) -> dict[str, Any]:
         "progress": progress,
         "holder": task.holder(),
         "job": asdict(info) if info is not None else None,
-        "evaluations": {key: found["metrics"] for key, found in run.evaluations().items()},
+        "evaluations": {
+            key: evaluation["metrics"] for key, evaluation in run.evaluations().items()
+        },
         "failure": (task.failure() or run.failure() or {}).get("reason"),
         "log": _log(task),
         "config": _config_problem(run),
@@ -277,7 +279,7 @@ def picture(rows: list[dict[str, Any]]) -> list[Any]:
         Column("run", no_wrap=True), "state", "top-1", "kNN", Column("details", overflow="fold")
     )
     for row in rows:
-        metrics = {k: v for found in row["evaluations"].values() for k, v in found.items()}
+        metrics = {k: v for each in row["evaluations"].values() for k, v in each.items()}
         cells = [f"{metrics[k]:.1f}" if k in metrics else "-" for k in ("top1", "knn_top1")]
         state = Text(row["state"], style=COLORS.get(row["state"], ""))
         table.add_row(Text(row["run_id"]), state, *cells, Text(_details(row)))
@@ -294,8 +296,8 @@ def nothing(runs: Sequence[Run], store: Store, filters: Mapping[str, str]) -> st
 
 def counts(rows: list[dict[str, Any]]) -> str:
     """`48 complete, 1 failed`."""
-    found = Counter(row["state"] for row in rows)
-    return ", ".join(f"{n} {state}" for state, n in found.items())
+    by_state = Counter(row["state"] for row in rows)
+    return ", ".join(f"{n} {state}" for state, n in by_state.items())
 
 
 def _details(row: dict[str, Any]) -> str:

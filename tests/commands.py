@@ -107,7 +107,7 @@ grids:
   - objective: none
     views: none
 """
-"""A sweep of two stages, smallest: four trials for two winners, and the random encoder beside."""
+"""A sweep of two stages, smallest: four candidates for two winners, and the random encoder beside."""
 
 
 def own_sweeps(folder: Path, **sweeps: str) -> list[str]:

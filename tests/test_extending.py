@@ -63,7 +63,7 @@ def sweep(environment: dict[str, str], written: Path) -> Path:
 
 @pytest.mark.slow
 def test_the_documents_sweep_is_complete_and_can_be_analysed(sweep: Path) -> None:
-    assert [found.state() for found in Store(sweep).runs()] == ["complete"] * 8
+    assert [run.state() for run in Store(sweep).runs()] == ["complete"] * 8
     runs = analysis.load(sweep)
     assert set(runs["data.name"]) == {"mine:stripes"}
     assert set(runs["data.label"]) == {"stripes"}
@@ -108,9 +108,9 @@ def test_what_is_finished_stays_so_until_the_images_change(
 
 
 def finished(store: Path) -> Run:
-    found = only_run(store)
-    assert found.state() == "complete"
-    return found
+    run = only_run(store)
+    assert run.state() == "complete"
+    return run
 
 
 OWN = [

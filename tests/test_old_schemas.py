@@ -19,7 +19,7 @@ import pytest
 import analysis
 from simclr_ablate import status
 from simclr_ablate.identity import evaluated_beside, evaluation_key, run_id
-from simclr_ablate.launch.plan import place
+from simclr_ablate.launch.plan import planned_run
 from simclr_ablate.schema import Experiment
 from simclr_ablate.store import Run, Store
 
@@ -64,10 +64,10 @@ def version(request: pytest.FixtureRequest) -> int:
 def store(version: int, tmp_path: Path) -> Store:
     with tarfile.open(ROOT / f"tests/old_stores/schema{version}.tar.xz") as packed:
         packed.extractall(tmp_path / "runs", filter="data")
-    found = Store(tmp_path / "runs")
-    for run in found.runs():
+    store = Store(tmp_path / "runs")
+    for run in store.runs():
         run.encoder_path.touch()
-    return found
+    return store
 
 
 def config_of(run: Run) -> dict:
@@ -79,8 +79,8 @@ def additive(store: Store) -> list[Run]:
     views = {run: config_of(run)["views"] for run in store.runs()}
     return [
         run
-        for run, found in views.items()
-        if found["policy"] == "simclr" and found.get("brightness") == "additive"
+        for run, of_run in views.items()
+        if of_run["policy"] == "simclr" and of_run.get("brightness") == "additive"
     ]
 
 
@@ -120,15 +120,15 @@ def test_status_shows_them(store, capsys) -> None:
 
 @pytest.mark.parametrize("overrides", DONE, ids=" ".join)
 def test_what_they_have_is_not_done_again(overrides, store, make_experiment) -> None:
-    found = place(make_experiment(*SIZES, *overrides), store)
-    assert found.state() == "complete"
-    assert found.run.run_id != run_id(found.experiment)
-    assert found.run.evaluation(evaluation_key(found.experiment)) is not None
+    planned = planned_run(make_experiment(*SIZES, *overrides), store)
+    assert planned.state() == "complete"
+    assert planned.run.run_id != run_id(planned.experiment)
+    assert planned.run.evaluation(evaluation_key(planned.experiment)) is not None
 
 
 @pytest.mark.parametrize("overrides", NOT_DONE, ids=" ".join)
 def test_what_they_have_not_is_still_to_be_done(overrides, store, make_experiment) -> None:
-    assert place(make_experiment(*SIZES, *overrides), store).state() != "complete"
+    assert planned_run(make_experiment(*SIZES, *overrides), store).state() != "complete"
 
 
 def test_additive_brightness_is_none_of_our_colours(make_experiment, tmp_path) -> None:
@@ -139,8 +139,8 @@ def test_additive_brightness_is_none_of_our_colours(make_experiment, tmp_path) -
         if run not in additive(Store(tmp_path)) and config_of(run)["views"]["policy"] == "simclr":
             shutil.rmtree(run.path)
     for color in ("pytorch", "tensorflow"):
-        found = place(make_experiment(*SIZES, f"views.color={color}"), Store(tmp_path))
-        assert found.state() == "planned"
+        planned = planned_run(make_experiment(*SIZES, f"views.color={color}"), Store(tmp_path))
+        assert planned.state() == "planned"
 
 
 def test_an_encoder_that_is_gone_is_not_there(store, make_experiment) -> None:
@@ -148,7 +148,7 @@ def test_an_encoder_that_is_gone_is_not_there(store, make_experiment) -> None:
     for run in store.runs():
         run.encoder_path.unlink()
     experiment = make_experiment(*SIZES, "views=simclr", "evaluation.features=z")
-    assert place(experiment, store).run.run_id == run_id(experiment)
+    assert planned_run(experiment, store).run.run_id == run_id(experiment)
 
 
 def test_a_new_evaluation_beside_theirs_is_found_by_its_own_head(store, make_experiment) -> None:
@@ -157,13 +157,15 @@ def test_a_new_evaluation_beside_theirs_is_found_by_its_own_head(store, make_exp
         make_experiment(*SIZES, "objective=none", "evaluation.features=z", *head)
         for head in ([], ["head=linear"])
     )
-    run = place(others, store).run
+    run = planned_run(others, store).run
     config = others.to_config()["evaluation"]
     metrics = {"top1": 12.5, "knn_top1": 11.0}
     run.write_evaluation(evaluation_key(others), config, metrics, beside=evaluated_beside(others))
     again = Store(store.root)
-    assert place(theirs, again).state() != "complete"
-    assert place(others, again).run.evaluations()[evaluation_key(others)]["metrics"] == metrics
+    assert planned_run(theirs, again).state() != "complete"
+    assert (
+        planned_run(others, again).run.evaluations()[evaluation_key(others)]["metrics"] == metrics
+    )
     rows = analysis.load(store.root).set_index("run_id").loc[[run.run_id]]
     assert rows[rows["evaluation.features"] == "z"]["head.kind"].tolist() == ["linear"]
 

@@ -29,7 +29,7 @@ def test_a_sweep_composes_at_every_scale(compose_config, name: str, scale: str) 
     grids, rule = Grids.from_config(sweep), Rule.from_config(sweep)
     experiments = expand(composer, grids, {}, [])
     if rule is not None:
-        experiments += select(composer, name, rule, grids.seeds, {}, []).trials
+        experiments += select(composer, name, rule, grids.seeds, {}, []).tried
     assert len(experiments) == len(set(experiments)) > 5
 
 
@@ -40,11 +40,13 @@ def test_the_losses_of_table_4_have_a_winner_each(compose_config, tmp_path) -> N
     composer = Composer(lambda more: compose_config([*options, *more]), GROUPS.__contains__)
     rule = Rule.from_config(sweep)
     assert rule is not None
-    found = select(composer, "loss_functions", rule, [0, 1], {}, [])
-    tried = {choice.group: choice.tried for choice in found.decide(Store(tmp_path)).winners}
+    choose = select(composer, "loss_functions", rule, [0, 1], {}, [])
+    candidates = {
+        choice.group: choice.candidates for choice in choose.decide(Store(tmp_path)).winners
+    }
     names = ("nt_xent", "nt_logistic", "nt_logistic", "margin_triplet", "margin_triplet")
     kinds = zip(names, (False, False, True, False, True), (20, 40, 20, 20, 15), strict=True)
-    assert tried == {f"loss.name={n} loss.semi_hard={sh}": count for n, sh, count in kinds}
+    assert candidates == {f"loss.name={n} loss.semi_hard={sh}": count for n, sh, count in kinds}
 
 
 def test_every_artefact_of_runs_has_a_sweep_and_every_sweep_is_in_the_union() -> None:

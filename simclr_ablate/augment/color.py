@@ -19,8 +19,8 @@ JITTER_ORDERS = tuple(itertools.permutations(("brightness", "contrast", "saturat
 """The 24 orders of the four parts of colour jitter; parameter `order` counts in it."""
 
 _TONES = ("brightness", "contrast", "saturation")
-# (24,): where hue stands in each order. (24, 3): the others, by their place in _TONES.
-_HUE_PLACES = torch.tensor([order.index("hue") for order in JITTER_ORDERS])
+# (24,): how many come before hue in each order. (24, 3): all but hue, as indices into _TONES.
+_BEFORE_HUE = torch.tensor([order.index("hue") for order in JITTER_ORDERS])
 _TONE_ORDERS = torch.tensor(
     [[_TONES.index(part) for part in order if part != "hue"] for order in JITTER_ORDERS]
 )
@@ -84,8 +84,8 @@ def color_jitter(
 
     order: (N,) indices into JITTER_ORDERS.
     """
-    tones, place = jitter_steps(brightness, contrast, saturation, order)
-    return jitter_in_steps_(images.clone(), tones, hue, place)
+    tones, before_hue = jitter_steps(brightness, contrast, saturation, order)
+    return jitter_in_steps_(images.clone(), tones, hue, before_hue)
 
 
 def jitter_steps(
@@ -99,22 +99,22 @@ def jitter_steps(
     tones = _TONE_ORDERS.to(order.device)[order]  # (N, 3)
     amounts = torch.stack([brightness, contrast, saturation], 1).gather(1, tones).unsqueeze(2)
     base, slope = _COEFFICIENTS.to(order.device)
-    return base[tones] + slope[tones] * amounts, _HUE_PLACES.to(order.device)[order]
+    return base[tones] + slope[tones] * amounts, _BEFORE_HUE.to(order.device)[order]
 
 
-def jitter_in_steps_(images: Tensor, tones: Tensor, hue: Tensor, place: Tensor) -> Tensor:
+def jitter_in_steps_(images: Tensor, tones: Tensor, hue: Tensor, before_hue: Tensor) -> Tensor:
     """Colour jitter as `jitter_steps` has it, in place; returns `images`.
 
-    Images differ in kind by hue's place alone.
+    Images differ in kind by `before_hue` alone.
     """
 
-    def jitter(place: int, part: Tensor, rows: Tensor | slice) -> Tensor:
+    def jitter(before_hue: int, part: Tensor, rows: Tensor | slice) -> Tensor:
         steps, turns = tones[rows].to(images.device), hue[rows].to(images.device)
         for piece in in_pieces(part, steps, turns):
-            _jitter_(place, *piece)
+            _jitter_(before_hue, *piece)
         return part
 
-    return change_kinds(images, place, jitter)
+    return change_kinds(images, before_hue, jitter)
 
 
 def in_pieces(images: Tensor, *amounts: Tensor) -> Iterator[tuple[Tensor, ...]]:
@@ -124,15 +124,15 @@ def in_pieces(images: Tensor, *amounts: Tensor) -> Iterator[tuple[Tensor, ...]]:
     return zip(*(values.split(length) for values in (images, *amounts)), strict=True)
 
 
-def _jitter_(place: int, images: Tensor, tones: Tensor, turns: Tensor) -> None:
-    """All four steps, `place` of `tones` (N, 3, 3) before hue, in place."""
+def _jitter_(before_hue: int, images: Tensor, tones: Tensor, turns: Tensor) -> None:
+    """All four steps, in place: `before_hue` of `tones` (N, 3, 3), hue, and the rest of them."""
     steps = tones.unbind(1)
-    for step in steps[:place]:
+    for step in steps[:before_hue]:
         _tone_(images, step)
     turn_hue_(images, turns)
-    for step in steps[place:]:
+    for step in steps[before_hue:]:
         _tone_(images, step)
-    if place == len(steps):
+    if before_hue == len(steps):
         images.clamp_(0, 1)  # of rounding only, and after a tone done already
 
 

@@ -117,10 +117,10 @@ class RandomResizedCrop(Operation):
     def draw(self, n: int, height: int, width: int, generator: Generator) -> Params:
         rows, columns = self._draw_extents(n, height, width, generator)
         spare_rows, spare_columns = height - rows, width - columns
-        place = torch.rand(2, n, generator=generator, dtype=torch.float64)
+        corner = torch.rand(2, n, generator=generator, dtype=torch.float64)
         return {
-            "top": (place[0] * (spare_rows + 1)).long(),
-            "left": (place[1] * (spare_columns + 1)).long(),
+            "top": (corner[0] * (spare_rows + 1)).long(),
+            "left": (corner[1] * (spare_columns + 1)).long(),
             "height": rows,
             "width": columns,
             "flip": torch.rand(n, generator=generator) < 0.5,
@@ -153,11 +153,11 @@ class RandomResizedCrop(Operation):
         rows, columns = (area / ratio).sqrt().round().long(), (area * ratio).sqrt().round().long()
         fits = (rows >= 1) & (rows <= height) & (columns >= 1) & (columns <= width)
         first = fits.long().argmax(1, keepdim=True)
-        found = fits.any(1)
+        one_fits = fits.any(1)
         largest = _largest_window(height, width)
         return (
-            torch.where(found, rows.gather(1, first)[:, 0], largest[0]),
-            torch.where(found, columns.gather(1, first)[:, 0], largest[1]),
+            torch.where(one_fits, rows.gather(1, first)[:, 0], largest[0]),
+            torch.where(one_fits, columns.gather(1, first)[:, 0], largest[1]),
         )
 
 
@@ -211,8 +211,8 @@ class ColorJitter(Operation):
         brightness, contrast, saturation = _uniform(drawn[:3], max(0.0, 1 - reach), 1 + reach)
         hue = _uniform(drawn[3], -0.2 * self.strength, 0.2 * self.strength)
         if self.color == "pytorch":
-            tones, place = jitter_steps(brightness, contrast, saturation, order)
-            return {"tones": tones, "hue": hue, "place": place}
+            tones, before_hue = jitter_steps(brightness, contrast, saturation, order)
+            return {"tones": tones, "hue": hue, "before_hue": before_hue}
         return {
             "brightness": _uniform(drawn[0], -reach, reach),
             "contrast": contrast,
@@ -229,7 +229,7 @@ class ColorJitter(Operation):
         return jitter_(images, **params)
 
     def kinds(self, params: Params) -> Tensor:
-        return params["place" if self.color == "pytorch" else "order"]
+        return params["before_hue" if self.color == "pytorch" else "order"]
 
 
 @dataclass(frozen=True)

@@ -48,12 +48,12 @@ class Views(NamedTuple):
 
     images: Tensor
     """(M, 3, S, S) float32 in [0, 1]."""
-    places: Tensor
-    """(M,): `images[places]` is in the order of the images that the views are of."""
+    positions: Tensor
+    """(M,): `images[positions]` is in the order of the images that the views are of."""
 
     def in_order(self) -> Tensor:
         """The views in the order of their images, contiguous."""
-        return self.images.contiguous().index_select(0, self.places)
+        return self.images.contiguous().index_select(0, self.positions)
 
 
 class Drawn(NamedTuple):
@@ -133,12 +133,12 @@ class DrawnViews:
         images, rows = self.images, self.rows
         if self.shared.operations:
             shared = self._run(self.shared, images, rows, torch.contiguous_format)
-            images, rows = shared.images, shared.places
+            images, rows = shared.images, shared.positions
         made = [self._run(branch, images, rows, layout) for branch in self.branches]
         if len(made) == 1:
             return made[0]
-        places = torch.cat([views.places + k * self.n for k, views in enumerate(made)])
-        return Views(torch.cat([views.images for views in made]), places)
+        positions = torch.cat([views.positions + k * self.n for k, views in enumerate(made)])
+        return Views(torch.cat([views.images for views in made]), positions)
 
     def _run(
         self, drawn: Drawn, images: Tensor, rows: Tensor, layout: torch.memory_format
@@ -157,13 +157,13 @@ class DrawnViews:
     def _fill(self, views: Views, drawn: Drawn, images: Tensor, rows: Tensor) -> None:
         order = drawn.alike_together()
         drawn = drawn.of(order)
-        views.places.copy_(order.argsort())
+        views.positions.copy_(order.argsort())
         rows = rows[(order % max(1, len(rows))).to(rows.device)]
-        for part in self._chunks(views.images):
-            chunk = to_float(images.index_select(0, rows[part]))
+        for chunk in self._chunks(views.images):
+            made = to_float(images.index_select(0, rows[chunk]))
             for operation, params in zip(drawn.operations, drawn.params, strict=True):
-                chunk = operation.apply_(chunk, take(params, part))
-            views.images[part] = chunk
+                made = operation.apply_(made, take(params, chunk))
+            views.images[chunk] = made
 
     def _chunks(self, views: Tensor) -> Iterator[slice]:
         per_view = math.prod(views.shape[1:]) * views.element_size()

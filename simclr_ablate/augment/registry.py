@@ -21,7 +21,7 @@ from simclr_ablate.config import ConfigError
 
 @dataclass(frozen=True)
 class Magnitudes:
-    """What operations need to know of a policy: their side, and settings of a config's `views`."""
+    """What operations need to know of a policy: their side, and keys of a config's `views`."""
 
     size: int
     strength: float = 1.0

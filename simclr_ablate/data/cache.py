@@ -37,7 +37,7 @@ def build_once(cache: Path, name: str, build: Callable[[Path], None]) -> Path:
 
     Two processes that ask at once build it once. Raises StorageError.
     """
-    final = place(cache, name)
+    final = folder_of(cache, name)
     if final.is_dir() and damage(final) is None:
         return final
     with lock(cache, name):
@@ -48,14 +48,14 @@ def build_once(cache: Path, name: str, build: Callable[[Path], None]) -> Path:
 
 def is_whole(cache: Path, name: str) -> bool:
     """Whether the folder `name` is there, every byte of it; a damaged one is taken away. Raises StorageError."""
-    folder = place(cache, name)
+    folder = folder_of(cache, name)
     if not folder.is_dir() or damage(folder) is None:
         return folder.is_dir()
     with lock(cache, name):  # another process may be about it
         return _discard_damaged(folder)
 
 
-def place(cache: Path, name: str) -> Path:
+def folder_of(cache: Path, name: str) -> Path:
     """Where the cache has the folder `name`, if it has."""
     return cache / "sets" / name
 
@@ -66,7 +66,7 @@ def lock(cache: Path, key: str) -> Iterator[None]:
 
     Where the file system has no locks, two may build side by side, and the first to finish wins. Raises StorageError.
     """
-    sets = place(cache, "")
+    sets = folder_of(cache, "")
     with storing(sets, "cache"):
         sets.mkdir(parents=True, exist_ok=True)
         file = open(sets / f".{key}.lock", "a")  # noqa: SIM115
@@ -85,7 +85,7 @@ def keep(cache: Path, key: str, build: Callable[[Path], None], name: Callable[[]
 
     Raises StorageError.
     """
-    sets = place(cache, "")
+    sets = folder_of(cache, "")
     temporary = sets / f".{key}.{uuid.uuid4().hex}.tmp"
     try:
         with storing(sets, "cache"):
@@ -96,7 +96,7 @@ def keep(cache: Path, key: str, build: Callable[[Path], None], name: Callable[[]
                 {each: _sums(temporary / each) for each in _files(temporary)},
             )
             _flush(temporary)
-        final = place(cache, name())
+        final = folder_of(cache, name())
         if not _discard_damaged(final):
             _publish(temporary, final)
     finally:
@@ -129,14 +129,16 @@ def _discard_damaged(folder: Path) -> bool:
     if wrong is None:
         return True
     log.warning("%s is damaged and is made again: %s", folder, wrong)
+    discard(folder)
+    return False
+
+
+def discard(folder: Path) -> None:
+    """Takes a folder out of the cache; whoever has its files mapped can read on. Raises StorageError."""
     away = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.tmp")
-    with (
-        storing(folder, "cache"),
-        contextlib.suppress(FileNotFoundError),
-    ):  # another process was quicker
+    with storing(folder, "cache"), contextlib.suppress(FileNotFoundError):  # another was quicker
         os.rename(folder, away)
     shutil.rmtree(away, ignore_errors=True)
-    return False
 
 
 def save_set(

@@ -31,10 +31,10 @@ from simclr_ablate.data.cache import (
     LABELS,
     damage,
     drop_rows,
+    folder_of,
     is_whole,
     keep,
     lock,
-    place,
     reserve_array,
     save_labels,
 )
@@ -143,13 +143,13 @@ def open_image_folder(
         table = _read_table(cache, _key(folder, size))
         if table is not None and table.fingerprint == fingerprint:
             table.judge(folder, "skip")  # for the run's log
-    train, test = (open_set(place(cache, _name(size, fingerprint)) / split) for split in SPLITS)
+    train, test = (open_set(folder_of(cache, _name(size, fingerprint)) / split) for split in SPLITS)
     return train, test
 
 
 def count_image_folder(size: int, fingerprint: str, cache: Path) -> list[int]:
     """Training images of each class in a set that `make_image_folder` has made."""
-    labels = np.load(place(cache, _name(size, fingerprint)) / "train" / LABELS)
+    labels = np.load(folder_of(cache, _name(size, fingerprint)) / "train" / LABELS)
     return np.bincount(labels).tolist()
 
 
@@ -199,7 +199,7 @@ def _known(
 
 def _is_there(cache: Path, size: int, decoded: _Decoded, images: bool) -> bool:
     """Whether the cache has the set, undamaged. images: see `damage`."""
-    folder = place(cache, _name(size, decoded.fingerprint))
+    folder = folder_of(cache, _name(size, decoded.fingerprint))
     return folder.is_dir() and damage(folder, images) is None
 
 
@@ -257,9 +257,9 @@ class _Decoding:
         advance(len(digests) - len(rows))
         tasks = []
         for start in range(0, len(rows), _FILES_PER_TASK):
-            part = rows[start : start + _FILES_PER_TASK]
-            names = [files.names[row] for row in part]
-            tasks.append((self.listing.root, names, self.size, target, begin, part))
+            chunk = rows[start : start + _FILES_PER_TASK]
+            names = [files.names[row] for row in chunk]
+            tasks.append((self.listing.root, names, self.size, target, begin, chunk))
         for decoded in _carry_out(tasks, self.workers):
             advance(len(decoded))
             for row, pixels, wrong in decoded:
@@ -277,7 +277,7 @@ class _Decoding:
         if self.before is None:
             return digests
         rows = self.before.rows(split)
-        folder = place(self.cache, _name(self.size, self.before.fingerprint))
+        folder = folder_of(self.cache, _name(self.size, self.before.fingerprint))
         images = np.load(folder / split / IMAGES, mmap_mode="r")
         with open(target, "r+b") as file:
             for row, name in enumerate(files.names):

@@ -50,12 +50,12 @@ class Images(Protocol):
         epoch: int,
         first: int = 0,
         device: torch.device | str = "cpu",
-        places: Tensor | None = None,
+        positions: Tensor | None = None,
         views: int = 2,
     ) -> Iterator[tuple[DrawnViews, Tensor]]:
         """The views of all images of each batch from `first` on, drawn and yet to be made, and labels (N,).
 
-        order: (steps, N), the images of each step. places: which images of a batch this process makes views of,
+        order: (steps, N), the images of each step. positions: which images of a batch this process makes views of,
         rising; None for all. views: two of each image, or one, which is the first branch's.
         """
         ...

@@ -94,7 +94,7 @@ class ImageSet:
         epoch: int,
         first: int = 0,
         device: torch.device | str = "cpu",
-        places: Tensor | None = None,
+        positions: Tensor | None = None,
         views: int = 2,
     ) -> Iterator[tuple[DrawnViews, Tensor]]:
         """The views of each batch from `first` on, drawn and yet to be made, and labels (N,).

@@ -84,8 +84,8 @@ def list_images(root: str | Path, kind: str = "image_folder", on_error: str = "r
     walk = _Walk(folder)
     train, test = (walk.by_class(split) for split in ("train", test_name))
     walk.judge(on_error)
-    for split, found in (("train", train), (test_name, test)):
-        if not found:
+    for split, by_class in (("train", train), (test_name, test)):
+        if not by_class:
             raise ConfigError(
                 f"data.root must be a folder that holds {LAYOUT}, got {str(root)!r}, "
                 f"where {split}/ holds no images in folders named after their class"
@@ -148,12 +148,12 @@ class _Walk:
             )
         with storing(self.root / split, "data.root"), os.scandir(self.root / split) as entries:
             within = (os.path.realpath(self.root / split),)
-            found = {
+            classes = {
                 entry.name: self._class(f"{split}/{entry.name}", entry, within)
                 for entry in sorted(entries, key=lambda entry: entry.name)
                 if _counts(entry.name)
             }
-        return {name: files for name, files in found.items() if files}
+        return {name: files for name, files in classes.items() if files}
 
     def judge(self, on_error: str) -> None:
         """Refuses what `on_error` does not let pass, and tells what is left out."""
@@ -200,7 +200,7 @@ class _Walk:
         here = f"{within[-1]}/{entry.name}"
         if entry.is_symlink():
             here = os.path.realpath(entry.path)
-            if any(_holds(here, place) for place in within):
+            if any(_holds(here, folder) for folder in within):
                 self._problem(name, "a link to a folder that holds it")
                 return
             within = (*within, "")

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from simclr_ablate import own
 from simclr_ablate.config import ConfigError
-from simclr_ablate.data.cache import build_once, is_whole, place, save_set
+from simclr_ablate.data.cache import build_once, folder_of, is_whole, save_set
 from simclr_ablate.data.in_memory import ImageSet, open_set
 from simclr_ablate.schema import Data
 
@@ -61,7 +61,7 @@ def open_own(data: Data, cache: Path) -> list[ImageSet]:
                 f"(data.fingerprint is {fingerprint}, theirs {made}): run the command again to use these"
             )
         fingerprint = made
-    folders = [place(cache, _name(fingerprint)) / split for split in SPLITS]
+    folders = [folder_of(cache, _name(fingerprint)) / split for split in SPLITS]
     return [open_set(folder) for folder in folders if folder.is_dir()]
 
 
@@ -108,10 +108,10 @@ def _check(sets: Any, data: Data) -> None:
 
 def _check_labels(labels: Tensor, split: str, classes: int, wanted: str) -> None:
     lowest, highest = (-1, -1) if split == "unlabelled" else (0, classes - 1)
-    found = [int(labels.min()), int(labels.max())]
-    if labels.dtype != torch.int64 or labels.ndim != 1 or found[0] < lowest or found[1] > highest:
+    least, most = int(labels.min()), int(labels.max())
+    if labels.dtype != torch.int64 or labels.ndim != 1 or least < lowest or most > highest:
         accepted = "-1" if split == "unlabelled" else f"0 to {highest}, one for each of the classes"
         raise ConfigError(
             f"{wanted} int64 labels (N,) of {accepted}, got {labels.dtype} {tuple(labels.shape)} "
-            f"of {found[0]} to {found[1]} in {split}"
+            f"of {least} to {most} in {split}"
         )

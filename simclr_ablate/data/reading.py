@@ -74,7 +74,7 @@ class Part(NamedTuple):
     names: list[str]
     numbers: list[int]
     indices: list[int]
-    places: list[int]
+    positions: list[int]
     """Which of them are read; the others may stand in for one that can't be."""
 
 
@@ -91,13 +91,13 @@ class PartReader(Dataset):
         images: list[np.ndarray] = []
         used: list[int] = []
         problems: list[str] = []
-        for place in part.places:
+        for position in part.positions:
             tries = len(part.names) if part.read.replace else 1
-            for other in (*range(place, len(part.names)), *range(place))[:tries]:
+            for other in (*range(position, len(part.names)), *range(position))[:tries]:
                 try:
-                    image = part.read(self.root / part.names[other], part.numbers[place])
+                    image = part.read(self.root / part.names[other], part.numbers[position])
                 except UnreadableImageError as error:
-                    if other == place:
+                    if other == position:
                         problems.append(str(error))
                     continue
                 images.append(image)

@@ -45,10 +45,10 @@ def make_shapes(n: int, seed: int, split: str = "train") -> tuple[Tensor, Tensor
     order = torch.randperm(n, generator=generator(seed, f"shapes/{split}/order"))
     for label, name in enumerate(SHAPE_CLASSES):
         rows = order[labels == label]
-        for chunk, start in enumerate(range(0, len(rows), _CHUNK)):
-            part = rows[start : start + _CHUNK]
-            drawn = generator(seed, f"shapes/{split}", label, chunk)
-            images[part] = _draw(OUTLINES[name], len(part), drawn)
+        for number, start in enumerate(range(0, len(rows), _CHUNK)):
+            chunk = rows[start : start + _CHUNK]
+            drawn = generator(seed, f"shapes/{split}", label, number)
+            images[chunk] = _draw(OUTLINES[name], len(chunk), drawn)
     shuffled = torch.empty_like(labels)
     shuffled[order] = labels
     return images, shuffled

@@ -81,37 +81,37 @@ class StreamedSet:
         epoch: int,
         first: int = 0,
         device: torch.device | str = "cpu",
-        places: Tensor | None = None,
+        positions: Tensor | None = None,
         views: int = 2,
     ) -> Iterator[tuple[DrawnViews, Tensor]]:
         """The views of all images of each batch from `first` on, drawn and yet to be made, and labels.
 
         order: (steps, N), the images of each step. Workers crop, all else is done on `device`.
         Crops depend on `seed`, `epoch` and the image, other parameters on `seed`, `epoch` and step.
-        places: which images of a batch are read, rising; of the others no views can be made.
+        positions: which images of a batch are read, rising; of the others no views can be made.
         views: two of each image, or one, which is the first branch's.
         Labels are (N,), on the CPU: of the images read, where another took the place of one that can't be.
         """
         crop, crops, rest = split_crop(policy)
         crops = min(crops, views)
-        batches = self.epoch(order[first:], crop, crops, seed, epoch, places)
+        batches = self.epoch(order[first:], crop, crops, seed, epoch, positions)
         n = order.shape[1]
-        places = torch.arange(n) if places is None else places
+        positions = torch.arange(n) if positions is None else positions
         # Parameters are drawn for the whole batch; an image that isn't there has any row.
         rows = torch.zeros(n, dtype=torch.long)
-        rows[places] = torch.arange(len(places))
+        rows[positions] = torch.arange(len(positions))
         for step, (images, labels_read) in enumerate(batches, first):
             draw = generator(seed, "views", epoch, step)
             images = images.to(device, non_blocking=True)
             labels = self.labels[order[step]]
-            labels[places] = labels_read
+            labels[positions] = labels_read
             if views == 1:
                 yield rest.draw_one(images[:, 0], draw, rows=rows), labels
             elif crops == 1:
                 yield rest.draw_two(images[:, 0], draw, rows), labels
             else:
                 crops_of_all = images.transpose(0, 1).flatten(0, 1)
-                pairs = torch.cat([rows, rows + len(places)])
+                pairs = torch.cat([rows, rows + len(positions)])
                 yield rest.draw_one(crops_of_all, draw, in_pairs=True, rows=pairs), labels
 
     def epoch(
@@ -121,16 +121,16 @@ class StreamedSet:
         crops: int,
         seed: int,
         epoch: int,
-        places: Tensor | None = None,
+        positions: Tensor | None = None,
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """For each of `order`, indices (B,): uint8 (B, crops, 3, S, S) and labels (B,).
 
         Windows are drawn by `crop` per (seed, epoch, image). An unreadable file raises ConfigError;
-        with on_error=skip, a neighbour in the batch takes its place. places: those of a batch to
+        with on_error=skip, a neighbour in the batch takes its place. positions: those of a batch to
         read, rising; None for all.
         """
         read = CropRead(crop, crops, seed, epoch, replace=self.on_error == "skip")
-        return self._read(read, order, places)
+        return self._read(read, order, positions)
 
     def batches(self, batch_size: int, ranks: Ranks = SOLO) -> Iterator[tuple[Tensor, Tensor]]:
         """All images in their order, for evaluation: uint8 (B, 3, S, S) and labels (B,).
@@ -144,13 +144,13 @@ class StreamedSet:
         return self._read(read, batches[ranks.index :: ranks.count])
 
     def _read(
-        self, read: Read, batches: Iterable[Tensor], places: Tensor | None = None
+        self, read: Read, batches: Iterable[Tensor], positions: Tensor | None = None
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches, or those images of each at `places`, read in the background, in their order."""
+        """The batches, or those images of each at `positions`, read in the background, in their order."""
         sizes: list[int] = []
         failed = 0
         with naming_shared_memory("give compute.workers=0"):
-            loader = iter(self._loader(self._parts(read, batches, places, sizes)))
+            loader = iter(self._loader(self._parts(read, batches, positions, sizes)))
         # Parts are drawn ahead of reading, so the size of a batch is known once its first is read.
         for number in itertools.count():
             collected: list[tuple[Tensor, Tensor, list[str]]] = []
@@ -173,11 +173,11 @@ class StreamedSet:
             log.warning("left out %d unreadable images of %d", failed, len(self))
 
     def _parts(
-        self, read: Read, batches: Iterable[Tensor], places: Tensor | None, sizes: list[int]
+        self, read: Read, batches: Iterable[Tensor], positions: Tensor | None, sizes: list[int]
     ) -> Iterator[Part]:
         """Each batch in parts, less those of which nothing is read; notes in `sizes` how many each has."""
         for batch in batches:
-            wanted = torch.arange(len(batch)) if places is None else places
+            wanted = torch.arange(len(batch)) if positions is None else positions
             pieces = [
                 (indices, wanted[wanted // _PART == number] % _PART)
                 for number, indices in enumerate(batch.split(_PART))

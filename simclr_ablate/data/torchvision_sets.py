@@ -31,14 +31,14 @@ def open_torchvision(name: str, root: str | Path, size: int, cache: Path) -> lis
     Unlabelled images have the label -1. Raises ConfigError where the data cannot be had.
     """
     root = Path(root).expanduser().resolve()
-    place = hashlib.sha256(str(root).encode()).hexdigest()[:8]
+    of_root = hashlib.sha256(str(root).encode()).hexdigest()[:8]
 
     def open_split(split: str) -> ImageSet:
         def build(folder: Path) -> None:
             images, labels, classes = _load(name, root, split)
             save_set(folder, _resize(images, size), labels, classes)
 
-        return open_set(build_once(cache, f"{name}-{split}-{size}px-{place}", build))
+        return open_set(build_once(cache, f"{name}-{split}-{size}px-{of_root}", build))
 
     return [open_split(split) for split in SPLITS[name]]
 

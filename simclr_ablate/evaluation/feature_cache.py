@@ -11,8 +11,6 @@ import hashlib
 import json
 import logging
 import os
-import shutil
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -22,7 +20,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from simclr_ablate.data.cache import is_whole, keep, lock, place, save_array
+from simclr_ablate.data.cache import discard, folder_of, is_whole, keep, lock, save_array
 from simclr_ablate.evaluation.features import Features
 from simclr_ablate.evaluation.protocol import Frozen
 from simclr_ablate.files import StorageError
@@ -59,18 +57,17 @@ def cached_features(
     folder, key = cache / "features", _key(made_of)
     if room <= 0:
         return compute()
-    found = ranks.from_first(ranks.is_first and _is_there(folder, key))
-    if not found:
+    is_there = ranks.from_first(ranks.is_first and _is_there(folder, key))
+    if not is_there:
         with _locked(folder, key) if ranks.is_first else nullcontext():
-            found = ranks.from_first(ranks.is_first and _is_there(folder, key))
-            if not found:
+            is_there = ranks.from_first(ranks.is_first and _is_there(folder, key))
+            if not is_there:
                 frozen = compute()
                 if not (ranks.is_first and _keep(folder, key, room, frozen)):
                     return frozen
     if not ranks.is_first:
-        empty = Features(torch.empty(0, 0), torch.empty(0, dtype=torch.long))
-        return Frozen(empty, empty, empty)
-    return _open(place(folder, key))
+        return Frozen(*(Features.none() for _ in Frozen._fields))
+    return _open(folder_of(folder, key))
 
 
 def _key(made_of: Mapping[str, Any]) -> str:
@@ -115,23 +112,18 @@ def _keep(folder: Path, key: str, room: float, frozen: Frozen) -> bool:
 
 
 def make_room(folder: Path, room: float) -> None:
-    """Removes features until those that are left take at most `room` bytes, from those used longest ago on.
-
-    Whoever has them mapped can read on: a file is gone once nobody has it.
-    """
-    found = []
-    for path in place(folder, "").glob("[!.]*"):
+    """Removes features until those that are left take at most `room` bytes, from those used longest ago on."""
+    kept = []
+    for path in folder_of(folder, "").glob("[!.]*"):
         with suppress(OSError):
             size = sum(each.stat().st_size for each in path.iterdir())
-            found.append((path.stat().st_mtime, size, path))
-    left = sum(size for _, size, _ in found)
-    for _, size, path in sorted(found):
+            kept.append((path.stat().st_mtime, size, path))
+    left = sum(size for _, size, _ in kept)
+    for _, size, path in sorted(kept):
         if left <= room:
             break
-        away = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-        with suppress(OSError):  # another process was quicker
-            path.rename(away)
-            shutil.rmtree(away, ignore_errors=True)
+        with suppress(StorageError):
+            discard(path)
         left -= size
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import zip_longest
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,11 @@ class Features(NamedTuple):
     """(N, D) float32."""
     labels: Tensor
     """(N,) int64."""
+
+    @classmethod
+    def none(cls) -> Self:
+        """Of no images, as all ranks but the first get them."""
+        return cls(torch.empty(0, 0), torch.empty(0, dtype=torch.long))
 
 
 Batches = Iterable[tuple[Tensor, Tensor]]
@@ -51,7 +56,7 @@ def extract(
             labels.append(targets.cpu())
     features, labels = _in_turn(ranks.collect(features)), _in_turn(ranks.collect(labels))
     if not ranks.is_first:
-        return Features(torch.empty(0, 0), torch.empty(0, dtype=torch.long))
+        return Features.none()
     if not features:
         raise ValueError("features need at least one image, got none")
     return Features(torch.cat(features), torch.cat(labels))

@@ -23,7 +23,7 @@ from simclr_ablate.training.loop import Loop, NonFiniteLossError
 
 
 @dataclass(frozen=True)
-class Setting:
+class Rates:
     """What is chosen on the validation split."""
 
     lr: float
@@ -32,7 +32,7 @@ class Setting:
 
 
 def evaluate(subject: Subject) -> Result:
-    """Accuracies of the best setting, and which it is."""
+    """Accuracies of the best rates, and which they are."""
     metric, data = subject.metric, subject.data
     result = Result({}, {})
 
@@ -48,12 +48,12 @@ def evaluate(subject: Subject) -> Result:
         return {}
 
     tried = {
-        setting: subject.train(
-            lambda setting=setting: loop_of(subject, data.train, setting),
+        rates: subject.train(
+            lambda rates=rates: loop_of(subject, data.train, rates),
             validate,
             diverged={"validation": -math.inf},
         )["validation"]
-        for setting in settings_of(subject)
+        for rates in rates_of(subject)
     }
     best = max(tried, key=tried.__getitem__)
     if tried[best] == -math.inf:
@@ -68,23 +68,23 @@ def evaluate(subject: Subject) -> Result:
 PROTOCOL = Evaluator(on_network=evaluate)
 
 
-def settings_of(subject: Subject) -> list[Setting]:
-    """Every learning rate with every decay; where settings tie, the first counts."""
+def rates_of(subject: Subject) -> list[Rates]:
+    """Every learning rate with every decay; where rates tie, the first counts."""
     spec = subject.experiment.evaluation
     decays = log_spaced(spec.decay_count, spec.decay_min, spec.decay_max)
     return [
-        Setting(lr, decay)
+        Rates(lr, decay)
         for lr in log_spaced(spec.lr_count, spec.lr_min, spec.lr_max)
         for decay in (0.0, *decays)
     ]
 
 
-def loop_of(subject: Subject, images: Images, setting: Setting) -> Loop:
-    """The loop of a setting, from the weights that pretraining has left."""
+def loop_of(subject: Subject, images: Images, rates: Rates) -> Loop:
+    """The loop with these rates, from the weights that pretraining has left."""
     encoder = copy.deepcopy(subject.encoder)
     steps = subject.experiment.evaluation.steps
-    decay = setting.decay / setting.lr
-    loop = build_loop(subject, encoder, encoder.dim, images, setting.lr, decay, steps)
+    decay = rates.decay / rates.lr
+    loop = build_loop(subject, encoder, encoder.dim, images, rates.lr, decay, steps)
     set_batchnorm_momentum(encoder, loop.steps_per_epoch)
     return loop
 

@@ -66,8 +66,8 @@ def evaluate(subject: Subject, frozen: Frozen) -> Result:
         chosen: dict[str, float] = {}
     else:
         strengths = log_spaced(spec.l2_count, spec.l2_min, spec.l2_max)
-        found = evaluate_linear(*frozen, strengths, metric, subject.device)
-        logits, validation, chosen = found.logits, found.validation, {"l2": found.strength}
+        fitted = evaluate_linear(*frozen, strengths, metric, subject.device)
+        logits, validation, chosen = fitted.logits, fitted.validation, {"l2": fitted.strength}
     metrics, examples = classified(logits, frozen.test.labels, metric)
     neighbours = knn_predict(frozen.train, frozen.test.features, spec.knn, device=subject.device)
     knn = 100 * (neighbours == frozen.test.labels).double().mean().item()

@@ -12,8 +12,8 @@ def accuracies(scores: Tensor, labels: Tensor, metric: str) -> dict[str, float]:
 
     scores: (N, classes), higher for what is more likely. labels: (N,) int64. metric: see METRICS.
     """
-    found = {"top1": top_accuracy(1, scores, labels), "top5": top_accuracy(5, scores, labels)}
-    return found if metric in found else {**found, metric: METRICS[metric](scores, labels)}
+    usual = {"top1": top_accuracy(1, scores, labels), "top5": top_accuracy(5, scores, labels)}
+    return usual if metric in usual else {**usual, metric: METRICS[metric](scores, labels)}
 
 
 def top_accuracy(k: int, scores: Tensor, labels: Tensor) -> float:

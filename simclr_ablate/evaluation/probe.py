@@ -76,12 +76,12 @@ class ProbeResult(NamedTuple):
 def evaluate(subject: Subject, frozen: Frozen) -> Result:
     """A probe on features of images to which something was done; their labels say what."""
     experiment = subject.experiment
-    found = evaluate_probe(*frozen, experiment.seed, subject.device, experiment.evaluation.patience)
-    metrics, examples = classified(found.scores, frozen.test.labels, "top1")
+    probe = evaluate_probe(*frozen, experiment.seed, subject.device, experiment.evaluation.patience)
+    metrics, examples = classified(probe.scores, frozen.test.labels, "top1")
     accuracies = {
         "probe_accuracy": metrics["top1"],
-        "probe_validation_accuracy": found.validation_accuracy,
-        "probe_guess": found.guess,
+        "probe_validation_accuracy": probe.validation_accuracy,
+        "probe_guess": probe.guess,
     }
     return Result(accuracies, examples)
 
@@ -104,8 +104,8 @@ def transformed(
     ranks: of each, `batches` are every `count`-th, as `in_batches` gives them.
     """
     transformation = TRANSFORMATIONS[name]
-    for place, (images, _) in enumerate(batches):
-        number = ranks.index + place * ranks.count
+    for position, (images, _) in enumerate(batches):
+        number = ranks.index + position * ranks.count
         draw = generator(seed, f"probe {name} {split}", number)
         labels = transformation.draw(len(images), draw)
         images = images.float() / 255 if images.dtype == torch.uint8 else images

@@ -88,8 +88,8 @@ def find_protocol(name: str) -> Evaluator:
     """
     if not is_own(name):
         assert name in PROTOCOLS  # the schema requires it
-        found: Evaluator = importlib.import_module(f"simclr_ablate.evaluation.{name}").PROTOCOL
-        return found
+        evaluator: Evaluator = importlib.import_module(f"simclr_ablate.evaluation.{name}").PROTOCOL
+        return evaluator
     function = own.find("evaluation.protocol", name, PROTOCOLS)
     if getattr(function, "needs", "features") == "network":
         return Evaluator(on_network=function)

@@ -31,9 +31,8 @@ def build_loop(
 ) -> Loop:
     """A loop that trains a new linear classifier on what `encoder` puts out, and the encoder unless it is `frozen`.
 
-    SGD with Nesterov momentum 0.9, and half a cosine without warm-up as in the released code, on crops and flips. A
-    batch has `evaluation.batch_size` images, or as many as there are. The classifier, the order of images and their
-    views are drawn from the experiment's seed.
+    It goes by `sgd_of`, on crops and flips. The classifier, the order of images and their views are drawn from the
+    experiment's seed.
 
     width: of what `encoder` puts out. lr: for a batch of 256, and in proportion for others; with `steps`, which take
     the place of `evaluation.epochs`, for any batch.
@@ -41,32 +40,21 @@ def build_loop(
     Raises ConfigError for images without labels.
     """
     experiment, spec = subject.experiment, subject.experiment.evaluation
-    data, ranks, device = experiment.evaluated_data, subject.ranks, subject.device
+    ranks, device = subject.ranks, subject.device
     check_labels(subject, images)
     with seeded_init(experiment.seed, f"{spec.protocol} classifier"):
         classifier = build_classifier(width, subject.classes).to(device)
     if not frozen:
         share_statistics(encoder, ranks, device)
-    optimizer = Optimizer(
-        name="sgd",
-        lr=lr,
-        lr_rule="linear" if steps is None else "constant",
-        momentum=0.9,
-        weight_decay=weight_decay,
-        warmup_epochs=0,
-        epochs=spec.epochs,
-        # As many for each rank.
-        batch_size=min(spec.batch_size, len(images)) // ranks.count * ranks.count,
-        micro_batch=None,
-    )
+    lr_rule = "linear" if steps is None else "constant"
     return SupervisedTraining(
         Training(
             images=images.to(device),
-            policy=crop_policy(data.size, crop_area=spec.crop_area),
+            policy=crop_policy(experiment.evaluated_data.size, crop_area=spec.crop_area),
             encoder=encoder,
             head=classifier,
             loss=cross_entropy,
-            optimizer=optimizer,
+            optimizer=sgd_of(subject, len(images), lr, lr_rule, weight_decay),
             seed=derive_seed(experiment.seed, spec.protocol),
             precision=experiment.precision,
             layout=memory_format(experiment.compute),
@@ -75,6 +63,25 @@ def build_loop(
             steps=steps,
             frozen=frozen,
         )
+    )
+
+
+def sgd_of(subject: Subject, n: int, lr: float, lr_rule: str, weight_decay: float) -> Optimizer:
+    """SGD with Nesterov momentum 0.9, and half a cosine without warm-up as in the released code.
+
+    A batch has `evaluation.batch_size` of the `n` images, or as many as there are, of which ranks have as many each.
+    """
+    spec, ranks = subject.experiment.evaluation, subject.ranks.count
+    return Optimizer(
+        name="sgd",
+        lr=lr,
+        lr_rule=lr_rule,
+        momentum=0.9,
+        weight_decay=weight_decay,
+        warmup_epochs=0,
+        epochs=spec.epochs,
+        batch_size=min(spec.batch_size, n) // ranks * ranks,
+        micro_batch=None,
     )
 
 
@@ -105,8 +112,8 @@ def train_and_test(subject: Subject, make_loop: Callable[[], Loop]) -> Result:
 def check_labels(subject: Subject, images: Images) -> None:
     """Raises ConfigError for images without labels."""
     experiment = subject.experiment
-    setting = f"evaluation.protocol={experiment.evaluation.protocol}"
-    require_labels(images, setting, experiment.evaluated_data.name)
+    named = f"evaluation.protocol={experiment.evaluation.protocol}"
+    require_labels(images, named, experiment.evaluated_data.name)
 
 
 def scores_of(loop: Loop, images: Images) -> tuple[Tensor, Tensor]:
@@ -116,5 +123,5 @@ def scores_of(loop: Loop, images: Images) -> tuple[Tensor, Tensor]:
     """
     training = loop.training
     batches = images.batches(FEATURE_BATCH, training.ranks)
-    found = extract(training.encoder, batches, training.device, training.head, training.ranks)
-    return found.features, found.labels
+    scores = extract(training.encoder, batches, training.device, training.head, training.ranks)
+    return scores.features, scores.labels

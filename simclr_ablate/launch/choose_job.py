@@ -1,6 +1,6 @@
-"""A choice on a cluster: a small job that SLURM starts once all trials have ended, which chooses and submits.
+"""A choice on a cluster: a small job that SLURM starts once all that is tried has ended, which chooses and submits.
 
-It carries all candidates as they were frozen when the trials were submitted. What has become of it lies in the store,
+It carries all candidates as they were frozen when what is tried was submitted. What has become of it lies in the store,
 as of any task. Any number of commands may see to one choice: as long as its job lives there is no other, and what is
 queued or running is submitted by none.
 """
@@ -14,23 +14,23 @@ import submitit
 from simclr_ablate.config import ConfigError
 from simclr_ablate.launch.allocation import outside_of_an_allocation, sbatch_variables
 from simclr_ablate.launch.intent import adopt
-from simclr_ablate.launch.plan import PlannedRun, place, plan_completed
+from simclr_ablate.launch.launchers import Resources, SlurmOptions, read_launcher
+from simclr_ablate.launch.plan import PlannedRun, plan_completed, planned_run
 from simclr_ablate.launch.queue import settle
 from simclr_ablate.launch.sbatch import hand_in
-from simclr_ablate.launch.settings import Resources, SlurmSettings, read_settings
 from simclr_ablate.launch.slurm import SlurmLauncher, is_seen_to
 from simclr_ablate.store import ChoiceFolder, Store
 from simclr_ablate.tasks.choose import Choose
 
 AGAIN_SECONDS = 200
-"""How long the job waits at least where it finds that a trial goes on: longer than a dead lease lasts."""
+"""How long the job waits at least where it finds that a candidate goes on: longer than a dead lease lasts."""
 _SHAPE = (Resources(nodes=1, gpus=0, cpus=1, memory_gb=2.0, time_minutes=30), 1)
 
 
 def arrange(
     launcher: SlurmLauncher, store: Store, sweeps: Mapping[str, str], choose: Choose
 ) -> ChoiceFolder:
-    """Sees to it that the choice is made once its trials have ended, by the job that waits already or by a new one.
+    """Sees to it that the choice is made once its candidates have ended, by the job that waits already or by a new one.
 
     sweeps: launched sweeps that what is chosen will be part of, each with its record. Raises ConfigError as submitting
     does.
@@ -42,8 +42,8 @@ def arrange(
         if folder.is_queued():
             folder.add_sweeps(sweeps)
             return folder
-        root, settings = str(store.root.resolve()), asdict(launcher.settings)
-        call = ChooseJob(choose.to_config(), root, launcher.cache, settings, sbatch_variables())
+        root, options = str(store.root.resolve()), asdict(launcher.options)
+        call = ChooseJob(choose.to_config(), root, launcher.cache, options, sbatch_variables())
         call.submit(launcher, store, choose, sweeps)
         return folder
 
@@ -52,8 +52,8 @@ def arrange(
 class ChooseJob:
     """What the job carries, in plain values. Calling it chooses and submits.
 
-    choose: see `Choose.to_config`; launcher, sbatch: the settings, and sbatch's variables (SBATCH_ACCOUNT, ...), that
-    the trials were submitted with.
+    choose: see `Choose.to_config`; launcher, sbatch: its options, and sbatch's variables (SBATCH_ACCOUNT, ...), that
+    the candidates were submitted with.
     """
 
     choose: dict[str, Any]
@@ -63,7 +63,7 @@ class ChooseJob:
     sbatch: dict[str, str]
 
     def __call__(self) -> None:
-        """Returns when what is chosen is submitted, the choice is called off, or another job waits for the trials."""
+        """Returns when what is chosen is submitted, the choice is called off, or another job waits for them."""
         store, choose = Store(self.store), Choose.from_config(self.choose)
         job, folder = submitit.JobEnvironment().job_id, store.choice(choose.name)
         # Inside, the record cannot change, and that of a job that began at once is written.
@@ -91,23 +91,23 @@ class ChooseJob:
         store: Store,
         choose: Choose,
         sweeps: Mapping[str, str],
-        **options: str,
+        **more: str,
     ) -> None:
-        """Hands the job in, to begin when no job works on a trial any more, and records it.
+        """Hands the job in, to begin when no job works on a candidate any more, and records it.
 
-        options: more of sbatch's. Raises ConfigError with sbatch's own words.
+        more: options of sbatch. Raises ConfigError with sbatch's own words.
         """
         if jobs := _jobs_of(_unfinished(store, choose)):
-            options["dependency"] = ":".join(["afterany", *jobs])
+            more["dependency"] = ":".join(["afterany", *jobs])
         submission = {"cluster": "slurm", "sweep": choose.sweep, "sweeps": dict(sweeps)}
         record = {"choice": choose.name, "submission": submission}
         name = f"{choose.sweep}-choice"
-        hand_in(launcher.settings, store, name, _SHAPE, [self], [record], **options)
+        hand_in(launcher.options, store, name, _SHAPE, [self], [record], **more)
 
     def _go_on(self, store: Store, choose: Choose, folder: ChoiceFolder) -> None:
-        settings = read_settings(self.launcher)
-        assert isinstance(settings, SlurmSettings)
-        launcher, sweeps = SlurmLauncher(settings, self.cache), folder.sweeps
+        options = read_launcher(self.launcher)
+        assert isinstance(options, SlurmOptions)
+        launcher, sweeps = SlurmLauncher(options, self.cache), folder.sweeps
         if _unfinished(store, choose):
             self.submit(launcher, store, choose, sweeps, begin=f"now+{AGAIN_SECONDS}")
             return
@@ -119,14 +119,14 @@ class ChooseJob:
 
 
 def _unfinished(store: Store, choose: Choose) -> list[PlannedRun]:
-    """The trials that somebody still sees to, SLURM being asked."""
-    trials = [place(trial, store) for trial in choose.trials]
-    settle(task for planned in trials for task in planned.tasks)
-    return [planned for planned in trials if is_seen_to(planned, planned.state())]
+    """What is tried and somebody still sees to, SLURM being asked."""
+    tried = [planned_run(experiment, store) for experiment in choose.tried]
+    settle(task for planned in tried for task in planned.tasks)
+    return [planned for planned in tried if is_seen_to(planned, planned.state())]
 
 
 def _jobs_of(runs: Sequence[PlannedRun]) -> list[str]:
     """SLURM's jobs of the runs that have one."""
     submissions = (task.submission() for planned in runs for task in planned.tasks)
-    jobs = (found["job"] for found in submissions if found and found["cluster"] == "slurm")
+    jobs = (each["job"] for each in submissions if each and each["cluster"] == "slurm")
     return list(dict.fromkeys(jobs))

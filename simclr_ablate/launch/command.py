@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from simclr_ablate.config import ConfigError, build, flatten, keys
 from simclr_ablate.identity import varying_keys
-from simclr_ablate.launch.devices import check_place
+from simclr_ablate.launch.devices import check_devices
 from simclr_ablate.launch.keys import METRICS, CommandKeys, check_top_level
+from simclr_ablate.launch.launchers import LauncherOptions, SlurmOptions, read_launcher
 from simclr_ablate.launch.outcome import Ledger, Outcome
 from simclr_ablate.launch.plan import Plan, plan_all
 from simclr_ablate.launch.queue import Settler, describe_choice, require_slurm
-from simclr_ablate.launch.settings import Settings, SlurmSettings, read_settings
-from simclr_ablate.launch.torchrun import Place, carry_out_here
+from simclr_ablate.launch.torchrun import TorchrunRank, carry_out_here
 from simclr_ablate.paths import absolute, default_cache
 from simclr_ablate.schema import Experiment
 from simclr_ablate.store import ChoiceFolder, Store
@@ -57,7 +57,7 @@ class Command:
     store: Store
     cache: str
     dry_run: bool
-    launcher: Settings
+    launcher: LauncherOptions
     sweep: str | None = None
     artefact: str | None = None
     objective_metric: str = METRICS[0]
@@ -74,7 +74,7 @@ class Command:
             store=Store(given.store),
             cache=default_cache() if given.cache is None else absolute(given.cache, "cache"),
             dry_run=given.dry_run,
-            launcher=read_settings(config.get("launcher") or {}),
+            launcher=read_launcher(config.get("launcher") or {}),
             objective_metric=given.objective_metric,
         )
 
@@ -95,40 +95,40 @@ def execute(
 ) -> Ended:
     """Plans and carries out the experiments. Raises ConfigError, always before the first of them starts.
 
-    sweeps: of which sweeps each experiment is. chooses: of those sweeps that choose; their trials are among the
+    sweeps: of which sweeps each experiment is. chooses: of those sweeps that choose; what they try is among the
     experiments. jobs: is told when each starts and ends.
     """
-    place = Place.from_environment()
-    console = make_console(quiet=place is not None and place.rank > 0)
+    torchrun = TorchrunRank.from_environment()
+    console = make_console(quiet=torchrun is not None and torchrun.rank > 0)
     say = _say(console)
     plan = plan_all(command.sweep, command.store, experiments, sweeps, chooses, command.cache)
-    if place is not None and chooses:
+    if torchrun is not None and chooses:
         raise ConfigError("torchrun carries out one run, got a sweep that selects: leave it out")
     later = [one for choose in plan.pending for one in choose.experiments()]
     for experiment in (*(planned.experiment for planned in plan.runs), *later):
-        check_place(experiment, command.launcher, shared=place is not None)
+        check_devices(experiment, command.launcher, shared=torchrun is not None)
     say(f"{command.sweep or ', '.join(_sweeps(plan)) or 'run'}: {plan.summary()}")
     for line in plan.outlook():
         say(line)
     if command.dry_run:
         _print_table(plan, console)
         return Ended(ExitStatus.OK, plan)
-    if isinstance(command.launcher, SlurmSettings) and command.launcher.cluster == "slurm":
+    if isinstance(command.launcher, SlurmOptions) and command.launcher.cluster == "slurm":
         require_slurm()
     command.store.prepare()
-    if place is None or place.rank == 0:
+    if torchrun is None or torchrun.rank == 0:
         for restored in plan.restore_pretraining():
             say(f"{restored}: pretraining.json is rebuilt from encoder.pt")
     plan = plan.recorded(command.overrides, command.asked)
-    if place is None:
+    if torchrun is None:
         return Ended(launch(command, plan, console, jobs), plan)
-    return Ended(_be_rank(command, plan, place, console), plan)
+    return Ended(_be_rank(command, plan, torchrun, console), plan)
 
 
 def returns_at_once(command: Command) -> bool:
     """Whether the command hands its runs to a cluster and ends before they do."""
     launcher = command.launcher
-    if not isinstance(launcher, SlurmSettings):
+    if not isinstance(launcher, SlurmOptions):
         return False
     return launcher.cluster == "slurm" and not launcher.follow
 
@@ -138,17 +138,17 @@ def _sweeps(plan: Plan) -> list[str]:
     return list(dict.fromkeys(name for planned in plan.runs for name in planned.sweeps))
 
 
-def _be_rank(command: Command, plan: Plan, place: Place, console: Any) -> int:
+def _be_rank(command: Command, plan: Plan, torchrun: TorchrunRank, console: Any) -> int:
     from simclr_ablate.launch import worker
 
-    status = carry_out_here(plan, command.cache, place)
+    status = carry_out_here(plan, command.cache, torchrun)
     outcome = Outcome(interrupted=status == worker.Status.INTERRUPTED)
     held = status in (worker.Status.HELD, worker.Status.TAKEN)
     if held:
         console.print(f"{plan.runs[0].run_id} is run by another command", highlight=False)
     elif not outcome.interrupted:
         (outcome.complete if status == worker.Status.COMPLETE else outcome.failed).extend(plan.runs)
-    if place.rank > 0:
+    if torchrun.rank > 0:
         return status  # the first rank speaks for all
     return ExitStatus.SOME_FAILED if held else _report(command, plan, outcome, _say(console))
 
@@ -159,11 +159,11 @@ def launch(command: Command, plan: Plan, console: Any, jobs: "Jobs | None" = Non
     Returns the command's exit status. Raises ConfigError.
     """
     say = _say(console)
-    # Its trials may have been completed elsewhere since it was planned.
+    # What it tries may have been completed elsewhere since it was planned.
     if not plan.pending and all(state == "complete" for state in plan.states()):
         plan.note_choices()
         return _report(command, plan, Outcome(complete=list(plan.runs)), say)
-    if isinstance(command.launcher, SlurmSettings) and command.launcher.cluster == "slurm":
+    if isinstance(command.launcher, SlurmOptions) and command.launcher.cluster == "slurm":
         return _submit(command, command.launcher, plan, console, jobs)
     carry_out = _launcher_here(command)
     plan.note_choices()
@@ -173,7 +173,7 @@ def launch(command: Command, plan: Plan, console: Any, jobs: "Jobs | None" = Non
 
 def _launcher_here(command: Command) -> Callable[[Plan, "ProgressView"], Ledger]:
     """What carries a plan out while the command waits."""
-    if isinstance(command.launcher, SlurmSettings):
+    if isinstance(command.launcher, SlurmOptions):
         from simclr_ablate.launch.slurm import SlurmLauncher
 
         return SlurmLauncher(command.launcher, command.cache).carry_out_here
@@ -198,15 +198,14 @@ def _following(plan: Plan, say: Callable[[str], None]) -> Plan:
     following = dataclasses.replace(plan, runs=(), pending=(), decided=())
     for choose in plan.pending:
         following = following.and_then(plan.and_then(following).choose(choose))
-    for line in following.outlook():
+    for line in following.second_stage():
         say(line)
-    say(f"second stage: {following.summary()}")
     return following
 
 
 def _submit(
     command: Command,
-    settings: SlurmSettings,
+    options: SlurmOptions,
     plan: Plan,
     console: Any,
     jobs: "Jobs | None",
@@ -214,7 +213,7 @@ def _submit(
     from simclr_ablate.launch.choose_job import arrange
     from simclr_ablate.launch.slurm import SlurmLauncher
 
-    say, launcher = _say(console), SlurmLauncher(settings, command.cache)
+    say, launcher = _say(console), SlurmLauncher(options, command.cache)
     with command.store.submitting():
         submission = launcher.submit(plan)
         plan.note_choices()
@@ -227,7 +226,7 @@ def _submit(
     if str(command.store.root) != "runs":
         where.append(f"store={command.store.root}")
     watch = shlex.join(["python", "-m", "simclr_ablate.status", *where, "--follow"])
-    if not settings.follow:
+    if not options.follow:
         say(f"watch them: {watch}")
         return ExitStatus.SOME_FAILED if submission.closed else ExitStatus.OK
     outcome = launcher.follow(plan, submission, _view(console, plan, jobs))

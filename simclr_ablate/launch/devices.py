@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 from simclr_ablate.config import ConfigError
+from simclr_ablate.launch.launchers import LauncherOptions, SlurmOptions
 from simclr_ablate.launch.resources import ranks_of, resources_of
-from simclr_ablate.launch.settings import Settings, SlurmSettings
 from simclr_ablate.schema import Experiment
 
 _SIGNS = ("/dev/nvidia*", "/proc/driver/nvidia/gpus/*", "/dev/kfd", "/dev/dxg")
@@ -42,14 +42,14 @@ def _torch_count(visible: str | None) -> int:
         return 0
 
 
-def check_place(experiment: Experiment, launcher: Settings, shared: bool = False) -> None:
-    """Raises ConfigError where the experiment asks for what the place that it runs at does not have.
+def check_devices(experiment: Experiment, launcher: LauncherOptions, shared: bool = False) -> None:
+    """Raises ConfigError where the experiment asks for devices that are not where it runs.
 
     launcher: of a cluster, its rules alone are looked at; this machine's devices say nothing of those of its nodes.
     shared: whether torchrun has started the run's processes, so that ranks are its affair.
     """
     compute, ranks = experiment.compute, 1
-    if isinstance(launcher, SlurmSettings):
+    if isinstance(launcher, SlurmOptions):
         resources = resources_of(experiment, launcher)
         if launcher.cluster == "slurm":
             return

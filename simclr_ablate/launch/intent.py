@@ -66,8 +66,8 @@ class Intent:
     def read_all(cls, store: Store) -> list[Self]:
         """Those that commands have left, oldest first."""
         folder = store.root / ".jobs"
-        found = (cls._read(folder / name / "intent.json") for name in names_in(folder))
-        return sorted((one for one in found if one is not None), key=lambda intent: intent.time)
+        intents = (cls._read(folder / name / "intent.json") for name in names_in(folder))
+        return sorted((one for one in intents if one is not None), key=lambda intent: intent.time)
 
     @classmethod
     def _read(cls, path: Path) -> Self | None:
@@ -139,9 +139,9 @@ class Intent:
         Raises ConfigError where SLURM does not answer.
         """
         deadline = time.monotonic() + patience
-        while (found := self._ask()) is None and time.monotonic() < deadline:
+        while (job := self._ask()) is None and time.monotonic() < deadline:
             time.sleep(LOOK_SECONDS)
-        return found
+        return job
 
     def _ask(self) -> str | None:
         queued = _words(

@@ -12,7 +12,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from simclr_ablate.config import ConfigError, KeyInfo, key, keys, unknown_key
-from simclr_ablate.launch.settings import LAUNCHERS
+from simclr_ablate.launch.launchers import LAUNCHERS
 from simclr_ablate.paths import config_folder
 from simclr_ablate.schema import Experiment
 
@@ -50,11 +50,11 @@ EXPERIMENT_SECTIONS = tuple(Experiment.__dataclass_fields__)
 
 def launcher_keys() -> list[KeyInfo]:
     """The keys of all launchers; one that two of them have is named once, with the launchers' names."""
-    found: dict[str, KeyInfo] = {}
-    for settings in LAUNCHERS.values():
-        for info in keys(settings, "launcher"):
-            found.setdefault(info.name, info)
-    return list(found.values())
+    infos: dict[str, KeyInfo] = {}
+    for options in LAUNCHERS.values():
+        for info in keys(options, "launcher"):
+            infos.setdefault(info.name, info)
+    return list(infos.values())
 
 
 def known_keys() -> list[str]:
@@ -82,9 +82,9 @@ def interpolations(config: DictConfig, sections: Collection[str]) -> list[str]:
 
 def refers_beyond_scale(config: DictConfig, sections: Collection[str]) -> bool:
     """Whether a value of these top-level keys refers to anything but a value of the scale that is fixed itself."""
-    found = interpolations(config, sections)
-    return any(not _OF_SCALE.fullmatch(text) for text in found) or (
-        bool(found) and bool(interpolations(config, ["scale"]))
+    references = interpolations(config, sections)
+    return any(not _OF_SCALE.fullmatch(text) for text in references) or (
+        bool(references) and bool(interpolations(config, ["scale"]))
     )
 
 

@@ -21,13 +21,13 @@ from simclr_ablate.cores import available_cores
 from simclr_ablate.files import StorageError
 from simclr_ablate.launch import worker
 from simclr_ablate.launch.devices import gpu_count
+from simclr_ablate.launch.launchers import LocalOptions
 from simclr_ablate.launch.outcome import Ledger
 from simclr_ablate.launch.plan import Plan, PlannedRun
 from simclr_ablate.launch.progress import ProgressView
 from simclr_ablate.launch.queue import Settler
 from simclr_ablate.launch.ranks import sent
 from simclr_ablate.launch.resources import ranks_of
-from simclr_ablate.launch.settings import LocalSettings
 from simclr_ablate.stopping import held_back, terminable
 
 PRELOAD = ["simclr_ablate.tasks.pretrain", "simclr_ablate.tasks.evaluate"]
@@ -49,8 +49,8 @@ class Started(NamedTuple):
 
 
 @dataclass
-class Resources:
-    """What each of `parallel` processes gets."""
+class Division:
+    """How the machine is shared out: `parallel` processes, the threads of each, the devices that they choose from."""
 
     parallel: int
     threads: int
@@ -62,8 +62,8 @@ class Resources:
 class LocalLauncher:
     """Carries a plan out on this machine."""
 
-    def __init__(self, launcher: LocalSettings, cache: str) -> None:
-        self.launcher = launcher
+    def __init__(self, options: LocalOptions, cache: str) -> None:
+        self.options = options
         self.cache = cache
         self._settle_now_and_then = Settler()
         self._devices_of: dict[PlannedRun, list[str]] = {}
@@ -89,8 +89,8 @@ class LocalLauncher:
                     waiting.extend(ledger.choose(waiting))
                     if waiting:
                         runs = len({planned.run_id for planned in plan.runs})
-                        resources = fit(self.launcher, list(waiting), len(plan.runs), runs)
-                        self._follow(waiting, active, ledger, resources)
+                        division = fit(self.options, list(waiting), len(plan.runs), runs)
+                        self._follow(waiting, active, ledger, division)
             except KeyboardInterrupt:
                 ledger.outcome.interrupted = True
                 self._stop(active, view)
@@ -101,12 +101,12 @@ class LocalLauncher:
         waiting: deque[PlannedRun],
         active: dict[PlannedRun, Started],
         ledger: Ledger,
-        resources: Resources,
+        division: Division,
     ) -> None:
         elsewhere: dict[PlannedRun, float] = {}
         while waiting or active or elsewhere:
             self._take_back(elsewhere, waiting, ledger)
-            while len(active) < resources.parallel and (planned := _next(waiting, active)):
+            while len(active) < division.parallel and (planned := _next(waiting, active)):
                 state = planned.state()
                 if state == "complete":  # by another command, meanwhile
                     ledger.complete(planned)
@@ -116,7 +116,7 @@ class LocalLauncher:
                     ledger.view.held(planned)
                     continue
                 with held_back():  # lest a process is started that nobody knows of
-                    status = self._start(ledger.plan, planned, resources, active)
+                    status = self._start(ledger.plan, planned, division, active)
                 if status is not None:
                     self._ended(planned, status, None, waiting, elsewhere, ledger)
                 elif planned not in self._shown:
@@ -137,7 +137,7 @@ class LocalLauncher:
         self,
         plan: Plan,
         planned: PlannedRun,
-        resources: Resources,
+        division: Division,
         active: dict[PlannedRun, Started],
     ) -> int | None:
         """Adds the run's process to `active`; returns _SERVER_GONE where the fork server went away meanwhile.
@@ -145,13 +145,13 @@ class LocalLauncher:
         To be called where signals to stop are held back, which the fork server inherits: what reaches the whole
         process group, as the end of a terminal does, is for its children.
         """
-        devices = self._choose_devices(planned, resources)
+        devices = self._choose_devices(planned, division)
         # Where others wait for the same encoder, each evaluation begins as soon as there is a place for it.
         alone = planned.run.is_pretrained() or not _shares_run(planned, plan)
         job = plan.job(
             planned,
             self.cache,
-            resources.threads if alone else resources.pretraining_threads,
+            division.threads if alone else division.pretraining_threads,
             device=devices[0],
             devices=tuple(devices),
             evaluates=alone,
@@ -175,14 +175,14 @@ class LocalLauncher:
         active[planned] = Started(process, receiver)
         return None
 
-    def _choose_devices(self, planned: PlannedRun, resources: Resources) -> list[str]:
+    def _choose_devices(self, planned: PlannedRun, division: Division) -> list[str]:
         """One for each of the run's ranks: the GPUs with the fewest of them."""
         compute, count = planned.experiment.compute, ranks_of(planned.experiment)
         managed = compute.device == "auto" or (count > 1 and compute.device == "cuda")
-        if not managed or resources.devices == ["cpu"]:
+        if not managed or division.devices == ["cpu"]:
             return ["cpu" if compute.device == "auto" else compute.device] * count
         busy = list(itertools.chain(*self._devices_of.values()))
-        chosen = sorted(resources.devices, key=busy.count)[:count]
+        chosen = sorted(division.devices, key=busy.count)[:count]
         self._devices_of[planned] = chosen
         return chosen
 
@@ -259,7 +259,7 @@ class LocalLauncher:
                 process.kill()
 
 
-def fit(launcher: LocalSettings, runs: list[PlannedRun], count: int, encoders: int) -> Resources:
+def fit(options: LocalOptions, runs: list[PlannedRun], count: int, encoders: int) -> Division:
     """As many of `runs` side by side as the cores (or GPUs) and the memory allow, and each one's share.
 
     The share is that of `count` runs on an idle machine, also where fewer are left or memory is short: sums come out
@@ -271,12 +271,12 @@ def fit(launcher: LocalSettings, runs: list[PlannedRun], count: int, encoders: i
     if any(planned.experiment.compute.device == "cpu" for planned in runs):
         devices = []
     ranks = max(ranks_of(planned.experiment) for planned in runs)
-    places = (len(devices) * launcher.runs_per_gpu if devices else cores) // ranks
-    total, available = (max(1, int(size / (launcher.memory_gb * 2**30))) for size in memory())
-    shares = max(1, min(launcher.parallel or min(places, total), count))
-    parallel = min(shares, launcher.parallel or available)
+    slots = (len(devices) * options.runs_per_gpu if devices else cores) // ranks
+    total, available = (max(1, int(size / (options.memory_gb * 2**30))) for size in memory())
+    shares = max(1, min(options.parallel or min(slots, total), count))
+    parallel = min(shares, options.parallel or available)
     threads, for_pretraining = (max(1, cores // each) for each in (shares, min(shares, encoders)))
-    return Resources(parallel, threads, for_pretraining, devices or ["cpu"])
+    return Division(parallel, threads, for_pretraining, devices or ["cpu"])
 
 
 def _why(status: int, reason: str | None) -> str:
@@ -306,10 +306,10 @@ def _next(waiting: deque[PlannedRun], active: Mapping[PlannedRun, object]) -> Pl
     def is_ready(planned: PlannedRun) -> bool:
         return planned.run_id not in busy or planned.run.is_pretrained()
 
-    found = next(filter(is_ready, waiting), None)
-    if found is not None:
-        waiting.remove(found)
-    return found
+    ready = next(filter(is_ready, waiting), None)
+    if ready is not None:
+        waiting.remove(ready)
+    return ready
 
 
 def _shares_run(planned: PlannedRun, plan: Plan) -> bool:

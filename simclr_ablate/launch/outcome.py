@@ -81,18 +81,18 @@ class Ledger:
         self.view.failed(planned, self.outcome.reason_of(planned))
 
     def choose(self, unfinished: Iterable[PlannedRun]) -> list[PlannedRun]:
-        """Makes the choices whose trials have ended: none is among `unfinished`. Returns what is to be run now."""
+        """Makes the choices whose candidates have ended: none is among `unfinished`. Returns what is to be run now."""
         left = set[PlannedRun]()
         if self.plan.pending:
-            places = {planned.place for planned in unfinished}
+            keys = {planned.key for planned in unfinished}
             for choose in self.plan.pending:
-                if places.isdisjoint(choose.places):
+                if keys.isdisjoint(choose.keys):
                     left |= set(self._choose(choose))
         return [planned for planned in self.plan.runs if planned in left]
 
     def _choose(self, choose: Choose) -> list[PlannedRun]:
         more = self.plan.choose(choose)
-        for line in (*more.outlook(), f"second stage: {more.summary()}"):
+        for line in more.second_stage():
             self.view.say(line)
         more.note_choices()
         self.plan = self.plan.and_then(more)

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from simclr_ablate.config import ConfigError, is_own, own_values
 from simclr_ablate.identity import (
-    evaluation_key,
     identity_config,
-    run_id,
+    result_key,
     slug,
     varying_keys,
 )
@@ -36,7 +35,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One experiment with its place in the store."""
+    """One experiment and its run in the store."""
 
     experiment: Experiment
     run: Run
@@ -51,8 +50,8 @@ class PlannedRun:
         return self.run.run_id
 
     @property
-    def place(self) -> tuple[str, str]:
-        """Run id and evaluation key: experiments of one place are one."""
+    def key(self) -> tuple[str, str]:
+        """As `identity.result_key`: experiments of one key are one."""
         return self.run_id, self.evaluation_key
 
     @property
@@ -135,10 +134,10 @@ class Plan:
     def choose(self, choose: Choose) -> "Plan":
         """What follows from a pending choice that is made now: the runs that are not in this plan already."""
         chosen = choose.decide(self.store)
-        ours = {planned.place for planned in self.runs}
+        ours = {planned.key for planned in self.runs}
         names = dict.fromkeys(chosen.experiments(), (choose.sweep,))
         plan = plan_completed(names, self.store, self.sweep, names)
-        runs = tuple(one for one in plan.runs if one.place not in ours)
+        runs = tuple(one for one in plan.runs if one.key not in ours)
         return dataclasses.replace(plan, runs=runs, decided=(chosen,), records=self.records)
 
     def and_then(self, other: "Plan") -> "Plan":
@@ -180,6 +179,10 @@ class Plan:
         """Lines for a person: what was chosen, and what will follow."""
         made = [chosen.describe() for chosen in self.decided]
         return [*made, *(choose.outlook(self.store) for choose in self.pending)]
+
+    def second_stage(self) -> list[str]:
+        """Lines for a person, of a plan that has come of choices."""
+        return [*self.outlook(), f"second stage: {self.summary()}"]
 
     def job(self, planned: PlannedRun, cache: str, threads: int, **more: Any) -> Job:
         """What a worker needs to carry `planned` out. threads: where `compute.threads` doesn't say. more: of Job."""
@@ -227,7 +230,7 @@ def plan_all(
     chooses: Sequence[Choose],
     cache: str | None = None,
 ) -> Plan:
-    """The plan of experiments and of sweeps that choose, with what follows where the trials are complete in the store.
+    """The plan of experiments and of sweeps that choose, with what follows where all they try is complete.
 
     Everything that may be run later is completed and checked too. Raises ConfigError.
 
@@ -290,8 +293,8 @@ def plan_completed(
     """
     alike: dict[tuple[str, str], list[PlannedRun]] = {}
     for experiment in experiments:
-        planned = place(experiment, store, sweeps.get(experiment, ()))
-        alike.setdefault(planned.place, []).append(planned)
+        planned = planned_run(experiment, store, sweeps.get(experiment, ()))
+        alike.setdefault(planned.key, []).append(planned)
     runs, unused = [], dict[str, None]()
     for group in alike.values():
         of_all = chain.from_iterable(planned.sweeps for planned in group)
@@ -331,10 +334,10 @@ def _spelled(values: Sequence[tuple[str, Any]]) -> str:
     )
 
 
-def place(experiment: Experiment, store: Store, sweeps: Sequence[str] = ()) -> PlannedRun:
-    """A completed experiment with its place in `store`."""
-    run, key = store.run(run_id(experiment)), evaluation_key(experiment)
-    return PlannedRun(experiment, run, key, tuple(sweeps))
+def planned_run(experiment: Experiment, store: Store, sweeps: Sequence[str] = ()) -> PlannedRun:
+    """A completed experiment with its run in `store`."""
+    run_id, evaluation_key = result_key(experiment)
+    return PlannedRun(experiment, store.run(run_id), evaluation_key, tuple(sweeps))
 
 
 def complete_data(data: Data, cache: str) -> Data:

@@ -48,7 +48,7 @@ from simclr_ablate.launch.keys import (
     told_of_experiments,
     top_level,
 )
-from simclr_ablate.launch.plan import complete, place
+from simclr_ablate.launch.plan import complete, planned_run
 from simclr_ablate.launch.selection import Rule, select
 from simclr_ablate.launch.sweeps import Sections, checked, chosen, parts
 from simclr_ablate.launch.task import (
@@ -82,9 +82,9 @@ def register_plugins() -> None:
         plugin.__module__ = module
     store = ConfigStore.instance()
     store.store(group="hydra/sweeper", name="plan", node={"_target_": _target(PlanSweeper)})
-    settings = dict(OmegaConf.load(config_folder("conf") / "launcher" / "slurm.yaml"))
+    options = dict(OmegaConf.load(config_folder("conf") / "launcher" / "slurm.yaml"))
     store.store(
-        group="hydra/launcher", name="slurm", node={"_target_": _target(SlurmPlugin), **settings}
+        group="hydra/launcher", name="slurm", node={"_target_": _target(SlurmPlugin), **options}
     )
 
 
@@ -102,11 +102,11 @@ def read_command(app: Mapping[str, Any], hydra: Any) -> Command:
     if hydra.mode != RunMode.MULTIRUN and sweeper != _target(PlanSweeper):
         raise ConfigError(f"hydra/sweeper={choices['hydra/sweeper']} carries out nothing: add -m")
     if launcher == _target(SlurmPlugin):
-        _check_settings_of(hydra)
-        settings = OmegaConf.to_container(hydra.launcher, resolve=True)
-        assert isinstance(settings, dict)
-        del settings["_target_"]
-        return Command.from_config({**app, "launcher": settings})
+        _check_options_of(hydra)
+        options = OmegaConf.to_container(hydra.launcher, resolve=True)
+        assert isinstance(options, dict)
+        del options["_target_"]
+        return Command.from_config({**app, "launcher": options})
     if launcher != _BASIC_LAUNCHER and sweeper == _target(PlanSweeper):
         raise ConfigError(
             "hydra/launcher must be basic or slurm with hydra/sweeper=plan, which hands runs to "
@@ -127,7 +127,7 @@ def _jobs(
     return Jobs(context, task, config, command.objective_metric, first)
 
 
-def _check_settings_of(hydra: Any) -> None:
+def _check_options_of(hydra: Any) -> None:
     """Raises ConfigError for the app's own launcher keys beside `hydra/launcher=slurm`, which has its own."""
     for override in hydra.overrides.task:
         name = override.partition("=")[0].lstrip("+~")
@@ -137,9 +137,9 @@ def _check_settings_of(hydra: Any) -> None:
                 f"{name} means nothing with hydra/launcher=slurm: {remedy}, got {override}"
             )
     sections = re.compile(rf"\b({'|'.join(EXPERIMENT_SECTIONS)})\b")
-    settings = OmegaConf.to_container(hydra.launcher, resolve=False)
-    assert isinstance(settings, dict)
-    for name, value in settings.items():
+    options = OmegaConf.to_container(hydra.launcher, resolve=False)
+    assert isinstance(options, dict)
+    for name, value in options.items():
         if isinstance(value, str) and "${" in value and sections.search(value):
             raise ConfigError(
                 f"hydra.launcher.{name!s} holds for the whole command and cannot follow a key of an "
@@ -150,8 +150,8 @@ def _check_settings_of(hydra: Any) -> None:
 class SlurmPlugin(Launcher):
     """`hydra/launcher=slurm` for sweepers that hand out jobs as overrides: all of a batch become one plan."""
 
-    def __init__(self, **settings: Any) -> None:
-        """`settings`: see `simclr_ablate.launch.settings.SlurmSettings`. They are read with the rest of the config."""
+    def __init__(self, **options: Any) -> None:
+        """`options`: see `simclr_ablate.launch.launchers.SlurmOptions`. They are read with the rest of the config."""
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -176,7 +176,7 @@ class SlurmPlugin(Launcher):
             raise KeyboardInterrupt
         returned = []
         for overrides, config, experiment in zip(job_overrides, configs, experiments, strict=True):
-            planned = place(completed[experiment], command.store)
+            planned = planned_run(completed[experiment], command.store)
             value: Any = objective_of(planned, command.objective_metric)
             failed = status != ExitStatus.OK and planned.state() != "complete"
             done = JobReturn(overrides=list(overrides), cfg=config)
@@ -228,13 +228,13 @@ class PlanSweeper(Sweeper):
                 command, sweep=section["name"], asked=names[0], artefact=section.get("artefact")
             )
         command = dataclasses.replace(command, overrides=told_of_experiments(arguments))
-        found = Found()
+        expanded = Expanded()
         for one in self._combinations(names, asked):
             check_command(resolve(self._composed(one.lines)), app, one.lines[len(asked.lines) :])
-            self._add(found, names, one)
-        named = found.sweeps if names else {}
+            self._add(expanded, names, one)
+        named = expanded.sweeps if names else {}
         jobs = _jobs(self._context, self._task, self._composed(asked.lines), command)
-        return execute(command, found.sweeps, named, found.chooses, jobs)
+        return execute(command, expanded.sweeps, named, expanded.chooses, jobs)
 
     def _combinations(self, names: Sequence[str], asked: "Asked") -> Iterator["Asked"]:
         """What is asked for, parted until no sweep's own values come from a key that is still swept.
@@ -259,7 +259,7 @@ class PlanSweeper(Sweeper):
             shaping += self._sections.referred(name, asked.lines, rest)
         return shaping
 
-    def _add(self, found: "Found", names: Sequence[str], asked: "Asked") -> None:
+    def _add(self, expanded: "Expanded", names: Sequence[str], asked: "Asked") -> None:
         """Adds what the sweeps hold. Raises ConfigError."""
         read, lines = self._sections, asked.lines
         for name in (asked_for := read.all(names, lines)):
@@ -274,12 +274,13 @@ class PlanSweeper(Sweeper):
             grids, rule = Grids.from_config(held), Rule.from_config(held)
             experiments = expand(composer, grids, asked.swept, fixed)
             if rule is not None:
-                found.chooses.append(select(composer, name, rule, grids.seeds, asked.swept, fixed))
-                experiments += found.chooses[-1].trials
+                choose = select(composer, name, rule, grids.seeds, asked.swept, fixed)
+                expanded.chooses.append(choose)
+                experiments += choose.tried
             if not experiments:
                 raise ConfigError(f"sweep={name} holds no experiments")
             for experiment in dict.fromkeys(experiments):
-                listed_so_far = found.sweeps.setdefault(experiment, [])
+                listed_so_far = expanded.sweeps.setdefault(experiment, [])
                 listed_so_far.extend({name}.difference(listed_so_far))
 
     def _compose(self, lines: tuple[str, ...]) -> DictConfig:
@@ -294,7 +295,7 @@ class PlanSweeper(Sweeper):
 
 
 @dataclass
-class Found:
+class Expanded:
     """Experiments, each with the sweeps that it is of, and the choices of those sweeps that choose."""
 
     sweeps: dict[Experiment, list[str]] = field(default_factory=dict)

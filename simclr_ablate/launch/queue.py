@@ -98,9 +98,9 @@ def settle(tasks: Iterable[TaskFolder]) -> dict[str, JobInfo]:
 
     Returns what SLURM says of the jobs of `tasks`, by the task's name.
     """
-    submissions = [(task, found) for task in tasks if (found := task.submission()) is not None]
-    submissions = [(task, found) for task, found in submissions if found["cluster"] == "slurm"]
-    known = look_up(found["job"] for _, found in submissions)
+    submitted = [(task, task.submission()) for task in tasks]
+    submissions = [(task, each) for task, each in submitted if each and each["cluster"] == "slurm"]
+    known = look_up(submission["job"] for _, submission in submissions)
     if known is None:
         return {}
     infos = {}

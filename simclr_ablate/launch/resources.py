@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from simclr_ablate.config import ConfigError, flatten, unknown_key
-from simclr_ablate.launch.settings import ResourceRule, Resources, SlurmSettings
+from simclr_ablate.launch.launchers import ResourceRule, Resources, SlurmOptions
 from simclr_ablate.schema import Experiment, check_ranks
 
 _COMPARISON = re.compile(r"\s*(>=|<=|>|<)\s*([-+.\deE]+)\s*")
@@ -15,20 +15,20 @@ _OPERATORS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": opera
 _NAMES = [field.name for field in dataclasses.fields(Resources)]
 
 
-def resources_of(experiment: Experiment, settings: SlurmSettings) -> Resources:
+def resources_of(experiment: Experiment, options: SlurmOptions) -> Resources:
     """What the experiment's run gets: the launcher's own values, changed by every rule that applies, in order.
 
     Raises ConfigError where a rule makes no sense or nodes, GPUs and `compute.ranks` don't go together.
     """
-    values = {name: getattr(settings, name) for name in _NAMES}
+    values = {name: getattr(options, name) for name in _NAMES}
     config = flatten(experiment.to_config())
-    for number, rule in enumerate(settings.resources):
+    for number, rule in enumerate(options.resources):
         if _applies(rule, config, f"launcher.resources[{number}].when"):
             changes = {name: getattr(rule, name) for name in _NAMES}
             values.update({name: value for name, value in changes.items() if value is not None})
-    found = Resources(**values)
-    _check(experiment, found)
-    return found
+    resources = Resources(**values)
+    _check(experiment, resources)
+    return resources
 
 
 def ranks_of(experiment: Experiment, gpus: int = 0) -> int:

@@ -16,7 +16,7 @@ from simclr_ablate.config import ConfigError
 from simclr_ablate.files import storing
 from simclr_ablate.launch.allocation import outside_of_an_allocation
 from simclr_ablate.launch.intent import Intent
-from simclr_ablate.launch.settings import Resources, SlurmSettings
+from simclr_ablate.launch.launchers import Resources, SlurmOptions
 from simclr_ablate.store import Store
 
 ANSWER_SECONDS = 10.0
@@ -34,38 +34,38 @@ Shape = tuple[Resources, int]
 
 
 def hand_in(
-    settings: SlurmSettings,
+    options: SlurmOptions,
     store: Store,
     name: str,
     shape: Shape,
     calls: Sequence[Callable[[], None]],
     records: Sequence[Mapping[str, Any]],
-    **options: str,
+    **more: str,
 ) -> list[str]:
     """Submits one array, or one job, of these calls, and records it; returns SLURM's id of each. Raises ConfigError.
 
-    records: what the store is to tell of each job, see `Intent`. options: of sbatch's, besides the settings'.
+    records: what the store is to tell of each job, see `Intent`. more: options of sbatch, besides those of `options`.
     """
-    intent = plan_intent(settings, store, name, records)
+    intent = plan_intent(options, store, name, records)
     # Lest jobs are submitted that no record tells of; where the command is killed all the same, the next one
     # finds the intent.
     with one_line(intent.folder), deaf_to_ctrl_c():
         intent.write()
-        first = _submit(settings, intent, shape, calls, options)
+        first = _submit(options, intent, shape, calls, more)
         intent.settle(store, first)
     return intent.job_ids(first)
 
 
 def _submit(
-    settings: SlurmSettings,
+    options: SlurmOptions,
     intent: Intent,
     shape: Shape,
     calls: Sequence[Callable[[], None]],
-    options: Mapping[str, str],
+    more: Mapping[str, str],
 ) -> str:
     """SLURM's id of the job or array. Whatever this raises, the intent stays only where SLURM may have the jobs."""
     try:
-        executor = make_executor(settings, intent, shape, options)
+        executor = make_executor(options, intent, shape, more)
         with outside_of_an_allocation(), executor.batch():
             handles = [executor.submit(call) for call in calls]
     except (FailedJobError, FailedSubmissionError) as error:
@@ -82,11 +82,11 @@ def _submit(
 
 
 def plan_intent(
-    settings: SlurmSettings, store: Store, name: str, records: Sequence[Mapping[str, Any]]
+    options: SlurmOptions, store: Store, name: str, records: Sequence[Mapping[str, Any]]
 ) -> Intent:
     """The intent of one job or array, not written yet. name: what the job's own begins with. Raises ConfigError."""
     root = store.root.resolve()
-    name = settings.sbatch.get("job-name", name)
+    name = options.sbatch.get("job-name", name)
     unique = f"{re.sub(r'[^A-Za-z0-9_.-]', '_', name)}-{uuid.uuid4().hex[:12]}"
     folder = root / ".jobs" / unique
     literal_logs(str(folder), len(records))  # refused before anything is written down
@@ -94,14 +94,14 @@ def plan_intent(
 
 
 def make_executor(
-    settings: SlurmSettings, intent: Intent, shape: Shape, options: Mapping[str, str]
+    options: SlurmOptions, intent: Intent, shape: Shape, more: Mapping[str, str]
 ) -> submitit.AutoExecutor:
-    """submitit's, for the jobs of `intent`. options: of sbatch's, besides the settings'."""
+    """submitit's, for the jobs of `intent`. more: see `hand_in`."""
     executor = submitit.AutoExecutor(
-        intent.folder, cluster=settings.cluster, slurm_max_num_timeout=_ENDLESS
+        intent.folder, cluster=options.cluster, slurm_max_num_timeout=_ENDLESS
     )
     logs, of_tasks = literal_logs(str(intent.folder), len(intent.records))
-    parameters = _parameters(settings, intent.name, shape, {**logs, **options})
+    parameters = _parameters(options, intent.name, shape, {**logs, **more})
     parameters["slurm_srun_args"] += of_tasks
     executor.update_parameters(**parameters)
     return executor
@@ -118,9 +118,9 @@ def literal_logs(folder: str, jobs: int) -> tuple[dict[str, str], list[str]]:
     own = [pattern for pattern in ("%j", "%t", "%A", "%a") if pattern in folder]
     if own:
         raise ConfigError(f"store must not hold {own[0]} with launcher=slurm, got {folder!r}")
-    place = folder.replace("%", "%%") + ("/%j" if jobs == 1 else "/%A_%a")
-    of_tasks = [f"--{name}={place}_%t_log.{end}" for name, end in _LOGS.items()]
-    return {name: f"{place}_0_log.{end}" for name, end in _LOGS.items()}, of_tasks
+    pattern = folder.replace("%", "%%") + ("/%j" if jobs == 1 else "/%A_%a")
+    of_tasks = [f"--{name}={pattern}_%t_log.{end}" for name, end in _LOGS.items()]
+    return {name: f"{pattern}_0_log.{end}" for name, end in _LOGS.items()}, of_tasks
 
 
 _LOGS = {"output": "out", "error": "err"}
@@ -128,14 +128,14 @@ _LOGS = {"output": "out", "error": "err"}
 
 
 def _parameters(
-    settings: SlurmSettings, name: str, shape: Shape, more: Mapping[str, str]
+    options: SlurmOptions, name: str, shape: Shape, more: Mapping[str, str]
 ) -> dict[str, Any]:
     """submitit's names for what one array gets. more: options of sbatch."""
     resources, ranks = shape
-    options = {"requeue": True, **settings.sbatch, **more}
-    options = {
+    given = {"requeue": True, **options.sbatch, **more}
+    given = {
         name: value
-        for name, value in options.items()
+        for name, value in given.items()
         if value is not False and name != "job-name"  # which `name` begins with
     }
     parameters: dict[str, Any] = {
@@ -146,16 +146,16 @@ def _parameters(
         "cpus_per_task": resources.cpus,
         "gpus_per_node": resources.gpus // resources.nodes or None,
         "mem_gb": resources.memory_gb,
-        "slurm_partition": settings.partition,
-        "slurm_account": settings.account,
-        "slurm_qos": settings.qos,
-        "slurm_constraint": settings.constraint,
-        "slurm_signal_delay_s": settings.signal_seconds,
-        "slurm_array_parallelism": settings.max_parallel or _ENDLESS,
-        "slurm_setup": list(settings.setup) or None,
+        "slurm_partition": options.partition,
+        "slurm_account": options.account,
+        "slurm_qos": options.qos,
+        "slurm_constraint": options.constraint,
+        "slurm_signal_delay_s": options.signal_seconds,
+        "slurm_array_parallelism": options.max_parallel or _ENDLESS,
+        "slurm_setup": list(options.setup) or None,
         # One task that dies takes the others with it.
         "slurm_srun_args": ["--kill-on-bad-exit=1"],
-        "slurm_additional_parameters": options,
+        "slurm_additional_parameters": given,
     }
     return {name: value for name, value in parameters.items() if value is not None}
 

@@ -104,7 +104,7 @@ def _check(candidate: Candidate, rule: Rule) -> None:
             f"sweep.select.seed must be none of the seeds that are reported ({reported}), "
             f"got {rule.seed}"
         )
-    protocol = candidate.trial.evaluation.protocol
+    protocol = candidate.experiment.evaluation.protocol
     if protocol == "probe":
         raise ConfigError(
             f"sweep.select: {rule.metric} is not measured with evaluation.protocol={protocol}"

@@ -14,11 +14,13 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from itertools import chain
 from typing import Any
 
 from simclr_ablate.config import ConfigError
 from simclr_ablate.launch.intent import adopt
+from simclr_ablate.launch.launchers import Resources, SlurmOptions
 from simclr_ablate.launch.outcome import Ledger, Outcome
 from simclr_ablate.launch.plan import Plan, PlannedRun
 from simclr_ablate.launch.progress import ProgressView
@@ -32,7 +34,6 @@ from simclr_ablate.launch.sbatch import (
     one_line,
     plan_intent,
 )
-from simclr_ablate.launch.settings import Resources, SlurmSettings
 from simclr_ablate.launch.submitted import RunFailedError, Submitted
 from simclr_ablate.lease import process
 from simclr_ablate.stopping import terminable
@@ -43,8 +44,8 @@ LOOK_SECONDS = 0.5
 """How often the store is looked at while following, at most."""
 LOOK_SECONDS_EACH = 0.005
 _NO_REASON = "its process ended and left no reason"
-_ARRAY_SIZE = 1001
-"""SLURM's own MaxArraySize, where it does not say."""
+_LARGEST_ARRAY = 1000
+"""By SLURM's own MaxArraySize, where it does not say."""
 
 
 @dataclass(frozen=True)
@@ -116,8 +117,8 @@ class Here:
 class SlurmLauncher:
     """Submits a plan's runs; follows them where it is asked to."""
 
-    def __init__(self, settings: SlurmSettings, cache: str) -> None:
-        self.settings = settings
+    def __init__(self, options: SlurmOptions, cache: str) -> None:
+        self.options = options
         self.cache = cache
 
     def submit(self, plan: Plan) -> Submission:
@@ -143,7 +144,7 @@ class SlurmLauncher:
                     Assignment(planned, after=after)
                 )
         for (shape, _), assignments in arrays.items():
-            self._submit_array(plan, shape, assignments, submission)
+            self._submit_arrays(plan, shape, assignments, submission)
         for shape, groups in several.items():
             self._submit_several(plan, shape, groups, shapes, submission)
         return submission
@@ -176,13 +177,12 @@ class SlurmLauncher:
         evaluations, one for their second, and so on, each job of which waits for the one with its number."""
         # So that those which have a second evaluation, say, are the first of them.
         groups = sorted(groups, key=len, reverse=True)
-        largest = self._array_size() - 1
-        for first in range(0, len(groups), largest):
-            part = groups[first : first + largest]
-            pretraining = [Assignment(group[0], evaluates=False) for group in part]
+        for first in range(0, len(groups), self._largest_array):
+            chunk = groups[first : first + self._largest_array]
+            pretraining = [Assignment(group[0], evaluates=False) for group in chunk]
             jobs = self._submit_array(plan, shape, pretraining, submission)
-            for number in range(len(part[0])):
-                evaluated = [group[number] for group in part if len(group) > number]
+            for number in range(len(chunk[0])):
+                evaluated = [group[number] for group in chunk if len(group) > number]
                 alike = {shapes[planned] for planned in evaluated}
                 if len(evaluated) > 1 and len(alike) == 1:
                     after = f"aftercorr:{jobs[0].partition('_')[0]}"
@@ -193,6 +193,18 @@ class SlurmLauncher:
                     assignment = Assignment(planned, after=f"afterok:{job}")
                     self._submit_array(plan, shapes[planned], [assignment], submission)
 
+    def _submit_arrays(
+        self,
+        plan: Plan,
+        shape: Shape,
+        assignments: Sequence[Assignment],
+        submission: Submission,
+    ) -> None:
+        """Submits what waits for the same, in arrays as large as the cluster takes."""
+        for first in range(0, len(assignments), self._largest_array):
+            chunk = assignments[first : first + self._largest_array]
+            self._submit_array(plan, shape, chunk, submission)
+
     def _submit_array(
         self,
         plan: Plan,
@@ -200,29 +212,15 @@ class SlurmLauncher:
         assignments: Sequence[Assignment],
         submission: Submission,
     ) -> list[str]:
-        """Submits what waits for the same, in arrays as large as the cluster takes; returns SLURM's id of each job."""
-        jobs: list[str] = []
-        largest = self._array_size() - 1
-        for first in range(0, len(assignments), largest):
-            part = assignments[first : first + largest]
-            jobs += self._submit_part(plan, shape, part, submission)
-        return jobs
-
-    def _submit_part(
-        self,
-        plan: Plan,
-        shape: Shape,
-        assignments: Sequence[Assignment],
-        submission: Submission,
-    ) -> list[str]:
+        """Submits one array of jobs that wait for the same; returns SLURM's id of each."""
         calls = [self._job(plan, assignment, shape[0]) for assignment in assignments]
         records = [self._record(assignment) for assignment in assignments]
         after = assignments[0].after
         # What cannot be evaluated any more is not to wait for ever.
-        options = {"dependency": after, "kill-on-invalid-dep": "yes"} if after is not None else {}
+        more = {"dependency": after, "kill-on-invalid-dep": "yes"} if after is not None else {}
         name = plan.sweep or "simclr_ablate"
         try:
-            jobs = hand_in(self.settings, plan.store, name, shape, calls, records, **options)
+            jobs = hand_in(self.options, plan.store, name, shape, calls, records, **more)
         except ConfigError as error:
             if submission.jobs:
                 raise ConfigError(f"{error} (before: {submission.summary()})") from error
@@ -260,9 +258,9 @@ class SlurmLauncher:
         started: set[PlannedRun] = set()
         with terminable():
             try:
-                with view if self.settings.cluster == "local" else nullcontext():
+                with view if self.options.cluster == "local" else nullcontext():
                     while here.waiting or here.active or here.left:
-                        while here.waiting and len(here.active) < (self.settings.max_parallel or 1):
+                        while here.waiting and len(here.active) < (self.options.max_parallel or 1):
                             planned = here.waiting.popleft()
                             if planned.run.unreadable() is not None:
                                 ledger.fail(planned)
@@ -290,22 +288,22 @@ class SlurmLauncher:
                 return None
             name = plan.sweep or "simclr_ablate"
             assignment = Assignment(planned)
-            intent = plan_intent(self.settings, plan.store, name, [self._record(assignment)])
+            intent = plan_intent(self.options, plan.store, name, [self._record(assignment)])
             call = self._job(plan, assignment, shape[0])
             with one_line(intent.folder), deaf_to_ctrl_c():
-                handle = make_executor(self.settings, intent, shape, {}).submit(call)
-                pid = os.getpid() if self.settings.cluster == "debug" else int(handle.job_id)
+                handle = make_executor(self.options, intent, shape, {}).submit(call)
+                pid = os.getpid() if self.options.cluster == "debug" else int(handle.job_id)
                 intent.settle(plan.store, handle.job_id, process(pid))
         return handle
 
     def _end_here(self, here: Here, ledger: Ledger) -> None:
         """Lets go of what has ended; `debug` jobs are carried out in here."""
         for planned, handle in list(here.active.items()):
-            if self.settings.cluster == "debug":
+            if self.options.cluster == "debug":
                 # Its handle would carry a failed run out again, asked whether it is done.
                 with suppress(RunFailedError):
                     handle.results()
-            if self.settings.cluster == "debug" or handle.done():
+            if self.options.cluster == "debug" or handle.done():
                 del here.active[planned]
                 for task in planned.tasks:
                     task.end_job(handle.job_id, _NO_REASON)
@@ -341,9 +339,9 @@ class SlurmLauncher:
         return left, given_up
 
     def _shape(self, planned: PlannedRun) -> Shape:
-        resources = resources_of(planned.experiment, self.settings)
+        resources = resources_of(planned.experiment, self.options)
         ranks = ranks_of(planned.experiment, resources.gpus)
-        if self.settings.cluster == "debug" and ranks > 1:
+        if self.options.cluster == "debug" and ranks > 1:
             raise ConfigError(
                 "compute.ranks must be 1 for launcher.cluster=debug, which carries runs out in "
                 f"the command's own process, got {ranks}"
@@ -359,37 +357,36 @@ class SlurmLauncher:
             "pretrains": planned.run in assignment.tasks,
             "evaluation": planned.evaluation_key if assignment.evaluates else None,
             "submission": {
-                "cluster": self.settings.cluster,
+                "cluster": self.options.cluster,
                 "by": f"{getpass.getuser()}@{socket.gethostname()}",
                 "configs": [planned.experiment.to_config()],
-                "launcher": asdict(self.settings),
+                "launcher": asdict(self.options),
                 "cache": self.cache,
             },
         }
 
     def _job(self, plan: Plan, assignment: Assignment, resources: Resources) -> Submitted:
-        settings, planned = self.settings, assignment.planned
+        options, planned = self.options, assignment.planned
         job = plan.job(
             planned,
             self.cache,
             resources.cpus,
             device=planned.experiment.compute.device,
-            keeps_log=settings.cluster != "debug",
+            keeps_log=options.cluster != "debug",
             evaluates=assignment.evaluates,
         )
-        return Submitted(job, settings.cluster, resources.time_minutes, settings.signal_seconds)
+        return Submitted(job, options.cluster, resources.time_minutes, options.signal_seconds)
 
-    def _array_size(self) -> int:
-        """The cluster's MaxArraySize, one more than the largest array."""
-        if self.settings.cluster != "slurm":
-            return _ARRAY_SIZE
+    @cached_property
+    def _largest_array(self) -> int:
+        """The most jobs that the cluster takes at once: one less than its MaxArraySize."""
         command = ["scontrol", "show", "config"]
         try:
             shown = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
         except (OSError, subprocess.TimeoutExpired):
-            return _ARRAY_SIZE
-        found = re.search(r"MaxArraySize\s*=\s*(\d+)", shown.stdout)
-        return max(2, int(found.group(1))) if found else _ARRAY_SIZE
+            return _LARGEST_ARRAY
+        match = re.search(r"MaxArraySize\s*=\s*(\d+)", shown.stdout)
+        return max(1, int(match[1]) - 1) if match else _LARGEST_ARRAY
 
 
 def is_seen_to(planned: PlannedRun, state: str) -> bool:

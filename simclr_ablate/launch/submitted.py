@@ -110,8 +110,8 @@ class Submitted:
                 ending = worker.carry_out_job(job, stop)
             else:
                 rank, count = environment.global_rank, environment.num_tasks
-                place = _meeting(job, environment, attempt)
-                ending = carry_out_rank(job, stop, rank, count, place)
+                meeting = _meeting(job, environment, attempt)
+                ending = carry_out_rank(job, stop, rank, count, meeting)
             if ending.status != worker.Status.HELD or time.monotonic() > deadline or stop():
                 break
             time.sleep(2)

@@ -13,9 +13,9 @@ from simclr_ablate.config import ConfigError
 from simclr_ablate.files import StorageError
 from simclr_ablate.identity import run_id
 from simclr_ablate.launch.command import Command, ExitStatus, launch
+from simclr_ablate.launch.launchers import read_launcher
 from simclr_ablate.launch.plan import make_plan
 from simclr_ablate.launch.queue import scancel
-from simclr_ablate.launch.settings import read_settings
 from simclr_ablate.lease import is_here
 from simclr_ablate.paths import config_folder, default_cache
 from simclr_ablate.schema import SCHEMA_VERSION, Experiment
@@ -74,7 +74,7 @@ def _launch_again(
         store=store,
         cache=cache,
         dry_run=False,
-        launcher=read_settings(how["launcher"] or _local()),
+        launcher=read_launcher(how["launcher"] or _local()),
         sweep=None,
         artefact=None,
     )
@@ -95,11 +95,11 @@ def cancel(runs: Sequence[Run], say: Callable[[str], None]) -> int:
     for run in runs:
         tasks = list(run.tasks())
         submissions = [(task, task.submission()) for task in tasks]
-        found = {
+        of_slurm = {
             task: each["job"] for task, each in submissions if each and each["cluster"] == "slurm"
         }
-        jobs |= found
-        if not found and sum(map(_terminate, tasks)) == 0:
+        jobs |= of_slurm
+        if not of_slurm and sum(map(_terminate, tasks)) == 0:
             left.append(run)
     if jobs:
         scancel(list(dict.fromkeys(jobs.values())))
@@ -108,7 +108,7 @@ def cancel(runs: Sequence[Run], say: Callable[[str], None]) -> int:
     say(f"cancelled {len(runs) - len(left)} runs")
     for run in left:
         holders = (task.holder() for task in run.tasks())
-        holder = next((found for found in holders if found is not None), None)
+        holder = next((each for each in holders if each is not None), None)
         say(f"not cancelled: {run.run_id} is run by {holder}: cancel it there")
     return ExitStatus.SOME_FAILED if left else ExitStatus.OK
 
@@ -118,20 +118,22 @@ def cancel_choices(store: Store, sweep: str | None) -> list[ChoiceFolder]:
     if not _open_choices(store, sweep):
         return []
     with store.submitting():  # lest one is made meanwhile
-        found = _open_choices(store, sweep)
-        if found:
-            scancel(list(found.values()))
-        for folder, job in found.items():
+        jobs = _open_choices(store, sweep)
+        if jobs:
+            scancel(list(jobs.values()))
+        for folder, job in jobs.items():
             folder.cancel_job(job, f"cancelled by {getpass.getuser()}")
-    return list(found)
+    return list(jobs)
 
 
 def _open_choices(store: Store, sweep: str | None) -> dict[ChoiceFolder, str]:
     """Those whose job has not ended, with their jobs."""
-    found = {folder: folder.submission() for folder in store.choices() if not folder.is_done()}
+    submissions = {
+        folder: folder.submission() for folder in store.choices() if not folder.is_done()
+    }
     return {
         folder: submission["job"]
-        for folder, submission in found.items()
+        for folder, submission in submissions.items()
         if submission is not None and sweep in (None, *folder.sweeps)
     }
 

@@ -15,7 +15,7 @@ from simclr_ablate.stopping import STOP_SIGNALS, StopSignal
 
 
 @dataclass(frozen=True)
-class Place:
+class TorchrunRank:
     """Which of torchrun's processes this is."""
 
     rank: int
@@ -32,7 +32,7 @@ class Place:
         return cls(*(int(os.environ[name]) for name in names))
 
 
-def carry_out_here(plan: Plan, cache: str, place: Place) -> int:
+def carry_out_here(plan: Plan, cache: str, torchrun: TorchrunRank) -> int:
     """This process's part of the plan's one run; returns an exit status of `worker`. Raises ConfigError."""
     if len(plan.runs) > 1:
         raise ConfigError(
@@ -40,18 +40,18 @@ def carry_out_here(plan: Plan, cache: str, place: Place) -> int:
         )
     (planned,) = plan.runs
     compute = planned.experiment.compute
-    if compute.ranks not in (None, place.count):
+    if compute.ranks not in (None, torchrun.count):
         raise ConfigError(
-            f"compute.ranks must be null or torchrun's number of processes ({place.count}), "
+            f"compute.ranks must be null or torchrun's number of processes ({torchrun.count}), "
             f"got {compute.ranks}"
         )
-    check_ranks(planned.experiment, place.count)
+    check_ranks(planned.experiment, torchrun.count)
     if planned.state() == "complete":
         return worker.Status.COMPLETE
-    threads = max(1, available_cores() // place.local_count)
-    device = device_of_rank(compute.device, place.local_rank)
+    threads = max(1, available_cores() // torchrun.local_count)
+    device = device_of_rank(compute.device, torchrun.local_rank)
     job = plan.job(planned, cache, threads, device=device)
     worker.keep_freed_memory()
     # torchrun passes Ctrl-C on.
     with StopSignal(stop_on=(signal.SIGINT, *STOP_SIGNALS)) as stop:
-        return carry_out_rank(job, stop, place.rank, place.count, "env://").status
+        return carry_out_rank(job, stop, torchrun.rank, torchrun.count, "env://").status

@@ -76,17 +76,17 @@ class SimilarityBlocks:
         second = [slice(start + self.n, stop + self.n) for start, stop in pairwise(edges)]
         if within:
             both = first + second
-            places = [(rows, columns) for k, rows in enumerate(both) for columns in both[k:]]
+            bounds = [(rows, columns) for k, rows in enumerate(both) for columns in both[k:]]
         else:
-            places = [(rows, columns) for rows in first for columns in second]
-        self._lay_out(places, (-(-self.n // count)) ** 2)
+            bounds = [(rows, columns) for rows in first for columns in second]
+        self._lay_out(bounds, (-(-self.n // count)) ** 2)
 
-    def _lay_out(self, places: list[tuple[slice, slice]], area: int) -> None:
+    def _lay_out(self, bounds: list[tuple[slice, slice]], area: int) -> None:
         """Rows and columns of every block, and the most elements that one has."""
-        if len(places) == 1:
+        if len(bounds) == 1:
             self.ranks = SOLO
-        self.places = places = places[self.ranks.index :: self.ranks.count]
-        self._keep = area * len(places) <= _KEPT_ELEMENTS
+        self.bounds = bounds = bounds[self.ranks.index :: self.ranks.count]
+        self._keep = area * len(bounds) <= _KEPT_ELEMENTS
         self._kept: list[Block] = []
         self._memory = self.v.new_empty(1 if self._keep else 2, area)
 
@@ -94,7 +94,7 @@ class SimilarityBlocks:
         if self._kept:
             yield from self._kept
             return
-        for rows, columns in self.places:
+        for rows, columns in self.bounds:
             block = self._compute(rows, columns)
             if self._keep:
                 self._kept.append(block)
@@ -139,6 +139,6 @@ class SimilarityBlocks:
         """What of the block at (row, column) is no negative: from view to view, the first view, the diagonal."""
         height, width = block.shape
         for distance in (0, self.n, -self.n):
-            place = distance - (column - row)
-            if -height < place < width:
-                yield distance, row, block.diagonal(place)
+            offset = distance - (column - row)
+            if -height < offset < width:
+                yield distance, row, block.diagonal(offset)

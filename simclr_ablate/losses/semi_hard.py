@@ -17,17 +17,17 @@ class SemiHard(NamedTuple):
     Each tensor is (2N,).
     """
 
-    found: Tensor
+    exists: Tensor
     """Whether the anchor has one."""
     beyond: Tensor
     """By what its logit is smaller than the positive's; infinite where no negative is farther than the positive."""
-    place: Tensor
-    """The row of v that it is, where it is found."""
+    row: Tensor
+    """The row of v that it is, where it exists."""
 
     def losses(self, losses: Tensor, positive: Tensor) -> Tensor:
         """(2N,): `losses` of the anchors that have a semi-hard negative, 0 for others."""
         # NaN where the positive is NaN or infinite: no comparison with it finds a negative.
-        return torch.where(self.found, losses, positive * 0)
+        return torch.where(self.exists, losses, positive * 0)
 
     def gradient(self, v: Tensor, pull: Tensor, push: Tensor) -> Tensor:
         """(2N, D): what each anchor's two pairs do to both their views.
@@ -35,10 +35,10 @@ class SemiHard(NamedTuple):
         pull, push: (2N,), >= 0: derivatives of every anchor's loss, if it has one, with respect to minus the logit of
         its positive, and to that of its negative.
         """
-        push = (push * self.found).unsqueeze(1)
-        gradient = push * v[self.place]
-        gradient.index_add_(0, self.place, push * v)
-        pull_to_positives(gradient, v, pull * self.found)
+        push = (push * self.exists).unsqueeze(1)
+        gradient = push * v[self.row]
+        gradient.index_add_(0, self.row, push * v)
+        pull_to_positives(gradient, v, pull * self.exists)
         return gradient
 
 
@@ -62,7 +62,7 @@ def semi_hard_negatives(blocks: SimilarityBlocks, positive: Tensor, margin: floa
     positive: (2N,), the logits of the positives. margin: in units of the logits.
     """
     beyond = torch.full_like(positive, math.inf)
-    place = torch.zeros(len(positive), dtype=torch.int64, device=positive.device)
+    row = torch.zeros(len(positive), dtype=torch.int64, device=positive.device)
     for block in blocks:
         for anchors, dim in block.sides:
             distance = torch.sub(
@@ -70,16 +70,16 @@ def semi_hard_negatives(blocks: SimilarityBlocks, positive: Tensor, margin: floa
             )
             nearest, index = F.threshold(distance, 0, math.inf, inplace=True).min(dim)
             start = (block.columns if dim == 1 else block.rows).start
-            _keep_nearest(beyond[anchors], place[anchors], nearest, index + start)
-    everyones = zip(blocks.ranks.gather(beyond), blocks.ranks.gather(place), strict=True)
-    (beyond, place), *others = everyones
+            _keep_nearest(beyond[anchors], row[anchors], nearest, index + start)
+    everyones = zip(blocks.ranks.gather(beyond), blocks.ranks.gather(row), strict=True)
+    (beyond, row), *others = everyones
     for other in others:
-        _keep_nearest(beyond, place, *other)
-    return SemiHard(beyond < margin, beyond, place)
+        _keep_nearest(beyond, row, *other)
+    return SemiHard(beyond < margin, beyond, row)
 
 
-def _keep_nearest(beyond: Tensor, place: Tensor, other: Tensor, other_place: Tensor) -> None:
+def _keep_nearest(beyond: Tensor, row: Tensor, other: Tensor, other_row: Tensor) -> None:
     """Overwrites negatives by others that are nearer."""
     nearer = other < beyond
-    place.copy_(torch.where(nearer, other_place, place))
+    row.copy_(torch.where(nearer, other_row, row))
     beyond.copy_(torch.where(nearer, other, beyond))

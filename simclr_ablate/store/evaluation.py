@@ -109,14 +109,14 @@ class EvaluationFolder(TaskFolder):
 
     def result(self) -> dict[str, Any] | None:
         """What `write_result` wrote, or None where there is no whole one."""
-        found = read_sealed(self.result_path, EvaluationRecord, owner_of(self.path))
-        if found is None:
+        result = read_sealed(self.result_path, EvaluationRecord, owner_of(self.path))
+        if result is None:
             return None
-        main = main_metric(found["config"])
-        if main not in (None, *found["metrics"]):
+        main = main_metric(result["config"])
+        if main not in (None, *result["metrics"]):
             report_damage(self.result_path, f"it has no {main}")
             return None
-        return found
+        return result
 
 
 def _digest_of(path: Path) -> str | None:

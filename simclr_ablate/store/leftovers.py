@@ -38,10 +38,10 @@ def of_evaluation(folder: Path) -> Iterator[Path]:
 
 def checkpoints_of(folder: Path) -> Iterator[Path]:
     """Checkpoints of a run whose pretraining is complete: without a doubt, for the encoder is whole and its own."""
-    found = checkpoints_in(folder)
+    files = checkpoints_in(folder)
     with suppress(StorageError):
-        if found and load(folder / "encoder.pt", owner_of(folder, "encoder"), needs_digest=True):
-            yield from found
+        if files and load(folder / "encoder.pt", owner_of(folder, "encoder"), needs_digest=True):
+            yield from files
 
 
 def checkpoints_in(folder: Path) -> list[Path]:

@@ -98,8 +98,8 @@ def _broken_seal(content: Mapping[str, Any], owner: str) -> str | None:
         return "it has no digest" if BELONGS_TO in content else None
     if content[_DIGEST] != _digest(sealed):
         return "its content does not match its digest"
-    found = content.get(BELONGS_TO, owner)
-    return None if found == owner else f"it belongs to {found}"
+    belongs_to = content.get(BELONGS_TO, owner)
+    return None if belongs_to == owner else f"it belongs to {belongs_to}"
 
 
 def mismatch(value: Any, shape: Any, name: str = "it") -> str | None:

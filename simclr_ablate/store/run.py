@@ -140,10 +140,10 @@ class Run(TaskFolder):
 
         Raises DamagedError, StorageError.
         """
-        found = self._encoder()
-        if "encoder" not in found:
+        content = self._encoder()
+        if "encoder" not in content:
             raise tensors.DamagedError(self.encoder_path, "it holds no weights of an encoder")
-        return {name: found[name] for name in ("encoder", "head") if name in found}
+        return {name: content[name] for name in ("encoder", "head") if name in content}
 
     def _encoder(self) -> dict[str, Any]:
         return tensors.load(self.encoder_path, owner_of(self.path, "encoder"))
@@ -212,9 +212,9 @@ class Run(TaskFolder):
 
         Stores written before seconds were measured have none. `beside` is there if it is not empty.
         """
-        found = self.evaluating(key).result()
-        if found is not None or not os.path.exists(self._file("evaluations")):
-            return found
+        evaluation = self.evaluating(key).result()
+        if evaluation is not None or not os.path.exists(self._file("evaluations")):
+            return evaluation
         return None if self._upgraded_from() is None else self.evaluations().get(key)
 
     def _upgraded_from(self) -> int | None:
@@ -226,17 +226,17 @@ class Run(TaskFolder):
         """Every whole evaluation by its key, which is this schema's."""
         names = sorted(path.stem for path in records_in(self._file("evaluations")))
         read = {name: self.evaluating(name).result() for name in names}
-        found = {name: content for name, content in read.items() if content is not None}
-        record = self.experiment() if found and not self._is_of_this_schema else None
+        whole = {name: content for name, content in read.items() if content is not None}
+        record = self.experiment() if whole and not self._is_of_this_schema else None
         if record is None or "upgraded_from" not in record:
-            return found
+            return whole
         # Under their old names; those that differed in what does not count are one.
         of_run = record["config"]
         return {
             evaluation_key_of(
                 {**of_run, "evaluation": content["config"]}, content.get("beside", {})
             ): content
-            for content in reversed(found.values())
+            for content in reversed(whole.values())
         }
 
     def state(self, evaluation_key: str | None = None) -> str:

@@ -223,10 +223,10 @@ class Store:
     def sweeps(self) -> list[SweepRecord]:
         """Sweeps launched on this store, oldest first; what was added to comes before the sum."""
         paths = records_in(self.root / ".sweeps")
-        found = [record for record in map(self._launched, paths) if record is not None]
+        records = [record for record in map(self._launched, paths) if record is not None]
         known = [
             SweepRecord(r["name"], tuple(r["run_ids"]), r["time"], tuple(r.get("overrides", ())))
-            for r in found
+            for r in records
         ]
         return sorted(known, key=lambda record: (record.time, len(record.run_ids)))
 
@@ -251,8 +251,8 @@ class Store:
 
     def choices(self) -> list[ChoiceFolder]:
         """Every choice that a cluster's job was to make."""
-        found = map(self.choice, sorted(names_in(self.root / ".choices")))
-        return [choice for choice in found if choice.exists()]
+        choices = map(self.choice, sorted(names_in(self.root / ".choices")))
+        return [choice for choice in choices if choice.exists()]
 
 
 _PROBE_BYTES = 2**16

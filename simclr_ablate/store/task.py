@@ -89,12 +89,12 @@ class TaskFolder(ABC):
 
         Returns how many files, and their bytes. Raises StorageError.
         """
-        found = [*self.leftovers(), *self.used_checkpoints()]
-        lease = self.lease(clears=False) if found else None
+        files = [*self.leftovers(), *self.used_checkpoints()]
+        lease = self.lease(clears=False) if files else None
         if lease is None:
             return 0, 0
         try:
-            return leftovers.clear(iter(found))
+            return leftovers.clear(iter(files))
         finally:
             lease.release()
 
@@ -126,8 +126,10 @@ class TaskFolder(ABC):
 
     def last_submission(self) -> dict[str, Any] | None:
         """The last submission, whatever became of it, or None."""
-        found: dict[str, Any] | None = read_record(self._file("submission.json"), SubmissionRecord)
-        return found
+        submission: dict[str, Any] | None = read_record(
+            self._file("submission.json"), SubmissionRecord
+        )
+        return submission
 
     def withdraw_submission(self, cancelled: str | None = None) -> None:
         """Notes that the submitted job has ended or was cancelled. cancelled: the reason to give for the latter."""
@@ -207,13 +209,13 @@ class TaskFolder(ABC):
 
     def count_timeout(self) -> int:
         """Counts one more time-out; returns how many in a row, with this one, came without progress."""
-        place = [self.is_done(), self.progress().get("step", 0)]
+        reached = [self.is_done(), self.progress().get("step", 0)]
         before = read_record(self._file("timeouts.json"), TimeoutRecord) or {
             "place": [False, 0],
             "count": 0,
         }
-        count = before["count"] + 1 if place <= before["place"] else 0
-        content = {"place": max(place, before["place"]), "count": count}
+        count = before["count"] + 1 if reached <= before["place"] else 0
+        content = {"place": max(reached, before["place"]), "count": count}
         write_json(self._file("timeouts.json"), content)
         return count
 
@@ -245,8 +247,8 @@ class TaskFolder(ABC):
             self.write_failure({"reason": last["cancelled"]})
 
     def failure(self) -> dict[str, Any] | None:
-        found: dict[str, Any] | None = read_record(self._file("failure.json"), FailureRecord)
-        return found
+        failure: dict[str, Any] | None = read_record(self._file("failure.json"), FailureRecord)
+        return failure
 
     def _file(self, name: str) -> Path:
         return self.path / name

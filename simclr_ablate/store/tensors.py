@@ -55,9 +55,9 @@ def load(path: Path, owner: str, needs_digest: bool = False) -> dict[str, Any]:
     content = _load(path, has_digest)
     if not isinstance(content, dict):
         raise DamagedError(path, "it holds no names of what is in it")
-    found = content.pop(BELONGS_TO, owner)
-    if found != owner:
-        raise DamagedError(path, f"it belongs to {found}")
+    belongs_to = content.pop(BELONGS_TO, owner)
+    if belongs_to != owner:
+        raise DamagedError(path, f"it belongs to {belongs_to}")
     return content
 
 

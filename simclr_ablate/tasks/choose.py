@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from simclr_ablate.config import flatten
-from simclr_ablate.identity import evaluation_key, identity_config, run_id, varying_keys
+from simclr_ablate.identity import identity_config, result_key, run_id, varying_keys
 from simclr_ablate.schema import Experiment
 from simclr_ablate.store import Store
 from simclr_ablate.terminal import count
@@ -22,7 +22,7 @@ from simclr_ablate.terminal import count
 class Candidate:
     """One set of values: the experiment that tries it, and those that are run if it wins."""
 
-    trial: Experiment
+    experiment: Experiment
     reported: tuple[Experiment, ...]
 
 
@@ -39,15 +39,16 @@ class Winner:
     candidate: Candidate | None
     score: float
     complete: int
-    tried: int
+    candidates: int
 
     def describe(self) -> str:
         """One line for a person."""
         begin = f"{self.group}: " if self.group else ""
         if self.candidate is None:
-            return f"{begin}none of its {count(self.tried, 'trial')} completed; nothing is chosen"
-        failed = self.complete < self.tried
-        among = f"{self.complete} complete of {self.tried}" if failed else str(self.tried)
+            one, none = "its only candidate did not complete", "none of its candidates completed"
+            return f"{begin}{one if self.candidates == 1 else none}; nothing is chosen"
+        failed = self.complete < self.candidates
+        among = f"{self.complete} complete of {self.candidates}" if failed else str(self.candidates)
         return f"{begin}{self.values or 'nothing to choose'} ({self.score:.1f} %, best of {among})"
 
 
@@ -64,30 +65,30 @@ class Choose:
     candidates: tuple[Candidate, ...]
 
     @property
-    def trials(self) -> list[Experiment]:
+    def tried(self) -> list[Experiment]:
         """What is tried."""
-        return [candidate.trial for candidate in self.candidates]
+        return [candidate.experiment for candidate in self.candidates]
 
     @property
     def name(self) -> str:
         """Names it in a store: another scale, or other seeds, is another one."""
-        text = json.dumps([self.over, self.metric, list(map(_place, self.experiments()))])
+        text = json.dumps([self.over, self.metric, list(map(result_key, self.experiments()))])
         return f"{self.sweep}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
     @property
-    def places(self) -> set[tuple[str, str]]:
+    def keys(self) -> set[tuple[str, str]]:
         """Where the results of what is tried lie: runs, and keys of evaluations."""
-        return set(map(_place, self.trials))
+        return set(map(result_key, self.tried))
 
     def experiments(self) -> Iterator[Experiment]:
         """All that it may take: what is tried, and whatever may be chosen."""
         for candidate in self.candidates:
-            yield from (candidate.trial, *candidate.reported)
+            yield from (candidate.experiment, *candidate.reported)
 
     def replaced(self, by: Mapping[Experiment, Experiment]) -> Self:
         """The same with other experiments, such as completed ones."""
         candidates = tuple(
-            Candidate(by[each.trial], tuple(by[one] for one in each.reported))
+            Candidate(by[each.experiment], tuple(by[one] for one in each.reported))
             for each in self.candidates
         )
         return type(self)(self.sweep, self.over, self.metric, candidates)
@@ -96,7 +97,7 @@ class Choose:
         """Plain values that `from_config` takes back: frozen, with nothing left to compose."""
         candidates = [
             {
-                "trial": each.trial.to_config(),
+                "experiment": each.experiment.to_config(),
                 "reported": [one.to_config() for one in each.reported],
             }
             for each in self.candidates
@@ -108,7 +109,8 @@ class Choose:
     def from_config(cls, config: Mapping[str, Any]) -> Self:
         candidates = tuple(
             Candidate(
-                Experiment.from_config(each["trial"]),
+                # `trial` in jobs that were submitted before it was renamed.
+                Experiment.from_config(each.get("experiment") or each["trial"]),
                 tuple(map(Experiment.from_config, each["reported"])),
             )
             for each in config["candidates"]
@@ -117,25 +119,25 @@ class Choose:
 
     def is_ready(self, store: Store) -> bool:
         """Whether all that is tried is complete."""
-        return all(_is_complete(trial, store) for trial in self.trials)
+        return all(_is_complete(experiment, store) for experiment in self.tried)
 
     def decide(self, store: Store) -> "Chosen":
         """The best of each group, of what is complete now."""
         groups = self._groups()
-        shared = varying_keys([group[0].trial for group in groups])
+        shared = varying_keys([group[0].experiment for group in groups])
         return Chosen(self, tuple(self._winner(group, shared, store) for group in groups))
 
     def outlook(self, store: Store) -> str:
         """One line: what will be run, while what is tried is not complete."""
         groups = self._groups()
-        shared = self._free(varying_keys([group[0].trial for group in groups]))
+        shared = self._free(varying_keys([group[0].experiment for group in groups]))
         each = f" for each {', '.join(shared)}" if shared else ""
-        trials = [each.trial for group in groups for each in group]
-        done = sum(_is_complete(trial, store) for trial in trials)
-        more = sum(len(set(map(_place, group[0].reported))) for group in groups)
+        tried = [each.experiment for group in groups for each in group]
+        done = sum(_is_complete(experiment, store) for experiment in tried)
+        more = sum(len(set(map(result_key, group[0].reported))) for group in groups)
         return (
-            f"{self.sweep}: {count(more, 'more experiment')} to come when its {len(trials)} with seed "
-            f"{self.trials[0].seed} are done ({done} are): the best on {self.metric}{each}, with "
+            f"{self.sweep}: {count(more, 'more experiment')} to come when its {len(tried)} with seed "
+            f"{self.tried[0].seed} are done ({done} are): the best on {self.metric}{each}, with "
             f"seed {', '.join(str(one.seed) for one in groups[0][0].reported)}"
         )
 
@@ -143,9 +145,9 @@ class Choose:
         """Candidates that compete, each once, also where it is to be worked on in several ways."""
         groups: dict[tuple[Any, ...], dict[tuple[str, str], Candidate]] = {}
         for candidate in self.candidates:
-            config = identity_config(candidate.trial)
+            config = identity_config(candidate.experiment)
             shared = tuple((name, repr(config[name])) for name in self._free(list(config)))
-            groups.setdefault(shared, {}).setdefault(_place(candidate.trial), candidate)
+            groups.setdefault(shared, {}).setdefault(result_key(candidate.experiment), candidate)
         return [list(group.values()) for group in groups.values()]
 
     def _free(self, names: Sequence[str]) -> list[str]:
@@ -156,20 +158,20 @@ class Choose:
         scores = {each: self._score(each, store) for each in group}
         complete = [each for each in group if not math.isnan(scores[each])]
         best = max(complete, key=scores.__getitem__, default=None)
-        varying = varying_keys([each.trial for each in group])
+        varying = varying_keys([each.experiment for each in group])
         chosen = [name for name in varying if within(name, self.over)]
         return Winner(
-            group=_told(group[0].trial, self._free(shared)),
-            values=_told(best.trial, chosen) if best else "",
+            group=_told(group[0].experiment, self._free(shared)),
+            values=_told(best.experiment, chosen) if best else "",
             candidate=best,
             score=scores[best] if best else math.nan,
             complete=len(complete),
-            tried=len(group),
+            candidates=len(group),
         )
 
     def _score(self, candidate: Candidate, store: Store) -> float:
-        """NaN where the trial is not complete."""
-        run, key = _place(candidate.trial)
+        """NaN where what tries it is not complete."""
+        run, key = result_key(candidate.experiment)
         evaluation = store.run(run).evaluation(key)
         metrics = evaluation["metrics"] if evaluation is not None else {}
         return float(metrics.get(self.metric, math.nan))
@@ -177,7 +179,7 @@ class Choose:
 
 @dataclass(frozen=True)
 class Chosen:
-    """What a choice has come to at one look at the store: a trial that ends later changes nothing in it."""
+    """What a choice has come to at one look at the store: a candidate that ends later changes nothing in it."""
 
     choose: Choose
     winners: tuple[Winner, ...]
@@ -190,7 +192,7 @@ class Chosen:
     def describe(self) -> str:
         """A line for a person, and one for each of the winners."""
         sweep, metric = self.choose.sweep, self.choose.metric
-        heading = f"{sweep}: chosen on {metric} with seed {self.choose.trials[0].seed}"
+        heading = f"{sweep}: chosen on {metric} with seed {self.choose.tried[0].seed}"
         return "\n  ".join([heading, *map(Winner.describe, self.winners)])
 
     def note(self, store: Store, records: Mapping[str, str]) -> None:
@@ -213,13 +215,8 @@ def within(name: str, others: Sequence[str]) -> bool:
     return any(name == other or name.startswith(f"{other}.") for other in others)
 
 
-def _place(experiment: Experiment) -> tuple[str, str]:
-    """Where its results lie: the same for experiments that differ in what changes none."""
-    return run_id(experiment), evaluation_key(experiment)
-
-
 def _is_complete(experiment: Experiment, store: Store) -> bool:
-    run, key = _place(experiment)
+    run, key = result_key(experiment)
     return store.run(run).state(key) == "complete"
 
 

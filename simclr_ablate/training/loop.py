@@ -184,7 +184,7 @@ class Loop(ABC):
         """The epoch's batches, from the one numbered `first` on."""
         training = self.training
         batch = torch.arange(training.optimizer.batch_size)
-        places = torch.cat([batch[training.ranks.share(part)] for part in self._parts()])
+        positions = torch.cat([batch[training.ranks.share(part)] for part in self._parts()])
         for views, labels in training.images.view_batches(
             training.policy,
             self._order(epoch),
@@ -192,7 +192,7 @@ class Loop(ABC):
             epoch,
             first,
             training.device,
-            places,
+            positions,
             self.VIEWS,
         ):
             yield Batch(views, labels)
@@ -224,7 +224,7 @@ class Loop(ABC):
                 h = self.training.encoder(made.images)
             outputs = self.training.head(h)
         # The network takes views in any order; the loss goes by the order of their images.
-        return outputs.index_select(0, made.places)
+        return outputs.index_select(0, made.positions)
 
     def _end_epoch(self, epoch: int) -> None:
         self.look()

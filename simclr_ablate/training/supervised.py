@@ -8,11 +8,11 @@ from simclr_ablate.data.images import Images
 from simclr_ablate.training.loop import Batch, Loop
 
 
-def require_labels(images: Images, setting: str, data: str) -> None:
-    """Raises ConfigError for images without labels, which `setting` (`key=value`) needs. data: the set's name."""
+def require_labels(images: Images, named: str, data: str) -> None:
+    """Raises ConfigError for images without labels, which `named` (`key=value`) needs. data: the set's name."""
     if bool((images.labels < 0).any()):
         raise ConfigError(
-            f"{setting} needs a label for every training image, which data={data} lacks"
+            f"{named} needs a label for every training image, which data={data} lacks"
         )
 
 

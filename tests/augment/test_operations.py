@@ -158,8 +158,8 @@ def test_jitter_draws_the_ranges_of_the_paper(strength: float) -> None:
         assert kolmogorov(scale[chosen], low, high) < 0.02
         assert chosen.sum() == n
     assert kolmogorov(params["hue"], -0.2 * strength, 0.2 * strength) < 0.02
-    places = torch.bincount(params["place"], minlength=4) / n
-    assert ((places - 0.25).abs() < 0.02).all()
+    shares = torch.bincount(params["before_hue"], minlength=4) / n
+    assert ((shares - 0.25).abs() < 0.02).all()
 
 
 @pytest.mark.parametrize("strength", [0.25, 1.0, 2.5])

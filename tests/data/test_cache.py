@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from simclr_ablate.data.cache import build_once, drop_rows, place, reserve_array, save_set
+from simclr_ablate.data.cache import build_once, drop_rows, folder_of, reserve_array, save_set
 from simclr_ablate.data.in_memory import open_set
 from simclr_ablate.files import StorageError
 
@@ -88,7 +88,7 @@ def test_a_killed_build_leaves_nothing_and_is_done_again(tmp_path: Path) -> None
     _wait_for(tmp_path / "builds")
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    assert not place(tmp_path / "cache", "set").exists()
+    assert not folder_of(tmp_path / "cache", "set").exists()
     assert _start(tmp_path, 0).communicate(timeout=60)[0] == "whole\n"
     assert (tmp_path / "builds").read_text() == "xx"
     assert list((tmp_path / "cache").rglob(".*.tmp")) == []
@@ -101,7 +101,7 @@ def test_a_failed_build_leaves_nothing(tmp_path: Path) -> None:
 
     with pytest.raises(RuntimeError, match="no"):
         build_once(tmp_path, "set", build)
-    assert [path.name for path in place(tmp_path, "").iterdir()] == [".set.lock"]
+    assert [path.name for path in folder_of(tmp_path, "").iterdir()] == [".set.lock"]
 
 
 @pytest.fixture
@@ -199,4 +199,4 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(small_disk: Path) -> None:
     expected = r"cannot write .*/small/sets: the disk is full \(.* free\): make room, .* cache=DIR"
     with pytest.raises(StorageError, match=expected):
         build_once(small_disk, "set", _build)
-    assert [path.name for path in place(small_disk, "").iterdir()] == [".set.lock"]
+    assert [path.name for path in folder_of(small_disk, "").iterdir()] == [".set.lock"]

@@ -134,7 +134,7 @@ def test_one_view_of_each_image_with_its_label(root: Path, policy: Policy) -> No
         assert torch.equal(drawn.make().in_order(), view)
         assert torch.equal(labels, expected)
         ((some, some_labels),) = list(
-            train.view_batches(policy, order, 1, 0, step, places=torch.arange(8, 20), views=1)
+            train.view_batches(policy, order, 1, 0, step, positions=torch.arange(8, 20), views=1)
         )[:1]
         assert torch.equal(some.of(slice(8, 20)).make().in_order(), view[8:20])
         assert torch.equal(some_labels, labels)
@@ -230,8 +230,8 @@ def test_views_of_some_places_are_those_of_the_whole_batch(
     ((whole, labels),) = _open(root, on_error="skip")[0].view_batches(policy, order, 2, 1)
     for workers, share in ((0, slice(0, 30)), (2, slice(30, 60)), (0, slice(60, 90))):
         train, _ = _open(root, workers, "skip")
-        places = torch.arange(90)[share]
-        ((some, some_labels),) = train.view_batches(policy, order, 2, 1, places=places)
+        positions = torch.arange(90)[share]
+        ((some, some_labels),) = train.view_batches(policy, order, 2, 1, positions=positions)
         assert torch.equal(some_labels[share], labels[share])
         assert len(some.images) < len(whole.images)
         ours, theirs = (drawn.of(share).make().in_order() for drawn in (some, whole))

@@ -88,7 +88,7 @@ def by_hand(
         made = views.draw_one(images.images[chosen], generator(seed, "views", epoch, place)).make()
         with torch.set_grad_enabled(not frozen):
             h = encoder(made.images)
-        loss = nn.functional.cross_entropy(classifier(h)[made.places], images.labels[chosen])
+        loss = nn.functional.cross_entropy(classifier(h)[made.positions], images.labels[chosen])
         gradients = torch.autograd.grad(loss, parameters)
         rate = lr * (1 + math.cos(math.pi * step / total)) / 2
         with torch.no_grad():

@@ -7,14 +7,14 @@ import pytest
 
 from simclr_ablate.config import ConfigError
 from simclr_ablate.launch import devices
-from simclr_ablate.launch.devices import check_place, gpu_count
-from simclr_ablate.launch.settings import LocalSettings, SlurmSettings
+from simclr_ablate.launch.devices import check_devices, gpu_count
+from simclr_ablate.launch.launchers import LocalOptions, SlurmOptions
 
-LOCAL = LocalSettings(name="local", parallel=None, memory_gb=1.0, runs_per_gpu=1)
+LOCAL = LocalOptions(name="local", parallel=None, memory_gb=1.0, runs_per_gpu=1)
 
 
-def slurm(cluster: str) -> SlurmSettings:
-    return SlurmSettings(
+def slurm(cluster: str) -> SlurmOptions:
+    return SlurmOptions(
         name="slurm",
         cluster=cluster,
         follow=False,
@@ -85,9 +85,9 @@ def test_devices_that_are_not_there_are_refused(
     experiment = make_experiment(*overrides)
     for launcher in (LOCAL, slurm("local")):
         with pytest.raises(ConfigError, match=message):
-            check_place(experiment, launcher)
+            check_devices(experiment, launcher)
     # Of a cluster's nodes, the machine that submits knows nothing.
-    check_place(experiment, slurm("slurm"))
+    check_devices(experiment, slurm("slurm"))
 
 
 @pytest.mark.parametrize(
@@ -101,4 +101,4 @@ def test_devices_that_are_not_there_are_refused(
 )
 def test_devices_that_are_there_are_not(there, overrides, monkeypatch, make_experiment) -> None:
     monkeypatch.setattr(devices, "gpu_count", lambda: there)
-    check_place(make_experiment(*overrides), LOCAL)
+    check_devices(make_experiment(*overrides), LOCAL)

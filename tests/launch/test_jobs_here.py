@@ -15,10 +15,10 @@ from rich.console import Console
 
 from simclr_ablate import lease as leases
 from simclr_ablate import status
+from simclr_ablate.launch.launchers import read_launcher
 from simclr_ablate.launch.outcome import Outcome
 from simclr_ablate.launch.plan import Plan
 from simclr_ablate.launch.progress import ProgressView
-from simclr_ablate.launch.settings import read_settings
 from simclr_ablate.launch.slurm import SlurmLauncher
 from simclr_ablate.store import Run
 
@@ -108,11 +108,11 @@ def carry_out(compose_config, tmp_path, monkeypatch) -> Callable[[Plan], Outcome
     (tmp_path / "start/sitecustomize.py").write_text(JOBS_DIE)
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'start'}:{os.environ.get('PYTHONPATH', '')}")
     config = compose_config(["launcher=slurm", "launcher.cluster=local"])
-    settings = read_settings(OmegaConf.to_container(config)["launcher"])
+    options = read_launcher(OmegaConf.to_container(config)["launcher"])
 
     def build(plan: Plan) -> Outcome:
         view = ProgressView(Console(file=io.StringIO()), len(plan.runs), 0)
-        return SlurmLauncher(settings, str(tmp_path / "cache")).carry_out_here(plan, view).outcome
+        return SlurmLauncher(options, str(tmp_path / "cache")).carry_out_here(plan, view).outcome
 
     return build
 

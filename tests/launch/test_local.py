@@ -9,17 +9,17 @@ import pytest
 from rich.console import Console
 
 from simclr_ablate.launch import local, worker
+from simclr_ablate.launch.launchers import LocalOptions
 from simclr_ablate.launch.local import LocalLauncher, fit
 from simclr_ablate.launch.outcome import Ledger, Outcome
 from simclr_ablate.launch.plan import Plan, PlannedRun, make_plan
 from simclr_ablate.launch.progress import ProgressView
-from simclr_ablate.launch.settings import LocalSettings
 from simclr_ablate.store import Store
 
 
-def launcher(**changes: object) -> LocalSettings:
-    settings = {"name": "local", "parallel": None, "memory_gb": 1.0, "runs_per_gpu": 1}
-    return LocalSettings(**{**settings, **changes})  # type: ignore[arg-type]
+def launcher(**changes: object) -> LocalOptions:
+    options = {"name": "local", "parallel": None, "memory_gb": 1.0, "runs_per_gpu": 1}
+    return LocalOptions(**{**options, **changes})  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def machine(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("cores", "gigabytes", "runs", "settings", "parallel", "threads"),
+    ("cores", "gigabytes", "runs", "options", "parallel", "threads"),
     [
         (2, 16, 50, {}, 2, 1),
         (8, 4.5, 50, {}, 4, 2),  # memory for four
@@ -47,10 +47,10 @@ def machine(monkeypatch):
     ],
 )
 def test_cores_and_memory_are_shared(
-    machine, make_runs, cores, gigabytes, runs, settings, parallel, threads
+    machine, make_runs, cores, gigabytes, runs, options, parallel, threads
 ) -> None:
     machine(cores, gigabytes)
-    shares = fit(launcher(**settings), list(make_runs(runs).runs), runs, runs)
+    shares = fit(launcher(**options), list(make_runs(runs).runs), runs, runs)
     assert (shares.parallel, shares.threads, shares.devices) == (parallel, threads, ["cpu"])
 
 

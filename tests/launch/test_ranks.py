@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from simclr_ablate.launch import worker
-from simclr_ablate.launch.local import LocalLauncher, Resources, fit
-from simclr_ablate.launch.settings import LocalSettings
+from simclr_ablate.launch.launchers import LocalOptions
+from simclr_ablate.launch.local import Division, LocalLauncher, fit
 from simclr_ablate.ranks import RankLostError
 from simclr_ablate.stopping import StopSignal
 from simclr_ablate.store import Run, Store
@@ -129,9 +129,9 @@ def test_the_failure_names_the_rank_and_the_first_cause_stays(make_runs) -> None
     assert planned.run.failure()["reason"] == "rank 3 of 4: ValueError: no such file"
 
 
-def launcher(**changes: object) -> LocalSettings:
-    settings = {"name": "local", "parallel": None, "memory_gb": 1.0, "runs_per_gpu": 1}
-    return LocalSettings(**{**settings, **changes})  # type: ignore[arg-type]
+def launcher(**changes: object) -> LocalOptions:
+    options = {"name": "local", "parallel": None, "memory_gb": 1.0, "runs_per_gpu": 1}
+    return LocalOptions(**{**options, **changes})  # type: ignore[arg-type]
 
 
 def test_a_run_takes_a_gpu_for_each_rank(make_runs, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,5 +145,5 @@ def test_a_run_takes_a_gpu_for_each_rank(make_runs, monkeypatch: pytest.MonkeyPa
     local = LocalLauncher(launcher(), "cache")
     chosen = [local._choose_devices(planned, shares) for planned in runs[:2]]
     assert chosen == [["cuda:0", "cuda:1"], ["cuda:2", "cuda:3"]]
-    on_cpus = Resources(2, 8, 8, ["cpu"])
+    on_cpus = Division(2, 8, 8, ["cpu"])
     assert local._choose_devices(runs[2], on_cpus) == ["cpu", "cpu"]

@@ -3,19 +3,19 @@
 import pytest
 
 from simclr_ablate.config import ConfigError
+from simclr_ablate.launch.launchers import Resources, SlurmOptions, read_launcher
 from simclr_ablate.launch.resources import ranks_of, resources_of
-from simclr_ablate.launch.settings import Resources, SlurmSettings, read_settings
 
 
 @pytest.fixture
-def settings(compose_config):
-    """`settings("launcher.gpus=1", ...)`: the SLURM launcher's, with those overrides."""
+def options(compose_config):
+    """`options("launcher.gpus=1", ...)`: the SLURM launcher's, with those overrides."""
 
-    def build(*overrides: str) -> SlurmSettings:
+    def build(*overrides: str) -> SlurmOptions:
         config = compose_config(["launcher=slurm", *overrides])
-        found = read_settings(_plain(config)["launcher"])
-        assert isinstance(found, SlurmSettings)
-        return found
+        launcher = read_launcher(_plain(config)["launcher"])
+        assert isinstance(launcher, SlurmOptions)
+        return launcher
 
     return build
 
@@ -50,9 +50,9 @@ RULES = (
     ],
 )
 def test_all_rules_that_apply_count_in_their_order(
-    settings, make_experiment, overrides, expected
+    options, make_experiment, overrides, expected
 ) -> None:
-    assert resources_of(make_experiment(*overrides), settings("launcher.gpus=4", RULES)) == expected
+    assert resources_of(make_experiment(*overrides), options("launcher.gpus=4", RULES)) == expected
 
 
 @pytest.mark.parametrize("cluster", ["local", "debug"])
@@ -67,18 +67,18 @@ def test_all_rules_that_apply_count_in_their_order(
         "sbatch={x: 1}",
     ],
 )
-def test_what_is_for_slurm_is_refused_elsewhere(settings, cluster, option) -> None:
+def test_what_is_for_slurm_is_refused_elsewhere(options, cluster, option) -> None:
     name = option.partition("=")[0]
     given = f"launcher.{option}" if name != "sbatch" else "+launcher.sbatch.x=1"
-    settings(given)
+    options(given)
     with pytest.raises(ConfigError, match=rf"launcher\.{name} is for SLURM and means nothing with"):
-        settings(given, f"launcher.cluster={cluster}")
+        options(given, f"launcher.cluster={cluster}")
 
 
-def test_a_rank_for_each_gpu_unless_said_otherwise(settings, make_experiment) -> None:
+def test_a_rank_for_each_gpu_unless_said_otherwise(options, make_experiment) -> None:
     for gpus, ranks, expected in ((0, "null", 1), (4, "null", 4), (0, "2", 2), (4, "4", 4)):
         experiment = make_experiment(f"compute.ranks={ranks}")
-        resources = resources_of(experiment, settings(f"launcher.gpus={gpus}"))
+        resources = resources_of(experiment, options(f"launcher.gpus={gpus}"))
         assert ranks_of(experiment, resources.gpus) == expected
 
 
@@ -113,7 +113,7 @@ def test_a_rank_for_each_gpu_unless_said_otherwise(settings, make_experiment) ->
     ],
 )
 def test_what_makes_no_sense_is_refused(
-    settings, make_experiment, launcher, experiment, message
+    options, make_experiment, launcher, experiment, message
 ) -> None:
     with pytest.raises(ConfigError, match=message):
-        resources_of(make_experiment(*experiment), settings(*launcher))
+        resources_of(make_experiment(*experiment), options(*launcher))

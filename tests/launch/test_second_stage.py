@@ -15,8 +15,8 @@ from simclr_ablate.config import ConfigError
 from simclr_ablate.launch import command as commands
 from simclr_ablate.launch.choose_job import arrange
 from simclr_ablate.launch.command import Command, ExitStatus, launch
-from simclr_ablate.launch.plan import place, plan_all
-from simclr_ablate.launch.settings import SlurmSettings, read_settings
+from simclr_ablate.launch.launchers import SlurmOptions, read_launcher
+from simclr_ablate.launch.plan import plan_all, planned_run
 from simclr_ablate.launch.slurm import SlurmLauncher
 from simclr_ablate.launch.tend import cancel_choices
 from simclr_ablate.store import ChoiceFolder, Store
@@ -84,20 +84,20 @@ def store(tmp_path) -> Store:
 
 
 @pytest.fixture
-def settings(compose_config) -> SlurmSettings:
+def options(compose_config) -> SlurmOptions:
     config = compose_config(["launcher=slurm", "launcher.follow=true"])
-    found = read_settings(OmegaConf.to_container(config)["launcher"])
-    assert isinstance(found, SlurmSettings)
-    return found
+    options = read_launcher(OmegaConf.to_container(config)["launcher"])
+    assert isinstance(options, SlurmOptions)
+    return options
 
 
 @pytest.fixture
-def launcher(settings, cluster, tmp_path) -> SlurmLauncher:
-    return SlurmLauncher(settings, str(tmp_path / "cache"))
+def launcher(options, cluster, tmp_path) -> SlurmLauncher:
+    return SlurmLauncher(options, str(tmp_path / "cache"))
 
 
 @pytest.fixture
-def found(selection, sweep) -> Choose:
+def choose(selection, sweep) -> Choose:
     return selection(sweep)
 
 
@@ -107,120 +107,122 @@ def carry_out(store: Store, job: str) -> None:
     submitit.core.utils.DelayedSubmission.load(pickle).function()
 
 
-def finish_all(store: Store, found: Choose) -> None:
-    for score, trial in enumerate(found.trials):
-        finish(store, trial, 40.0 + score)
+def finish_all(store: Store, choose: Choose) -> None:
+    for score, experiment in enumerate(choose.tried):
+        finish(store, experiment, 40.0 + score)
 
 
-def launched(store: Store, found: Choose) -> dict[str, str]:
+def launched(store: Store, choose: Choose) -> dict[str, str]:
     """The sweep's record, as a command leaves it before it submits."""
-    trials = [place(trial, store).run_id for trial in found.trials]
-    return {"pick": store.record_sweep("pick", trials)}
+    tried = [planned_run(experiment, store).run_id for experiment in choose.tried]
+    return {"pick": store.record_sweep("pick", tried)}
 
 
-def folder_of(store: Store, found: Choose) -> ChoiceFolder:
-    return store.choice(found.name)
+def folder_of(store: Store, choose: Choose) -> ChoiceFolder:
+    return store.choice(choose.name)
 
 
 def job_of(folder: ChoiceFolder) -> str:
     return folder.last_submission()["job"]
 
 
-def test_the_job_submits_once_whatever_becomes_of_its_runs(cluster, store, launcher, found) -> None:
-    finish_all(store, found)
-    assert job_of(arrange(launcher, store, launched(store, found), found)) == "1"
+def test_the_job_submits_once_whatever_becomes_of_its_runs(
+    cluster, store, launcher, choose
+) -> None:
+    finish_all(store, choose)
+    assert job_of(arrange(launcher, store, launched(store, choose), choose)) == "1"
     cluster.within("1")
     carry_out(store, "1")
     assert cluster.names == ["pick-choice", "pick"]
-    assert folder_of(store, found).is_done()
+    assert folder_of(store, choose).is_done()
     (_, sweep) = store.sweeps()
-    everything = (*found.trials, *found.decide(store).experiments())
-    assert set(sweep.run_ids) == {place(one, store).run_id for one in everything}
-    for one in found.decide(store).experiments():
-        run = place(one, store).run
+    everything = (*choose.tried, *choose.decide(store).experiments())
+    assert set(sweep.run_ids) == {planned_run(one, store).run_id for one in everything}
+    for one in choose.decide(store).experiments():
+        run = planned_run(one, store).run
         run.end_job(run.submission()["job"], "it failed")
     carry_out(store, "1")  # as after a requeue, or where a command was quicker
     assert len(cluster.names) == 2
 
 
 def test_a_command_that_closes_a_waiting_stage_does_so_for_all_launches(
-    cluster, store, launcher, found
+    cluster, store, launcher, choose
 ) -> None:
     """The job of the union has still to submit it when another command finds the first stage complete."""
-    trials = [place(trial, store).run_id for trial in found.trials]
-    arrange(launcher, store, {"both": store.record_sweep("both", trials)}, found)
-    finish_all(store, found)
-    names = {trial: ["pick"] for trial in found.trials}
-    plan_all("pick", store, found.trials, names, [found]).recorded().note_choices()
-    everything = {place(one, store).run_id for one in found.decide(store).experiments()}
+    tried = [planned_run(experiment, store).run_id for experiment in choose.tried]
+    arrange(launcher, store, {"both": store.record_sweep("both", tried)}, choose)
+    finish_all(store, choose)
+    names = {experiment: ["pick"] for experiment in choose.tried}
+    plan_all("pick", store, choose.tried, names, [choose]).recorded().note_choices()
+    everything = {planned_run(one, store).run_id for one in choose.decide(store).experiments()}
     last = {one.name: set(one.run_ids) for one in store.sweeps()}
-    assert last["both"] == last["pick"] == everything | set(trials)
-    assert folder_of(store, found).is_done()
+    assert last["both"] == last["pick"] == everything | set(tried)
+    assert folder_of(store, choose).is_done()
 
 
 @pytest.mark.parametrize("other", [False, True])
 def test_a_job_that_is_not_to_submit_any_more_does_not(
-    cluster, store, launcher, found, other
+    cluster, store, launcher, choose, other
 ) -> None:
-    finish_all(store, found)
-    arrange(launcher, store, launched(store, found), found)
+    finish_all(store, choose)
+    arrange(launcher, store, launched(store, choose), choose)
     cluster.leave("1")
     cancel_choices(store, None)
-    assert "cancelled by" in folder_of(store, found).failure()["reason"]
+    assert "cancelled by" in folder_of(store, choose).failure()["reason"]
     names = ["pick-choice"]
     if other:  # the command again, which takes the cancelling back
-        assert job_of(arrange(launcher, store, launched(store, found), found)) == "2"
+        assert job_of(arrange(launcher, store, launched(store, choose), choose)) == "2"
         names *= 2
-    before = folder_of(store, found).last_submission()
+    before = folder_of(store, choose).last_submission()
     cluster.within("1")
     carry_out(store, "1")
     assert cluster.names == names
-    assert folder_of(store, found).last_submission() == before
-    assert not folder_of(store, found).is_done()
+    assert folder_of(store, choose).last_submission() == before
+    assert not folder_of(store, choose).is_done()
 
 
-def test_what_is_being_submitted_is_not_cancelled(cluster, store, launcher, found) -> None:
-    finish_all(store, found)
-    arrange(launcher, store, launched(store, found), found)
+def test_what_is_being_submitted_is_not_cancelled(cluster, store, launcher, choose) -> None:
+    finish_all(store, choose)
+    arrange(launcher, store, launched(store, choose), choose)
     cancelled: list[ChoiceFolder] = []
     thread = threading.Thread(target=lambda: cancelled.extend(cancel_choices(store, None)))
     with store.submitting():
         thread.start()
         time.sleep(0.5)
-        found.decide(store).note(store, {})
+        choose.decide(store).note(store, {})
     thread.join()
     assert cancelled == []
-    assert folder_of(store, found).is_done()
+    assert folder_of(store, choose).is_done()
 
 
-def test_a_refusal_is_recorded_and_made_good(cluster, store, launcher, found) -> None:
-    finish_all(store, found)
-    arrange(launcher, store, launched(store, found), found)
+def test_a_refusal_is_recorded_and_made_good(cluster, store, launcher, choose) -> None:
+    finish_all(store, choose)
+    arrange(launcher, store, launched(store, choose), choose)
     cluster.within("1")
     cluster.refuse()
     with pytest.raises(ConfigError, match="not now"):
         carry_out(store, "1")
-    assert folder_of(store, found).failure()["reason"] == "sbatch: error: not now"
+    assert folder_of(store, choose).failure()["reason"] == "sbatch: error: not now"
     # The command, given again where it is refused too.
-    plan = plan_all("pick", store, found.trials, {}, [found])
-    settings = replace(launcher.settings, follow=False)
-    command = Command(store, launcher.cache, False, settings, "pick", None)
+    plan = plan_all("pick", store, choose.tried, {}, [choose])
+    options = replace(launcher.options, follow=False)
+    command = Command(store, launcher.cache, False, options, "pick", None)
     again = (command, plan, Console())
     with pytest.raises(ConfigError, match="not now"):
         launch(*again)
-    assert not folder_of(store, found).is_done()
+    assert not folder_of(store, choose).is_done()
     cluster.refuse(False)
     assert launch(*again) == ExitStatus.OK
-    assert folder_of(store, found).is_done()
+    assert folder_of(store, choose).is_done()
     assert cluster.names == ["pick-choice", "pick"]
 
 
 def test_both_stages_are_submitted_with_the_users_own_variables(
-    cluster, store, launcher, found, monkeypatch
+    cluster, store, launcher, choose, monkeypatch
 ) -> None:
-    finish_all(store, found)
+    finish_all(store, choose)
     monkeypatch.setenv("SBATCH_ACCOUNT", "mine")
-    arrange(launcher, store, launched(store, found), found)
+    arrange(launcher, store, launched(store, choose), choose)
     cluster.within("1")
     monkeypatch.setenv("SBATCH_MEM_BIND", "of the job")
     carry_out(store, "1")
@@ -231,14 +233,14 @@ def test_both_stages_are_submitted_with_the_users_own_variables(
 
 
 @pytest.fixture
-def follow(store, settings, found, tmp_path):
-    """`follow()`: exit status and output of a command whose trials were completed since it looked."""
-    names = {trial: ["pick"] for trial in found.trials}
+def follow(store, options, choose, tmp_path):
+    """`follow()`: exit status and output of a command whose candidates were completed since it looked."""
+    names = {experiment: ["pick"] for experiment in choose.tried}
 
     def build() -> tuple[int, str]:
-        plan = plan_all("pick", store, found.trials, names, [found]).recorded()
-        finish_all(store, found)
-        command = Command(store, str(tmp_path / "cache"), False, settings, "pick", None)
+        plan = plan_all("pick", store, choose.tried, names, [choose]).recorded()
+        finish_all(store, choose)
+        command = Command(store, str(tmp_path / "cache"), False, options, "pick", None)
         console = Console(record=True, width=200)
         status = launch(command, plan, console)
         return status, console.export_text()

@@ -8,7 +8,7 @@ import pytest
 
 from simclr_ablate.config import ConfigError
 from simclr_ablate.launch.grid import Grids
-from simclr_ablate.launch.plan import Plan, place, plan_all
+from simclr_ablate.launch.plan import Plan, plan_all, planned_run
 from simclr_ablate.store import Store
 from simclr_ablate.tasks.choose import Choose
 
@@ -17,29 +17,29 @@ HEADS, TEMPERATURES = ["none", "linear"], [0.1, 0.5]
 
 def finish(store: Store, experiment, score: float) -> None:
     """As a run leaves it; the test split would choose the opposite."""
-    planned = place(experiment, store)
+    planned = planned_run(experiment, store)
     planned.run.create(experiment.to_config())
     metrics = {"top1": 100 - score, "validation_top1": score}
     planned.run.write_evaluation(planned.evaluation_key, {}, metrics)
 
 
-def place_of(experiment):
+def point_of(experiment):
     return experiment.head.kind, experiment.loss.temperature
 
 
-def plan_of(found: Choose, store: Store) -> Plan:
-    names = {trial: ["pick"] for trial in found.trials}
-    return plan_all("pick", store, found.trials, names, [found])
+def plan_of(choose: Choose, store: Store) -> Plan:
+    names = {experiment: ["pick"] for experiment in choose.tried}
+    return plan_all("pick", store, choose.tried, names, [choose])
 
 
 def test_each_candidate_is_tried_with_the_one_seed(selection, sweep) -> None:
-    found = selection(sweep)
-    assert [(*place_of(trial), trial.seed) for trial in found.trials] == [
+    choose = selection(sweep)
+    assert [(*point_of(experiment), experiment.seed) for experiment in choose.tried] == [
         (head, temperature, 9) for head in HEADS for temperature in TEMPERATURES
     ]
-    for candidate in found.candidates:
+    for candidate in choose.candidates:
         assert [one.seed for one in candidate.reported] == [0, 1]
-        assert {place_of(one) for one in candidate.reported} == {place_of(candidate.trial)}
+        assert {point_of(one) for one in candidate.reported} == {point_of(candidate.experiment)}
 
 
 @pytest.mark.parametrize(
@@ -49,9 +49,9 @@ def test_each_candidate_is_tried_with_the_one_seed(selection, sweep) -> None:
 def test_the_command_lines_seeds_are_those_that_are_reported(
     selection, sweep, swept, fixed, seeds
 ) -> None:
-    found = selection(sweep, swept, fixed)
-    assert {trial.seed for trial in found.trials} == {9}
-    for candidate in found.candidates:
+    choose = selection(sweep, swept, fixed)
+    assert {experiment.seed for experiment in choose.tried} == {9}
+    for candidate in choose.candidates:
         assert [one.seed for one in candidate.reported] == seeds
 
 
@@ -62,35 +62,35 @@ def test_without_seeds_the_configs_own_is_reported(selection, sweep) -> None:
 
 
 def test_what_the_command_line_varies_has_a_winner_each(selection, sweep, tmp_path) -> None:
-    found = selection(sweep, {"encoder.width": [1, 2], "loss.temperature": [0.2, 0.3, 0.4]})
-    assert len(found.trials) == 2 * 2 * 3
-    choices = found.decide(Store(tmp_path)).winners
+    choose = selection(sweep, {"encoder.width": [1, 2], "loss.temperature": [0.2, 0.3, 0.4]})
+    assert len(choose.tried) == 2 * 2 * 3
+    choices = choose.decide(Store(tmp_path)).winners
     assert [choice.group for choice in choices] == [
         f"encoder.width={width} head.kind={head}" for head in HEADS for width in (1, 2)
     ]
-    assert {choice.tried for choice in choices} == {3}
+    assert {choice.candidates for choice in choices} == {3}
 
 
 def test_the_best_on_validation_are_run_with_the_reported_seeds(selection, sweep, tmp_path) -> None:
-    store, found = Store(tmp_path), selection(sweep)
-    scores = {place_of(trial): random.uniform(20, 80) for trial in found.trials}
+    store, choose = Store(tmp_path), selection(sweep)
+    scores = {point_of(experiment): random.uniform(20, 80) for experiment in choose.tried}
     best = {(head, max(TEMPERATURES, key=lambda t: scores[head, t])) for head in HEADS}
-    for trial in found.trials[:-1]:
-        finish(store, trial, scores[place_of(trial)])
-    before = plan_of(found, store)
+    for experiment in choose.tried[:-1]:
+        finish(store, experiment, scores[point_of(experiment)])
+    before = plan_of(choose, store)
     assert (before.decided, len(before.pending)) == ((), 1)
-    assert [planned.experiment for planned in before.runs] == found.trials
+    assert [planned.experiment for planned in before.runs] == choose.tried
     assert before.outlook() == [
         "pick: 4 more experiments to come when its 4 with seed 9 are done (3 are): the best on "
         "validation_top1 for each head.kind, with seed 0, 1"
     ]
-    finish(store, found.trials[-1], scores[place_of(found.trials[-1])])
+    finish(store, choose.tried[-1], scores[point_of(choose.tried[-1])])
     expected = [(*one, seed) for one in sorted(best, reverse=True) for seed in (0, 1)]
     second = [planned.experiment for planned in before.choose(before.pending[0]).runs]
-    assert [(*place_of(one), one.seed) for one in second] == expected
-    after = plan_of(found, store)
+    assert [(*point_of(one), one.seed) for one in second] == expected
+    after = plan_of(choose, store)
     assert (len(after.decided), after.pending) == (1, ())
-    assert [planned.experiment for planned in after.runs] == [*found.trials, *second]
+    assert [planned.experiment for planned in after.runs] == [*choose.tried, *second]
     heading, *lines = after.outlook()[0].splitlines()
     assert heading == "pick: chosen on validation_top1 with seed 9"
     for line, (head, temperature) in zip(lines, sorted(best, reverse=True), strict=True):
@@ -101,7 +101,7 @@ def test_the_best_on_validation_are_run_with_the_reported_seeds(selection, sweep
 
 
 def ids(store: Store, experiments) -> set[str]:
-    return {place(one, store).run_id for one in experiments}
+    return {planned_run(one, store).run_id for one in experiments}
 
 
 def members(store: Store, name: str) -> list[set[str]]:
@@ -112,18 +112,18 @@ def members(store: Store, name: str) -> list[set[str]]:
 def test_what_is_chosen_is_of_the_sweep_also_where_another_has_it(
     selection, sweep, tmp_path
 ) -> None:
-    store, found = Store(tmp_path), selection(sweep)
-    best = found.candidates[0]
-    names = {trial: ["pick"] for trial in found.trials} | {best.reported[0]: ["other"]}
-    planned = plan_all("both", store, names, names, [found]).recorded()
-    for trial in found.trials:
-        finish(store, trial, 70.0 if trial == best.trial else random.uniform(20, 60))
+    store, choose = Store(tmp_path), selection(sweep)
+    best = choose.candidates[0]
+    names = {experiment: ["pick"] for experiment in choose.tried} | {best.reported[0]: ["other"]}
+    planned = plan_all("both", store, names, names, [choose]).recorded()
+    for experiment in choose.tried:
+        finish(store, experiment, 70.0 if experiment == best.experiment else random.uniform(20, 60))
     left = planned.choose(planned.pending[0])
     second = [each.experiment for each in left.runs]
     assert best.reported[0] not in second
     assert len(second) == 3
     left.note_choices()
-    everything = ids(store, [*found.trials, *found.decide(store).experiments()])
+    everything = ids(store, [*choose.tried, *choose.decide(store).experiments()])
     assert members(store, "pick")[-1] == members(store, "both")[-1] == everything
     assert members(store, "other") == [ids(store, best.reported[:1])]
 
@@ -132,99 +132,105 @@ def test_a_union_keeps_both_second_stages(selection, sweep, tmp_path) -> None:
     """Each is closed by a job of its own, which knows the union's record as it was launched."""
     store, first = Store(tmp_path), selection(sweep)
     second = dataclasses.replace(selection(sweep, {"encoder.width": [2]}), sweep="other")
-    names = {trial: ["pick"] for trial in first.trials} | {
-        trial: ["other"] for trial in second.trials
+    names = {experiment: ["pick"] for experiment in first.tried} | {
+        experiment: ["other"] for experiment in second.tried
     }
     planned = plan_all("both", store, names, names, [first, second]).recorded()
     everything = ids(store, names)
-    for found in (first, second):
-        for trial in found.trials:
-            finish(store, trial, random.uniform(20, 80))
-        chosen = found.decide(store)
-        chosen.note(store, planned.records_of(found))
+    for choose in (first, second):
+        for experiment in choose.tried:
+            finish(store, experiment, random.uniform(20, 80))
+        chosen = choose.decide(store)
+        chosen.note(store, planned.records_of(choose))
         everything |= ids(store, chosen.experiments())
         assert members(store, "both")[-1] == everything
-    for found in (first, second):
-        own = ids(store, [*found.trials, *found.decide(store).experiments()])
-        assert members(store, found.sweep)[-1] == own
+    for choose in (first, second):
+        own = ids(store, [*choose.tried, *choose.decide(store).experiments()])
+        assert members(store, choose.sweep)[-1] == own
 
 
 def test_what_was_decided_when_it_was_planned_adds_nothing(selection, sweep, tmp_path) -> None:
-    store, found = Store(tmp_path), selection(sweep)
-    for trial in found.trials:
-        finish(store, trial, random.uniform(20, 80))
-    planned = plan_of(found, store).recorded()
+    store, choose = Store(tmp_path), selection(sweep)
+    for experiment in choose.tried:
+        finish(store, experiment, random.uniform(20, 80))
+    planned = plan_of(choose, store).recorded()
     before = members(store, "pick")
     planned.note_choices()
     assert members(store, "pick") == before
-    assert before[-1] == ids(store, [*found.trials, *found.decide(store).experiments()])
+    assert before[-1] == ids(store, [*choose.tried, *choose.decide(store).experiments()])
 
 
 def test_a_second_stage_is_of_the_launch_that_chose_it(selection, sweep, tmp_path) -> None:
     """Not of a later one, such as of another scale; and a launch that chooses anew does not lose it."""
-    store, found = Store(tmp_path), selection(sweep)
-    before = plan_of(found, store).recorded()
+    store, choose = Store(tmp_path), selection(sweep)
+    before = plan_of(choose, store).recorded()
     later = store.record_sweep("pick", ["of another scale"])
-    for trial in found.trials[1:]:
-        finish(store, trial, random.uniform(20, 80))
+    for experiment in choose.tried[1:]:
+        finish(store, experiment, random.uniform(20, 80))
     before.choose(before.pending[0]).note_choices()
-    second = found.decide(store).experiments()
-    everything = ids(store, [*found.trials, *second])
-    assert members(store, "pick") == [ids(store, found.trials), everything, {"of another scale"}]
+    second = choose.decide(store).experiments()
+    everything = ids(store, [*choose.tried, *second])
+    assert members(store, "pick") == [ids(store, choose.tried), everything, {"of another scale"}]
     assert f"{later}.json" in {path.name for path in (tmp_path / ".sweeps").iterdir()}
     for one in second:
-        place(one, store).run.create(one.to_config())
-    again = plan_of(found, store)
+        planned_run(one, store).run.create(one.to_config())
+    again = plan_of(choose, store)
     assert again.pending
     again.recorded()
     assert members(store, "pick")[-1] == everything
 
 
-def test_a_trial_that_ends_after_the_choice_changes_nothing_of_it(
+def test_a_candidate_that_ends_after_the_choice_changes_nothing_of_it(
     selection, sweep, tmp_path
 ) -> None:
-    store, found = Store(tmp_path), selection(sweep)
-    planned = plan_of(found, store).recorded()
-    for trial in found.trials[:-1]:
-        finish(store, trial, random.uniform(20, 80))
+    store, choose = Store(tmp_path), selection(sweep)
+    planned = plan_of(choose, store).recorded()
+    for experiment in choose.tried[:-1]:
+        finish(store, experiment, random.uniform(20, 80))
     left = planned.choose(planned.pending[0])
-    finish(store, found.trials[-1], 90.0)
+    finish(store, choose.tried[-1], 90.0)
     (said,) = left.outlook()
     assert "best of 1 complete of 2" in said
     assert "90.0" not in said
     left.note_choices()
-    everything = ids(store, found.trials) | {planned.run_id for planned in left.runs}
+    everything = ids(store, choose.tried) | {planned.run_id for planned in left.runs}
     assert members(store, "pick")[-1] == everything
 
 
 def test_what_failed_is_passed_over_and_told(selection, sweep, tmp_path) -> None:
-    store, found = Store(tmp_path), selection(sweep)
-    finish(store, found.trials[1], 30.0)  # no head, temperature 0.5
-    chosen = found.decide(store)
+    store, choose = Store(tmp_path), selection(sweep)
+    finish(store, choose.tried[1], 30.0)  # no head, temperature 0.5
+    chosen = choose.decide(store)
     assert [one.loss.temperature for one in chosen.experiments()] == [0.5, 0.5]
     assert [winner.describe() for winner in chosen.winners] == [
         "head.kind=none: loss.temperature=0.5 (30.0 %, best of 1 complete of 2)",
-        "head.kind=linear: none of its 2 trials completed; nothing is chosen",
+        "head.kind=linear: none of its candidates completed; nothing is chosen",
     ]
 
 
 def test_what_changes_no_result_is_counted_once(selection, sweep, tmp_path) -> None:
-    store, found = Store(tmp_path), selection(sweep, {"compute.threads": [1, 2]})
-    planned = plan_of(found, store)
+    store, choose = Store(tmp_path), selection(sweep, {"compute.threads": [1, 2]})
+    planned = plan_of(choose, store)
     assert len(planned.runs) == 4
     assert planned.outlook()[0].startswith(
         "pick: 4 more experiments to come when its 4 with seed 9"
     )
-    assert [choice.tried for choice in found.decide(store).winners] == [2, 2]
+    assert [choice.candidates for choice in choose.decide(store).winners] == [2, 2]
 
 
 def test_a_frozen_selection_comes_back(selection, sweep) -> None:
-    found = selection(sweep)
-    assert Choose.from_config(found.to_config()) == found
-    assert Choose.from_config(found.to_config()).name == found.name
-    assert selection(sweep, {"seed": [0, 1, 2]}).name != found.name
+    choose = selection(sweep)
+    assert Choose.from_config(choose.to_config()) == choose
+    of_old = choose.to_config()
+    for candidate in of_old[
+        "candidates"
+    ]:  # as jobs carry it that have waited since it was named so
+        candidate["trial"] = candidate.pop("experiment")
+    assert Choose.from_config(of_old) == choose
+    assert Choose.from_config(choose.to_config()).name == choose.name
+    assert selection(sweep, {"seed": [0, 1, 2]}).name != choose.name
     # Where and how it is worked on makes no other choice of it.
-    assert selection(sweep, {"compute.threads": [1]}).name == found.name
+    assert selection(sweep, {"compute.threads": [1]}).name == choose.name
 
 
 def without(name):
@@ -274,4 +280,4 @@ def test_a_section_of_keys_is_chosen_whole(selection, sweep) -> None:
     sweep["select"]["over"] = ["loss"]
     sweep["select"]["grids"] = [{"loss.temperature": [0.1, 0.5], "loss.normalize": [True, False]}]
     choices = selection(sweep).decide(Store("nowhere")).winners
-    assert [choice.tried for choice in choices] == [4]
+    assert [choice.candidates for choice in choices] == [4]

@@ -18,8 +18,9 @@ from simclr_ablate.files import StorageError
 from simclr_ablate.launch import intent, sbatch
 from simclr_ablate.launch.allocation import outside_of_an_allocation
 from simclr_ablate.launch.intent import Intent
+from simclr_ablate.launch.launchers import read_launcher
+from simclr_ablate.launch.plan import make_plan
 from simclr_ablate.launch.progress import ProgressView
-from simclr_ablate.launch.settings import read_settings
 from simclr_ablate.launch.slurm import SlurmLauncher
 from simclr_ablate.store import Run, Store
 from tests import commands
@@ -78,8 +79,8 @@ def launcher(programs, compose_config, tmp_path):
 
     def build(*overrides: str) -> SlurmLauncher:
         config = compose_config(["launcher=slurm", *overrides])
-        settings = read_settings(OmegaConf.to_container(config)["launcher"])
-        return SlurmLauncher(settings, str(tmp_path / "cache"))
+        options = read_launcher(OmegaConf.to_container(config)["launcher"])
+        return SlurmLauncher(options, str(tmp_path / "cache"))
 
     return build
 
@@ -307,12 +308,25 @@ def test_a_run_whose_folder_cannot_be_read_keeps_no_other_from_being_submitted(
 
 
 def test_a_folder_that_slurm_would_read_otherwise_is_refused(launcher, make_experiment, tmp_path):
-    from simclr_ablate.launch.plan import make_plan
-
     plan = make_plan([make_experiment()], Store(tmp_path / "50%j"), None)
     with pytest.raises(ConfigError, match="store must not hold %j with launcher=slurm"):
         launcher().submit(plan)
     assert not (tmp_path / "50%j").exists()
+
+
+def test_arrays_are_as_large_as_the_cluster_takes_which_is_asked_once(
+    programs, launcher, make_experiment, tmp_path
+) -> None:
+    """Three runs that are evaluated in two ways, and one in one way, by a cluster whose arrays hold two jobs."""
+    programs.write("scontrol", 'echo x >> "$0".calls\necho "MaxArraySize            = 3"')
+    programs.then('echo Submitted batch job "$(wc -l < "$0".calls)"')
+    wanted = [(0, "h"), (0, "z"), (1, "h"), (1, "z"), (2, "h"), (2, "z"), (3, "h")]
+    experiments = [make_experiment(f"seed={s}", f"evaluation.features={f}") for s, f in wanted]
+    plan = make_plan(experiments, Store(tmp_path / "runs"), None)
+    submission = launcher().submit(plan)
+    of_each = [["2_0", "3_0"], ["4_0"], ["2_1", "3_1"], ["4_1"], ["5", "6"], ["7"], ["1"]]
+    assert [submission.jobs[planned] for planned in plan.runs] == of_each
+    assert (programs.folder / "scontrol.calls").read_text() == "x\n"
 
 
 def test_a_job_name_of_the_users_own_begins_it(programs, launcher, make_runs) -> None:

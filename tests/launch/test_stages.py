@@ -20,19 +20,19 @@ def of_seed(store: Path, *seeds: int) -> list[Run]:
     return [found for found in runs if found.config()["seed"] in seeds]
 
 
-def place_of(found: Run) -> tuple[str, float]:
+def point_of(found: Run) -> tuple[str, float]:
     config = found.config()
     return config["head"]["kind"], config["loss"]["temperature"]
 
 
 def assert_selected(store: Path, seeds: tuple[int, ...] = (0, 1)) -> None:
-    """The best trial of each head, as its results on disk say, was run with the seeds, and nothing else was."""
+    """The best candidate of each head, as its results on disk say, was run with the seeds, and nothing else was."""
     scores = {}
-    for trial in of_seed(store, 9):
-        (evaluation,) = trial.evaluations().values()
-        scores[place_of(trial)] = evaluation["metrics"]["validation_top1"]
+    for tried in of_seed(store, 9):
+        (evaluation,) = tried.evaluations().values()
+        scores[point_of(tried)] = evaluation["metrics"]["validation_top1"]
     assert len(scores) == 4
-    reported = [(*place_of(found), found.config()["seed"]) for found in of_seed(store, *seeds)]
+    reported = [(*point_of(found), found.config()["seed"]) for found in of_seed(store, *seeds)]
     heads: dict[str, set[float]] = {}
     for head, temperature, _ in reported:
         heads.setdefault(head, set()).add(temperature)
@@ -91,14 +91,14 @@ def test_killed_in_either_stage_it_goes_on_where_it_was(environment, tmp_path) -
             break
     process.kill()
     process.communicate(timeout=60)
-    trials = {found.run_id for found in of_seed(store, 9)}
-    before = {name: at for name, at in trained_so_far(store).items() if name in trials}
+    tried = {found.run_id for found in of_seed(store, 9)}
+    before = {name: at for name, at in trained_so_far(store).items() if name in tried}
     assert len(before) == 4
     status, output = run(environment, store, *arguments)
     assert status == 0, output
     assert "all 10 experiments are in" in output
     assert_selected(store)
-    assert {name: at for name, at in trained(store).items() if name in trials} == before
+    assert {name: at for name, at in trained(store).items() if name in tried} == before
 
 
 def trained_so_far(store: Path) -> dict[Run, int]:
@@ -109,7 +109,7 @@ def trained_so_far(store: Path) -> dict[Run, int]:
     }
 
 
-def test_trials_that_fail_are_passed_over(environment, tmp_path) -> None:
+def test_candidates_that_fail_are_passed_over(environment, tmp_path) -> None:
     """All with one head and one of two with the other."""
     sweep = SELECTING.replace(
         "    - head: [none, linear]\n      loss.temperature: [0.1, 0.5]\n",
@@ -120,7 +120,7 @@ def test_trials_that_fail_are_passed_over(environment, tmp_path) -> None:
     status, output = run(environment, tmp_path / "store", *arguments, SHORT)
     assert status == 1, output
     for text in (
-        "  head.kind=none: none of its 1 trial completed; nothing is chosen",
+        "  head.kind=none: its only candidate did not complete; nothing is chosen",
         "  head.kind=linear: optimizer.lr=0.1 (",
         "best of 1 complete of 2)",
         "5 done, 2 not; retry what failed with the same command",
@@ -133,7 +133,7 @@ def test_trials_that_fail_are_passed_over(environment, tmp_path) -> None:
     ]
 
 
-def test_a_union_chooses_as_soon_as_the_trials_have_ended(environment, tmp_path) -> None:
+def test_a_union_chooses_as_soon_as_its_candidates_have_ended(environment, tmp_path) -> None:
     other = "name: other\ngrids:\n  - loss.temperature: [0.1, 0.2]\n    head: linear\n    seed: 0\n"
     union = "name: both\nsweeps: [pick, other]\n"
     flags = own_sweeps(tmp_path / "config", pick=SELECTING, other=other, both=union)
@@ -141,8 +141,8 @@ def test_a_union_chooses_as_soon_as_the_trials_have_ended(environment, tmp_path)
     status, output = run(environment, store, *flags, "sweep=both", SHORT)
     assert status == 0, output
     assert "both: 8 experiments, 0 already finished, 8 to run" in output
-    trials, _, _ = output.partition("chosen on validation_top1")
-    assert trials.count("-s9") >= 8, "four trials have started and ended"
+    before, _, _ = output.partition("chosen on validation_top1")
+    assert before.count("-s9") >= 8, "four candidates have started and ended"
     assert output.count("started ") in (11, 12)  # what both sweeps hold is run once
     members = {record.name: set(record.run_ids) for record in Store(store).sweeps()}
     everything = {found.run_id for found in Store(store).runs()}

@@ -36,20 +36,20 @@ def test_evaluations_wait_for_their_encoder_and_run_side_by_side(environment, tm
     assert status == 0, output
     assert "submitted 4 experiments as jobs " in output
     assert "all 4 experiments are in" in output
-    for found in Store(tmp_path).runs():
-        pretraining, *evaluations = map(job_of, found.tasks())
+    for run in Store(tmp_path).runs():
+        pretraining, *evaluations = map(job_of, run.tasks())
         arrays = {job.partition("_")[0] for job in (pretraining, *evaluations)}
         numbers = {job.partition("_")[2] for job in (pretraining, *evaluations)}
         assert (len(arrays), len(numbers)) == (3, 1)
-        assert logs(found).count("pretraining from step") == 1
-        assert len(found.evaluations()) == 2
+        assert logs(run).count("pretraining from step") == 1
+        assert len(run.evaluations()) == 2
     # An encoder that is there is waited for by none.
     arguments = ("-m", *ON_SLURM, SHORT, *EVALUATIONS[:1], "evaluation.knn=3,4", "evaluation.lr=4")
     status, output = run_process(environment, tmp_path, *arguments, "launcher.follow=true")
     assert status == 0, output
-    found = next(found for found in Store(tmp_path).runs() if len(found.evaluations()) == 4)
-    assert at_once(found) == 2
-    assert logs(found).count("pretraining from step") == 1
+    run = next(run for run in Store(tmp_path).runs() if len(run.evaluations()) == 4)
+    assert at_once(run) == 2
+    assert logs(run).count("pretraining from step") == 1
 
 
 def test_what_cannot_be_pretrained_is_not_evaluated(environment, tmp_path) -> None:
@@ -59,9 +59,9 @@ def test_what_cannot_be_pretrained_is_not_evaluated(environment, tmp_path) -> No
     status, output = run_process(environment, tmp_path, *arguments)
     assert status == 1, output
     assert output.count("NonFiniteLossError") == 4, "each is told as it fails, and in the end"
-    found = only_run(tmp_path)
-    assert found.state() == "failed"
-    assert not any(t.log_path.exists() for t in found.tasks() if isinstance(t, EvaluationFolder))
+    run = only_run(tmp_path)
+    assert run.state() == "failed"
+    assert not any(t.log_path.exists() for t in run.tasks() if isinstance(t, EvaluationFolder))
 
 
 def test_another_command_evaluates_what_is_being_pretrained(environment, tmp_path) -> None:
@@ -72,10 +72,10 @@ def test_another_command_evaluates_what_is_being_pretrained(environment, tmp_pat
         assert status == 0, output
         assert "submitted 1 experiment as job" in output
     wait_until_done(tmp_path)
-    found = only_run(tmp_path)
-    assert found.state() == "complete"
-    assert len(found.evaluations()) == 2
-    assert logs(found).count("pretraining from step") == 1
+    run = only_run(tmp_path)
+    assert run.state() == "complete"
+    assert len(run.evaluations()) == 2
+    assert logs(run).count("pretraining from step") == 1
 
 
 @pytest.mark.slow
@@ -104,11 +104,11 @@ def test_an_evaluation_that_trains_goes_on_where_it_was(environment, tmp_path) -
     task = at_step(150)
     slurm("scancel", "--signal=USR2", job_of(task))
     wait_until_done(store)
-    found, whole = only_run(store), only_run(tmp_path / "whole")
-    assert found.state() == "complete"
-    assert logs(found).count("training from step 0 of") == 2, "of pretraining and of the evaluation"
+    run, whole = only_run(store), only_run(tmp_path / "whole")
+    assert run.state() == "complete"
+    assert logs(run).count("training from step 0 of") == 2, "of pretraining and of the evaluation"
     assert task.log_path.read_text().count("training from step") == 3
-    ((key, one),) = found.evaluations().items()
+    ((key, one),) = run.evaluations().items()
     assert one["metrics"] == whole.evaluation(key)["metrics"]
     expected = whole.evaluating(key).examples()
     for name, rows in task.examples().items():

@@ -15,9 +15,9 @@ from tests.slurm.conftest import ON_SLURM, STEPS, eventually, slurm
 
 SHORT = "optimizer.epochs=1"
 PICK = SELECTING.replace("seeds: [0, 1]", "seeds: [0]")
-"""Four trials for two winners, and the random encoder."""
+"""Four candidates for two winners, and the random encoder."""
 FEW = PICK.replace("head: [none, linear]", "head: none").partition("grids:\n  - objective")[0]
-"""Two trials for one winner: the fewest jobs, each of which takes seconds to load torch."""
+"""Two candidates for one winner: the fewest jobs, each of which takes seconds to load torch."""
 OTHER = "name: other\ngrids:\n  - head: none\n    loss.normalize: false\n"
 
 
@@ -40,22 +40,22 @@ def store(tmp_path) -> Store:
 
 
 def of_seed(store: Store, seed: int) -> list[Run]:
-    runs = [found for found in store.runs() if found.config()["objective"] != "none"]
-    return [found for found in runs if found.config()["seed"] == seed]
+    runs = [run for run in store.runs() if run.config()["objective"] != "none"]
+    return [run for run in runs if run.config()["seed"] == seed]
 
 
-def head_of(found: Run) -> str:
-    return found.config()["head"]["kind"]
+def head_of(run: Run) -> str:
+    return run.config()["head"]["kind"]
 
 
-def score(found: Run) -> float:
-    (evaluation,) = found.evaluations().values()
+def score(run: Run) -> float:
+    (evaluation,) = run.evaluations().values()
     return evaluation["metrics"]["validation_top1"]
 
 
 def arrays(store: Store) -> set[str]:
     """The jobs that runs were submitted as, whatever became of them."""
-    last = (found.last_submission() for found in store.runs())
+    last = (run.last_submission() for run in store.runs())
     return {submission["job"].partition("_")[0] for submission in last if submission}
 
 
@@ -73,7 +73,7 @@ def follow(store: Store) -> str:
 
 
 def test_the_second_stage_follows_requeues_and_failures(pick, store) -> None:
-    """One trial is requeued, one killed: the choice comes after the one, and does without the other."""
+    """One candidate is requeued, one killed: the choice comes after the one, and does without the other."""
     long = [*STEPS, "optimizer.epochs=15", "compute.checkpoint_minutes=60"]
     code, output = pick(*long, text=PICK)
     assert code == 0, output
@@ -85,17 +85,17 @@ def test_the_second_stage_follows_requeues_and_failures(pick, store) -> None:
     assert len(waiting_jobs()) == 1
 
     def begun() -> list[Run]:
-        return [found for found in of_seed(store, 9) if at_step(found, 8) and found.holder()]
+        return [run for run in of_seed(store, 9) if at_step(run, 8) and run.holder()]
 
-    eventually(begun, "a trial to requeue")
+    eventually(begun, "a candidate to requeue")
     (requeued, *_) = begun()
     # As SLURM does it. On a cluster that has just been started, scancel tries for a minute to do it again.
     os.kill(requeued.holder()["pid"], signal.SIGUSR2)
 
     def others() -> list[Run]:
-        return [found for found in begun() if head_of(found) != head_of(requeued)]
+        return [run for run in begun() if head_of(run) != head_of(requeued)]
 
-    eventually(others, "a trial to kill")
+    eventually(others, "a candidate to kill")
     (killed, *_) = others()
     os.kill(killed.holder()["pid"], signal.SIGKILL)
     shown = follow(store).splitlines()
@@ -103,13 +103,13 @@ def test_the_second_stage_follows_requeues_and_failures(pick, store) -> None:
 
     # Twice as a rule; SLURM may deliver the signal to the job that it has started again as well.
     assert requeued.log_path.read_text().count("pretraining from step") >= 2
-    trials = {
+    tried = {
         head: [f for f in of_seed(store, 9) if head_of(f) == head] for head in ("none", "linear")
     }
     winners = of_seed(store, 0)
     assert sorted(map(head_of, winners)) == ["linear", "none"]
     for winner in winners:
-        complete = [found for found in trials[head_of(winner)] if found.state() == "complete"]
+        complete = [run for run in tried[head_of(winner)] if run.state() == "complete"]
         best = max(complete, key=score)
         assert winner.config()["loss"]["temperature"] == best.config()["loss"]["temperature"]
         assert winner.encoder_path.stat().st_mtime > max(
@@ -122,8 +122,8 @@ def test_the_second_stage_follows_requeues_and_failures(pick, store) -> None:
     assert "second stage" not in status(store)
 
 
-def at_step(found: Run, step: int) -> bool:
-    return found.progress().get("step", 0) >= step
+def at_step(run: Run, step: int) -> bool:
+    return run.progress().get("step", 0) >= step
 
 
 @pytest.fixture
@@ -172,14 +172,14 @@ def test_followed_in_a_union_nothing_is_submitted_twice(pick, store) -> None:
     assert "it is submitted from here" not in output
     assert "all 4 experiments are in" in output
     assert len(arrays(store)) == 2
-    for found in store.runs():
-        assert logs(found).count("evaluating as") == 1
+    for run in store.runs():
+        assert logs(run).count("evaluating as") == 1
     members = {record.name: len(record.run_ids) for record in store.sweeps()}
     assert members == {"both": 4, "pick": 3, "other": 1}
 
 
 def test_it_waits_for_what_runs_elsewhere(pick, store) -> None:
-    """A trial that a process outside of SLURM holds has no job to depend on: the waiting job waits again."""
+    """A candidate that a process outside of SLURM holds has no job to depend on: the waiting job waits again."""
     _, output = pick(SHORT, "dry_run=true")
     held = store.run(re.findall(r"shapes\S+-s9-\w+", output)[0])
     held.path.mkdir(parents=True)
@@ -190,8 +190,8 @@ def test_it_waits_for_what_runs_elsewhere(pick, store) -> None:
     (first,) = waiting_jobs()
 
     def another() -> bool:
-        found = waiting_jobs()
-        return len(found) == 1 and found != [first]
+        jobs = waiting_jobs()
+        return len(jobs) == 1 and jobs != [first]
 
     eventually(another, "the job to be followed by another")
     (again,) = waiting_jobs()

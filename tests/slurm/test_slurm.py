@@ -29,13 +29,13 @@ START = Path(__file__).parent / "start-slurm.sh"
 
 
 def seeds(store: Path) -> dict[int, Run]:
-    return {found.config()["seed"]: found for found in Store(store).runs()}
+    return {run.config()["seed"]: run for run in Store(store).runs()}
 
 
 def assert_as_undisturbed(store: Path, undisturbed: Path) -> None:
     expected = seeds(undisturbed)
-    for seed, found in seeds(store).items():
-        assert_same(found, results(expected[seed]))
+    for seed, run in seeds(store).items():
+        assert_same(run, results(expected[seed]))
 
 
 def submit(environment, store: Path, *arguments: str) -> str:
@@ -45,8 +45,8 @@ def submit(environment, store: Path, *arguments: str) -> str:
     return output
 
 
-def job_of(found: Run) -> str:
-    submission = found.last_submission()
+def job_of(run: Run) -> str:
+    submission = run.last_submission()
     assert submission is not None
     return submission["job"]
 
@@ -54,17 +54,17 @@ def job_of(found: Run) -> str:
 def ended(store: Path) -> bool:
     """Whether nothing in the store is queued or running, SLURM being asked."""
     assert status_main([f"store={store}", "--json"]) == 0
-    return all(found.state() not in ("queued", "running") for found in Store(store).runs())
+    return all(run.state() not in ("queued", "running") for run in Store(store).runs())
 
 
 def wait_until_done(store: Path, seconds: float = 300) -> None:
     eventually(lambda: ended(store), "the runs to end", seconds)
-    states = {found.run_id: (found.state(), found.failure()) for found in Store(store).runs()}
+    states = {run.run_id: (run.state(), run.failure()) for run in Store(store).runs()}
     assert {state for state, _ in states.values()} == {"complete"}, states
 
 
-def at_step(found: Run, step: int) -> None:
-    eventually(lambda: found.progress().get("step", 0) >= step, f"{found.run_id} at step {step}")
+def at_step(run: Run, step: int) -> None:
+    eventually(lambda: run.progress().get("step", 0) >= step, f"{run.run_id} at step {step}")
 
 
 def disturb(runs: dict[int, Run], how: dict[int, Callable[[Run], object]]) -> None:
@@ -80,11 +80,11 @@ def disturb(runs: dict[int, Run], how: dict[int, Callable[[Run], object]]) -> No
     eventually(look, "runs to disturb")
 
 
-def terminate_and_kill(found: Run) -> None:
+def terminate_and_kill(run: Run) -> None:
     """What a preempted job sees where it gets no other warning."""
-    os.kill(found.holder()["pid"], signal.SIGTERM)
-    eventually((found.path / "checkpoint.pt").exists, "a checkpoint")
-    os.kill(found.holder()["pid"], signal.SIGKILL)
+    os.kill(run.holder()["pid"], signal.SIGTERM)
+    eventually((run.path / "checkpoint.pt").exists, "a checkpoint")
+    os.kill(run.holder()["pid"], signal.SIGKILL)
 
 
 def tasks_of(job: str) -> list[int]:
@@ -105,7 +105,7 @@ def block(*options: str, seconds: int) -> None:
 
 
 def kill(number: signal.Signals) -> Callable[[Run], object]:
-    return lambda found: os.kill(found.holder()["pid"], number)
+    return lambda run: os.kill(run.holder()["pid"], number)
 
 
 def accounted(jobs: list[str]) -> dict[str, str]:
@@ -132,23 +132,23 @@ def test_a_sweep_of_four_of_which_one_fails(environment, tmp_path, undisturbed) 
     )
     assert status == 1, output
     runs = list(Store(store).runs())
-    jobs = [job_of(found) for found in runs]
+    jobs = [job_of(run) for run in runs]
     assert len({job.partition("_")[0] for job in jobs}) == 1, "more than one sbatch"
-    (failed,) = [found for found in runs if found.state() == "failed"]
+    (failed,) = [run for run in runs if run.state() == "failed"]
     assert "NonFiniteLossError" in failed.failure()["traceback"]
     for text in (failed.run_id, "NonFiniteLossError", "3 done, 1 not"):
         assert text in output
-    wanted = {job_of(found): "FAILED" if found is failed else "COMPLETED" for found in runs}
+    wanted = {job_of(run): "FAILED" if run is failed else "COMPLETED" for run in runs}
     eventually(lambda: accounted(jobs) == wanted, "SLURM's account")
     expected = seeds(undisturbed)
-    for found in runs:
-        if found is not failed:
-            assert_same(found, results(expected[found.config()["seed"]]))
+    for run in runs:
+        if run is not failed:
+            assert_same(run, results(expected[run.config()["seed"]]))
 
 
-def assert_gone_on_with(found: Run) -> None:
+def assert_gone_on_with(run: Run) -> None:
     """The run had two attempts, and the second did not begin anew."""
-    log = found.log_path.read_text()
+    log = run.log_path.read_text()
     assert log.count("pretraining from step") == 2
     assert log.count("pretraining from step 0") == 1
 
@@ -161,21 +161,21 @@ def test_interruptions_change_nothing(environment, tmp_path, undisturbed) -> Non
         runs,
         {
             # Saved at the end of the step, requeued by the job itself.
-            0: lambda found: slurm("scancel", "--signal=USR2", job_of(found)),
+            0: lambda run: slurm("scancel", "--signal=USR2", job_of(run)),
             # SLURM's last word, then its end: it does not start it again.
             1: terminate_and_kill,
             # The run hears SIGTERM and nothing else, and goes on from what that made it save.
-            2: lambda found: slurm("scontrol", "requeue", job_of(found)),
+            2: lambda run: slurm("scontrol", "requeue", job_of(run)),
         },
     )
     eventually(lambda: ended(tmp_path), "the runs to end", 300)
-    states = {seed: found.state() for seed, found in runs.items()}
+    states = {seed: run.state() for seed, run in runs.items()}
     assert states == {0: "complete", 1: "failed", 2: "complete"}
     assert f"SLURM job {job_of(runs[1])} ended as" in runs[1].failure()["reason"]
     assert status_main(["retry", f"store={tmp_path}", "state=failed"]) == 0
     wait_until_done(tmp_path)
-    for found in runs.values():
-        assert_gone_on_with(found)
+    for run in runs.values():
+        assert_gone_on_with(run)
     assert_as_undisturbed(tmp_path, undisturbed)
 
 
@@ -190,7 +190,7 @@ def test_the_controller_is_restarted_while_jobs_run(environment, tmp_path, undis
     time.sleep(3)
     subprocess.run(["bash", START, folder], check=True, capture_output=True, timeout=120)
     wait_until_done(tmp_path)
-    logs = {seed: found.log_path.read_text() for seed, found in runs.items()}
+    logs = {seed: run.log_path.read_text() for seed, run in runs.items()}
     assert {seed: log.count("pretraining from step") for seed, log in logs.items()} == {0: 2, 1: 1}
     assert_as_undisturbed(tmp_path, undisturbed)
 
@@ -198,12 +198,12 @@ def test_the_controller_is_restarted_while_jobs_run(environment, tmp_path, undis
 def test_preemption(environment, tmp_path, undisturbed) -> None:
     """A job of a higher partition takes the place of both runs, and they come back."""
     submit(environment, tmp_path, "seed=0,1", "launcher.partition=preemptible", RARE_CHECKPOINTS)
-    for found in seeds(tmp_path).values():
-        at_step(found, 8)
+    for run in seeds(tmp_path).values():
+        at_step(run, 8)
     block("--partition=debug", "--ntasks=2", seconds=3)
     wait_until_done(tmp_path)
-    for found in seeds(tmp_path).values():
-        assert_gone_on_with(found)
+    for run in seeds(tmp_path).values():
+        assert_gone_on_with(run)
     assert_as_undisturbed(tmp_path, undisturbed)
 
 
@@ -219,10 +219,10 @@ def test_a_real_time_limit(environment, tmp_path) -> None:
         seconds=600,
     )
     assert status == 0, output
-    found = only_run(tmp_path / "slurm")
-    assert found.log_path.read_text().count("pretraining from step") >= 2
+    run = only_run(tmp_path / "slurm")
+    assert run.log_path.read_text().count("pretraining from step") >= 2
     assert alone.wait(600) == 0
-    assert_same(found, results(only_run(tmp_path / "local")))
+    assert_same(run, results(only_run(tmp_path / "local")))
 
 
 def test_two_submissions_at_once(environment, tmp_path) -> None:
@@ -232,9 +232,9 @@ def test_two_submissions_at_once(environment, tmp_path) -> None:
     assert [command.returncode for command in commands] == [0, 0], outputs
     runs = list(Store(tmp_path).runs())
     assert len(runs) == 3
-    assert len({job_of(found).partition("_")[0] for found in runs}) == 1
-    for found in runs:
-        lines = logs(found)
+    assert len({job_of(run).partition("_")[0] for run in runs}) == 1
+    for run in runs:
+        lines = logs(run)
         assert lines.count("pretraining from step") == 1, "somebody trained it twice"
         assert lines.count("evaluating as") == 1, "somebody evaluated it twice"
 
@@ -243,7 +243,7 @@ def test_cancel_and_retry(environment, tmp_path, undisturbed, capsys) -> None:
     block("--ntasks=1", seconds=600)  # so that one of two waits
     submit(environment, tmp_path, "seed=0,1")
     running = wait_for_step(tmp_path, 8)
-    (queued,) = [found for found in Store(tmp_path).runs() if found.run_id != running.run_id]
+    (queued,) = [run for run in Store(tmp_path).runs() if run.run_id != running.run_id]
     assert queued.state() == "queued"
     assert "2 are queued or running already" in submit(environment, tmp_path, "seed=0,1")
     assert status_main(["cancel", f"store={tmp_path}", f"run={queued.run_id}"]) == 0
@@ -259,7 +259,7 @@ def test_cancel_and_retry(environment, tmp_path, undisturbed, capsys) -> None:
 
 
 def _assert_queue(store: Path, expected: list[str]) -> None:
-    jobs = {job_of(found).partition("_")[0] for found in Store(store).runs()}
+    jobs = {job_of(run).partition("_")[0] for run in Store(store).runs()}
     shown = slurm("squeue", "--noheader", "--states=PENDING", "--format=%A").split()
     assert [job for job in shown if job in jobs] == expected
 
@@ -291,21 +291,21 @@ def test_rules_give_runs_what_they_need(environment, tmp_path) -> None:
     output = submit(environment, tmp_path, *arguments, *grid, "optimizer.epochs=1")
     assert "submitted 4 experiments" in output
     shapes = {}
-    for found in Store(tmp_path).runs():
-        job = job_of(found)
+    for run in Store(tmp_path).runs():
+        job = job_of(run)
         assert "_" not in job, "an array, so more than one job"
         shown = slurm("scontrol", "show", "job", job)
         assert "Comment=mine" in shown
         words = dict(word.split("=", 1) for word in shown.split() if "=" in word)
-        size = found.config()["optimizer"]["batch_size"]
+        size = run.config()["optimizer"]["batch_size"]
         shapes[size] = (job, words["NumCPUs"], words["TimeLimit"])
     assert shapes[64][1:] == ("1", "00:30:00")
     assert shapes[128][1:] == ("2", "00:07:00")
     assert shapes[64][0] != shapes[128][0]
     wait_until_done(tmp_path)
-    for found in Store(tmp_path).runs():
-        eventually(lambda found=found: len(found.evaluations()) == 2, "both evaluations")
-        assert found.log_path.read_text().count("pretraining from step") == 1
+    for run in Store(tmp_path).runs():
+        eventually(lambda run=run: len(run.evaluations()) == 2, "both evaluations")
+        assert run.log_path.read_text().count("pretraining from step") == 1
 
 
 def test_ctrl_c_while_following_leaves_the_jobs_alone(environment, tmp_path, undisturbed) -> None:
@@ -342,22 +342,22 @@ def test_two_ranks_in_one_job(environment, tmp_path) -> None:
     """Two tasks share a run, and are requeued together: rounding apart, it comes to what one process comes to."""
     length = [SLOW, "optimizer.epochs=6"]
     submit(environment, tmp_path, "compute.ranks=2", *SMALL_STEPS, *length)
-    found = only_run(tmp_path)
-    at_step(found, 8)
-    slurm("scancel", "--signal=USR2", job_of(found))
+    run = only_run(tmp_path)
+    at_step(run, 8)
+    slurm("scancel", "--signal=USR2", job_of(run))
     wait_until_done(tmp_path)
-    assert found.log_path.read_text().count("pretraining from step") == 2
+    assert run.log_path.read_text().count("pretraining from step") == 2
     status, output = run_process(environment, tmp_path / "one", *SMALL_STEPS, *length)
     assert status == 0, output
-    assert_close(found, only_run(tmp_path / "one"))
+    assert_close(run, only_run(tmp_path / "one"))
 
 
 def test_a_rank_that_dies_ends_its_job(environment, tmp_path) -> None:
     submit(environment, tmp_path, "compute.ranks=2", "optimizer.epochs=20")
-    found = only_run(tmp_path)
-    at_step(found, 5)
-    first, second = sorted(tasks_of(job_of(found)), key=lambda pid: pid != found.holder()["pid"])
-    assert first == found.holder()["pid"]
+    run = only_run(tmp_path)
+    at_step(run, 5)
+    first, second = sorted(tasks_of(job_of(run)), key=lambda pid: pid != run.holder()["pid"])
+    assert first == run.holder()["pid"]
     os.kill(second, signal.SIGKILL)
     eventually(lambda: ended(tmp_path), "the job to end", 60)
-    assert found.state() == "failed"
+    assert run.state() == "failed"

@@ -53,10 +53,10 @@ def test_a_killed_command_leaves_jobs_that_the_next_one_finds(
     finally:
         slurm("scontrol", "update", "nodename=ALL", "state=resume")
     wait_until_done(store)
-    for found in Store(store).runs():
-        index = job_of(found).partition("_")[2]
-        assert index in ("", str(found.config()["seed"])), "a job carried out another's run"
-        assert found.log_path.read_text().count("pretraining from step") == 1
+    for run in Store(store).runs():
+        index = job_of(run).partition("_")[2]
+        assert index in ("", str(run.config()["seed"])), "a job carried out another's run"
+        assert run.log_path.read_text().count("pretraining from step") == 1
 
 
 def test_a_lost_answer_of_sbatchs_is_looked_for(environment, after_sbatch, tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ def test_the_loop_is_algorithm_1(make_experiment, images: ImageSet) -> None:
         for group in sgd.param_groups:
             group["lr"] = lr
         sgd.zero_grad()
-        algorithm_1(head(encoder(made.images))[made.places]).backward()
+        algorithm_1(head(encoder(made.images))[made.positions]).backward()
         sgd.step()
     expected = [value for module in (encoder, head) for value in module.state_dict().values()]
     for ours, theirs in zip(weights(loop), expected, strict=True):

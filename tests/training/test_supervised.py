@@ -117,7 +117,7 @@ def six_steps_by_hand(
             group["lr"] = lr
         sgd.zero_grad()
         # In the order of the loop, for batch norm's sums to round alike.
-        logits = classifier(encoder(made.images))[made.places]
+        logits = classifier(encoder(made.images))[made.positions]
         loss = nn.functional.cross_entropy(logits, labels)
         loss.backward()
         sgd.step()

@@ -8,7 +8,7 @@ from simclr_ablate.config import ConfigError, build, key, nearest
 
 
 @dataclass(frozen=True)
-class LocalSettings:
+class LocalOptions:
     """launcher=local: this machine."""
 
     name: str = key("launcher", choices=("local",))
@@ -45,7 +45,7 @@ class ResourceRule:
 
 
 @dataclass(frozen=True)
-class SlurmSettings(Resources):
+class SlurmOptions(Resources):
     """launcher=slurm: a cluster, through submitit."""
 
     name: str = key("launcher", choices=("slurm",))
@@ -65,30 +65,30 @@ class SlurmSettings(Resources):
     sbatch: dict[str, Any] = key("any other sbatch option: {mail-type: END}")
 
 
-Settings = LocalSettings | SlurmSettings
-LAUNCHERS: dict[str, type[Settings]] = {"local": LocalSettings, "slurm": SlurmSettings}
+LauncherOptions = LocalOptions | SlurmOptions
+LAUNCHERS: dict[str, type[LauncherOptions]] = {"local": LocalOptions, "slurm": SlurmOptions}
 
 
-def read_settings(config: Mapping[str, Any]) -> Settings:
-    """The settings of the launcher that `config` names. Raises ConfigError."""
+def read_launcher(config: Mapping[str, Any]) -> LauncherOptions:
+    """The options of the launcher that `config` names. Raises ConfigError."""
     name = config.get("name")
     if name not in LAUNCHERS:
         accepted = ", ".join(LAUNCHERS)
         raise ConfigError(
             f"launcher.name must be one of {accepted}, got {name!r}{nearest(str(name), LAUNCHERS)}"
         )
-    settings = build(LAUNCHERS[name], config, "launcher")
-    if isinstance(settings, SlurmSettings) and settings.gpus % settings.nodes:
+    options = build(LAUNCHERS[name], config, "launcher")
+    if isinstance(options, SlurmOptions) and options.gpus % options.nodes:
         raise ConfigError(
-            f"launcher.gpus must be a multiple of launcher.nodes ({settings.nodes}), "
-            f"got {settings.gpus}"
+            f"launcher.gpus must be a multiple of launcher.nodes ({options.nodes}), "
+            f"got {options.gpus}"
         )
-    if isinstance(settings, SlurmSettings) and settings.cluster != "slurm":
+    if isinstance(options, SlurmOptions) and options.cluster != "slurm":
         for option in ("partition", "account", "qos", "constraint", "setup", "sbatch"):
-            if value := getattr(settings, option):
+            if value := getattr(options, option):
                 given = list(value) if isinstance(value, tuple) else value
                 raise ConfigError(
                     f"launcher.{option} is for SLURM and means nothing with "
-                    f"launcher.cluster={settings.cluster}: leave it out, got {given!r}"
+                    f"launcher.cluster={options.cluster}: leave it out, got {given!r}"
                 )
-    return settings
+    return options
