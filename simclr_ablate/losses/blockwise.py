@@ -1,4 +1,4 @@
-"""The similarities of a batch's views, a block at a time: the 2N x 2N matrix is never held."""
+"""Similarities of a batch's views, one block at a time; the 2N x 2N matrix is never held."""
 
 import math
 from collections.abc import Iterator
@@ -19,37 +19,36 @@ class Block(NamedTuple):
     rows: slice
     columns: slice
     similarities: Tensor
-    """Of each row with each column; -inf where the two are one view or a positive pair."""
+    """Similarity of each row with each column; -inf for a view with itself and for a positive pair."""
     spare: Tensor
     """Scratch memory of the same shape, shared by all blocks."""
 
     @property
     def is_symmetric(self) -> bool:
-        """Whether its rows are its columns, so that it holds each pair twice."""
+        """Whether rows and columns are the same views; the block then holds each pair twice."""
         return self.rows == self.columns
 
     @property
     def sides(self) -> list[tuple[slice, int]]:
-        """Its anchors, and the dimension along which their negatives lie: each pair once for each of its anchors."""
+        """The block's anchors, with the dimension along which their negatives lie; covers each pair once per anchor."""
         ours = (self.rows, 1)
         return [ours] if self.is_symmetric else [ours, (self.columns, 0)]
 
 
 class SimilarityBlocks:
-    """The blocks of `v @ v.T` on and above its diagonal: they hold every negative pair once.
+    """The blocks of `v @ v.T` on and above its diagonal, which hold every negative pair once.
 
-    A block whose rows are its columns is symmetric, and holds its pairs twice.
+    A block with the same rows and columns is symmetric and holds its pairs twice.
 
     v: (2N, D), rows i and i+N are the two views of image i.
-    within: also pairs within one view. Else only pairs of one view with the other.
+    within: whether to include pairs within one view, not only pairs of one view with the other.
     block_size: largest side of a block.
-    ranks: processes that have the same v and share the blocks; one block alone is done by each.
-    spread: no two similarities differ by more.
+    ranks: processes that have the same v and share the blocks; if there is only one block, every rank computes it.
+    spread: upper bound on the difference of any two similarities.
 
-    Each iteration is a pass over this rank's blocks. After the first, `positive`, (N,), holds the
-    similarities of the positive pairs, and 0 for those in other ranks' blocks. Memory is two
-    blocks; where all of them together are small, they are kept for the next pass, so that only the
-    last pass may overwrite them.
+    Each iteration is a pass over this rank's blocks. After the first pass, `positive`, (N,), holds the similarities of
+    the positive pairs, with 0 for those in other ranks' blocks. Memory is two blocks. Only the last pass may overwrite
+    a block: if all of them together are small, they are kept for the next pass.
     """
 
     def __init__(
@@ -69,7 +68,7 @@ class SimilarityBlocks:
             whole = slice(0, len(v))
             self._lay_out([(whole, whole)], len(v) ** 2)
             return
-        # Blocks end where a view ends, so that each view's blocks are of one size.
+        # Both views are cut alike, and no block straddles them.
         count = -(-self.n // block_size)
         edges = [self.n * k // count for k in range(count + 1)]
         first = [slice(start, stop) for start, stop in pairwise(edges)]
@@ -82,7 +81,7 @@ class SimilarityBlocks:
         self._lay_out(bounds, (-(-self.n // count)) ** 2)
 
     def _lay_out(self, bounds: list[tuple[slice, slice]], area: int) -> None:
-        """Rows and columns of every block, and the most elements that one has."""
+        """Picks this rank's blocks of `bounds` (rows and columns of each). area: elements of the largest block."""
         if len(bounds) == 1:
             self.ranks = SOLO
         self.bounds = bounds = bounds[self.ranks.index :: self.ranks.count]
@@ -112,7 +111,7 @@ class SimilarityBlocks:
         return Block(rows, columns, similarities, spare)
 
     def between_views(self, block: Block) -> Block | None:
-        """The part of a block whose rows are first views and whose columns are second views, in the same memory."""
+        """The part of a block with first views as rows and second views as columns, in the same memory, if any."""
         rows = slice(block.rows.start, min(block.rows.stop, self.n))
         columns = slice(max(block.columns.start, self.n), block.columns.stop)
         height, width = rows.stop - rows.start, columns.stop - columns.start
@@ -122,12 +121,12 @@ class SimilarityBlocks:
         return Block(rows, columns, similarities, spare)
 
     def leave_out(self, block: Block, of: Tensor, value: float) -> None:
-        """Sets `of`, which has the form of `block`, to `value` where the block holds no negative pair."""
+        """Sets `of`, a tensor shaped like `block`, to `value` wherever the block holds no negative pair."""
         for _, _, diagonal in self._no_negatives(block.rows.start, block.columns.start, of):
             diagonal.fill_(value)
 
     def _mask(self, row: int, column: int, similarities: Tensor) -> None:
-        """Takes out views with themselves and positive pairs, of the block at (row, column)."""
+        """Masks self-pairs and positive pairs of the block at (row, column), after noting the positives."""
         for distance, first, diagonal in self._no_negatives(row, column, similarities):
             if distance == self.n:
                 self.positive[first : first + len(diagonal)] = diagonal
@@ -136,7 +135,7 @@ class SimilarityBlocks:
     def _no_negatives(
         self, row: int, column: int, block: Tensor
     ) -> Iterator[tuple[int, int, Tensor]]:
-        """What of the block at (row, column) is no negative: from view to view, the first view, the diagonal."""
+        """Diagonals of the block at (row, column) without negatives: distance from row to column, first row, values."""
         height, width = block.shape
         for distance in (0, self.n, -self.n):
             offset = distance - (column - row)

@@ -1,4 +1,4 @@
-"""An anchor's candidates: the softmax over all of them, and what Table 5 tells of those of the other view."""
+"""An anchor's candidates: the softmax over all of them, and Table 5's numbers for those of the other view."""
 
 import functools
 import math
@@ -9,25 +9,26 @@ from torch import Tensor
 from simclr_ablate.losses.blockwise import Block, SimilarityBlocks
 
 _REACH = 64
-"""Differences of logits in base 2 whose powers float32 tells from 0 with room to spare."""
+"""Difference of base-2 logits up to which float32 tells their powers from 0, with room to spare."""
 
 
 class OtherView:
     """How well the first views find their positives among the N second views: Table 5's two numbers.
 
-    As in the released code, anchors are the first views alone, and candidates the views of the other side, whatever the
-    loss takes for negatives. Each block is shown once, to `see` or to `take`.
+    As in the released code, only first views are anchors and only second views are candidates, whichever negatives the
+    loss uses. Pass each block once, to `see` or to `take`.
     """
 
     def __init__(self, blocks: SimilarityBlocks) -> None:
         self._blocks = blocks
         smallest = torch.finfo(blocks.v.dtype).min
-        # Of the negatives: the largest logit, and relative to a reference the sums of 2**logit and of 2**logit logit.
+        # Over each anchor's negatives: the largest logit, and the sums of 2**logit and of 2**logit * logit, both
+        # divided by 2**reference.
         self._largest, self._reference = blocks.v.new_full((2, blocks.n), smallest)
         self._total, self._expected = blocks.v.new_zeros(2, blocks.n)
 
     def see(self, block: Block) -> None:
-        """Adds a block, whose similarities are logits in base 2. Overwrites its spare memory only."""
+        """Adds a block of base-2 logits. Overwrites only its spare memory."""
         part = self._blocks.between_views(block)
         if part is not None:
             largest = torch.maximum(self._largest[part.rows], part.similarities.amax(1))
@@ -35,10 +36,10 @@ class OtherView:
             self._add(part, largest, largest)
 
     def take(self, block: Block, reference: Tensor) -> None:
-        """Adds a block whose spare memory has its 2**logit, relative to a `reference` for each row. Overwrites it.
+        """Adds a block with 2**(logit - reference) in its spare memory, and overwrites that memory.
 
-        A row's reference never falls. Where it exceeds all of the row's logits by more than exponents reach, the row
-        is lost.
+        reference: one number per row, which never falls from block to block. If it exceeds all logits of a row by more
+            than an exponent can express, the row is lost.
         """
         part = self._blocks.between_views(block)
         if part is not None:
@@ -54,14 +55,14 @@ class OtherView:
         self._expected[part.rows].mul_(shrunk).add_(part.spare.sum(1))
 
     def see_all(self) -> Tensor:
-        """A pass over the blocks for this alone; returns the logits of the positives, (2N,)."""
+        """Makes a pass over the blocks for these numbers alone; returns the logits of the positives, (2N,)."""
         for block in self._blocks:
             self.see(block)
         self._blocks.ranks.sum_([self._blocks.positive])
         return self._blocks.positive.repeat(2)
 
     def accuracy_and_entropy(self) -> tuple[Tensor, Tensor]:
-        """Two scalars, as in ContrastiveLoss. All ranks call it, once they have the positives of all."""
+        """Two scalars, as in ContrastiveLoss. All ranks call it, once each has all positives."""
         positive = self._blocks.positive
         seen = torch.stack([self._largest, self._reference, self._total, self._expected])
         everyones = self._blocks.ranks.gather(seen)
@@ -75,12 +76,12 @@ class OtherView:
 
 
 class Candidates:
-    """What a first pass over the blocks, whose similarities are logits in base 2, says of every anchor.
+    """Every anchor's logits, summed up in a first pass over blocks of base-2 logits.
 
-    negative: (2N,), log2 of the sum of 2**logit over its negatives.
+    negative: (2N,), log2 of the sum of 2**logit over the anchor's negatives.
     positive: (2N,), the logit of its positive.
     log_sum: (2N,), log2 of the sum of 2**logit over all its candidates.
-    other_view: has seen all blocks.
+    other_view: the OtherView of all blocks.
     """
 
     def __init__(self, blocks: SimilarityBlocks) -> None:
@@ -92,9 +93,9 @@ class Candidates:
 
 
 def _log_sums_of_negatives(blocks: SimilarityBlocks, other_view: OtherView) -> Tensor:
-    """Log2 of the sum of 2**logit over all negatives of every anchor. Shows each block to `other_view`.
+    """Log2 of the sum of 2**logit over all negatives of every anchor. Passes each block to `other_view` too.
 
-    The largest so far is what the sums so far are relative to, so that no temperature is too low.
+    Sums are kept relative to the largest logit so far, so no temperature is too low.
     """
     v = blocks.v
     powers_serve_both = blocks.spread < _REACH

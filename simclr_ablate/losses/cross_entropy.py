@@ -8,20 +8,20 @@ from torch.nn import functional as F
 
 
 class ClassificationLoss(NamedTuple):
-    """What some images of a batch add to its means."""
+    """The contribution of some images of a batch to its means."""
 
     loss: Tensor
-    """Scalar, differentiable: their part of the mean over the batch, nats."""
+    """Scalar, differentiable: sum of their losses over the batch size, nats."""
     accuracy: Tensor
-    """Scalar in [0, 1], detached: their part of the share of images whose label has the largest logit."""
+    """Scalar in [0, 1], detached: how many of them have the largest logit at their label, over the batch size."""
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, batch_size: int) -> ClassificationLoss:
-    """Cross entropy of some or all images of a batch, as parts of its means.
+    """Cross entropy of some or all images of a batch, as their contribution to its mean.
 
-    logits: (n, classes). The arithmetic is float32, or float64 for float64 logits, under autocast too.
-    labels: (n,) int64, in [0, classes). batch_size: images in the whole batch: the means of a batch are the sums over
-        its parts.
+    logits: (n, classes). The arithmetic is float32, or float64 for float64 logits, even under autocast.
+    labels: (n,) int64, in [0, classes).
+    batch_size: images in the whole batch. The contributions of a batch's parts add up to its means.
     """
     with torch.autocast(logits.device.type, enabled=False):
         logits = logits if logits.dtype == torch.float64 else logits.float()

@@ -1,4 +1,4 @@
-"""What the contrastive losses share: their arguments, their result, and a gradient made in the forward pass."""
+"""What the contrastive losses share: arguments, result, and a gradient computed in the forward pass."""
 
 import math
 from collections.abc import Callable
@@ -17,26 +17,26 @@ _SMALLEST_NORM = 1e-12
 class ContrastiveLoss(NamedTuple):
     """A contrastive loss over the 2N anchors of a batch, and the contrastive prediction of Table 5.
 
-    That is to find an image's second view among those of all N images, given its first view: the released code takes
-    no others as anchors. Its candidates are these N, whatever the loss compares.
+    The contrastive prediction is to find an image's second view among the second views of all N images, given its
+    first view. As in the released code, only first views are anchors; the candidates are these N, whatever the loss
+    compares.
     """
 
     loss: Tensor
-    """Scalar, differentiable: the mean over the anchors; nats, for a loss made of logarithms."""
+    """Scalar, differentiable: the mean over the anchors, in nats if the loss is made of logarithms."""
     accuracy: Tensor
-    """Scalar in [0, 1], detached: share of first views whose own second view is the nearest of all."""
+    """Scalar in [0, 1], detached: share of first views that are nearer to their own second view than to any other."""
     entropy: Tensor
-    """Scalar, detached: mean over the first views of the entropy of the softmax over the N second views, nats; at most
-    ln N."""
+    """Scalar, detached: entropy of the softmax over the N second views, nats, at most ln N; mean over first views."""
 
 
 class Terms(NamedTuple):
-    """What a loss is, of blocks whose similarities are logits in base 2."""
+    """A loss and its gradient, computed from blocks of base-2 logits."""
 
     losses: Tensor
     """(2N,): every anchor's loss."""
     gradient: Tensor
-    """(2N, D): of `losses.sum() / ln 2` with respect to the blocks' v."""
+    """(2N, D): gradient of `losses.sum() / ln 2` with respect to the blocks' v."""
     accuracy: Tensor
     """Scalar: as in ContrastiveLoss."""
     entropy: Tensor
@@ -52,12 +52,12 @@ def contrastive_loss(
     block_size: int | None = None,
     ranks: Ranks = SOLO,
 ) -> ContrastiveLoss:
-    """The mean over the 2N anchors of z of the loss that `evaluate` makes of their similarities.
+    """The loss that `evaluate` computes from similarities, as a mean over the 2N anchors of z.
 
-    evaluate: given blocks whose similarities are `u.v / (temperature ln 2)`, so that exp2 of them is
-        `exp(u.v / temperature)`: exp2 takes half the time of exp on CPUs.
+    evaluate: takes blocks of base-2 logits, `u.v / (temperature ln 2)`. Their exp2 is `exp(u.v / temperature)`, in half
+        the time that exp takes on CPUs.
 
-    All else is as in `nt_xent`. Raises ValueError for an argument out of its range.
+    The other arguments are as in `nt_xent`. Raises ValueError if an argument is out of range.
     """
     if not temperature > 0:
         raise ValueError(f"loss.temperature must be > 0, got {temperature}")
@@ -79,17 +79,17 @@ def contrastive_loss(
 
 
 def _suitable_block_size(n: int, device: torch.device, ranks: Ranks) -> int:
-    """Small enough for several ranks to have about equal work, large enough to be worth a call."""
+    """A side small enough for several ranks to have about equal work, and large enough to be worth a call."""
     smallest, largest = (128, 512) if device.type == "cpu" else (512, 4096)
     if ranks.count == 1:
         return largest
-    # k blocks along each view are k * k at least, here 4 a rank: of so many, one more is little.
+    # k blocks along each view make at least k * k, here 4 per rank: with so many, one more is a small imbalance.
     along_a_view = math.ceil(math.sqrt(4 * ranks.count))
     return min(largest, max(smallest, -(-n // along_a_view)))
 
 
 class _Exact(torch.autograd.Function):
-    """The loss of z, with the gradient computed along with it."""
+    """The loss of z; the forward pass computes its gradient too."""
 
     @staticmethod
     def forward(
@@ -127,8 +127,8 @@ class _Exact(torch.autograd.Function):
 def gradient_of_negatives(blocks: SimilarityBlocks, weigh: Callable[[Block], Tensor]) -> Tensor:
     """(2N, D): sum over negatives j of w_ij v_j. Overwrites the blocks.
 
-    weigh: a block -> w of its pairs: the derivative with respect to a pair's logit, of the losses of
-        both its views. It may return the block's own memory.
+    weigh: block -> w of its pairs. A pair's w is the derivative of the losses of both its views with respect to its
+        logit. The result may be in the block's own memory.
     """
     v = blocks.v
     gradient = torch.zeros_like(v)
@@ -142,10 +142,10 @@ def gradient_of_negatives(blocks: SimilarityBlocks, weigh: Callable[[Block], Ten
 
 
 def for_both_anchors(block: Block, weigh: Callable[[Tensor, slice, int], Tensor]) -> Tensor:
-    """The weights of a block's pairs, of those that each of their anchors gives them. Overwrites the block.
+    """The weights of a block's pairs: for each pair, the sum over both its anchors. Overwrites the block.
 
-    weigh: (memory, anchors, dim) -> w of the pairs of those anchors, whose negatives lie along
-        `dim`; it writes them into `memory`, which may be that of the similarities.
+    weigh: (memory, anchors, dim) -> what these anchors, with their negatives along `dim`, give to their pairs. It
+        writes the result into `memory`, which may be that of the similarities.
     """
     weights = weigh(block.spare, block.rows, 1)
     if block.is_symmetric:
@@ -154,9 +154,9 @@ def for_both_anchors(block: Block, weigh: Callable[[Tensor, slice, int], Tensor]
 
 
 def pull_to_positives(gradient: Tensor, v: Tensor, pull: Tensor) -> None:
-    """Adds to the gradient what positive pairs do to it.
+    """Adds the positive pairs' part to the gradient, in place.
 
-    pull: (2N,), >= 0: less the derivative of every anchor's loss with respect to the logit of its positive.
+    pull: (2N,), >= 0: minus the derivative of every anchor's loss with respect to the logit of its positive.
     """
     of_the_pair = pull.unflatten(0, (2, -1)).sum(0).unsqueeze(1)
     for ours, theirs in zip(gradient.chunk(2), reversed(v.chunk(2)), strict=True):

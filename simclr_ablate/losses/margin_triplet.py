@@ -29,23 +29,23 @@ def margin_triplet(
     block_size: int | None = None,
     ranks: Ranks = SOLO,
 ) -> ContrastiveLoss:
-    """The margin triplet loss, Table 2: of every anchor u with positive v+,
-    `sum over its negatives v- of max(u.v- - u.v+ + margin, 0)`; the mean over the 2N anchors.
+    """The margin triplet loss of Table 2: the mean over the 2N anchors u, with positive v+, of
+    `sum over negatives v- of max(u.v- - u.v+ + margin, 0)`.
 
-    Table 2 prints one negative. Here they are summed, as all triplets are in its source (Schroff et al. 2015).
+    Table 2 prints one negative. Here all negatives are summed, as the loss's source sums all triplets (Schroff et al.
+    2015).
 
     z, normalize, negatives, block_size, ranks: as in `nt_xent`.
-    margin: m, >= 0, of similarities.
-    temperature: > 0, that of the softmax whose entropy is reported, so that it can be compared with other losses'. The
-        loss has none: neither it nor its gradient depends on this.
-    semi_hard: each anchor has one negative only: of those farther than its positive, and by less than the margin
-        (`0 < u.v+ - u.v- < margin`), the nearest. An anchor that has none contributes nothing; the mean is over all 2N
-        anchors still. The margin is > 0 then.
+    margin: m, >= 0, in units of similarity.
+    temperature: > 0; used only in the softmax behind the reported entropy, which makes it comparable with other
+        losses'. Neither the loss nor its gradient depends on it.
+    semi_hard: each anchor has only one negative: the nearest of those that are farther than its positive by less than
+        the margin (`0 < u.v+ - u.v- < margin`), which must be > 0. An anchor without one contributes nothing; the mean
+        is still over all 2N anchors.
 
-    Accuracy and entropy, memory and the gradient are as in `nt_xent`;
-    where the hinge has a kink, its derivative is 0.
+    Accuracy and entropy, memory and the gradient are as in `nt_xent`. The hinge's derivative at its kink is 0.
 
-    Raises ValueError for an argument out of its range.
+    Raises ValueError if an argument is out of range.
     """
     if not margin >= 0:
         raise ValueError(f"loss.margin must be >= 0, got {margin}")
@@ -55,7 +55,7 @@ def margin_triplet(
     def evaluate(blocks: SimilarityBlocks) -> Terms:
         in_logits = margin * math.log2(math.e) / temperature
         terms = (_of_semi_hard if semi_hard else _of_all)(blocks, in_logits)
-        # Of similarities, not of logits.
+        # From units of logits to units of similarity.
         losses = terms.losses * (temperature * math.log(2))
         return terms._replace(losses=losses, gradient=terms.gradient.mul_(temperature))
 

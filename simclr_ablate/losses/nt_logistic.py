@@ -1,4 +1,4 @@
-"""NT-Logistic, the logistic loss of every pair by itself (Table 2), block by block."""
+"""NT-Logistic, a logistic loss of each pair on its own (Table 2), block by block."""
 
 import math
 
@@ -29,25 +29,25 @@ def nt_logistic(
     block_size: int | None = None,
     ranks: Ranks = SOLO,
 ) -> ContrastiveLoss:
-    """NT-Logistic, Table 2: of every anchor u with positive v+,
-    `-log sigmoid(u.v+ / tau) - sum over its negatives v- of log sigmoid(-u.v- / tau)`; the mean over the 2N anchors.
+    """NT-Logistic of Table 2: the mean over the 2N anchors u, with positive v+, of
+    `-log sigmoid(u.v+ / tau) - sum over negatives v- of log sigmoid(-u.v- / tau)`.
 
-    Table 2 prints one negative, and the paper does not tell how several are put together. Summed, they are negative
-    sampling (Mikolov et al. 2013, Eq. 4), which the paper names as the loss's source. Averaged, what Table 2 prints is
-    averaged over an anchor's triplets, and the positive weighs as much as all negatives together.
+    Table 2 prints one negative, and the paper does not say how several are combined. Their sum is negative sampling
+    (Mikolov et al. 2013, Eq. 4), which the paper names as the loss's source. Their mean averages what Table 2 prints
+    over an anchor's triplets; the positive then weighs as much as all negatives together.
 
     z, temperature, normalize, negatives, block_size, ranks: as in `nt_xent`.
-    semi_hard: each anchor has one negative only: of those farther than its positive (`u.v- < u.v+`), the nearest. An
-        anchor that has none contributes neither this nor its positive; the mean is over all 2N anchors still.
-    margin: > 0, semi-hard only: the negative is one with `u.v+ - u.v- < margin`, not divided by tau. None: any. The
-        paper restricts negatives to "within the loss margin", which this loss has none of, and tunes none for it (App.
-        B.10).
-
-    reduction: sum or mean, over an anchor's negatives; a semi-hard one is alone, and both are the same.
+    semi_hard: each anchor has only one negative: the nearest of those that are farther than its positive
+        (`u.v- < u.v+`). An anchor without one contributes nothing, not even its positive; the mean is still over all 2N
+        anchors.
+    margin: > 0, semi-hard only: the negative must satisfy `u.v+ - u.v- < margin`, not divided by tau. None: no limit.
+        The paper restricts negatives to "within the loss margin", but this loss has no margin, and the paper tunes none
+        for it (App. B.10).
+    reduction: `sum` or `mean` over an anchor's negatives; no difference with semi_hard, which leaves one negative.
 
     Accuracy and entropy, memory and the gradient are as in `nt_xent`.
 
-    Raises ValueError for an argument out of its range.
+    Raises ValueError if an argument is out of range.
     """
     within = margin_in_logits(semi_hard, margin, temperature)
     if reduction not in ("sum", "mean"):
@@ -63,7 +63,7 @@ def nt_logistic(
 
 
 def _of_all(blocks: SimilarityBlocks, weight: float) -> Terms:
-    """weight: of every negative, the positive's being 1."""
+    """weight: weight of each negative; the positive's is 1."""
     other_view = OtherView(blocks)
     of_negatives = blocks.v.new_zeros(len(blocks.v))
 
@@ -95,10 +95,10 @@ def _of_semi_hard(blocks: SimilarityBlocks, margin: float) -> Terms:
 
 
 def _softplus(logits: Tensor, out: Tensor | None = None) -> Tensor:
-    """`log2(1 + 2**logit)`: minus log2 of the sigmoid of minus a logit in base 2."""
+    """`log2(1 + 2**logit)`, which is -log2 of the sigmoid of -logit, for base-2 logits."""
     return torch.logaddexp2(logits, logits.new_zeros(()), out=out)
 
 
 def _sigmoid(logits: Tensor, out: Tensor | None = None) -> Tensor:
-    """The sigmoid of logits in base 2."""
+    """The sigmoid of base-2 logits."""
     return torch.mul(logits, math.log(2), out=out).sigmoid_()

@@ -40,33 +40,32 @@ def nt_xent(
         logits = (u @ u.T / temperature).masked_fill(barred, -math.inf)
         loss = F.cross_entropy(logits, torch.arange(2 * n).roll(n))
 
-    The released code adds the means of the two views, and so returns twice this value. LARS takes the factor out again,
-    except for batch norm's parameters and biases, which it does not adapt: their steps here are half of the code's.
+    The released code adds the means of the two views, which makes twice this value. LARS removes the factor again,
+    except for biases and the parameters of batch norm, which it does not adapt: here, their steps are half of those in
+    the released code.
 
-    z: (2N, D), rows i and i+N are the two views of image i. The arithmetic is float32, or float64
-        for a float64 z, under autocast too.
+    z: (2N, D), rows i and i+N are the two views of image i. The arithmetic is float32, or float64 for a float64 z, even
+        under autocast.
     temperature: tau, > 0.
-    normalize: l2-normalise z first, so that similarities are cosines; without it they are dot
-        products (Table 5).
-    negatives: the views that an anchor is told from.
+    normalize: l2-normalise z first, which makes similarities cosines; without it, they are dot products (Table 5).
+    negatives: which views are an anchor's negatives.
         `both`: all views of other images, 2N-2 negatives (Eq. 1).
-        `one`: N-1 negatives. For Table 4 the paper takes "negatives from one augmentation view"
-        and does not say which. Here it is the view that holds the anchor's positive, so that an
-        anchor has one candidate for each image; both views take their turn as anchors.
-    semi_hard, margin: as in `nt_logistic`: the softmax is of the positive and the one negative.
-        Table 4 has no such column: this loss weighs its negatives by how hard they are as it is.
-    block_size: side of the blocks of similarities held at a time; None: what suits the device. It
-        changes memory, time and rounding only.
-    ranks: processes that share the work. All have the same z, that of the whole batch, and get the
-        same loss and the gradient of all of z.
+        `one`: N-1 negatives. For Table 4, the paper takes "negatives from one augmentation view" and does not say
+        which. Here it is the view that holds the anchor's positive: an anchor has one candidate for each image. The
+        anchors are still both views.
+    semi_hard, margin: as in `nt_logistic`; the softmax is over the positive and the one negative. Table 4 has no such
+        column, because this loss already weighs its negatives by how hard they are.
+    block_size: side of the blocks of similarities held at a time; None: a size that suits the device. It changes only
+        memory, time and rounding.
+    ranks: processes that share the work. All have the same z, that of the whole batch, and get the same loss and the
+        gradient of all of z.
 
-    Accuracy and entropy (see ContrastiveLoss) are of the other view, whatever the negatives.
+    Accuracy and entropy are always over the other view's candidates, whatever the negatives (see ContrastiveLoss).
 
-    Memory grows with N, not with its square: the similarities are computed twice, first for the
-    softmax's denominators, then for the exact gradient, which is done when the forward pass ends.
-    There is no second derivative.
+    Memory grows with N, not with its square. The similarities are computed twice: first for the softmax's denominators,
+    then for the exact gradient, which is ready when the forward pass ends. There is no second derivative.
 
-    Raises ValueError for an argument out of its range.
+    Raises ValueError if an argument is out of range.
     """
     within = margin_in_logits(semi_hard, margin, temperature)
 
@@ -88,7 +87,7 @@ def _of_all(blocks: SimilarityBlocks) -> Terms:
         return for_both_anchors(block, softmax)
 
     gradient = gradient_of_negatives(blocks, probabilities)
-    # 1 - p(positive), precise where p(positive) rounds to 1.
+    # 1 - p(positive), precise even if p(positive) rounds to 1.
     pull_to_positives(gradient, blocks.v, torch.exp2(negative - log_sum))
     losses = F.softplus((negative - positive) * math.log(2))
     return Terms(losses, gradient, *candidates.other_view.accuracy_and_entropy())

@@ -14,15 +14,15 @@ from simclr_ablate.losses.nt_xent import nt_xent
 from simclr_ablate.ranks import SOLO, Ranks
 
 Loss = Callable[[Tensor], ContrastiveLoss]
-"""Of z, (2N, D), whose rows i and i+N are the two views of image i."""
+"""A function of z, (2N, D); rows i and i+N are the two views of image i."""
 
 Maker = Callable[[schema.Loss, Ranks], Loss]
-"""Makes the loss of a config. Of several ranks, all call the loss with the same z, that of the whole batch, and must
-get the same result; what it computes they may share (`ranks`), or each do by itself."""
+"""Makes the loss of a config. All ranks call the loss with the same z, that of the whole batch, and must get the same
+result; they may share the computation (`ranks`), or each do all of it."""
 
 
 def _maker(loss: Callable[..., ContrastiveLoss], *more: str) -> Maker:
-    """Of a loss of Table 2, whose arguments have the names of the config's keys: those of all, and `more`."""
+    """The Maker of a loss of Table 2, whose arguments are named like the config's keys: the common ones and `more`."""
     names = ("temperature", "normalize", "negatives", *more)
 
     def make(spec: schema.Loss, ranks: Ranks) -> Loss:
@@ -43,10 +43,10 @@ LOSSES: dict[str, Maker] = {
 def build_loss(spec: schema.Loss, ranks: Ranks = SOLO) -> Loss:
     """The loss of `spec`.
 
-    A name `package.module:function` is a Maker of the user's own. It goes by what is in the config alone, so that every
-    process of every launcher finds it.
+    A name `package.module:function` is a user's own Maker. The config alone says where it is, so every process of every
+    launcher finds it.
 
-    Raises ConfigError where there is no such loss, or a Maker of the user's own fails or makes none.
+    Raises ConfigError if there is no such loss, or if a user's own Maker fails or makes something else.
     """
     if spec.name in LOSSES:
         return LOSSES[spec.name](spec, ranks)

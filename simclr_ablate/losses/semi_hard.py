@@ -1,4 +1,4 @@
-"""Semi-hard negatives (Schroff et al. 2015), one for each anchor, as Section 5.1 of SimCLR uses them."""
+"""Semi-hard negatives (Schroff et al. 2015), one per anchor, as in Section 5.1 of SimCLR."""
 
 import math
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from simclr_ablate.losses.exact import pull_to_positives
 
 
 class SemiHard(NamedTuple):
-    """Every anchor's semi-hard negative: of those farther than its positive, and by less than the margin, the nearest.
+    """Every anchor's semi-hard negative: the nearest of those that are farther than its positive by less than a margin.
 
     Each tensor is (2N,).
     """
@@ -20,20 +20,20 @@ class SemiHard(NamedTuple):
     exists: Tensor
     """Whether the anchor has one."""
     beyond: Tensor
-    """By what its logit is smaller than the positive's; infinite where no negative is farther than the positive."""
+    """How much smaller its logit is than the positive's; infinite if no negative is farther than the positive."""
     row: Tensor
-    """The row of v that it is, where it exists."""
+    """Its row of v, if it exists."""
 
     def losses(self, losses: Tensor, positive: Tensor) -> Tensor:
         """(2N,): `losses` of the anchors that have a semi-hard negative, 0 for others."""
-        # NaN where the positive is NaN or infinite: no comparison with it finds a negative.
+        # NaN if the positive is NaN or infinite: comparisons with it find no negative.
         return torch.where(self.exists, losses, positive * 0)
 
     def gradient(self, v: Tensor, pull: Tensor, push: Tensor) -> Tensor:
-        """(2N, D): what each anchor's two pairs do to both their views.
+        """(2N, D): the gradient with respect to v; each anchor's two pairs contribute to both their views.
 
-        pull, push: (2N,), >= 0: derivatives of every anchor's loss, if it has one, with respect to minus the logit of
-        its positive, and to that of its negative.
+        pull, push: (2N,), >= 0: derivatives of every anchor's loss with respect to minus the logit of its positive, and
+            to the logit of its negative. Those of anchors without a negative are ignored.
         """
         push = (push * self.exists).unsqueeze(1)
         gradient = push * v[self.row]
@@ -43,9 +43,9 @@ class SemiHard(NamedTuple):
 
 
 def margin_in_logits(semi_hard: bool, margin: float | None, temperature: float) -> float:
-    """The margin of a loss that has none of its own, for `semi_hard_negatives`; None: any negative is within it.
+    """The margin for `semi_hard_negatives`, for a loss without a margin of its own; infinite for None.
 
-    Raises ValueError for one that is not > 0, or without semi-hard negatives.
+    Raises ValueError if `margin` is not > 0, or is given without `semi_hard`.
     """
     if margin is None:
         return math.inf
@@ -79,7 +79,7 @@ def semi_hard_negatives(blocks: SimilarityBlocks, positive: Tensor, margin: floa
 
 
 def _keep_nearest(beyond: Tensor, row: Tensor, other: Tensor, other_row: Tensor) -> None:
-    """Overwrites negatives by others that are nearer."""
+    """Replaces negatives by others that are nearer, in place."""
     nearer = other < beyond
     row.copy_(torch.where(nearer, other_row, row))
     beyond.copy_(torch.where(nearer, other, beyond))

@@ -1,4 +1,4 @@
-"""Batch norm whose statistics are those of all ranks' images together."""
+"""Batch norm over the images of all ranks."""
 
 from typing import Any
 
@@ -12,9 +12,9 @@ from simclr_ablate.ranks import Ranks
 
 
 def share_statistics(network: nn.Module, ranks: Ranks, device: torch.device) -> None:
-    """Has the batch norms within `network` normalise by all ranks' images in training mode.
+    """Makes the batch norms inside `network` use the statistics of all ranks' images in training mode.
 
-    Parameters, buffers and their names stay. Nothing changes for a process that is alone.
+    Parameters, buffers and their names stay. With one rank, nothing changes.
     """
     if ranks.count == 1:
         return
@@ -28,10 +28,10 @@ def share_statistics(network: nn.Module, ranks: Ranks, device: torch.device) -> 
 
 
 class SharedBatchNorm(_BatchNorm):
-    """nn.SyncBatchNorm for CPUs, for which torch has none: (N, C) or (N, C, H, W) to the same shape.
+    """nn.SyncBatchNorm for CPUs, which torch lacks: (N, C) or (N, C, H, W) to the same shape.
 
-    Each rank has some of the images, and its outputs, gradients and running statistics are those of nn.BatchNorm for
-    all of them. Gradients of weight and bias are this rank's part, whose sum over ranks is the whole.
+    Each rank has some of the images; its outputs, gradients and running statistics are those of nn.BatchNorm over all
+    of them. Gradients of weight and bias are this rank's part: their sum over ranks is the whole.
     """
 
     def __init__(self, norm: _BatchNorm, ranks: Ranks) -> None:
@@ -70,10 +70,10 @@ class SharedBatchNorm(_BatchNorm):
 
 
 class _Normalise(torch.autograd.Function):
-    """Normalisation by the statistics of all ranks; returns them, and how many values a channel has.
+    """Normalisation by the statistics of all ranks; also returns these, and the number of values per channel.
 
-    With x^ the normalised input, y = w x^ + b and n values a channel:
-    dx = w / sigma * (dy - sum(dy) / n - x^ * sum(dy x^) / n), the sums being over all ranks.
+    With x^ the normalised input, y = w x^ + b, n values per channel and sums over all ranks:
+    dx = w / sigma * (dy - sum(dy) / n - x^ * sum(dy x^) / n).
     """
 
     @staticmethod
@@ -110,16 +110,17 @@ def _affine(
     bias: Tensor | None,
     eps: float,
 ) -> Tensor:
-    """weight * (x - mean) / sqrt(variance + eps) + bias, by torch's own kernel."""
+    """weight * (x - mean) / sqrt(variance + eps) + bias, with torch's own kernel."""
     return F.batch_norm(x, mean, variance, weight, bias, False, 0.0, eps)
 
 
 def _statistics(x: Tensor, ranks: Ranks) -> tuple[Tensor, Tensor, int]:
-    """Each channel's mean and biased variance over all ranks, and how many values that is.
+    """Each channel's mean and biased variance over all ranks, and the number of values per channel.
 
-    Joined in the order of ranks from each one's mean and variance (Chan et al. 1979): sums of squares would cancel.
+    Combines the ranks' means and variances in the order of ranks (Chan et al. 1979): sums of squares would cancel.
     """
-    # Given these to leave as they are, torch has statistics of half precision's values in float32.
+    # With float32 running statistics, which a momentum of 0 leaves alone, torch computes float32 statistics even of
+    # half-precision values.
     precise = torch.promote_types(x.dtype, torch.float32)
     unused = torch.zeros(2, x.shape[1], dtype=precise, device=x.device)
     local_mean, local_variance = torch.batch_norm_update_stats(x, unused[0], unused[1], 0.0)

@@ -1,4 +1,4 @@
-"""The encoder f: ResNets of every depth, width and stem that the study needs."""
+"""The encoder f: ResNets in every depth, width and stem that the study needs."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 from simclr_ablate.schema import Compute
 
 BN_MOMENTUM = 0.1
-"""Weight of the new batch in running statistics; the paper's .9 is the weight of the old ones."""
+"""Weight of the new batch in the running statistics; the paper's .9 is the weight of the old value."""
 BN_EPSILON = 1e-5
 
 
@@ -37,22 +37,22 @@ _STEMS = ("imagenet", "cifar", "strided")
 
 
 def build_encoder(architecture: str, width: int, stem: str) -> "Encoder":
-    """The encoder f of Section 2.1: a ResNet up to and with its global average pool.
+    """The encoder f of Section 2.1: a ResNet up to and including its global average pool.
 
     architecture: resnet18 to resnet152 of He et al. 2016 (strides on the 3x3 convolution), or
         resnet8 for small images and small machines: three stages of one basic block with 16, 32 and
-        128 channels. The last stage is twice as wide as usual, which costs little where so few
-        pixels are left, and gives h more room.
-    width: multiplies the channels of every stage, stem included (Fig. 7): 1, 2 or 4, for resnet8
-        any. (torchvision's wide_resnet50_2 widens the 3x3 convolutions only: another network.)
-    stem: `imagenet`: 7x7 convolution of stride 2 and 3x3 max-pool of stride 2; `cifar`: 3x3 of
-        stride 1 (App. B.9); `strided`: 3x3 of stride 2.
+        128 channels. The last stage is twice as wide as usual, which costs little with so few pixels
+        left and gives h more room.
+    width: multiplies the channels of every stage, including the stem (Fig. 7): 1, 2 or 4; for resnet8
+        any. (torchvision's wide_resnet50_2 widens only the 3x3 convolutions: another network.)
+    stem: `imagenet`: 7x7 convolution of stride 2 and 3x3 max-pool of stride 2; `cifar`: 3x3
+        convolution of stride 1 (App. B.9); `strided`: 3x3 convolution of stride 2.
 
     Weights are drawn from torch's global generator, as torchvision draws its own (He et al. 2015,
-    fan out). The parameters of the common architectures with the ImageNet stem have torchvision's
+    fan out). With the ImageNet stem, the parameters of the common architectures have torchvision's
     names and shapes.
 
-    Raises ValueError for an argument that is not among these.
+    Raises ValueError if an argument is none of these.
     """
     if architecture not in _PLANS:
         raise ValueError(
@@ -71,7 +71,7 @@ def build_encoder(architecture: str, width: int, stem: str) -> "Encoder":
 
 
 class Encoder(nn.Sequential):
-    """A ResNet without classifier: images (N, 3, H, W) to h, (N, dim)."""
+    """A ResNet without its classifier: images (N, 3, H, W) to h, (N, dim)."""
 
     def __init__(
         self,
@@ -103,8 +103,8 @@ class GlobalAveragePool(nn.Module):
     """(N, C, H, W) to (N, C)."""
 
     def forward(self, features: Tensor) -> Tensor:
-        # The gradient of a mean over (2, 3) is in no memory format, which makes the backward pass
-        # of the ReLU before it several times slower than this one's.
+        # The gradient of a mean over (2, 3) is in no memory format, which makes the backward pass of
+        # the ReLU before it several times slower than with this gradient.
         return features.permute(0, 2, 3, 1).flatten(1, 2).mean(1)
 
 
@@ -131,7 +131,7 @@ def _batch_norm(channels: int) -> nn.BatchNorm2d:
 
 
 def _initialise(module: nn.Module) -> None:
-    """As the last batch norm of a residual block starts at 0, the block starts as its shortcut."""
+    """Draws a convolution's weights; zeroes a block's last batch norm, so the block starts as its shortcut."""
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     elif isinstance(module, Bottleneck):

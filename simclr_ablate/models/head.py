@@ -17,13 +17,13 @@ def build_head(kind: str, in_dim: int, dim: int = 128) -> "Head | OwnHead":
 
     kind: `none`: z = h; `linear`: a dense layer and batch norm; `nonlinear`: a hidden layer as wide
         as h, with batch norm and ReLU, before them; `package.module:function`: see OwnHead.
-    in_dim: width of h. dim: width of z; `none` keeps h's.
+    in_dim: width of h.
+    dim: width of z; `none` keeps h's.
 
-    Our dense layers have no bias, and the batch norm of the output scales but does not shift. The paper
-    names neither; its released code has both, and is followed. Dense weights are drawn as in that
-    code, N(0, .01^2), from torch's global generator.
+    Dense layers have no bias, and the output's batch norm scales but does not shift. The paper mentions neither; both
+    follow its released code. So do dense weights, which are drawn from N(0, .01^2) with torch's global generator.
 
-    Raises ValueError for an argument out of its range, and ConfigError for a head of the user's own that is none.
+    Raises ValueError if an argument is out of range, and ConfigError if a user's own head fails or is not one.
     """
     if dim < 1:
         raise ValueError(f"head.dim must be >= 1, got {dim}")
@@ -51,10 +51,11 @@ class Head(nn.Sequential):
 
 
 class OwnHead(nn.Sequential):
-    """A head of the user's own: h, (N, in_dim), to z, (N, D), by the module that `function(in_dim, dim)` returns.
+    """A user's own head: the module that `function(in_dim, dim)` returns, from h, (N, in_dim), to z, (N, D).
 
-    dim: the config's head.dim; D, the width of z, is the function's choice, and is measured once.
-    Inside another module, a batch norm can be replaced by one that ranks share, even if the head is nothing else.
+    dim: the config's head.dim. D, the width of z, is the function's choice, and is measured once.
+
+    The module is wrapped: if the head is nothing but a batch norm, ranks can still replace it by one that they share.
     """
 
     def __init__(self, kind: str, in_dim: int, dim: int) -> None:
@@ -77,7 +78,7 @@ class OwnHead(nn.Sequential):
         if not isinstance(z, torch.Tensor) or z.ndim != 2 or len(z) != 3:
             got = tuple(z.shape) if isinstance(z, torch.Tensor) else type(z).__name__
             raise ConfigError(
-                f"head.kind={kind} must make z, (3, D), of h, (3, {in_dim}), got {got}"
+                f"head.kind={kind} must map h, (3, {in_dim}), to z, (3, D), got {got}"
             )
         return z.shape[1]
 

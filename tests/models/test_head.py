@@ -143,8 +143,8 @@ def test_ranks_share_the_statistics_of_a_head_of_the_users_own(
     ("function", "message"),
     [
         ("number", r"head\.kind=mine_.*:number must make a torch\.nn\.Module, got int"),
-        ("pair", r"must make z, \(3, D\), of h, \(3, 24\), got tuple"),
-        ("flat", r"must make z, \(3, D\), of h, \(3, 24\), got \(72,\)"),
+        ("pair", r"must map h, \(3, 24\), to z, \(3, D\), got tuple"),
+        ("flat", r"must map h, \(3, 24\), to z, \(3, D\), got \(72,\)"),
         ("narrow", r"must take h, \(3, 24\), and failed: RuntimeError: mat1 and mat2"),
     ],
 )
