@@ -1,1 +1,1 @@
-"""Batched random views: operations with parameters per image, and the policies made of them."""
+"""Batched random views: operations with parameters for each image, and policies made of them."""

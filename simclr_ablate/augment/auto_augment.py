@@ -1,8 +1,8 @@
-"""AutoAugment (Cubuk et al. 2019): for each image one of 25 learned pairs of operations.
+"""AutoAugment (Cubuk et al. 2019): each image gets one of 25 learned pairs of operations.
 
-It works on bytes, whose roundings are part of it. Here an image's levels are float32 holding whole numbers of 0 to
-255, and each operation takes the images that drew it all at once, each with its own magnitude. Results are those of
-torchvision's operations on uint8 tensors, with its defaults: nearest pixels, and black where there is no image.
+AutoAugment works on bytes, and their rounding is part of it. Here, an image's levels are whole numbers from 0 to 255,
+in float32. An operation takes all images that drew it at once, each with its own magnitude. Results are those of
+torchvision's operations on uint8 tensors, with its defaults: nearest pixels, and black outside the image.
 """
 
 import functools
@@ -21,7 +21,7 @@ from simclr_ablate.augment.color import LUMA, equalize_levels
 from simclr_ablate.augment.operations import Operation, Params
 
 TABLES = ("imagenet", "cifar10")
-"""The data sets that tables of pairs were learned on."""
+"""Tables of pairs, named after the data set that they were learned on."""
 
 NAMES = (
     *(
@@ -37,7 +37,7 @@ NAMES = (
     ),
     *("Sharpness", "Posterize", "Solarize", "AutoContrast", "Equalize", "Invert"),
 )
-"""The operations by their number; 0 is for one that an image goes without."""
+"""The operations by number; 0 leaves an image as it is."""
 
 _SIGNED = NAMES[1:10]
 _STEPS = 9  # magnitudes have levels of 0 to 9
@@ -45,7 +45,7 @@ _STEPS = 9  # magnitudes have levels of 0 to 9
 
 @dataclass(frozen=True)
 class AutoAugment(Operation):
-    """One pair of `table` for each image, each of the two operations with its own probability and a random sign."""
+    """One pair of `table` for each image; each of the two operations has its own probability and a random sign."""
 
     table: str
 
@@ -81,7 +81,7 @@ class AutoAugment(Operation):
 
 @functools.cache
 def pairs(table: str, height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The pairs of `table` for images of that size: operations, probabilities, magnitudes, (25, 2) each."""
+    """The pairs of `table` for images of (height, width): operations, probabilities, magnitudes, (25, 2) each."""
     rows = TorchvisionAutoAugment(AutoAugmentPolicy(table)).policies
     flat = [entry for row in rows for entry in row]
     operations = torch.tensor([NAMES.index(name) for name, _, _ in flat])
@@ -93,19 +93,18 @@ def pairs(table: str, height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _magnitude(name: str, level: int | None, height: int, width: int) -> float:
-    """What a level of 0 to 9 means to an operation."""
+    """The magnitude of an operation at a level of 0 to 9."""
     if level is None:
         return 0.0
     share = level / _STEPS
     if name.startswith("Shear"):
         return 0.3 * share
-    if name.startswith(
-        "Translate"
-    ):  # whole pixels; at most 150 of the 331 that its ImageNet images had
+    if name.startswith("Translate"):
+        # Whole pixels; at most 150 of 331, the side of AutoAugment's ImageNet images.
         return math.trunc(150 / 331 * (width if name == "TranslateX" else height) * share)
     if name == "Rotate":  # degrees
         return 30 * share
-    if name == "Posterize":  # bits that stay
+    if name == "Posterize":  # bits that are kept
         return 8 - round(4 * share)
     if name == "Solarize":  # the lowest level that is inverted
         return 255 * (1 - share)
@@ -113,12 +112,12 @@ def _magnitude(name: str, level: int | None, height: int, width: int) -> float:
 
 
 def _change(kind: int, levels: Tensor, rows: Tensor | slice, magnitude: Tensor) -> Tensor:
-    """The operation numbered `kind` on images whose magnitudes are those in `rows`."""
+    """Applies operation number `kind` to images, with the magnitudes in `rows`."""
     return _OPERATIONS[NAMES[kind]](levels, magnitude[rows])
 
 
 def _shear_x(levels: Tensor, slope: Tensor) -> Tensor:
-    # About the upper left corner, as the others shear.
+    # About the upper left corner, as in torchvision.
     return _warp(levels, xy=slope, x=slope * levels.shape[2] / 2)
 
 
@@ -148,13 +147,13 @@ def _warp(
     yy: Tensor | float = 1.0,
     y: Tensor | float = 0.0,
 ) -> Tensor:
-    """Pixel (x, y) from the one nearest to (xx x + xy y + x, yx x + yy y + y), counted from the middle."""
+    """Takes pixel (i, j) from the one nearest to (xx i + xy j + x, yx i + yy j + y), counted from the middle."""
     n, _, height, width = levels.shape
     rows = ((xx, xy, x), (yx, yy, y))
     matrix = torch.stack(
         [torch.as_tensor(e, dtype=torch.float64).expand(n) for row in rows for e in row], dim=1
     ).view(n, 2, 3)
-    # In units of half the image, as `grid_sample` counts.
+    # In halves of the image's side, the units of `grid_sample`.
     matrix = (matrix.float() / torch.tensor([[width / 2], [height / 2]])).to(levels.device)
     columns = torch.arange(width, device=levels.device) - (width - 1) / 2
     lines = torch.arange(height, device=levels.device) - (height - 1) / 2
@@ -181,21 +180,21 @@ def _sharpness(levels: Tensor, amount: Tensor) -> Tensor:
         return levels
     lines = levels[..., :-2, :] + levels[..., 1:-1, :] + levels[..., 2:, :]
     squares = lines[..., :-2] + lines[..., 1:-1] + lines[..., 2:]
-    blurred = levels.clone()  # whose border stays as it is
+    blurred = levels.clone()  # the border stays as it is
     inside = blurred[..., 1:-1, 1:-1]
-    # A kernel of ones with 5 in its middle; of whole numbers, sums are exact, and thirteenths never round from a half.
+    # A kernel of ones with 5 in its middle. Sums of whole numbers are exact, and no thirteenth lies on a half.
     inside.mul_(4).add_(squares).div_(13).round_()
     return _away_from(blurred, levels, amount)
 
 
 def _away_from(other: Tensor, levels: Tensor, amount: Tensor) -> Tensor:
-    """`amount` further away from `other`, or nearer for less than 0."""
+    """Moves levels away from `other` by the share `amount`, or towards it if `amount` < 0."""
     factor, share = per_image(1 + amount, levels), per_image(-amount, levels)
     return (levels * factor).add_(other * share).clamp_(0, 255).floor_()
 
 
 def _grey(levels: Tensor) -> Tensor:
-    """(N, 1, H, W)"""
+    """The grey levels, (N, 1, H, W)."""
     red, green, blue = levels.split(1, dim=1)
     return (LUMA[0] * red).add_(LUMA[1] * green).add_(LUMA[2] * blue).floor_()
 

@@ -1,4 +1,4 @@
-"""Treating the images of one batch differently without masks: by gathering those of a kind."""
+"""Changing the images of a batch in different ways without masks, by gathering those of a kind."""
 
 import itertools
 from collections.abc import Callable
@@ -6,11 +6,11 @@ from collections.abc import Callable
 from torch import Tensor
 
 _SHORTEST_RUN = 8
-"""From that many images in a run, on average, working run by run beats gathering first (CPU)."""
+"""Average number of images in a run from which working run by run beats gathering first (CPU)."""
 
 
 def per_image(values: Tensor, images: Tensor) -> Tensor:
-    """`values` (N,) as (N, 1, 1, 1), on the device of `images` and of their dtype."""
+    """`values` (N,) as (N, 1, 1, 1), with the device and dtype of `images`."""
     return values.to(images.device, images.dtype).view(-1, 1, 1, 1)
 
 
@@ -24,9 +24,10 @@ def change_kinds(
 ) -> Tensor:
     """Overwrites images by `function(kind, images of the kind, their rows)`; returns `images`.
 
-    kinds: (N,) whole numbers. Where those of a kind are neighbours already, as a policy sees to,
-    no image is copied to and fro. `function` keeps the images' shape, treats every image by itself,
-    may be called several times for a kind, and may work in place.
+    kinds: (N,) whole numbers. If images of a kind are neighbours already, as in a policy, no image is copied back and
+        forth.
+    function: keeps the images' shape and treats every image on its own. It may be called several times for a kind, and
+        may work in place.
     """
     runs = [(kind, len(list(group))) for kind, group in itertools.groupby(kinds.tolist())]
     present = len({kind for kind, _ in runs})

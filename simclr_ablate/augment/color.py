@@ -1,7 +1,7 @@
-"""Operations on colour, equal to torchvision's where it has them (App. A, the first listing).
+"""Operations on colour, equal to torchvision's if it has them (App. A, the first listing).
 
-Images are (N, 3, H, W), float in [0, 1]; parameters are (N,), one per image. TensorFlow's colour operations, which the
-paper's code calls, are others: `tensorflow_color.py`.
+Images are (N, 3, H, W), float in [0, 1]; parameters are (N,), one per image. The paper's code calls TensorFlow's colour
+operations, which are different: see `tensorflow_color.py`.
 """
 
 import itertools
@@ -16,18 +16,18 @@ LUMA = (0.2989, 0.587, 0.114)
 """Shares of red, green and blue in the grey of a pixel, as in torchvision."""
 
 JITTER_ORDERS = tuple(itertools.permutations(("brightness", "contrast", "saturation", "hue")))
-"""The 24 orders of the four parts of colour jitter; parameter `order` counts in it."""
+"""The 24 orders of the four parts of colour jitter; the parameter `order` is an index into it."""
 
 _TONES = ("brightness", "contrast", "saturation")
-# (24,): how many come before hue in each order. (24, 3): all but hue, as indices into _TONES.
+# For each order: how many parts come before hue, (24,), and all parts but hue, as indices into _TONES, (24, 3).
 _BEFORE_HUE = torch.tensor([order.index("hue") for order in JITTER_ORDERS])
 _TONE_ORDERS = torch.tensor(
     [[_TONES.index(part) for part in order if part != "hue"] for order in JITTER_ORDERS]
 )
 
 # Brightness, contrast and saturation by a factor f are all a x + b grey(x) + c mean(grey(x)),
-# clipped. The constant parts of (a, b, c) for each of _TONES, and what f adds to them. With b and c
-# for `_greys` in place of the grey:
+# clipped. These are the constant parts of (a, b, c) for each of _TONES, then the multiples of f.
+# b and c are scaled to apply to `_greys` instead of the grey.
 _COEFFICIENTS = torch.tensor(
     [
         [[0, 0, 0], [0, 0, 1], [0, 1, 0]],
@@ -41,7 +41,7 @@ _HUE_CENTERS = torch.tensor((3 / 6, 2 / 6, 4 / 6)).view(3, 1, 1)
 _TINY = torch.finfo(torch.float32).tiny
 
 _PIECE_BYTES = 5 * 2**17
-"""Colour jitter's images at a time on a CPU: with what they need beside them they fit its second cache."""
+"""Size of the images that colour jitter changes at a time on a CPU: with scratch memory, they fit its L2 cache."""
 
 
 def adjust_brightness(images: Tensor, factor: Tensor) -> Tensor:
@@ -50,26 +50,26 @@ def adjust_brightness(images: Tensor, factor: Tensor) -> Tensor:
 
 
 def adjust_contrast(images: Tensor, factor: Tensor) -> Tensor:
-    """Away from (factor > 1) or towards (< 1) the image's mean grey, clipped."""
+    """Moves values away from (factor > 1) or towards (< 1) the image's mean grey, clipped."""
     factor = per_image(factor, images)
     mean = _grey(images).mean((1, 2)).view(-1, 1, 1, 1)
     return (images * factor).add_(mean * (1 - factor)).clamp_(0, 1)
 
 
 def adjust_saturation(images: Tensor, factor: Tensor) -> Tensor:
-    """Away from (factor > 1) or towards (< 1) the grey image, clipped."""
+    """Moves values away from (factor > 1) or towards (< 1) the grey image, clipped."""
     return torch.lerp(_grey(images).unsqueeze(1), images, per_image(factor, images)).clamp_(0, 1)
 
 
 def to_grayscale(images: Tensor, out: Tensor | None = None) -> Tensor:
-    """The grey image, in three equal channels; in `out` where it is given (may be the images)."""
+    """The grey image in three equal channels, written to `out` if given (may be the images)."""
     out = torch.empty_like(images) if out is None else out
     return out.copy_(_grey(images).unsqueeze(1))
 
 
 def adjust_hue(images: Tensor, turns: Tensor) -> Tensor:
-    """The hue turned by `turns` in [-0.5, 0.5] of the colour circle; value and saturation stay."""
-    return turn_hue_(images.clone(), turns).clamp_(0, 1)  # of rounding only
+    """Turns the hue by `turns`, in [-0.5, 0.5] of the colour circle; value and saturation stay."""
+    return turn_hue_(images.clone(), turns).clamp_(0, 1)  # clips rounding errors only
 
 
 def color_jitter(
@@ -91,10 +91,10 @@ def color_jitter(
 def jitter_steps(
     brightness: Tensor, contrast: Tensor, saturation: Tensor, order: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Colour jitter made ready for `jitter_in_steps_`.
+    """Prepares colour jitter for `jitter_in_steps_`.
 
-    Returns the coefficients of the three steps beside hue in their order, (N, 3, 3), and how many
-    of them come before hue, (N,).
+    Returns the coefficients of the three steps other than hue, in order, (N, 3, 3), and how many of
+    them come before hue, (N,).
     """
     tones = _TONE_ORDERS.to(order.device)[order]  # (N, 3)
     amounts = torch.stack([brightness, contrast, saturation], 1).gather(1, tones).unsqueeze(2)
@@ -103,9 +103,9 @@ def jitter_steps(
 
 
 def jitter_in_steps_(images: Tensor, tones: Tensor, hue: Tensor, before_hue: Tensor) -> Tensor:
-    """Colour jitter as `jitter_steps` has it, in place; returns `images`.
+    """Applies colour jitter that `jitter_steps` prepared, in place; returns `images`.
 
-    Images differ in kind by `before_hue` alone.
+    `before_hue` is the images' kind.
     """
 
     def jitter(before_hue: int, part: Tensor, rows: Tensor | slice) -> Tensor:
@@ -118,14 +118,14 @@ def jitter_in_steps_(images: Tensor, tones: Tensor, hue: Tensor, before_hue: Ten
 
 
 def in_pieces(images: Tensor, *amounts: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Some images at a time with their amounts: on a CPU pieces of about one length, each within _PIECE_BYTES."""
+    """A few images at a time with their amounts: on a CPU, pieces of about equal length, each within _PIECE_BYTES."""
     pieces = 1 if images.is_cuda else -(-images.nbytes // _PIECE_BYTES)
     length = max(1, -(-len(images) // max(1, pieces)))
     return zip(*(values.split(length) for values in (images, *amounts)), strict=True)
 
 
 def _jitter_(before_hue: int, images: Tensor, tones: Tensor, turns: Tensor) -> None:
-    """All four steps, in place: `before_hue` of `tones` (N, 3, 3), hue, and the rest of them."""
+    """Applies all four steps in place: `before_hue` of `tones` (N, 3, 3), hue, then the other tones."""
     steps = tones.unbind(1)
     for step in steps[:before_hue]:
         _tone_(images, step)
@@ -133,22 +133,22 @@ def _jitter_(before_hue: int, images: Tensor, tones: Tensor, turns: Tensor) -> N
     for step in steps[before_hue:]:
         _tone_(images, step)
     if before_hue == len(steps):
-        images.clamp_(0, 1)  # of rounding only, and after a tone done already
+        images.clamp_(0, 1)  # clips rounding errors only; a tone after hue has done so already
 
 
 def solarize(images: Tensor, threshold: Tensor) -> Tensor:
-    """Pixels at or over `threshold` inverted."""
+    """Inverts values at or above `threshold`."""
     return torch.where(images >= per_image(threshold, images), 1 - images, images)
 
 
 def equalize(images: Tensor) -> Tensor:
-    """Each channel's histogram of 256 levels made flat, in the way of Pillow and torchvision."""
+    """Flattens each channel's histogram of 256 levels, as Pillow and torchvision do."""
     levels = (images * (256 - 1e-3)).to(torch.uint8).to(torch.int64)
     return equalize_levels(levels).to(images.dtype).div_(255)
 
 
 def equalize_levels(levels: Tensor) -> Tensor:
-    """`equalize` of levels: int64 (N, 3, H, W) in 0..255, and so is the result."""
+    """`equalize` for levels, int64 (N, 3, H, W) in 0..255; so is the result."""
     flat = levels.flatten(2)
     pixels = flat.shape[2]
     counts = torch.zeros(*flat.shape[:2], 256, dtype=torch.int64, device=levels.device)
@@ -162,36 +162,36 @@ def equalize_levels(levels: Tensor) -> Tensor:
 
 
 def _grey(images: Tensor) -> Tensor:
-    """(N, H, W)"""
+    """The grey image, (N, H, W)."""
     return _greys(images).mul_(LUMA[0])
 
 
 def _greys(images: Tensor) -> Tensor:
-    """(N, H, W): the grey over red's share, which is an operation quicker."""
+    """The grey image divided by red's share, (N, H, W), which saves an operation."""
     red, green, blue = images.unbind(1)
     grey = torch.add(red, green, alpha=LUMA[1] / LUMA[0])
     return grey.add_(blue, alpha=LUMA[2] / LUMA[0])
 
 
 def _tone_(images: Tensor, coefficients: Tensor) -> None:
-    """a image + b greys + c mean of greys, clipped, in place.
+    """Computes a * image + b * greys + c * mean of greys, clipped, in place.
 
     coefficients: (N, 3), the a, b and c of each image.
     """
     scale, grey_share, mean_share = coefficients[..., None, None].unbind(1)
     greys = _greys(images)
     offset = greys.mean((1, 2), keepdim=True).mul_(mean_share)
-    # In two operations: with two operands broadcast, CPUs work on one number at a time.
+    # In two operations: if two operands are broadcast, CPUs work on one number at a time.
     greys.mul_(grey_share).add_(offset)
     torch.addcmul(greys.unsqueeze(1), images, scale.unsqueeze(1), out=images).clamp_(0, 1)
 
 
 def turn_hue_(images: Tensor, turns: Tensor) -> Tensor:
-    """`adjust_hue` in place, before it is clipped; returns `images`.
+    """`adjust_hue` in place and without clipping; returns `images`.
 
     HSV's value is a pixel's greatest channel, and its saturation follows from that and the
     channels' spread (chroma). Both stay, so the new channels lie between the old minimum and
-    maximum, at places that the new hue alone gives.
+    maximum, and the new hue alone decides where.
     """
     red, green, blue = images.unbind(1)
     high, low = images.amax(1), images.amin(1)
@@ -202,11 +202,11 @@ def turn_hue_(images: Tensor, turns: Tensor) -> Tensor:
     sixth = hue.new_full((), 1 / 6)
     torch.addcdiv(sixth, hue, chroma.clamp(min=_TINY), value=1 / 6, out=hue)
     hue.copysign_(green - blue).add_(turns.to(hue).view(-1, 1, 1) + 1).frac_()
-    # A channel's height over the minimum is a trapezoid of the hue's distance from 1/2 (red),
+    # A channel's height above the minimum is a trapezoid of the hue's distance from 1/2 (red),
     # 1/3 (green) or 2/3 (blue).
     torch.sub(hue.unsqueeze(1), _HUE_CENTERS.to(hue), out=images)
     red, green, blue = images.abs_().clamp_(1 / 6, 2 / 6).unbind(1)
-    # Red is 6 chroma (distance - 1/6) over the minimum, the others 6 chroma (2/6 - distance).
+    # Red is 6 chroma (distance - 1/6) above the minimum, the others 6 chroma (2/6 - distance).
     torch.addcmul(low.sub_(chroma), chroma, red, value=6, out=red)
     high.add_(chroma)
     for channel in (green, blue):

@@ -18,9 +18,9 @@ def blur_kernel_size(height: int, width: int) -> int:
 def gaussian_blur(
     images: Tensor, sigma: Tensor, kernel_size: int, out: Tensor | None = None
 ) -> Tensor:
-    """Gaussian blur of each image's own `sigma` (pixels), with reflected borders, as torchvision's.
+    """Gaussian blur with each image's own `sigma` (pixels) and reflected borders, as in torchvision.
 
-    kernel_size: odd, at most twice the shorter side less 1. out: for the result; may be the images.
+    kernel_size: odd, at most twice the shorter side minus 1. out: for the result; may be the images.
     """
     radius = kernel_size // 2
     taps = torch.arange(-radius, radius + 1, device=images.device, dtype=torch.float32)
@@ -32,9 +32,9 @@ def gaussian_blur(
 
 
 def sobel(images: Tensor) -> Tensor:
-    """The strength of the edges in every channel: the length of Sobel's gradient, clipped.
+    """The strength of the edges in each channel: the length of Sobel's gradient, clipped.
 
-    Between two flat halves, a step of 0.5 gives 1. Borders are reflected.
+    A step of 0.5 between two flat halves gives 1. Borders are reflected.
     """
     padded = F.pad(images, (1, 1, 1, 1), mode="reflect")
     smooth_rows = (padded[:, :, :-2] + padded[:, :, 2:]).add_(padded[:, :, 1:-1], alpha=2)
@@ -50,7 +50,7 @@ def add_noise(images: Tensor, noise: Tensor, std: Tensor) -> Tensor:
 
 
 def _band(weights: Tensor, extent: int) -> Tensor:
-    """(N, extent, extent): the filters `weights` (N, K) on a line of pixels with reflected ends."""
+    """The filters `weights` (N, K) as matrices (N, extent, extent) for a line with reflected ends."""
     with torch.autocast(weights.device.type, enabled=False):
         shifts = _shifts(weights.shape[1], extent, weights.device)
         return (weights @ shifts).view(-1, extent, extent)
@@ -58,7 +58,7 @@ def _band(weights: Tensor, extent: int) -> Tensor:
 
 @lru_cache(maxsize=8)
 def _shifts(taps: int, extent: int, device: torch.device) -> Tensor:
-    """(K, extent * extent) of 0 and 1: which pixel each of K taps reads for each output."""
+    """(K, extent * extent), 0 or 1: which pixel each of the K taps reads for each output."""
     reach = torch.arange(-(taps // 2), taps // 2 + 1).view(-1, 1)
     pixels = torch.arange(extent)
     source = extent - 1 - (extent - 1 - (pixels + reach).abs()).abs()

@@ -49,7 +49,7 @@ def main() -> None:
         description="Draws every operation and policy on sample images.",
     )
     parser.add_argument("--out", type=Path, required=True, help="the picture to write (.png, .pdf)")
-    parser.add_argument("--images", type=Path, help="folder of images; default: shapes")
+    parser.add_argument("--images", type=Path, help="folder of images (default: embedded shapes)")
     parser.add_argument("--size", type=int, default=32, help="side of the views, pixels")
     parser.add_argument("--seed", type=int, default=0, help="seed of all draws")
     args = parser.parse_args()
@@ -64,7 +64,7 @@ def sample_shapes(seed: int) -> Tensor:
 
 
 def load(folder: Path, size: int) -> Tensor:
-    """The first SAMPLES images of `folder` by name, their middles resized: uint8 (SAMPLES, 3, S, S)."""
+    """The first SAMPLES images of `folder` by name, their central squares resized: uint8 (SAMPLES, 3, S, S)."""
     known = set(Image.registered_extensions())
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in known)[:SAMPLES]
     if len(paths) < SAMPLES:
@@ -93,7 +93,7 @@ def draw_gallery(images: Tensor, size: int, seed: int, path: Path) -> None:
 
 
 def operation_rows(size: int) -> list[tuple[str, list[Operation]]]:
-    """Name and operations: those of Figure 5, what color is made of, and the rest."""
+    """Names and operations: Figure 5's, the parts of color, and the rest."""
     magnitudes = Magnitudes(size)
     named = [(_TEXT.get(name, name), make_operations(name, magnitudes)) for name in OPERATIONS]
     return [
@@ -107,7 +107,7 @@ def operation_rows(size: int) -> list[tuple[str, list[Operation]]]:
 
 
 def policy_rows(size: int) -> list[tuple[str, Policy]]:
-    """Name and policy."""
+    """Names and policies."""
     return [
         ("simclr\nstrength 1, blur", simclr_policy(size)),
         ("simclr\nstrength 1/2, no blur", simclr_policy(size, 0.5, blur=False)),
@@ -135,11 +135,11 @@ def pairs(policy: Policy, images: Tensor, size: int, seed: int) -> Tensor:
 
 
 def show(axes: Axes, rows: list[Tensor], names: list[str], columns: list[str], group: int) -> None:
-    """Rows of tiles as one image, labelled; a wider gap after every `group` columns."""
+    """Shows rows of tiles as one image with labels, with a wider gap after every `group` columns."""
     side = rows[0].shape[-1]
     gap = max(1, side // 16)
     step = side + gap
-    # All groups together have the same width, whatever their number, so that tiles have one scale.
+    # Rows are equally wide, however many groups they have, so all tiles have the same scale.
     between = 9 * gap // (len(columns) // group - 1)
     offsets = [i * step + i // group * between for i in range(len(columns))]
     canvas = torch.ones(3, len(rows) * step - gap, offsets[-1] + side)

@@ -21,10 +21,11 @@ def resized_crop(
     interpolation: str = "bicubic",
     out: Tensor | None = None,
 ) -> Tensor:
-    """Each image's own window, resized to (size, size), mirrored where `flip` is set.
+    """Each image's own window, resized to (size, size) and mirrored if `flip` is set.
 
     Equals torchvision's antialiased `resized_crop`, then `horizontal_flip`. As there, bicubic
-    weights can take float images out of [0, 1] by a little; nothing is clipped.
+    weights can take float images slightly out of [0, 1]; nothing is clipped.
+
     top, left, height, width: whole pixels; flip: bool. out: for the result; may be the images.
     """
     to = (size, interpolation, images.device)
@@ -34,7 +35,7 @@ def resized_crop(
 
 
 def cutout(images: Tensor, top: Tensor, left: Tensor, side: Tensor, fill: float = 0.5) -> Tensor:
-    """A square of `fill`, `side` pixels wide, which may hang over the image's border.
+    """Covers a square of `side` pixels, which may overlap the image's border, with `fill`.
 
     top, left (may be negative), side: whole pixels.
     """
@@ -45,9 +46,9 @@ def cutout(images: Tensor, top: Tensor, left: Tensor, side: Tensor, fill: float 
 
 
 def rotate_quarters(images: Tensor, quarters: Tensor) -> Tensor:
-    """Each image turned counter-clockwise by its number of quarter turns, 0 to 3.
+    """Turns each image counter-clockwise by its number of quarter turns, 0 to 3.
 
-    Raises ValueError when the images are not square.
+    Raises ValueError if the images are not square.
     """
     if images.shape[2] != images.shape[3]:
         raise ValueError(f"rotation needs square images, got {tuple(images.shape[2:])}")

@@ -1,4 +1,4 @@
-"""Random operations: they draw parameters for each image and apply them to whole batches."""
+"""Random operations, which draw parameters for each image and apply them to whole batches."""
 
 import math
 from abc import ABC, abstractmethod
@@ -23,7 +23,7 @@ from simclr_ablate.augment.geometry import cutout, resized_crop, rotate_quarters
 Params = dict[str, Tensor]
 
 MAX_STRENGTH = 2.5
-"""Strength of colour jitter at which hue, by 0.2 s either way, takes in the whole colour circle."""
+"""Strength s of colour jitter at which the hue, by 0.2 s either way, covers the colour circle."""
 
 _CROP_ATTEMPTS = 10
 _CROP_RATIO = (3 / 4, 4 / 3)
@@ -32,20 +32,20 @@ _CROP_RATIO = (3 / 4, 4 / 3)
 class Operation(ABC):
     """A random operation on batches of images (N, 3, H, W), float in [0, 1].
 
-    `apply` treats each image by itself, so a batch can be cut anywhere, and leaves its input be.
-    `apply_` is for policies, whose images are copies of their own.
+    `apply` treats each image on its own, so a batch can be cut anywhere, and leaves its input as it
+    is. `apply_` is for policies, which work on their own copies.
     """
 
     @abstractmethod
     def draw(self, n: int, height: int, width: int, generator: Generator) -> Params:
-        """Parameters for `n` images of that size: CPU tensors whose leading dimension is `n`."""
+        """Parameters for `n` images of (height, width): CPU tensors with leading dimension `n`."""
 
     @abstractmethod
     def apply(self, images: Tensor, params: Params) -> Tensor:
-        """The images changed as drawn; `params` stay on the CPU until they are needed elsewhere."""
+        """The images, changed as drawn. `params` stay on the CPU until they are needed elsewhere."""
 
     def apply_(self, images: Tensor, params: Params) -> Tensor:
-        """`apply` to images that nobody needs any more: it may overwrite them and return them."""
+        """`apply` to images that nobody needs any more: may overwrite and return them."""
         return self.apply(images, params)
 
     def size_after(self, height: int, width: int) -> tuple[int, int]:
@@ -53,16 +53,16 @@ class Operation(ABC):
         return height, width
 
     def kinds(self, params: Params) -> Tensor | None:
-        """Whole numbers (N,): images of a kind go through the same steps. None where all do.
+        """Whole numbers (N,): images of a kind go through the same steps. None if all do.
 
-        Policies put images of a kind side by side, which is quicker; results don't depend on it.
+        Policies put images of a kind side by side, which is faster; results don't depend on it.
         """
         return None
 
 
 @dataclass(frozen=True)
 class RandomApply(Operation):
-    """`operation` on each image with `probability`, independently; the others pay nothing."""
+    """Applies `operation` to each image with `probability`, independently; other images cost nothing."""
 
     operation: Operation
     probability: float
@@ -97,13 +97,13 @@ class RandomResizedCrop(Operation):
     """A random window resized to (size, size), mirrored with probability 0.5 (App. A).
 
     Its area is uniform in [min_area, 1] of the image, its aspect ratio log-uniform in [3/4, 4/3].
-    As in torchvision, a window that does not fit is drawn again; after ten in vain it is as large
-    as an allowed ratio lets it be.
+    As in torchvision, a window that does not fit is drawn again; if none of ten fits, the window is
+    the largest with an allowed ratio.
 
-    The area is uniform as App. A has it, the ratio and the attempts are torchvision's. The released code calls
-    `tf.image.sample_distorted_bounding_box`, which draws the ratio uniformly and then the height, uniform among those
-    that the area and the image allow: small areas come more often there, those near 1 hardly ever, and those under 0.1
-    never, as its `min_object_covered` is 0.1.
+    The area is uniform as in App. A; the ratio and the attempts are torchvision's. The released code calls
+    `tf.image.sample_distorted_bounding_box`, which draws the ratio uniformly, then the height, uniformly among those
+    that the area and the image allow. There, small areas are more frequent, areas near 1 hardly ever occur, and areas
+    under 0.1 never do, because its `min_object_covered` is 0.1.
     """
 
     size: int
@@ -163,7 +163,7 @@ class RandomResizedCrop(Operation):
 
 @dataclass(frozen=True)
 class Resize(Operation):
-    """The whole image resized to (size, size); nothing is random."""
+    """Resizes the whole image to (size, size); nothing is random."""
 
     size: int
     interpolation: str = "bicubic"
@@ -187,12 +187,13 @@ class Resize(Operation):
 
 @dataclass(frozen=True)
 class ColorJitter(Operation):
-    """Brightness, contrast and saturation by up to 0.8 s, hue by up to 0.2 s (App. A).
+    """Changes brightness, contrast and saturation by up to 0.8 s, hue by up to 0.2 s (App. A).
 
     The four come in a random order, and values are clipped after each. s is `strength`. Amounts are uniform: factors
     in [max(0, 1 - 0.8 s), 1 + 0.8 s], turns of the hue in [-0.2 s, 0.2 s].
-    color: whose operations: `pytorch`, App. A's first listing, or `tensorflow`, its second one and the paper's code
-        (v1), whose brightness adds what is drawn from [-0.8 s, 0.8 s].
+
+    color: `pytorch` for the operations of App. A's first listing, `tensorflow` for those of its second listing and of
+        the paper's code (v1), in which brightness adds a number from [-0.8 s, 0.8 s].
     """
 
     strength: float = 1.0
@@ -248,7 +249,7 @@ class Grayscale(Operation):
 
 @dataclass(frozen=True)
 class GaussianBlur(Operation):
-    """Sigma uniform in [0.1, 2] pixels, kernel a tenth of the shorter side (App. A)."""
+    """Gaussian blur, sigma uniform in [0.1, 2] pixels, kernel a tenth of the shorter side (App. A)."""
 
     sigma: tuple[float, float] = (0.1, 2.0)
 
@@ -263,12 +264,12 @@ class GaussianBlur(Operation):
 
     def _blur(self, images: Tensor, sigma: Tensor, out: Tensor) -> Tensor:
         size = blur_kernel_size(*images.shape[-2:])
-        return gaussian_blur(images, sigma, size, out).clamp_(0, 1)  # of rounding only
+        return gaussian_blur(images, sigma, size, out).clamp_(0, 1)  # clips rounding errors only
 
 
 @dataclass(frozen=True)
 class Cutout(Operation):
-    """A grey square, `share` of the shorter side wide, centred on any pixel.
+    """Covers a square, `share` of the shorter side wide and centred on a random pixel, with grey.
 
     SimCLR does not publish the size. A half is DeVries and Taylor's (2017) 16 of 32 on CIFAR-10.
     """
@@ -287,7 +288,7 @@ class Cutout(Operation):
 
 @dataclass(frozen=True)
 class Sobel(Operation):
-    """The image's edges in place of the image; nothing is random."""
+    """Replaces the image by its edges; nothing is random."""
 
     def draw(self, n: int, height: int, width: int, generator: Generator) -> Params:
         return {}
@@ -298,9 +299,9 @@ class Sobel(Operation):
 
 @dataclass(frozen=True)
 class GaussianNoise(Operation):
-    """Gaussian noise on every value, each image's standard deviation uniform in `std`.
+    """Adds Gaussian noise to every value, with each image's standard deviation uniform in `std`.
 
-    SimCLR does not publish the strength. These are plain to see and hide no object.
+    SimCLR does not publish the strength. The default is plainly visible and hides no object.
     """
 
     std: tuple[float, float] = (0.05, 0.15)
@@ -317,9 +318,9 @@ class GaussianNoise(Operation):
 
 @dataclass(frozen=True)
 class Rotate(Operation):
-    """A turn by 90, 180 or 270 degrees, each as likely.
+    """Turns the image by 90, 180 or 270 degrees, each equally likely.
 
-    Figure 4(f) names these three. Figure 5 applies its operations always, so none is left upright.
+    Figure 4(f) names these three. Figure 5 always applies its operations, so no image stays upright.
     """
 
     def draw(self, n: int, height: int, width: int, generator: Generator) -> Params:
@@ -334,7 +335,7 @@ class Rotate(Operation):
 
 @dataclass(frozen=True)
 class Solarize(Operation):
-    """Values at or over a threshold inverted."""
+    """Inverts values at or above a threshold."""
 
     threshold: float = 0.5
 
@@ -347,7 +348,7 @@ class Solarize(Operation):
 
 @dataclass(frozen=True)
 class Equalize(Operation):
-    """The histogram of each channel made flat; nothing is random."""
+    """Flattens the histogram of each channel; nothing is random."""
 
     def draw(self, n: int, height: int, width: int, generator: Generator) -> Params:
         return {}
@@ -362,7 +363,7 @@ def _uniform(drawn: Tensor, low: float, high: float) -> Tensor:
 
 
 def _largest_window(height: int, width: int) -> tuple[int, int]:
-    """Height and width of the largest window with an aspect ratio allowed."""
+    """Height and width of the largest window with an allowed aspect ratio."""
     narrowest, widest = _CROP_RATIO
     if width / height < narrowest:
         return round(width / narrowest), width

@@ -1,7 +1,7 @@
-"""Policies: how two views are made of each image of a batch.
+"""Policies: how two views of each image of a batch are made.
 
-Parameters are drawn for the whole batch at first; then the views pass through all operations, in
-place, a chunk at a time, those that go through the same steps side by side.
+Parameters are drawn for the whole batch first. Then the views pass through all operations in place,
+a chunk at a time; those that go through the same steps are side by side.
 """
 
 import math
@@ -39,8 +39,8 @@ __all__ = [
 ]
 
 CHUNK_BYTES = {"cpu": 2**23, "cuda": 2**28}
-"""Views worked on at a time, bytes of float32. On a CPU those of a kind, a part of a chunk, should be
-many enough that calls cost little; on a GPU they should fit its memory."""
+"""Size of the views made at a time, in bytes of float32. On a CPU, a chunk should have so many views of a kind that
+calls cost little; on a GPU, it should fit in memory."""
 
 
 class Views(NamedTuple):
@@ -49,7 +49,7 @@ class Views(NamedTuple):
     images: Tensor
     """(M, 3, S, S) float32 in [0, 1]."""
     positions: Tensor
-    """(M,): `images[positions]` is in the order of the images that the views are of."""
+    """(M,): `images[positions]` has the views in the order of their images."""
 
     def in_order(self) -> Tensor:
         """The views in the order of their images, contiguous."""
@@ -74,7 +74,7 @@ class Drawn(NamedTuple):
         return cls(operations, params, n)
 
     def of(self, rows: Tensor) -> Self:
-        """Those of some views."""
+        """The operations and parameters of some views."""
         params = [take(drawn, rows) for drawn in self.params]
         return type(self)(self.operations, params, len(rows))
 
@@ -85,17 +85,18 @@ class Drawn(NamedTuple):
             kinds = operation.kinds(params)
             if kinds is not None and self.n:
                 last = int(kinds.max())
-                # To and fro, as in a Gray code, so that runs of a kind meet at the borders of others.
+                # Up and down in turn, as in a Gray code: runs of a kind meet at the borders of others.
                 key = key * (last + 1) + torch.where(key % 2 == 1, last - kinds, kinds)
         return key.argsort(stable=True)
 
 
 class DrawnViews:
-    """The n pairs of views of a batch, drawn and yet to be made: at once, or those of some images at a time.
+    """The views of a batch's n images, drawn but not made yet.
 
-    How they are made, together or in parts, changes no view.
-    images, rows: the image of each pair, or of each of the 2n views, is `images[rows]`.
-    shared, branches: drawn for each pair; or one branch drawn for each view.
+    Making them all at once, or those of some images at a time, gives the same views.
+
+    images, rows: `images[rows]` is the image of each pair, or of each view.
+    shared, branches: what is drawn for each pair; or one branch, drawn for each view.
     """
 
     def __init__(
@@ -129,7 +130,7 @@ class DrawnViews:
         )
 
     def make(self, layout: torch.memory_format = torch.contiguous_format) -> Views:
-        """The views in the order in which they are made; another one costs a copy."""
+        """The views in the order in which they are made; any other order costs a copy."""
         images, rows = self.images, self.rows
         if self.shared.operations:
             shared = self._run(self.shared, images, rows, torch.contiguous_format)
@@ -143,7 +144,7 @@ class DrawnViews:
     def _run(
         self, drawn: Drawn, images: Tensor, rows: Tensor, layout: torch.memory_format
     ) -> Views:
-        """The operations on the images in `rows`, once or, where they were drawn for twice as many, twice."""
+        """Applies the operations to the images in `rows`: once, or twice if they were drawn for twice as many."""
         size = _size_after(drawn.operations, *images.shape[-2:])
         views = Views(
             torch.empty(drawn.n, 3, *size, device=images.device, memory_format=layout),
@@ -152,7 +153,7 @@ class DrawnViews:
         self._fill(views, drawn, images, rows.to(images.device))
         return views
 
-    # Without autograd's bookkeeping, operations on few images are up to a fifth quicker.
+    # Without autograd's bookkeeping, operations on few images are up to a fifth faster.
     @torch.inference_mode()
     def _fill(self, views: Views, drawn: Drawn, images: Tensor, rows: Tensor) -> None:
         order = drawn.alike_together()
@@ -175,7 +176,7 @@ class DrawnViews:
 class Policy:
     """Two views of every image: `shared` operations drawn once for both, then each branch's own.
 
-    Where both branches have the same operations, every view still draws its own parameters.
+    If both branches have the same operations, every view still draws its own parameters.
     `chunk_bytes` replaces CHUNK_BYTES and changes no result.
     """
 
@@ -192,8 +193,10 @@ class Policy:
     def two_views(self, images: Tensor, generator: Generator) -> Tensor:
         """(2N, 3, S, S) float32 in [0, 1]; rows i and i + N are the two views of image i.
 
-        images: (N, 3, H, W), uint8 or float in [0, 1], on any device. The result depends on them
-        and on `generator` alone. Raises ValueError for what is no batch of images.
+        images: (N, 3, H, W), uint8 or float in [0, 1], on any device. The result depends only on
+            them and on `generator`.
+
+        Raises ValueError if `images` is not a batch of images.
         """
         return self.draw_two(images, generator).make().in_order()
 
@@ -204,7 +207,7 @@ class Policy:
     def draw_two(
         self, images: Tensor, generator: Generator, rows: Tensor | None = None
     ) -> "DrawnViews":
-        """The views of `two_views`, drawn and yet to be made.
+        """The views of `two_views`, drawn but not made yet.
 
         rows: (N,), which of the images are the batch; None for all of them.
         """
@@ -226,7 +229,7 @@ class Policy:
         in_pairs: bool = False,
         rows: Tensor | None = None,
     ) -> "DrawnViews":
-        """The views of `one_view`, drawn and yet to be made.
+        """The views of `one_view`, drawn but not made yet.
 
         in_pairs: rows i and i + N of the batch are two crops of one image, and their views a pair.
         rows: which of the images are the batch; None for all of them.
@@ -248,14 +251,14 @@ def simclr_policy(
     interpolation: str = "bicubic",
     extra: str | None = None,
 ) -> Policy:
-    """Section 3's policy, on both branches.
+    """The policy of Section 3, on both branches.
 
     In order: random resized crop, flip (p 0.5), colour jitter (p 0.8), grayscale (p 0.2), Gaussian
     blur (p 0.5).
 
-    extra: one more operation, last: one of OPERATIONS that Table 3 adds for one of its rows, or of the
-        user's own. The paper does not say how often. Here half of the images have it; of rotations
-        three in four, so that the four turns are alike.
+    extra: one more operation, applied last: one of OPERATIONS, as rows of Table 3 add it, or a user's own.
+        The paper does not say how often. Here it is applied to half of the images, but `rotate` to three
+        in four, which makes the four orientations equally likely.
     """
     magnitudes = Magnitudes(size, strength, color, crop_area, interpolation)
     operations = make_operations("crop", magnitudes) + make_operations("color", magnitudes)
@@ -280,9 +283,11 @@ def pair_policy(
 ) -> Policy:
     """Figure 5's asymmetric setting: both branches share one crop, and one of them changes it.
 
-    The crop includes the flip. The first branch has `first`, then `second` on every image, with the
-    magnitudes of OPERATIONS; the second branch is the crop as it is. No `second`, or the same
-    again, is the figure's diagonal: that operation once. Raises ConfigError for an unknown name.
+    The crop includes the flip. The first branch applies `first`, then `second`, to every image, with the
+    magnitudes of OPERATIONS; the second branch is the crop as it is. If `second` is None or the same as
+    `first`, the operation is applied once: the figure's diagonal.
+
+    Raises ConfigError for an unknown name.
     """
     magnitudes = Magnitudes(size, strength, color, crop_area, interpolation)
     operations = make_operations(first, magnitudes, "views.first")
@@ -311,8 +316,8 @@ def autoaugment_policy(
 ) -> Policy:
     """Random resized crop and flip, then AutoAugment, on both branches (Table 1).
 
-    Over 64 pixels by its ImageNet table, which was learned on large images, else by its CIFAR-10
-    table.
+    Views of more than 64 pixels use AutoAugment's ImageNet table, which was learned on large images;
+    others use its CIFAR-10 table.
     """
     crop = RandomResizedCrop(size, crop_area, interpolation)
     operations = [crop, AutoAugment("imagenet" if size > 64 else "cifar10")]
@@ -320,17 +325,17 @@ def autoaugment_policy(
 
 
 def no_policy(size: int, *, interpolation: str = "bicubic") -> Policy:
-    """Both views are the image itself, resized where it is of another size."""
+    """Both views are the image itself, resized if it has another size."""
     return Policy(shared=[Resize(size, interpolation)])
 
 
 def own_policy(name: str, magnitudes: Magnitudes) -> Policy:
-    """The policy that the user's own function `name`, package.module:function, makes of the magnitudes.
+    """The policy that a user's own function `name`, package.module:function, makes from the magnitudes.
 
-    Raises ConfigError where there is no such function, or it fails or makes something else.
+    Raises ConfigError if there is no such function, or if it fails or makes something else.
     """
     maker = own.find("views.policy", name)
-    with own.blamed(f"views.policy={name}", "make a policy of the magnitudes"):
+    with own.blamed(f"views.policy={name}", "make a policy from the magnitudes"):
         policy = maker(magnitudes)
     if not isinstance(policy, Policy):
         raise ConfigError(f"views.policy={name} must make a Policy, got {type(policy).__name__}")
@@ -343,7 +348,7 @@ def to_float(images: Tensor) -> Tensor:
 
 
 def check_images(images: Tensor) -> None:
-    """Raises ValueError for what is no batch of images."""
+    """Raises ValueError if `images` is not a batch of images."""
     if images.ndim != 4 or images.shape[1] != 3:
         raise ValueError(f"images must be (N, 3, H, W), got {tuple(images.shape)}")
     if images.dtype != torch.uint8 and not images.is_floating_point():

@@ -1,4 +1,4 @@
-"""The operations that Figure 5 composes, by name, and the user's own."""
+"""The operations that Figure 5 composes, by name, and users' own."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from simclr_ablate.config import ConfigError
 
 @dataclass(frozen=True)
 class Magnitudes:
-    """What operations need to know of a policy: their side, and keys of a config's `views`."""
+    """What operations need to know: the side of a view, and keys of the config's `views`."""
 
     size: int
     strength: float = 1.0
@@ -35,7 +35,7 @@ Maker = Callable[[Magnitudes], Sequence[Operation]]
 OPERATIONS: dict[str, Maker] = {
     "crop": lambda m: [RandomResizedCrop(m.size, m.crop_area, m.interpolation)],
     "cutout": lambda m: [Cutout()],
-    # The whole of App. A's color distortion, so its own probabilities stay.
+    # All of App. A's color distortion, with its own probabilities.
     "color": lambda m: [
         RandomApply(ColorJitter(m.strength, m.color), 0.8),
         RandomApply(Grayscale(), 0.2),
@@ -45,20 +45,20 @@ OPERATIONS: dict[str, Maker] = {
     "blur": lambda m: [GaussianBlur()],
     "rotate": lambda m: [Rotate()],
 }
-"""Figure 5's seven, in its order."""
+"""Figure 5's seven operations, in its order."""
 
 
 def make_operations(name: str, magnitudes: Magnitudes, key: str = "views.first") -> list[Operation]:
-    """The operations called `name`, which is the value of `key`.
+    """The operations called `name`, the value of `key`.
 
-    A name `package.module:function` is a Maker of the user's own.
+    A name `package.module:function` is a user's own Maker.
 
-    Raises ConfigError where there are none, or a Maker of the user's own fails or makes something else.
+    Raises ConfigError if there are none, or if a user's own Maker fails or makes something else.
     """
     if name in OPERATIONS:
         return list(OPERATIONS[name](magnitudes))
     maker = own.find(key, name, OPERATIONS)
-    with own.blamed(f"{key}={name}", "make operations of the magnitudes"):
+    with own.blamed(f"{key}={name}", "make operations from the magnitudes"):
         made = maker(magnitudes)
     if not isinstance(made, list | tuple) or not all(isinstance(o, Operation) for o in made):
         raise ConfigError(f"{key}={name} must make a list of Operations, got {made!r}")

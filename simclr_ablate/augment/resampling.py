@@ -1,6 +1,6 @@
 """Linear maps along rows and columns: what a resize and a separable filter have in common.
 
-Each image has its own matrices. On small images two batched matrix products are far quicker than
+Each image has its own matrices. On small images, two batched matrix products are far faster than
 gathers or a grouped convolution.
 """
 
@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 TABLE_BYTES = 8 * 1024 * 1024
-"""Up to this size the weights of all windows are kept: images of 32 pixels need 4 MiB of it."""
+"""Size up to which the weights of all windows are kept; images of 32 pixels need 4 MiB."""
 
 
 def resample(images: Tensor, rows: Tensor, columns: Tensor, out: Tensor | None = None) -> Tensor:
     """`rows @ image @ columns.T` for every channel of every image, in float32 even under autocast.
 
-    images: (N, C, H, W); rows: (N, S, H); columns: (N, T, W). Returns (N, C, S, T), in `out` where
-    it is given, which may be the images.
+    images: (N, C, H, W); rows: (N, S, H); columns: (N, T, W). Returns (N, C, S, T), in `out` if
+    given, which may be the images.
     """
     n, channels, height, width = images.shape
     with torch.autocast(images.device.type, enabled=False):
@@ -38,10 +38,10 @@ def interpolation_matrix(
 ) -> Tensor:
     """The weights that resize the window [start, start + length) of a line of pixels.
 
-    Antialiased as in torchvision: where the window shrinks, the kernel is stretched; only pixels of
-    the window count, and their weights sum to 1. Where `flip` is set, the outputs run backwards.
+    Antialiased as in torchvision: if the window shrinks, the kernel is stretched; only pixels of the
+    window count, and their weights sum to 1. If `flip` is set, the outputs run backwards.
 
-    start, length: (N,) whole pixels; flip: (N,) bool; extent: pixels of the line.
+    start, length: (N,) whole pixels; flip: (N,) bool; extent: length of the line; size: length of the result.
     Returns (N, size, extent) float32 on `device`.
     """
     if interpolation not in KERNELS:
@@ -58,7 +58,7 @@ def interpolation_matrix(
 
 @lru_cache(maxsize=8)
 def _table(extent: int, size: int, interpolation: str, device: torch.device) -> Tensor:
-    """The weights of every window, by start and then by length; then those of the flipped ones."""
+    """The weights of every window, by start, then by length; then those of the flipped windows."""
     windows = [
         (start, length) for start in range(extent) for length in range(1, extent - start + 1)
     ]
@@ -89,21 +89,21 @@ def _bilinear(nearness: Tensor) -> Tensor:
 
 
 def _bicubic(nearness: Tensor) -> Tensor:
-    """Keys' kernel with a = -0.5, the one of Pillow and of torchvision's antialiased resize."""
-    # The outer piece, p^2 (p - 1) / 2, everywhere; in the inner one q^2 (1 - 2 q) more, with
+    """Keys' kernel with a = -0.5, as in Pillow and in torchvision's antialiased resize."""
+    # The outer piece, p^2 (p - 1) / 2, applies everywhere; the inner piece adds q^2 (1 - 2 q), with
     # q = max(p - 1, 0).
-    less = nearness - 1
-    inner = less.clamp(min=0)
+    lower = nearness - 1
+    inner = lower.clamp(min=0)
     squared = inner * inner
     weights = torch.addcmul(squared, squared, inner, value=-2)
-    return weights.addcmul_(nearness.square_(), less, value=0.5)
+    return weights.addcmul_(nearness.square_(), lower, value=0.5)
 
 
 KERNELS: dict[str, tuple[Callable[[Tensor], Tensor], int]] = {
     "bicubic": (_bicubic, 2),
     "bilinear": (_bilinear, 1),
 }
-"""The interpolations: the weight, and the reach of the kernel in pixels.
+"""The interpolations: a function that gives the weights, and the kernel's reach in pixels.
 
-The weight is a function of how much nearer than the reach a pixel is, which is overwritten.
+The function takes reach minus distance of each pixel, and overwrites it.
 """

@@ -1,7 +1,7 @@
 """TensorFlow's colour operations, which the paper's code calls (App. A, the second listing).
 
-Beside torchvision's (`color.py`), only hue is the same: brightness is added, contrast is about each channel's own mean,
-and saturation is HSV's. Images are (N, 3, H, W), float in [0, 1]; parameters are (N,), one per image.
+Only hue is the same as torchvision's (`color.py`): brightness is added, contrast is relative to each channel's own
+mean, and saturation is HSV's. Images are (N, 3, H, W), float in [0, 1]; parameters are (N,), one per image.
 """
 
 from collections.abc import Callable
@@ -21,12 +21,12 @@ def add_brightness(images: Tensor, delta: Tensor) -> Tensor:
 
 
 def adjust_contrast(images: Tensor, factor: Tensor) -> Tensor:
-    """Away from (factor > 1) or towards (< 1) each channel's mean, clipped: `tf.image.adjust_contrast`."""
+    """Moves values away from (factor > 1) or towards (< 1) each channel's mean, clipped: `tf.image.adjust_contrast`."""
     return _adjust_contrast_(images.clone(), factor)
 
 
 def adjust_saturation(images: Tensor, factor: Tensor) -> Tensor:
-    """HSV's saturation times `factor`, at most 1; hue and value stay: `tf.image.adjust_saturation`."""
+    """Multiplies HSV's saturation by `factor`, up to 1; hue and value stay: `tf.image.adjust_saturation`."""
     return _adjust_saturation_(images.clone(), factor)
 
 
@@ -40,7 +40,7 @@ def color_jitter_(
 ) -> Tensor:
     """Brightness, contrast, saturation and hue in each image's own order, clipped after each, in place.
 
-    order: (N,) indices into JITTER_ORDERS; images differ in kind by it. Returns `images`.
+    order: (N,) indices into JITTER_ORDERS, and the images' kind. Returns `images`.
     """
     amounts = {
         "brightness": brightness,
@@ -71,15 +71,15 @@ def _adjust_contrast_(images: Tensor, factor: Tensor) -> Tensor:
 
 
 def _adjust_saturation_(images: Tensor, factor: Tensor) -> Tensor:
-    # A channel's distance to the highest one, HSV's value, is proportional to the saturation.
+    # A channel's distance from the highest one, HSV's value, is proportional to the saturation.
     high, low = images.amax(1, keepdim=True), images.amin(1, keepdim=True)
     most = high / (high - low).clamp_(min=_TINY)  # one over the saturation
     ratio = torch.minimum(most, per_image(factor, images))
-    return images.sub_(high).mul_(ratio).add_(high).clamp_(0, 1)  # of rounding only
+    return images.sub_(high).mul_(ratio).add_(high).clamp_(0, 1)  # clips rounding errors only
 
 
 def _adjust_hue_(images: Tensor, turns: Tensor) -> Tensor:
-    return turn_hue_(images, turns).clamp_(0, 1)  # of rounding only
+    return turn_hue_(images, turns).clamp_(0, 1)  # clips rounding errors only
 
 
 _STEPS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
