@@ -2,7 +2,8 @@
 
 AutoAugment works on bytes, and their rounding is part of it. Here, an image's levels are whole numbers from 0 to 255,
 in float32. An operation takes all images that drew it at once, each with its own magnitude. Results are those of
-torchvision's operations on uint8 tensors, with its defaults: nearest pixels, and black outside the image.
+torchvision's operations on uint8 tensors, except for products that end on the border of two levels or pixels. Its
+defaults apply: nearest pixels, and black outside the image.
 """
 
 import functools

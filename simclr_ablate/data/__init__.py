@@ -1,1 +1,1 @@
-"""Where images come from: drawn, from a folder or through torchvision; in memory or streamed."""
+"""Sources of images: drawn, from a folder, or through torchvision; in memory or streamed."""

@@ -1,7 +1,7 @@
-"""Data sets on disk: built once, by one process, whole or not at all; read only while they are what was written.
+"""Data sets on disk: built once, by one process, whole or not at all, and read only if they are undamaged.
 
 Every folder of the cache lists its files with their checksums. A run checks all of them before it uses an image, at
-half a second a gigabyte; planning checks all but the images. What is damaged, or half of which a cleaner has taken,
+half a second a gigabyte; planning checks all but the images. A folder that is damaged, or half deleted by a cleaner,
 is made again, and the log says so.
 """
 
@@ -28,14 +28,14 @@ IMAGES, LABELS, DESCRIPTION = "images.npy", "labels.npy", "set.json"
 """The files of a set: uint8 (N, 3, H, W), int64 (N,), and the names of its classes."""
 
 _CHECKSUMS = "checksums.json"
-"""Of each other file: its size, and the CRC-32 of every _PIECE of it, which no single bit that changed escapes."""
+"""Lists the size of each other file, and the CRC-32 of every _PIECE of it, which detects any single changed bit."""
 _PIECE = 2**20
 
 
 def build_once(cache: Path, name: str, build: Callable[[Path], None]) -> Path:
-    """The folder `name` of the cache, filled by `build(folder)` where it is not there yet, or damaged.
+    """The folder `name` of the cache, filled by `build(folder)` if it is missing or damaged.
 
-    Two processes that ask at once build it once. Raises StorageError.
+    Two processes that ask at the same time build it once. Raises StorageError.
     """
     final = folder_of(cache, name)
     if final.is_dir() and damage(final) is None:
@@ -47,24 +47,24 @@ def build_once(cache: Path, name: str, build: Callable[[Path], None]) -> Path:
 
 
 def is_whole(cache: Path, name: str) -> bool:
-    """Whether the folder `name` is there, every byte of it; a damaged one is taken away. Raises StorageError."""
+    """Whether the cache has the folder `name`, every byte of it; removes a damaged one. Raises StorageError."""
     folder = folder_of(cache, name)
     if not folder.is_dir() or damage(folder) is None:
         return folder.is_dir()
-    with lock(cache, name):  # another process may be about it
+    with lock(cache, name):  # another process may be building it
         return _discard_damaged(folder)
 
 
 def folder_of(cache: Path, name: str) -> Path:
-    """Where the cache has the folder `name`, if it has."""
+    """Where the folder `name` of the cache is, if it exists."""
     return cache / "sets" / name
 
 
 @contextlib.contextmanager
 def lock(cache: Path, key: str) -> Iterator[None]:
-    """Inside, this is the only process that builds what `key` stands for; the system takes a killed one's lock back.
+    """Makes this the only process that builds what `key` stands for; the system releases a killed process's lock.
 
-    Where the file system has no locks, two may build side by side, and the first to finish wins. Raises StorageError.
+    On a file system without locks, two processes may build at once; the first to finish wins. Raises StorageError.
     """
     sets = folder_of(cache, "")
     with storing(sets, "cache"):
@@ -78,12 +78,12 @@ def lock(cache: Path, key: str) -> Iterator[None]:
 
 
 def keep(cache: Path, key: str, build: Callable[[Path], None], name: Callable[[], str]) -> Path:
-    """Has `build` fill a folder, and keeps it under the name that `name` has for it afterwards; returns where.
+    """Fills a folder with `build`, and keeps it under what `name` returns after that; returns the folder.
 
-    It is on the disk before it gets that name, so that a build that fails or is killed leaves nothing that could be
-    taken for a whole one. What is there by that name already stays. key: whose lock the caller holds.
+    The folder gets its name once it is all on the disk: a build that fails or is killed leaves nothing that looks
+    whole. An undamaged folder of that name stays. Raises StorageError.
 
-    Raises StorageError.
+    key: the caller holds its lock.
     """
     sets = folder_of(cache, "")
     temporary = sets / f".{key}.{uuid.uuid4().hex}.tmp"
@@ -105,15 +105,15 @@ def keep(cache: Path, key: str, build: Callable[[Path], None], name: Callable[[]
 
 
 def damage(folder: Path, images: bool = True) -> str | None:
-    """What is wrong with a folder of the cache, or None. images: whether their checksums are looked at too."""
-    listed = read_json(folder / _CHECKSUMS)
-    if not isinstance(listed, dict):
-        return f"{_CHECKSUMS} is gone or cannot be read"
-    for name, expected in listed.items():
+    """What is wrong with a folder of the cache, or None. images: whether to verify their checksums too."""
+    checksums = read_json(folder / _CHECKSUMS)
+    if not isinstance(checksums, dict):
+        return f"{_CHECKSUMS} is missing or cannot be read"
+    for name, expected in checksums.items():
         path = folder / name
         try:
             if not isinstance(expected, dict) or path.stat().st_size != expected.get("bytes"):
-                return f"{name} has another size"
+                return f"{name} has the wrong size"
             if (images or path.name != IMAGES) and _sums(path) != expected:
                 return f"{name} has changed"
         except OSError as error:
@@ -122,7 +122,7 @@ def damage(folder: Path, images: bool = True) -> str | None:
 
 
 def _discard_damaged(folder: Path) -> bool:
-    """Whether `folder` is there and whole; a damaged one is taken away, and the log says so. Raises StorageError."""
+    """Whether `folder` exists and is whole; removes a damaged one and logs it. Raises StorageError."""
     if not folder.is_dir():
         return False
     wrong = damage(folder)
@@ -134,9 +134,9 @@ def _discard_damaged(folder: Path) -> bool:
 
 
 def discard(folder: Path) -> None:
-    """Takes a folder out of the cache; whoever has its files mapped can read on. Raises StorageError."""
+    """Removes a folder from the cache; processes that have its files mapped can read on. Raises StorageError."""
     away = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.tmp")
-    with storing(folder, "cache"), contextlib.suppress(FileNotFoundError):  # another was quicker
+    with storing(folder, "cache"), contextlib.suppress(FileNotFoundError):  # another was faster
         os.rename(folder, away)
     shutil.rmtree(away, ignore_errors=True)
 
@@ -150,13 +150,13 @@ def save_set(
 
 
 def save_labels(folder: Path, labels: NDArray[Any], classes: Sequence[str]) -> None:
-    """Writes all of a set but its images. Raises OSError."""
+    """Writes everything of a set except its images. Raises OSError."""
     save_array(folder / LABELS, labels.astype(np.int64))
     write_json(folder / DESCRIPTION, {"classes": list(classes)})
 
 
 def save_array(path: Path, array: NDArray[Any]) -> None:
-    """As np.save does, which tells of a full disk without the system's reason. Raises OSError."""
+    """Writes what np.save writes. Unlike np.save, gives the system's reason if the disk is full. Raises OSError."""
     array = np.ascontiguousarray(array)
     with open(path, "wb") as file:
         np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
@@ -164,9 +164,9 @@ def save_array(path: Path, array: NDArray[Any]) -> None:
 
 
 def reserve_array(path: Path, shape: tuple[int, ...]) -> int:
-    """Makes the file of a uint8 array that is yet to be filled, its space reserved; returns where its content begins.
+    """Makes the file of a uint8 array to be filled later, and reserves its space; returns where its content begins.
 
-    Raises OSError now where the disk is full, rather than killing whoever maps the file later.
+    If the disk is full, raises OSError now rather than killing whoever maps the file later.
     """
     with open(path, "wb") as file:
         header = {"descr": "|u1", "fortran_order": False, "shape": shape}
@@ -187,14 +187,13 @@ _CANNOT_RESERVE = (None, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 def drop_rows(path: Path, shape: tuple[int, ...], rows: Sequence[int]) -> None:
-    """Takes rows, rising, out of the uint8 array (N, ...) of `shape` in a file. Raises OSError."""
+    """Removes rows, in rising order, from the uint8 array (N, ...) of `shape` in a file. Raises OSError."""
     length, dropped = int(np.prod(shape[1:])), set(rows)
     kept = [row for row in range(shape[0]) if row not in dropped]
     with open(path, "r+b") as file:
         header = {"descr": "|u1", "fortran_order": False, "shape": (len(kept), *shape[1:])}
-        np.lib.format.write_array_header_1_0(
-            file, header
-        )  # numpy leaves room for any number of rows
+        # numpy leaves room in the header for any number of rows.
+        np.lib.format.write_array_header_1_0(file, header)
         begin = file.tell()
         for new, old in enumerate(kept):
             if new != old:
@@ -206,7 +205,7 @@ def drop_rows(path: Path, shape: tuple[int, ...], rows: Sequence[int]) -> None:
 
 
 def _wait_for_lock(file: int, what: Path) -> bool:
-    """Takes the lock of an open file; False where there are none."""
+    """Waits for the lock of an open file; False if the file system has no locks."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -222,7 +221,7 @@ def _files(folder: Path) -> list[str]:
 
 
 def _sums(path: Path) -> dict[str, Any]:
-    """What is listed of a file."""
+    """A file's entry in the checksums."""
     sums, size = [], 0
     with open(path, "rb") as file:
         while content := file.read(_PIECE):
@@ -232,7 +231,7 @@ def _sums(path: Path) -> dict[str, Any]:
 
 
 def _flush(folder: Path) -> None:
-    """Sends what is in `folder` to the disk, before a name says that it is whole."""
+    """Sends what is in `folder` to the disk, before its name says that it is whole."""
     for path in folder.rglob("*"):
         if path.is_file():
             with open(path, "rb") as file:

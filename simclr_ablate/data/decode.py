@@ -1,18 +1,18 @@
-"""Reading image files with Pillow; without PyTorch, so that processes that decode start quickly.
+"""Reads image files with Pillow, and without PyTorch, which would slow down the start of decoding processes.
 
-What becomes of an image on its way to 8-bit RGB:
+How an image becomes 8-bit RGB:
 
-- EXIF rotation is ignored, and transparency is dropped, as torchvision's loader does.
-- Integers of 16 bits, grey or in colour, are scaled from 0 to 65,535; a TIFF that declares less (12 bits a sample, or a
-  MaxSampleValue) from 0 to that. A file that has no value in the upper three quarters of its range, but for one that is
-  all black, is refused: it may hold 12 bits in 16, and would be nearly black.
-- Integers of 32 bits are taken as they are where all are 0 to 255, as 16 bits where all are 0 to 65,535, and refused
+- EXIF rotation is ignored, and transparency is dropped, as in torchvision's loader.
+- 16-bit integers, grey or colour, are scaled from 0 to 65,535. If a TIFF declares less (12 bits a sample, or a
+  MaxSampleValue if it is grey), they are scaled from 0 to that. Otherwise, a file with no value in the upper three
+  quarters of the range is rejected, unless it is all black: it may hold 12 bits in 16, and would be nearly black.
+- 32-bit integers stay as they are if all are 0 to 255, are taken as 16 bits if all are 0 to 65,535, and are rejected
   otherwise.
-- Floating-point numbers are scaled from 0 to 1, and refused where one is outside or not a number.
-- Files of more than 178,956,970 pixels are refused: Pillow's own limit, against files that claim more than they hold.
+- Floating-point numbers are scaled from 0 to 1, and rejected if one is outside that range or not a number.
+- Files of more than 178,956,970 pixels are rejected: Pillow's own limit, against files that claim more than they hold.
 
-Decoding takes at most 16 bytes of memory for each pixel of the file and 64 for each of the square that is asked for,
-beside the file's own bytes.
+Decoding takes at most 16 bytes of memory for each pixel of the file, 64 for each pixel of the square that is made, and
+the size of the file.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ from PIL import Image
 from simclr_ablate.config import ConfigError
 
 _FORMATS = ("JPEG", "PNG", "BMP", "DIB", "GIF", "TIFF", "WEBP", "PPM")
-"""Pillow's names for the kinds of files that are opened, whatever a file is called: no documents, no films."""
+"""Pillow's names for the formats that are opened, whatever a file is called: no documents, no films."""
 
 _LONG = 8
 
@@ -37,14 +37,14 @@ _MAX_SAMPLE_VALUE, _BITS_PER_SAMPLE = 281, 258
 
 
 class UnreadableImageError(Exception):
-    """A file that Pillow cannot read: the message names it and says why."""
+    """Pillow cannot read a file; the message names it and says why."""
 
 
 def unreadable_error(reason: str) -> ConfigError:
-    """What the user is told of a file that can't be read, and what to do about it."""
+    """The error for a file that can't be read, which tells the user what to do about it."""
     return ConfigError(
         f"data.root must hold images that can be read, got {reason}; "
-        "repair or remove the file, or leave such files out by data.on_error=skip"
+        "repair or remove the file, or leave such files out with data.on_error=skip"
     )
 
 
@@ -52,22 +52,21 @@ def open_image(path: str | os.PathLike[str]) -> Image.Image:
     """The file, opened but not decoded yet. Raises UnreadableImageError."""
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for a writer
-            raise OSError("no regular file")
+            raise OSError("not a regular file")
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of size: what is too large is refused
+            warnings.simplefilter("ignore")  # about size: too large an image is an error anyway
             return Image.open(path, formats=_FORMATS)
-    except Exception as error:  # Pillow's plugins raise whatever comes their way
+    except Exception as error:  # Pillow's plugins raise anything
         raise _unreadable(path, error) from error
 
 
 def read_rgb(image: Image.Image) -> Image.Image:
-    """Decodes an opened image and makes it 8-bit RGB, by the module's rules. Raises UnreadableImageError."""
+    """Decodes an opened image to 8-bit RGB, by the module's rules. Raises UnreadableImageError."""
     try:
-        deep = ";16" in str(
-            getattr(image, "tile", "")
-        )  # in colour, of which Pillow keeps the upper 8 bits
+        # If such an image is in colour, Pillow keeps the upper 8 bits.
+        deep = ";16" in str(getattr(image, "tile", ""))
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of odd metadata, once per file
+            warnings.simplefilter("ignore")  # about odd metadata, once per file
             image.load()
         if image.mode == "F":
             return _from_floats(image)
@@ -82,7 +81,7 @@ def read_rgb(image: Image.Image) -> Image.Image:
 
 
 def read_square(path: str | os.PathLike[str], size: int) -> np.ndarray:
-    """The image with its short side resized to `size` (bicubic, antialiased), its centre cut out.
+    """The centre of the image after its short side is resized to `size` (bicubic, antialiased).
 
     Returns uint8 (3, size, size). Raises UnreadableImageError.
     """
@@ -99,10 +98,10 @@ def is_readable(path: str | os.PathLike[str]) -> bool:
 
 
 def centre_square(image: Image.Image, short_side: int, size: int) -> Image.Image:
-    """The centre (size, size) of the image once its short side is `short_side`, as torchvision resizes and crops.
+    """The centre (size, size) of the image after its short side is resized to `short_side`, as in torchvision.
 
-    Of an image that is more than _LONG times as long as it is wide, only what is seen is resized: a panorama of one row
-    would become short_side times as long as it is. Pillow rounds that otherwise, by a level or two.
+    If an image is more than _LONG times as long as it is wide, only the part in the centre is resized: a panorama of
+    one row would become short_side times as long as it is. Pillow rounds that differently, by a level or two.
     """
     short = min(image.size)
     width, height = (short_side * side // short for side in image.size)
@@ -126,8 +125,8 @@ def decode_rows(
 ) -> list[tuple[int, bytes, str | None]]:
     """Decodes files into `rows` of the array in `target`, uint8 (N, 3, size, size) from the byte `begin` on.
 
-    Returns for each its row and a digest of its pixels, or what is wrong with it where it cannot be read. Writes as
-    files are written, not to mapped memory, where a full disk kills. Raises OSError.
+    Returns (row, digest of the pixels, None) for each file, or (row, b"", reason) if it cannot be read. Writes to the
+    file, not to mapped memory, where a full disk kills the process. Raises OSError.
     """
     decoded: list[tuple[int, bytes, str | None]] = []
     with open(target, "r+b") as file:
@@ -144,29 +143,29 @@ def decode_rows(
 
 
 def pixel_digest(pixels: bytes) -> bytes:
-    """What stands for an image's pixels in the fingerprint of its set."""
+    """Stands for an image's pixels in the fingerprint of its set."""
     return hashlib.blake2b(pixels, digest_size=16).digest()
 
 
 def _from_integers(image: Image.Image) -> Image.Image:
-    """Greys of 16 or 32 bits."""
+    """8-bit RGB from grey of 16 or 32 bits."""
     low, high = (int(value) for value in image.getextrema())  # type: ignore[arg-type]
     most = _declared(image)
     if most is None and image.mode == "I" and image.format == "TIFF" and high <= 255:
-        most = 255  # 32 bits, that is
+        most = 255  # 32-bit integers
     if most is None:
         most = 65535
         _check_range(high)
     if low < 0 or high > most:
         raise ValueError(
-            f"integers of {low} to {high}, of which 0 to {most} can be scaled to 8 bits"
+            f"integers from {low} to {high}, but only 0 to {most} can be scaled to 8 bits"
         )
     levels = np.rint(np.arange(most + 1) * (255 / most)).astype(np.uint8)
     return _grey(levels[np.asarray(image)])
 
 
 def _declared(image: Image.Image) -> int | None:
-    """The largest value that the file's samples can have, where it says so; Pillow scales a PGM's to 65,535."""
+    """The largest value that the file says its samples can have, or None; Pillow scales a PGM's to 65,535."""
     if image.format == "PPM":
         return 65535
     tags = getattr(image, "tag_v2", {})
@@ -177,10 +176,10 @@ def _declared(image: Image.Image) -> int | None:
 
 
 def _check_range(high: int) -> None:
-    """Raises ValueError where integers of at most `high` may be 12 bits in 16."""
+    """Raises ValueError if integers up to `high` may be 12 bits in 16."""
     if 0 < high < 16384:
         raise ValueError(
-            f"16 bits of which no value is in the upper three quarters, nearly black or fewer bits (the highest is "
+            f"16-bit integers with none in the upper three quarters: nearly black, or fewer bits (the highest is "
             f"{high} of 65535); save it with 8 bits, or scaled to all 16"
         )
 
@@ -188,9 +187,9 @@ def _check_range(high: int) -> None:
 def _from_floats(image: Image.Image) -> Image.Image:
     values = np.array(image)
     low, high = float(values.min()), float(values.max())
-    if not (low >= 0 and high <= 1):  # also where they are not numbers
+    if not (low >= 0 and high <= 1):  # true of NaN too
         raise ValueError(
-            f"floating-point values of {low:g} to {high:g}, where 0 to 1 can be scaled"
+            f"floating-point values from {low:g} to {high:g}, but only 0 to 1 can be scaled to 8 bits"
         )
     values *= 255
     return _grey(np.rint(values, out=values).astype(np.uint8))

@@ -1,12 +1,12 @@
-"""A folder of images, decoded once into the cache, where its set is called by what was decoded.
+"""A folder of images, decoded once into the cache, where its set is named after what was decoded.
 
 The fingerprint of such a set, which is part of a run's identity, hashes the pixels of every image at its size, each
 image's class, the order of the images (by class, then by path), the split they are in and the names of the classes. So
-a copy of the folder, or files that were renamed and keep their order, are the same set; other pixels under the same
-names are another. Images that could not be read, with data.on_error=skip, are no part of it.
+a copy of the folder is the same set, and so are renamed files that keep their order; other pixels under the same names
+are another set. Images that data.on_error=skip left out are not part of it.
 
-What the cache remembers of a folder beside it is each file's size and times. Only a file whose size, time of
-modification or time of change is another is decoded again.
+The cache also remembers the size and times of each file. Only a file with another size, time of modification or time
+of change is decoded again.
 """
 
 import concurrent.futures
@@ -52,26 +52,26 @@ SPLITS = ("train", "test")
 _FILES_PER_TASK = 64
 
 _VERSION = 1
-"""Raised when the same files give other pixels."""
+"""To be increased when the same files give other pixels."""
 
 
 @dataclass(frozen=True)
 class _Decoded:
-    """What was decoded of a folder, at one size."""
+    """What was decoded from a folder at one size."""
 
     fingerprint: str
     files: dict[str, list[int]]
-    """Of each file, by its path relative to the folder: size, and times of modification and of change, in ns."""
+    """Size, time of modification and time of change (ns) of each file, by its path relative to the folder."""
     unreadable: dict[str, str]
     """Files that could not be read, with the reasons."""
 
     def rows(self, split: str) -> dict[str, int]:
-        """Where in the set's split each file is."""
+        """Each file's row in the set's split."""
         names = [name for name in self.files if name.startswith(f"{split}/")]
         return {name: row for row, name in enumerate(n for n in names if n not in self.unreadable)}
 
     def judge(self, root: Path, on_error: str) -> None:
-        """Refuses unreadable files, or tells once how many are left out."""
+        """Rejects unreadable files, or logs once how many are left out."""
         if not self.unreadable:
             return
         if on_error == "raise":
@@ -86,10 +86,12 @@ class _Decoded:
 def make_image_folder(
     root: str | Path, size: int, on_error: str, cache: Path, workers: int | None = None
 ) -> str:
-    """Decodes into the cache what of `root` is not there yet, each image (size, size); returns the set's fingerprint.
+    """Decodes what the cache lacks of `root`, each image to (size, size); returns the set's fingerprint.
 
-    on_error: `raise` refuses a folder with an unreadable file, `skip` leaves the file out and logs how many there were.
-    workers: processes that decode; None: as many as there are cores. Raises ConfigError.
+    on_error: `raise` rejects a folder with an unreadable file; `skip` leaves such files out and logs their number.
+    workers: number of processes that decode; None: one per core.
+
+    Raises ConfigError.
     """
     listing = list_images(root, on_error=on_error)
     key = _key(listing.root, size)
@@ -97,9 +99,8 @@ def make_image_folder(
     decoded = _known(cache, key, size, listing, files)
     if decoded is None:
         with lock(cache, key):
-            decoded = _known(
-                cache, key, size, listing, files
-            )  # another process may have been about it
+            # Another process may have decoded it in the meantime.
+            decoded = _known(cache, key, size, listing, files)
             if decoded is None:
                 before = _read_table(cache, key)
                 if before is not None and not _is_there(cache, size, before, images=True):
@@ -123,19 +124,19 @@ def open_image_folder(
     workers: int | None = None,
     fingerprint: str | None = None,
 ) -> tuple["ImageSet", "ImageSet"]:
-    """Training and test images of the set called `fingerprint`, or where that is None, of what `root` holds now.
+    """Training and test images of the set `fingerprint`, or if that is None, of what `root` holds now.
 
-    From a cache that lacks the set, or has it damaged, it is decoded again. Raises ConfigError where that gives other
-    images, and as `make_image_folder` does.
+    If the cache lacks the set, or has it damaged, it is decoded again. Raises ConfigError if that gives other images,
+    and whenever `make_image_folder` does.
     """
-    from simclr_ablate.data.in_memory import open_set  # here: planning does without PyTorch
+    from simclr_ablate.data.in_memory import open_set  # here, as planning does without PyTorch
 
     if fingerprint is None or not is_whole(cache, _name(size, fingerprint)):
         made = make_image_folder(root, size, on_error, cache, workers)
         if fingerprint not in (None, made):
             raise ConfigError(
                 f"the images in {root} have changed since the run was planned (data.fingerprint is {fingerprint}, "
-                f"theirs {made}), and the cache lacks the old ones: run the command again to use these"
+                f"theirs {made}), and the cache lacks the old ones: run the command again to use the new ones"
             )
         fingerprint = made
     else:
@@ -148,7 +149,7 @@ def open_image_folder(
 
 
 def count_image_folder(size: int, fingerprint: str, cache: Path) -> list[int]:
-    """Training images of each class in a set that `make_image_folder` has made."""
+    """Number of training images of each class in a set that `make_image_folder` has made."""
     labels = np.load(folder_of(cache, _name(size, fingerprint)) / "train" / LABELS)
     return np.bincount(labels).tolist()
 
@@ -162,13 +163,13 @@ def _table(cache: Path, key: str) -> Path:
 
 
 def _key(root: Path, size: int) -> str:
-    """What a folder's table is called."""
+    """The name of a folder's table."""
     text = f"{_VERSION}\n{root.resolve()}\n{size}\n"
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
 def _stamps(listing: Listing) -> dict[str, list[int]]:
-    """See _Decoded.files; all 0 for a file that is gone, which decoding will name."""
+    """As _Decoded.files; all 0 for a file that is gone, which decoding will report."""
     stamps, root = {}, str(listing.root)
     for name in (*listing.train.names, *listing.test.names):
         try:
@@ -188,7 +189,7 @@ def _read_table(cache: Path, key: str) -> _Decoded | None:
 def _known(
     cache: Path, key: str, size: int, listing: Listing, files: dict[str, list[int]]
 ) -> _Decoded | None:
-    """What the cache has of the folder, if it is of these files, and none that could not be read can be now."""
+    """What the cache has of the folder, if its files are these, and none that was unreadable can be read now."""
     decoded = _read_table(cache, key)
     if decoded is None or decoded.files != files:
         return None
@@ -198,14 +199,14 @@ def _known(
 
 
 def _is_there(cache: Path, size: int, decoded: _Decoded, images: bool) -> bool:
-    """Whether the cache has the set, undamaged. images: see `damage`."""
+    """Whether the cache has the set undamaged. images: see `damage`."""
     folder = folder_of(cache, _name(size, decoded.fingerprint))
     return folder.is_dir() and damage(folder, images) is None
 
 
 @dataclass
 class _Decoding:
-    """The decoding of what a folder holds now, less what is known of it."""
+    """Decodes what a folder holds now; what was decoded before is copied."""
 
     listing: Listing
     files: dict[str, list[int]]
@@ -217,7 +218,7 @@ class _Decoding:
     unreadable: dict[str, str] = field(default_factory=dict)
 
     def carry_out(self, key: str) -> _Decoded:
-        """Keeps the set in the cache, under its fingerprint. key: see `keep`."""
+        """Decodes the set and keeps it in the cache under its fingerprint. key: see `keep`."""
         digest = hashlib.sha256(json.dumps([self.size, self.listing.classes]).encode())
         shapes = {
             split: (len(files.names), 3, self.size, self.size) for split, files in self._splits()
@@ -251,7 +252,7 @@ class _Decoding:
     def _decode(
         self, split: str, files: Files, target: Path, begin: int, advance: Callable[[int], None]
     ) -> list[bytes | None]:
-        """Fills a split's array; returns a digest of each image, None where it cannot be read."""
+        """Fills a split's array; returns each image's digest, or None if it cannot be read."""
         digests = self._copy(split, files, target, begin)
         rows = [row for row, pixels in enumerate(digests) if pixels is None]
         advance(len(digests) - len(rows))
@@ -272,7 +273,7 @@ class _Decoding:
         return digests
 
     def _copy(self, split: str, files: Files, target: Path, begin: int) -> list[bytes | None]:
-        """Fills in the images whose files are as they were; returns their digests, and None for the others."""
+        """Copies the images of unchanged files; returns their digests, and None for the others."""
         digests: list[bytes | None] = [None] * len(files.names)
         if self.before is None:
             return digests
@@ -293,11 +294,11 @@ Task = tuple[Path, list[str], int, Path, int, list[int]]
 
 
 def _carry_out(tasks: list[Task], workers: int) -> Iterator[list[tuple[int, bytes, str | None]]]:
-    """`decode_rows` of every task, in whatever order they end."""
+    """The results of `decode_rows` for every task, in the order in which they end."""
     if workers < 2 or len(tasks) < 2:
         yield from itertools.starmap(decode_rows, tasks)
         return
-    with naming_shared_memory("give the command one core (taskset -c 0)"):
+    with naming_shared_memory("run the command on one core (taskset -c 0)"):
         # Spawned: a fork would copy this process's locks in whatever state its threads have them.
         pool = concurrent.futures.ProcessPoolExecutor(
             min(workers, len(tasks)), multiprocessing.get_context("spawn"), serve_parent
@@ -309,8 +310,8 @@ def _carry_out(tasks: list[Task], workers: int) -> Iterator[list[tuple[int, byte
             yield future.result()
     except BrokenProcessPool as error:
         raise ConfigError(
-            f"a process that decodes the images of {tasks[0][0]} was killed, perhaps for want of memory: give the "
-            f"command again, on fewer than {workers} cores (taskset) if there is too little for so many"
+            f"a process that decodes the images of {tasks[0][0]} was killed, perhaps because memory ran out: run the "
+            f"command again, on fewer than {workers} cores (taskset) if there is too little memory for so many"
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)

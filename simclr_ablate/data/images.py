@@ -1,4 +1,4 @@
-"""What every set of images can do, in memory or streamed: be counted, cut, read in order, and made into views."""
+"""The interface of all sets of images, in memory or streamed: length, subsets, images in order, and views."""
 
 from collections.abc import Iterator, Sequence
 from typing import Protocol, Self
@@ -11,11 +11,11 @@ from simclr_ablate.ranks import SOLO, Ranks
 
 
 class Images(Protocol):
-    """A set of N images with labels; `in_memory.ImageSet` and `streamed.StreamedSet` are such."""
+    """A set of N images with labels: an `in_memory.ImageSet` or a `streamed.StreamedSet`."""
 
     @property
     def labels(self) -> Tensor:
-        """(N,) int64; -1 for none."""
+        """(N,) int64; -1 for images without a label."""
         ...
 
     @property
@@ -28,17 +28,17 @@ class Images(Protocol):
         ...
 
     def joined(self, other: Self) -> Self:
-        """Both sets, which are parts of one, as one set."""
+        """This set and `other`, both parts of one set, as one."""
         ...
 
     def to(self, device: torch.device | str) -> Self:
-        """The set with its images on `device`, where it has any in memory."""
+        """The set with its images on `device`, if it has any in memory."""
         ...
 
     def batches(self, batch_size: int, ranks: Ranks = SOLO) -> Iterator[tuple[Tensor, Tensor]]:
-        """All images in their order, without views: uint8 (B, 3, H, W) and labels (B,).
+        """All images in order, without views: uint8 (B, 3, H, W) and labels (B,).
 
-        ranks: each reads every `count`-th batch.
+        ranks: each rank reads every `count`-th batch.
         """
         ...
 
@@ -53,9 +53,10 @@ class Images(Protocol):
         positions: Tensor | None = None,
         views: int = 2,
     ) -> Iterator[tuple[DrawnViews, Tensor]]:
-        """The views of all images of each batch from `first` on, drawn and yet to be made, and labels (N,).
+        """The views of each batch from step `first` on, drawn but not made yet, and labels (N,).
 
-        order: (steps, N), the images of each step. positions: which images of a batch this process makes views of,
-        rising; None for all. views: two of each image, or one, which is the first branch's.
+        order: (steps, N), the images of each step.
+        positions: which images of a batch this process makes views of, in rising order; None for all.
+        views: views of each image: 2, or 1, which is the first branch's.
         """
         ...

@@ -19,8 +19,10 @@ from simclr_ablate.ranks import SOLO, Ranks
 class ImageSet:
     """Images with labels, in the memory of one device or memory-mapped from a file.
 
-    stored: uint8 (M, 3, H, W). rows: int64 (N,), the images of `stored` that belong to the set, or
-    None for all of them: a subset shares its parent's memory. labels: int64 (N,), -1 for none.
+    stored: uint8 (M, 3, H, W).
+    labels: int64 (N,), -1 for images without a label.
+    rows: int64 (N,), the images of `stored` that belong to the set, or None for all of them: a subset
+        shares its parent's memory.
     """
 
     stored: Tensor
@@ -45,7 +47,7 @@ class ImageSet:
 
     @property
     def images(self) -> Tensor:
-        """All images of the set, uint8 (N, 3, H, W); a copy where the set is a subset."""
+        """All images of the set, uint8 (N, 3, H, W); a copy if the set is a subset."""
         return self.stored if self.rows is None else self.stored[self.rows]
 
     def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
@@ -54,7 +56,7 @@ class ImageSet:
         return self.stored.index_select(0, rows), self.labels[indices.to(self.labels.device)]
 
     def rows_of(self, indices: Tensor) -> Tensor:
-        """Where in `stored` the images at `indices` are, on the set's device."""
+        """The rows of `stored` with the images at `indices`, on the set's device."""
         indices = indices.to(self.labels.device)
         return indices if self.rows is None else self.rows[indices]
 
@@ -65,23 +67,23 @@ class ImageSet:
         return ImageSet(self.stored, self.labels[indices], self.classes, rows)
 
     def joined(self, other: "ImageSet") -> "ImageSet":
-        """Both sets, which are subsets of one, as one set; no image is copied."""
+        """This set and `other`, both subsets of one set, as one; no image is copied."""
         if other.stored is not self.stored or self.rows is None or other.rows is None:
-            raise ValueError("sets can be joined that are subsets of the same images")
+            raise ValueError("only subsets of the same images can be joined")
         rows = torch.cat([self.rows, other.rows])
         return ImageSet(self.stored, torch.cat([self.labels, other.labels]), self.classes, rows)
 
     def to(self, device: torch.device | str) -> "ImageSet":
-        """The set on `device`: itself where it is there already, else a copy of its own images."""
+        """The set on `device`: itself if both are the CPU, else a set that holds only its own images."""
         device = torch.device(device)
         if self.stored.device.type == device.type == "cpu":
             return self
         return ImageSet(self.images.to(device), self.labels.to(device), self.classes)
 
     def batches(self, batch_size: int, ranks: Ranks = SOLO) -> Iterator[tuple[Tensor, Tensor]]:
-        """All images in their order, uint8 (B, 3, H, W), and labels (B,); the last batch may be smaller.
+        """All images in order, uint8 (B, 3, H, W), and labels (B,); the last batch may be smaller.
 
-        ranks: each reads every `count`-th batch.
+        ranks: each rank reads every `count`-th batch.
         """
         for indices in torch.arange(len(self)).split(batch_size)[ranks.index :: ranks.count]:
             yield self.batch(indices)
@@ -97,9 +99,9 @@ class ImageSet:
         positions: Tensor | None = None,
         views: int = 2,
     ) -> Iterator[tuple[DrawnViews, Tensor]]:
-        """The views of each batch from `first` on, drawn and yet to be made, and labels (N,).
+        """The views of each batch from step `first` on, drawn but not made yet, and labels (N,).
 
-        See `images.Images`; all parameters depend on `seed`, `epoch` and step. Views are made where the set is.
+        See `images.Images`. All parameters depend on `seed`, `epoch` and step. Views are made on the set's device.
         """
         draw_views = policy.draw_two if views == 2 else policy.draw_one
         order = order.to(self.labels.device)
@@ -112,7 +114,7 @@ class ImageSet:
 
 
 def open_set(folder: Path) -> ImageSet:
-    """The set in a folder of the cache, its images memory-mapped: processes that open it share one copy."""
+    """The set in a folder of the cache. Its images are memory-mapped: processes that open it share one copy."""
     # Copy-on-write: PyTorch has no read-only tensors, and nobody may change the file.
     images = torch.from_numpy(np.load(folder / IMAGES, mmap_mode="c"))
     labels = torch.from_numpy(np.load(folder / LABELS))

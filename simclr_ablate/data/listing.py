@@ -1,4 +1,4 @@
-"""What lies in a folder of images, without opening any of them."""
+"""Lists a folder of images without opening any of them."""
 
 import functools
 import hashlib
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 LAYOUT = "train/<class>/* and test/<class>/*"
 
 TEST_NAMES = {"image_folder": ("test",), "imagenet": ("val", "test")}
-"""What the folder of test images may be called, by kind of data set; the first that is there."""
+"""Names of the folder of test images, by kind of data set; the first that exists is used."""
 
 ENDINGS = (
     ".jpg",
@@ -35,7 +35,7 @@ ENDINGS = (
     ".pbm",
     ".pnm",
 )
-"""Of files that count as images, in lower case; of what is in them, `decode` opens these kinds alone."""
+"""Endings of files that count as images, in lower case. Whatever the ending, `decode` only opens these kinds."""
 
 SYSTEM_NAMES = (
     "@eadir",
@@ -48,7 +48,7 @@ SYSTEM_NAMES = (
     "ehthumbs.db",
     "desktop.ini",
 )
-"""What cameras, servers and desktops leave in folders, in lower case. All that begins with a dot is left out too."""
+"""What cameras, servers and desktops leave in folders, in lower case. Names that begin with a dot are ignored too."""
 
 SAMPLED_FILES, SAMPLED_BYTES = 1000, 2**20
 """How many files' contents `fingerprint` reads, and how much of each."""
@@ -62,7 +62,7 @@ class Files(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """The image files under `root`; labels are places in `classes`, train/'s folders sorted."""
+    """The image files under `root`. Labels are indices into `classes`, the sorted folders of train/."""
 
     root: Path
     classes: list[str]
@@ -71,12 +71,12 @@ class Listing(NamedTuple):
 
 
 def list_images(root: str | Path, kind: str = "image_folder", on_error: str = "raise") -> Listing:
-    """The files with one of ENDINGS; what else there is, but for hidden files and SYSTEM_NAMES, is told once.
+    """Lists the files with one of ENDINGS; logs once what else there is, except hidden files and SYSTEM_NAMES.
 
-    on_error: `raise` refuses what is neither a file nor a folder, cannot be looked into, or leads back to a folder that
-    holds it, and a class that has files but no image; `skip` leaves them out, and tells.
+    on_error: `raise` rejects what is neither file nor folder, a folder that cannot be opened, a link back to a folder
+        that holds it, and a class with files but no image. `skip` leaves them out and logs them.
 
-    Raises ConfigError for these, and for a folder that does not hold both splits.
+    Raises ConfigError for these, if there is no train/ or test/, and if the two do not hold the same classes.
     """
     folder = _existing(root)
     test_names = TEST_NAMES[kind]
@@ -88,24 +88,26 @@ def list_images(root: str | Path, kind: str = "image_folder", on_error: str = "r
         if not by_class:
             raise ConfigError(
                 f"data.root must be a folder that holds {LAYOUT}, got {str(root)!r}, "
-                f"where {split}/ holds no images in folders named after their class"
+                f"in which {split}/ holds no images in folders named after their class"
             )
     classes = sorted(train)
     unknown = sorted(set(test) - set(train))
     if unknown:
         raise ConfigError(
             f"data.root must hold the same classes in train/ and {test_name}/, got {str(root)!r}, "
-            f"where train/ has no images of {', '.join(unknown[:5])}"
+            f"in which train/ has no images of {', '.join(unknown[:5])}"
             f"{f' and {len(unknown) - 5} more' if len(unknown) > 5 else ''}"
         )
     return Listing(folder, classes, _files(train, classes), _files(test, classes))
 
 
 def fingerprint(listing: Listing, on_error: str = "raise") -> str:
-    """A hash of the images' relative names and sizes, and of the contents of some, wherever the folder lies.
+    """A hash of the images' relative names and sizes, and of the contents of some, wherever the folder is.
 
-    Contents: the first SAMPLED_BYTES of SAMPLED_FILES files, which lie evenly in the list. Times don't count: a copy of
-    the folder is the same data. on_error: whether one of them that cannot be read is refused. Raises ConfigError.
+    Contents are the first SAMPLED_BYTES of SAMPLED_FILES files, spaced evenly along the list. Times don't count: a copy
+    of the folder is the same data.
+
+    on_error: `raise` raises ConfigError for a file that cannot be read here.
     """
     digest = hashlib.sha256()
     names = [*listing.train.names, *listing.test.names]
@@ -127,20 +129,20 @@ def fingerprint(listing: Listing, on_error: str = "raise") -> str:
 
 @dataclass
 class _Walk:
-    """What is found on the way through the folders under `root`, images and else."""
+    """A walk through the folders under `root`, and what it meets besides images."""
 
     root: Path
     others: Counter[str] = field(default_factory=Counter)
-    """How many files have each ending that no image has."""
+    """Number of files by ending, for endings that no image has."""
     loose: int = 0
-    """Files that are in no class's folder."""
+    """Number of files in no class's folder."""
     problems: list[str] = field(default_factory=list)
-    """What is neither file nor folder, with the reason."""
+    """Entries that cannot be used, each with the reason."""
     imageless: dict[str, Counter[str]] = field(default_factory=dict)
-    """Classes' folders without images, and the endings of the files in them."""
+    """Class folders without images, and the endings of the files in them."""
 
     def by_class(self, split: str) -> dict[str, list[str]]:
-        """Relative paths of the images in each folder of `root/split` that has some, sorted."""
+        """Sorted relative paths of the images in each folder of `root/split` that has some."""
         if not (self.root / split).is_dir():
             raise ConfigError(
                 f"data.root must be a folder that holds {LAYOUT}, got {str(self.root)!r}, "
@@ -156,7 +158,7 @@ class _Walk:
         return {name: files for name, files in classes.items() if files}
 
     def judge(self, on_error: str) -> None:
-        """Refuses what `on_error` does not let pass, and tells what is left out."""
+        """Rejects what `on_error` does not allow, and logs what is left out."""
         if on_error == "raise":
             if self.problems:
                 raise unreadable_error(self.problems[0])
@@ -165,7 +167,7 @@ class _Walk:
                     raise ConfigError(
                         f"data.root must hold images ({', '.join(ENDINGS)}) of every class, got "
                         f"{self.root / folder}, which has {_listed(endings)}; convert or remove them, "
-                        "or leave such a class out by data.on_error=skip"
+                        "or leave such a class out with data.on_error=skip"
                     )
         if self.others:
             tell_once(self.root, f"left out {_listed(self.others)}")
@@ -174,7 +176,7 @@ class _Walk:
         if self.imageless:
             tell_once(self.root, f"left out folders without images: {some(list(self.imageless))}")
         if self.problems:
-            entries = f"{len(self.problems):,} that cannot be read"
+            entries = f"{_number(len(self.problems), 'item')} that cannot be read"
             tell_once(self.root, f"left out {entries}: {some(self.problems, 3)}")
 
     def _class(self, name: str, entry: os.DirEntry, within: tuple[str, ...]) -> list[str]:
@@ -195,7 +197,7 @@ class _Walk:
     def _folder(self, name: str, entry: os.DirEntry, within: tuple[str, ...]) -> Iterator[str]:
         """The images under the folder `entry`.
 
-        within: real paths of the folders in which links were followed to come here, and of that which has the entry.
+        within: real paths of the folders from which links were followed to get here, and of the folder with `entry`.
         """
         here = f"{within[-1]}/{entry.name}"
         if entry.is_symlink():
@@ -236,15 +238,15 @@ def _existing(root: str | Path) -> Path:
 
 
 def _kind(entry: os.DirEntry) -> str:
-    """`file`, `folder`, or what else it is, in words."""
+    """`file`, `folder`, or a description of anything else."""
     try:
         if entry.is_dir():
             return "folder"
         if entry.is_file():
             return "file"
-    except OSError as error:  # a link in a circle, or to where we may not look
+    except OSError as error:  # a circular link, or one to where we may not look
         return error.strerror or str(error)
-    return "a link that leads nowhere" if entry.is_symlink() else "no regular file"
+    return "a link that leads nowhere" if entry.is_symlink() else "not a regular file"
 
 
 def _ending(name: str) -> str:
@@ -278,13 +280,13 @@ def _number(n: int, what: str) -> str:
 
 
 def some(items: list[str], most: int = 10) -> str:
-    """The first of them, and how many more there are."""
+    """The first `most` items, and how many more there are."""
     more = f" and {len(items) - most:,} more" if len(items) > most else ""
     return f"{', '.join(items[:most])}{more}"
 
 
 @functools.cache
 def tell_once(root: Path, what: str) -> None:
-    """Says something of a folder, once in this process: several experiments have the same."""
+    """Logs `what` about a folder, once per process: several experiments have the same folder."""
     text = f"{root}: {what}"
     log.warning("%s", "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text))

@@ -1,7 +1,7 @@
 """The ten outlines of the shapes, as signed distances in the object's own frame.
 
-A distance is below 0 inside; x points right and y up. An object's radius is about 1 and its area
-about 2, so that the share of the image that it covers says little about its class.
+A distance is below 0 inside; x points right and y up. Every object has a radius of about 1 and an
+area of about 2: the share of the image that it covers says little about its class.
 """
 
 import math
@@ -31,7 +31,7 @@ def _triangle(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _star(x: Tensor, y: Tensor) -> Tensor:
-    """Five points: the plane is folded onto the wedge between a point and the notch beside it."""
+    """Five points; the plane is folded onto the wedge between a point and the notch beside it."""
     sector = 2 * math.pi / 5
     angle = (torch.remainder(torch.atan2(x, y), sector) - sector / 2).abs()
     radius = torch.hypot(x, y)

@@ -1,7 +1,7 @@
-"""A data set of the user's own, `data.name=package.module:function`: made when a run is planned, kept in the cache.
+"""A user's own data set, `data.name=package.module:function`, made when a run is planned and kept in the cache.
 
-What it is called in the cache, and in a run's identity, is a hash of its pixels and labels: a run whose function has
-come to make other images is another run.
+A hash of its pixels, labels and classes stands for it in the cache and in a run's identity: if the function makes other
+images, the run is another run.
 """
 
 import hashlib
@@ -23,12 +23,12 @@ SPLITS = ("train", "test", "unlabelled")
 
 
 def make_own(data: Data, cache: Path) -> str:
-    """Calls the user's function and keeps in the cache what it returns; returns the hash.
+    """Calls the user's function and keeps what it returns in the cache; returns the hash.
 
-    The function gets `data`, and returns an ImageSet of training images, one of test images, and perhaps one of
-    unlabelled images, whose labels are -1: uint8, (N, 3, data.size, data.size).
+    The function takes `data`, and returns an ImageSet of training images, one of test images, and optionally one of
+    unlabelled images with labels -1: uint8, (N, 3, data.size, data.size).
 
-    Raises ConfigError where it can't be found, fails or returns something else.
+    Raises ConfigError if the function can't be found, fails, or returns something else.
     """
     function = own.find("data.name", data.name)
     with own.blamed(f"data.name={data.name}", "make images"):
@@ -47,10 +47,9 @@ def make_own(data: Data, cache: Path) -> str:
 
 
 def open_own(data: Data, cache: Path) -> list[ImageSet]:
-    """The sets of `data.fingerprint`, or of what the function makes now where that is null.
+    """The sets of `data.fingerprint`, or if that is null, what the function makes now.
 
-    From a cache that lacks them, or has them damaged, they are made again. Raises ConfigError where they come out as
-    others.
+    If the cache lacks the sets, or has them damaged, they are made again. Raises ConfigError if they differ then.
     """
     fingerprint = data.fingerprint
     if fingerprint is None or not is_whole(cache, _name(fingerprint)):
@@ -58,7 +57,7 @@ def open_own(data: Data, cache: Path) -> list[ImageSet]:
         if fingerprint not in (None, made):
             raise ConfigError(
                 f"data.name={data.name} makes other images than when the run was planned "
-                f"(data.fingerprint is {fingerprint}, theirs {made}): run the command again to use these"
+                f"(data.fingerprint is {fingerprint}, theirs {made}): run the command again to use the new ones"
             )
         fingerprint = made
     folders = [folder_of(cache, _name(fingerprint)) / split for split in SPLITS]
@@ -66,7 +65,7 @@ def open_own(data: Data, cache: Path) -> list[ImageSet]:
 
 
 def count_own(data: Data, cache: Path) -> tuple[list[int], int]:
-    """Training images of each class, and unlabelled images. Raises ConfigError."""
+    """Numbers of training images of each class, and of unlabelled images. Raises ConfigError."""
     train, _, *unlabelled = open_own(data, cache)
     return train.labels.bincount(minlength=len(train.classes)).tolist(), sum(map(len, unlabelled))
 
@@ -85,17 +84,19 @@ def _fingerprint(sets: Sequence[ImageSet]) -> str:
 
 
 def _check(sets: Any, data: Data) -> None:
-    """Raises ConfigError for anything but what `make_own` says."""
+    """Raises ConfigError if `sets` is not what `make_own` asks for."""
     wanted = f"data.name={data.name} must return"
     whole = isinstance(sets, list | tuple) and len(sets) in (2, 3)
     if not whole or not all(isinstance(images, ImageSet) for images in sets):
         got = [type(each).__name__ for each in sets] if isinstance(sets, list | tuple) else sets
-        raise ConfigError(f"{wanted} ImageSets of train, test and perhaps unlabelled, got {got!r}")
+        raise ConfigError(
+            f"{wanted} ImageSets of train, test and optionally unlabelled, got {got!r}"
+        )
     for split, images in zip(SPLITS, sets, strict=False):
         shape, classes = tuple(images.stored.shape[2:]), images.classes
         if shape != (data.size, data.size):
             raise ConfigError(
-                f"{wanted} images of {(data.size, data.size)} pixels, as data.size says, got {shape} in {split}"
+                f"{wanted} images of {(data.size, data.size)} pixels (data.size), got {shape} in {split}"
             )
         if not len(images):
             raise ConfigError(f"{wanted} images, got none in {split}")

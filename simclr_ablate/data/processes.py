@@ -1,4 +1,4 @@
-"""Processes that work for this one, and what becomes of them when it dies or signals arrive."""
+"""Worker processes, and what happens to them when their parent dies or signals arrive."""
 
 import contextlib
 import errno
@@ -16,10 +16,10 @@ _LOOK_SECONDS = 1.0
 
 @contextlib.contextmanager
 def naming_shared_memory(instead: str) -> Iterator[None]:
-    """Errors of a full /dev/shm that are raised inside come out as StorageErrors that say so.
+    """Turns errors that a full /dev/shm raises inside into StorageErrors that say so.
 
-    That is where processes share images and locks; the system's own words are those of a full disk, or of a bus error.
-    instead: what to do that needs less of it.
+    Processes share images and locks there; the system itself reports a full disk, or a bus error.
+    instead: what a user can do that needs less of it.
     """
     try:
         yield
@@ -29,34 +29,33 @@ def naming_shared_memory(instead: str) -> Iterator[None]:
             raise
         raise StorageError(
             "/dev/shm, the memory in which processes share images, is full: give it more room "
-            f"(docker run --shm-size, for one), or {instead}"
+            f"(for example by docker run --shm-size), or {instead}"
         ) from error
 
 
 _NO_SHARED_MEMORY = ("shared memory", "No space left on device", "Bus error", "/torch_")
-"""Of which PyTorch's messages have one."""
+"""PyTorch's messages about a full /dev/shm contain one of these."""
 
 
 def serve_parent() -> None:
-    """To be called first in a worker process: it ends with its parent, and by nobody else's wish.
+    """Ties a worker process to its parent: it ends with the parent, or when the parent says so. Call this first.
 
-    Signals that reach the whole group, such as Ctrl-C or a scheduler's warning, are the parent's to
-    handle, which may need its workers until it has. Python handlers inherited from it are dropped.
+    Signals that reach the whole group, such as Ctrl-C or a scheduler's warning, are for the parent to
+    handle, and until it has, it may need its workers. Python handlers inherited from it are dropped.
     """
     for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    if hasattr(
-        signal, "sigtimedwait"
-    ):  # not on macOS, where SIGTERM ends a worker whoever sends it
-        # Blocked here and in the threads to come, so that the watch is the one to receive it.
+    # macOS has no sigtimedwait: there, SIGTERM ends a worker whoever sends it.
+    if hasattr(signal, "sigtimedwait"):
+        # Blocked here and in the threads to come, which leaves it to the watch to receive it.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     threading.Thread(target=_watch, daemon=True).start()
 
 
 @contextlib.contextmanager
 def starting_processes() -> Iterator[None]:
-    """Ctrl-C waits until those that are started inside have come to `serve_parent`, and does not end them before."""
+    """Holds back Ctrl-C. Processes started inside inherit that, so it does not end them before `serve_parent`."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -65,7 +64,7 @@ def starting_processes() -> Iterator[None]:
 
 
 def _watch() -> None:
-    """Ends this process, whatever its other threads do, once the parent is gone or says so."""
+    """Ends this process, whatever its other threads do, once the parent is gone or sends SIGTERM."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     while os.getppid() == parent.pid:

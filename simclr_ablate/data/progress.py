@@ -1,4 +1,4 @@
-"""How far a long piece of work has come: reported to whoever asked, else a bar on a terminal, else plain log lines."""
+"""Progress of long work: sent to a report function if there is one, else a bar on a terminal, else plain log lines."""
 
 import contextlib
 import logging
@@ -13,14 +13,14 @@ log = logging.getLogger(__name__)
 REPORT_SECONDS = 0.5
 
 Report = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done, and how much there is."""
+"""Called with what is being done, how much of it is done, and how much there is in total."""
 
 _reports: list[Report] = []
 
 
 @contextlib.contextmanager
 def reporting(report: Report) -> Iterator[None]:
-    """Inside, progress goes to `report`: a run's process has no terminal, but a place in the store."""
+    """Sends progress inside to `report`: a run's process has no terminal, but a place in the store."""
     _reports.append(report)
     try:
         yield
@@ -73,7 +73,7 @@ def _tell_tenths(what: str, total: int, console: Console) -> Callable[[int], Non
             line = f"{what}: {done} of {total}"
             if log.isEnabledFor(logging.INFO):
                 log.info("%s", line)
-            else:  # nobody keeps a log: the run is being planned
+            else:  # there is no log while a run is being planned
                 console.print(line, highlight=False, markup=False)
 
     return advance

@@ -1,4 +1,4 @@
-"""What a worker does for a streamed data set: it decodes files, as little as the crop allows."""
+"""A worker's part in a streamed data set: it decodes files, as little of them as the crop allows."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,21 +23,21 @@ from simclr_ablate.files import StorageError
 from simclr_ablate.randomness import generator
 
 _SCALES = (8, 4, 2)
-"""Divisors of the size at which a JPEG can be decoded."""
+"""Divisors by which a JPEG can be decoded at a smaller size."""
 
 _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
 
 @dataclass(frozen=True)
 class CropRead:
-    """Reading `crops` random windows of an image, drawn per (seed, epoch, image)."""
+    """Reads `crops` random windows of an image, drawn per (seed, epoch, image)."""
 
     crop: RandomResizedCrop | Resize
     crops: int
     seed: int
     epoch: int
     replace: bool
-    """Whether another image takes the place of one that can't be read: then batches stay full."""
+    """Whether another image replaces one that can't be read, which keeps batches full."""
 
     def __call__(self, path: Path, number: int) -> np.ndarray:
         """uint8 (crops, 3, S, S). Raises UnreadableImageError."""
@@ -50,7 +50,7 @@ class CropRead:
 
 @dataclass(frozen=True)
 class CentreRead:
-    """Reading the centre (size, size) of an image whose short side is resized to `short_side`."""
+    """Reads the centre (size, size) of an image after its short side is resized to `short_side`."""
 
     short_side: int
     size: int
@@ -59,7 +59,7 @@ class CentreRead:
     def __call__(self, path: Path, number: int) -> np.ndarray:
         """uint8 (3, size, size). Raises UnreadableImageError."""
         image = open_image(path)
-        # Twice the size that is needed, for the result to be that of resizing the whole image.
+        # At twice the size that is needed, the result is that of resizing the whole image.
         _reduce(image, min(image.size) / (2 * self.short_side))
         return to_array(centre_square(read_rgb(image), self.short_side, self.size))
 
@@ -68,20 +68,20 @@ Read = CropRead | CentreRead
 
 
 class Part(NamedTuple):
-    """Some images of a batch: their files, their own numbers, and their indices in the set."""
+    """Some images of a batch: how to read them, their files, their own numbers, and their indices in the set."""
 
     read: Read
     names: list[str]
     numbers: list[int]
     indices: list[int]
     positions: list[int]
-    """Which of them are read; the others may stand in for one that can't be."""
+    """Which of them to read; the others may replace one that can't be read."""
 
 
 class PartReader(Dataset):
-    """Reads a part: the images, the index of the image that each is, and what couldn't be read.
+    """Reads a part: the images, the index of each in the set, and the reasons for those that couldn't be read.
 
-    What a worker can't hand over comes in their place, as a StorageError.
+    If a worker can't hand them over, a StorageError comes in their place.
     """
 
     def __init__(self, root: Path) -> None:
@@ -111,14 +111,14 @@ class PartReader(Dataset):
 
 
 def _share(*tensors: Tensor) -> StorageError | None:
-    """Puts what a worker has read where the process that waits for it can see it; returns what went wrong, if it did.
+    """Puts what a worker has read into memory that the waiting process shares; returns the error, if there is one.
 
-    Else the worker's queue would do so, and print what went wrong, and nobody would hear of the images again.
+    Otherwise the worker's queue would do it. It would only print an error, and the images would never arrive.
     """
     if get_worker_info() is None:
         return None
     try:
-        with naming_shared_memory("give compute.workers=0"):
+        with naming_shared_memory("set compute.workers=0"):
             for tensor in tensors:
                 tensor.share_memory_()
     except StorageError as error:
@@ -129,7 +129,7 @@ def _share(*tensors: Tensor) -> StorageError | None:
 def read_windows(image: Image.Image, windows: Params, size: int, interpolation: str) -> np.ndarray:
     """Windows (top, left, height, width in pixels, flip) of an image, as uint8 (N, 3, size, size).
 
-    It is decoded once for all, at the smallest scale that leaves each window `size` pixels.
+    The image is decoded once for all windows, at the smallest scale that leaves each `size` pixels.
     """
     smallest = min(int(windows["height"].min()), int(windows["width"].min()))
     scale = _reduce(image, smallest / size)
@@ -152,7 +152,7 @@ def _resized(
     size: int,
     resample: Image.Resampling,
 ) -> Image.Image:
-    """The box (left, top, right, bottom) at (size, size); if whole, of its pixels alone."""
+    """The box (left, top, right, bottom) at (size, size), from its own pixels alone if its edges are whole."""
     if all(edge.is_integer() for edge in box):
         left, top, right, bottom = (int(edge) for edge in box)
         return image.crop((left, top, right, bottom)).resize((size, size), resample)
@@ -160,7 +160,7 @@ def _resized(
 
 
 def _reduce(image: Image.Image, most: float) -> int:
-    """Has a JPEG decoded `scale` <= `most` times smaller, which is quicker; returns `scale`."""
+    """Makes a JPEG decode `scale` <= `most` times smaller, which is faster; returns `scale`."""
     scale = next((scale for scale in _SCALES if scale <= most), 1)
     if scale == 1 or image.format != "JPEG":
         return 1

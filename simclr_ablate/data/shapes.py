@@ -1,9 +1,9 @@
-"""The embedded data set: ten shapes drawn from a seed, so that everything runs offline in minutes.
+"""The embedded data set: ten shapes drawn from a seed, with which everything runs offline in minutes.
 
-It is built on the argument of SimCLR's Section 3.1: two crops of one image share a distribution of
-colours, so colours alone can solve the contrastive task. Here each image has a palette of its own,
-which object, background and clutter share, and the class is the geometry of one object, of which
-colours tell nothing.
+It follows the argument of SimCLR's Section 3.1: two crops of one image share a distribution of
+colours, so colours alone can solve the contrastive task. Here, each image has its own palette, which
+object, background and clutter share. The class is the geometry of one object; colours say nothing
+about it.
 """
 
 import math
@@ -28,14 +28,14 @@ _CHUNK = 256
 _CLUTTER = 2
 # Photographs vary more in lightness than in hue; so do these palettes.
 _CHROMA = 0.4
-# Objects lean at most this far: like things in photographs, they have an up.
+# Objects lean at most this far: like things in photographs, they have an upright position.
 _TILT = math.pi / 5
 
 SHAPE_CLASSES: list[str] = list(OUTLINES)
 
 
 def make_shapes(n: int, seed: int, split: str = "train") -> tuple[Tensor, Tensor]:
-    """`n` images (uint8, (n, 3, 32, 32)) and labels (int64, (n,)) into `SHAPE_CLASSES`.
+    """`n` images, uint8 (n, 3, 32, 32), and labels, int64 (n,), which are indices into `SHAPE_CLASSES`.
 
     Classes are balanced (their counts differ by at most 1) and shuffled. `split` names an
     independent draw: train and test share no random number.
@@ -73,7 +73,7 @@ def _draw(outline: Outline, n: int, rng: torch.Generator) -> Tensor:
     """`n` images of one class, uint8.
 
     Until its colours are looked up, an image is a field of palette positions, one number per pixel:
-    that is how object, background and clutter come to share their colours.
+    this is how object, background and clutter share their colours.
     """
     x, y = _grid()
     background, foreground = _levels(n, rng)
@@ -123,7 +123,7 @@ class _Pose:
         return _PIXEL / self.radius
 
     def to_object(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Coordinates of the image as coordinates of the object's frame, whose y points up."""
+        """Maps coordinates of the image to the object's frame, in which y points up."""
         x, y = (x - self.centre_x) / self.radius, (y - self.centre_y) / self.radius
         turned_x, turned_y = x * self.cos + y * self.sin, x * self.sin - y * self.cos
         return turned_x * self.stretch, turned_y / self.stretch
@@ -145,12 +145,12 @@ def _directions(n: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
 
 
 def _coverage(distance: Tensor, width: Tensor) -> Tensor:
-    """Share of each pixel inside an outline whose edge is softened over `width`."""
+    """Share of each pixel inside an outline with an edge softened over `width`."""
     return (0.5 - distance / width).clamp(0, 1)
 
 
 def _levels(n: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Palette positions of background and object: apart, and either one the higher."""
+    """Palette positions of background and object: far apart, with either one the higher."""
     low = _uniform(n, 0.12, 0.3, rng)
     high = low + _uniform(n, 0.45, 0.6, rng)
     swap = torch.rand(n, 1, 1, generator=rng) < 0.5
@@ -188,7 +188,7 @@ def _add_clutter(field: Tensor, rng: torch.Generator) -> Tensor:
 
 
 def _palette(n: int, rng: torch.Generator) -> Tensor:
-    """Colours of each image, (n, 3 colours, 3 channels): two ends unlike in light, a middle."""
+    """Colours of each image, (n, 3 colours, 3 channels): two ends that differ in lightness, and a middle."""
     first = torch.rand(n, 1, 3, generator=rng)
     others = torch.rand(n, 6, 3, generator=rng)
     farthest = (others - first).sum(2).abs().argmax(1)

@@ -1,4 +1,4 @@
-"""How many images a data set has, known without reading any, nor importing PyTorch."""
+"""How many images a data set has, without reading any or importing PyTorch."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -11,33 +11,33 @@ from simclr_ablate.paths import default_cache
 from simclr_ablate.schema import Data
 
 SHAPES_VERSION = 1
-"""Part of the cache's key. Raised when the same arguments give other images."""
+"""Part of the cache's key. To be increased when the same arguments give other images."""
 
 SHAPES_TRAIN, SHAPES_TEST = 12_000, 4_000
 
 UNLABELLED = {"stl10": 100_000}
-"""Images without labels, which pretraining uses in place of the training images."""
+"""Numbers of images without labels, which pretraining uses instead of the training images."""
 
 _TRAINING = {"shapes": (SHAPES_TRAIN, 10), "cifar10": (50_000, 10), "cifar100": (50_000, 100)}
 _TRAINING |= {"stl10": (5_000, 10)}
 
 
 class Sizes(NamedTuple):
-    """Images that a run can use after `validation` and `limit`."""
+    """Numbers of images that a run can use after `validation` and `limit`, and of classes."""
 
     labelled: int
-    """Of the training split."""
+    """Images of the training split."""
     pretraining: int
-    """The same, or more without labels where the data set has them."""
+    """The same, or the number of unlabelled images if the data set has any."""
     classes: int
 
 
 def data_sizes(data: Data, cache: str | None = None) -> Sizes:
-    """What there is of `data`; no file is opened but those of the cache.
+    """The sizes of `data`; opens no files but those of the cache.
 
-    cache: where a data set of the user's own is kept; None: the default.
+    cache: where a user's own data set is kept; None: the default.
 
-    Raises ConfigError where `root`, `validation` or `limit` don't fit the data.
+    Raises ConfigError if `root`, `validation` or `limit` doesn't fit the data.
     """
     counts, unlabelled = _counts(data, Path(cache or default_cache()))
     check_splits(data, counts, unlabelled)
@@ -49,11 +49,14 @@ def data_sizes(data: Data, cache: str | None = None) -> Sizes:
 
 
 def check_splits(data: Data, counts: Sequence[int], unlabelled: int = 0) -> None:
-    """Raises ConfigError where `validation` or `limit` is not what the images allow: of each class, and unlabelled."""
+    """Raises ConfigError if `validation` or `limit` doesn't fit the data.
+
+    counts: training images of each class. unlabelled: number of unlabelled images.
+    """
     most, classes = sum(capacity(counts)), sum(count > 0 for count in counts)
     if not most:
         raise ConfigError(
-            f"data={data.name} must have two training images of a class, one of them to hold out for "
+            f"data={data.name} must have two training images of a class, one to hold out for "
             f"validation, got at most {max(counts, default=0)} of each"
         )
     if data.validation > most:
@@ -72,12 +75,12 @@ def check_splits(data: Data, counts: Sequence[int], unlabelled: int = 0) -> None
 
 
 def capacity(counts: Sequence[int]) -> list[int]:
-    """Images of each class that validation may take: half, so that training never loses a class."""
+    """Number of images of each class that validation may take: half, so training never loses a class."""
     return [count // 2 for count in counts]
 
 
 def _counts(data: Data, cache: Path) -> tuple[list[int], int]:
-    """Training images of each class, and unlabelled images."""
+    """Numbers of training images of each class, and of unlabelled images."""
     if data.name in _TRAINING:
         total, classes = _TRAINING[data.name]
         return [total // classes] * classes, UNLABELLED.get(data.name, 0)

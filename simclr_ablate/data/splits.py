@@ -1,4 +1,4 @@
-"""The splits of a data set: training, validation held out of it, test for reporting alone."""
+"""The splits of a data set: training, validation held out of it, and test, for reporting only."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +22,7 @@ Set = TypeVar("Set", bound=Images)
 
 
 class Splits(NamedTuple):
-    """What a run works with. `unlabelled` is there where pretraining has images beyond `train`."""
+    """The images of a run. `unlabelled` is set if pretraining has other images than `train`."""
 
     train: Images
     validation: Images
@@ -31,11 +31,13 @@ class Splits(NamedTuple):
 
 
 def open_data(data: Data, cache: Path, workers: int) -> Splits:
-    """The splits of any data set: in memory, or of `imagenet` read from its files when needed.
+    """The splits of any data set: in memory, or for `imagenet`, read from its files when needed.
 
-    Which images validation and `limit` take depends on `data.seed` alone. Raises ConfigError.
+    Which images validation and `limit` take depends only on `data.seed`.
 
-    workers: processes that decode images.
+    workers: number of processes that decode images.
+
+    Raises ConfigError.
     """
     train, test, *unlabelled = _open(data, cache, workers)
     train, validation = split_training(data, train, sum(map(len, unlabelled)))
@@ -47,7 +49,7 @@ def open_data(data: Data, cache: Path, workers: int) -> Splits:
 def split_training(data: Data, images: Set, unlabelled: int = 0) -> tuple[Set, Set]:
     """The training images kept and those held out for validation, each balanced over classes.
 
-    unlabelled: images that the data set has beside them.
+    unlabelled: number of unlabelled images that the data set has besides.
     """
     counts = images.labels.bincount(minlength=len(images.classes)).tolist()
     check_splits(data, counts, unlabelled)
@@ -60,7 +62,7 @@ def split_training(data: Data, images: Set, unlabelled: int = 0) -> tuple[Set, S
 
 
 def take_balanced(labels: Tensor, total: int, most: list[int], seed: int, purpose: str) -> Tensor:
-    """Indices (total,) of images, sorted: as many of each class as `most`, its limit, allows.
+    """Sorted indices (total,) of images, balanced over classes as far as `most`, each class's limit, allows.
 
     A larger `total` takes the same images and more.
     """
@@ -68,7 +70,7 @@ def take_balanced(labels: Tensor, total: int, most: list[int], seed: int, purpos
     classes = torch.randperm(len(most), generator=rng).tolist()
     shuffled = torch.randperm(len(labels), generator=rng)
     taken, left = [], total
-    # From the scarcest class on, so that the others can make up for what it lacks.
+    # The scarcest class comes first: the others can make up for what it lacks.
     for done, label in enumerate(sorted(classes, key=lambda label: most[label])):
         share = min(most[label], left // (len(classes) - done))
         taken.append(shuffled[labels[shuffled] == label][:share])
@@ -77,7 +79,7 @@ def take_balanced(labels: Tensor, total: int, most: list[int], seed: int, purpos
 
 
 def _limit(data: Data, images: Set, purpose: str) -> Set:
-    """At most `data.limit` of the images, balanced over classes where they have some."""
+    """At most `data.limit` of the images, balanced over classes if they have any."""
     if data.limit is None or data.limit >= len(images):
         return images
     labels = images.labels.clamp(min=0)
@@ -86,7 +88,7 @@ def _limit(data: Data, images: Set, purpose: str) -> Set:
 
 
 def _open(data: Data, cache: Path, workers: int) -> Sequence[Images]:
-    """Training, test and, where there are some, unlabelled images."""
+    """Training, test and, if there are any, unlabelled images."""
     if data.name == "shapes":
         if data.size != SIDE:
             raise ConfigError(f"data.size must be {SIDE} for data=shapes, got {data.size}")

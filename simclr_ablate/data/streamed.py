@@ -25,17 +25,18 @@ from simclr_ablate.ranks import SOLO, Ranks
 log = logging.getLogger(__name__)
 
 _PART = 32
-"""Images that a worker reads at a time: all of them work on the parts of the next batch."""
+"""Number of images that a worker reads at a time: all workers share the parts of the next batch."""
 
 Crop = RandomResizedCrop | Resize
 
 
 @dataclass(frozen=True)
 class StreamedSet:
-    """Images that lie in files, with labels; batches come as uint8 on the CPU.
+    """Images in files, with labels; batches are uint8 on the CPU.
 
-    names: (N,) bytes, paths relative to `root`. numbers: (N,) int64, each image's own number, by
-    which its crops are drawn, whatever subset it is in. workers: processes that read; 0: this one.
+    names: (N,) bytes, paths relative to `root`.
+    numbers: (N,) int64, each image's own number, from which its crops are drawn, whatever subset it is in.
+    workers: number of processes that read; 0: this process reads.
     """
 
     root: Path
@@ -61,7 +62,7 @@ class StreamedSet:
         )
 
     def joined(self, other: "StreamedSet") -> "StreamedSet":
-        """Both sets, which are subsets of one, as one set."""
+        """This set and `other`, both subsets of one set, as one."""
         return dataclasses.replace(
             self,
             names=np.concatenate([self.names, other.names]),
@@ -84,20 +85,22 @@ class StreamedSet:
         positions: Tensor | None = None,
         views: int = 2,
     ) -> Iterator[tuple[DrawnViews, Tensor]]:
-        """The views of all images of each batch from `first` on, drawn and yet to be made, and labels.
+        """The views of each batch from step `first` on, drawn but not made yet, and labels.
 
-        order: (steps, N), the images of each step. Workers crop, all else is done on `device`.
-        Crops depend on `seed`, `epoch` and the image, other parameters on `seed`, `epoch` and step.
-        positions: which images of a batch are read, rising; of the others no views can be made.
-        views: two of each image, or one, which is the first branch's.
-        Labels are (N,), on the CPU: of the images read, where another took the place of one that can't be.
+        Workers crop; everything else is done on `device`. Crops depend on `seed`, `epoch` and the image,
+        other parameters on `seed`, `epoch` and step. Labels are (N,), on the CPU; an image that replaces
+        one that can't be read comes with its own label.
+
+        order: (steps, N), the images of each step.
+        positions: which images of a batch are read, in rising order; no views can be made of the others.
+        views: views of each image: 2, or 1, which is the first branch's.
         """
         crop, crops, rest = split_crop(policy)
         crops = min(crops, views)
         batches = self.epoch(order[first:], crop, crops, seed, epoch, positions)
         n = order.shape[1]
         positions = torch.arange(n) if positions is None else positions
-        # Parameters are drawn for the whole batch; an image that isn't there has any row.
+        # Parameters are drawn for the whole batch; the row of an image that isn't read is arbitrary.
         rows = torch.zeros(n, dtype=torch.long)
         rows[positions] = torch.arange(len(positions))
         for step, (images, labels_read) in enumerate(batches, first):
@@ -123,21 +126,23 @@ class StreamedSet:
         epoch: int,
         positions: Tensor | None = None,
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """For each of `order`, indices (B,): uint8 (B, crops, 3, S, S) and labels (B,).
+        """Crops, uint8 (B, crops, 3, S, S), and labels (B,) of each batch in `order`, indices (B,).
 
-        Windows are drawn by `crop` per (seed, epoch, image). An unreadable file raises ConfigError;
-        with on_error=skip, a neighbour in the batch takes its place. positions: those of a batch to
-        read, rising; None for all.
+        `crop` draws windows per (seed, epoch, image). An unreadable file raises ConfigError; with
+        on_error=skip, a neighbour in the batch replaces it.
+
+        positions: which images of a batch to read, in rising order; None for all.
         """
         read = CropRead(crop, crops, seed, epoch, replace=self.on_error == "skip")
         return self._read(read, order, positions)
 
     def batches(self, batch_size: int, ranks: Ranks = SOLO) -> Iterator[tuple[Tensor, Tensor]]:
-        """All images in their order, for evaluation: uint8 (B, 3, S, S) and labels (B,).
+        """All images in order, for evaluation: uint8 (B, 3, S, S) and labels (B,).
 
-        ranks: each reads every `count`-th batch.
-        The short side is resized to 8/7 of the size (256 for 224) and the centre cropped. An
+        The short side is resized to 8/7 of the size (256 for 224) and the centre is cropped. An
         unreadable file raises ConfigError, or is left out with on_error=skip.
+
+        ranks: each rank reads every `count`-th batch.
         """
         read = CentreRead(round(self.size * 256 / 224), self.size)
         batches = torch.arange(len(self)).split(batch_size)
@@ -146,12 +151,12 @@ class StreamedSet:
     def _read(
         self, read: Read, batches: Iterable[Tensor], positions: Tensor | None = None
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches, or those images of each at `positions`, read in the background, in their order."""
+        """Reads the batches, or the images of each at `positions`, in the background; yields them in order."""
         sizes: list[int] = []
         failed = 0
-        with naming_shared_memory("give compute.workers=0"):
+        with naming_shared_memory("set compute.workers=0"):
             loader = iter(self._loader(self._parts(read, batches, positions, sizes)))
-        # Parts are drawn ahead of reading, so the size of a batch is known once its first is read.
+        # Parts are made ahead of reading: once a batch's first is read, their number is known.
         for number in itertools.count():
             collected: list[tuple[Tensor, Tensor, list[str]]] = []
             for part in loader:
@@ -175,7 +180,7 @@ class StreamedSet:
     def _parts(
         self, read: Read, batches: Iterable[Tensor], positions: Tensor | None, sizes: list[int]
     ) -> Iterator[Part]:
-        """Each batch in parts, less those of which nothing is read; notes in `sizes` how many each has."""
+        """Each batch in parts, without those of which nothing is read; appends each batch's number to `sizes`."""
         for batch in batches:
             wanted = torch.arange(len(batch)) if positions is None else positions
             pieces = [
@@ -208,11 +213,11 @@ class StreamedSet:
 def open_streamed(
     root: str | Path, size: int, on_error: str, workers: int
 ) -> tuple[StreamedSet, StreamedSet]:
-    """Training images and test images (of val/ or test/) of `root`. Raises ConfigError."""
+    """Training images and test images (in val/ or test/) of `root`. Raises ConfigError."""
     listing = list_images(root, "imagenet", on_error)
 
     def open_files(files: Files) -> StreamedSet:
-        # One array of bytes: of a list of a million strings, each worker would come to own a copy.
+        # One array of bytes: each worker would end up with its own copy of a list of a million strings.
         names = np.array([name.encode("utf-8", "surrogateescape") for name in files.names])
         numbers, labels = torch.arange(len(names)), torch.tensor(files.labels)
         return StreamedSet(
@@ -223,9 +228,9 @@ def open_streamed(
 
 
 def split_crop(policy: Policy) -> tuple[Crop, int, Policy]:
-    """A policy's leading crop, how many an image needs (1 where the views share it), and the rest.
+    """A policy's leading crop, how many crops an image needs (1 if its views share one), and the rest.
 
-    Raises ValueError where the policy doesn't begin with one crop for all views.
+    Raises ValueError if the policy doesn't begin with the same crop for all views.
     """
     if policy.shared and isinstance(policy.shared[0], Crop):
         rest = Policy(policy.shared[1:], policy.first, policy.second, policy.chunk_bytes)

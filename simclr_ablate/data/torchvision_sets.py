@@ -26,9 +26,9 @@ _ARCHIVES = {
 
 
 def open_torchvision(name: str, root: str | Path, size: int, cache: Path) -> list[ImageSet]:
-    """The splits of `SPLITS[name]` at (size, size), downloaded into `root` where they are missing.
+    """The splits of `SPLITS[name]` at (size, size), downloaded into `root` if they are missing.
 
-    Unlabelled images have the label -1. Raises ConfigError where the data cannot be had.
+    Unlabelled images have the label -1. Raises ConfigError if the data are not there and cannot be downloaded.
     """
     root = Path(root).expanduser().resolve()
     of_root = hashlib.sha256(str(root).encode()).hexdigest()[:8]
@@ -45,7 +45,7 @@ def open_torchvision(name: str, root: str | Path, size: int, cache: Path) -> lis
 
 def _load(name: str, root: Path, split: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Images (N, 3, H, W) uint8, labels (N,) and class names, as torchvision reads them."""
-    # Here, for its import takes longer than all else that the other data sets need.
+    # Here, because its import takes longer than everything that the other data sets need.
     from torchvision import datasets
 
     def make() -> Any:
@@ -61,8 +61,8 @@ def _load(name: str, root: Path, split: str) -> tuple[np.ndarray, np.ndarray, li
         archive, address = _ARCHIVES[name]
         raise ConfigError(
             f"data={name} was not found in {root} and could not be downloaded ({error}): "
-            f"put {archive} from {address} there, give the folder that holds it as data.root, "
-            "or use images of your own with data=image_folder data.root=DIR"
+            f"put {archive} from {address} there, set data.root to the folder that holds it, "
+            "or use your own images with data=image_folder data.root=DIR"
         ) from error
     if name == "stl10":
         return loaded.data, np.asarray(loaded.labels), list(loaded.classes)
@@ -70,7 +70,7 @@ def _load(name: str, root: Path, split: str) -> tuple[np.ndarray, np.ndarray, li
 
 
 def _resize(images: np.ndarray, size: int) -> np.ndarray:
-    """Square images (N, 3, H, H) at (size, size), as images from files are resized."""
+    """Square images (N, 3, H, H) resized to (size, size), as images from files are."""
     if images.shape[-1] == size:
         return np.ascontiguousarray(images)
     resized = np.empty((len(images), 3, size, size), np.uint8)

@@ -1,4 +1,4 @@
-"""The losses that a config can name, and the user's own."""
+"""The losses that a config can name, and users' own."""
 
 import functools
 from collections.abc import Callable
@@ -51,7 +51,7 @@ def build_loss(spec: schema.Loss, ranks: Ranks = SOLO) -> Loss:
     if spec.name in LOSSES:
         return LOSSES[spec.name](spec, ranks)
     maker = own.find("loss.name", spec.name, LOSSES)
-    with own.blamed(f"loss.name={spec.name}", "make a loss of the loss's keys and the ranks"):
+    with own.blamed(f"loss.name={spec.name}", "make a loss from the loss's keys and the ranks"):
         loss = maker(spec, ranks)
     if not callable(loss):
         raise ConfigError(

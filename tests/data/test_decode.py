@@ -110,16 +110,16 @@ def test_declared_ranges_are_scaled_by_them(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("ending", "values", "message"),
     [
-        ("tif", _levels(1.01, np.float32), "floating-point values of 0 to 1.01"),
-        ("tif", _levels(255, np.float32), "floating-point values of 0 to 255"),
-        ("tif", _levels(1, np.float32) - 0.1, "floating-point values of -0.1"),
-        ("tif", np.full((4, 4), np.nan, np.float32), "floating-point values of nan"),
-        ("tif", np.full((4, 4), np.inf, np.float32), "floating-point values of inf"),
+        ("tif", _levels(1.01, np.float32), "floating-point values from 0 to 1.01"),
+        ("tif", _levels(255, np.float32), "floating-point values from 0 to 255"),
+        ("tif", _levels(1, np.float32) - 0.1, "floating-point values from -0.1"),
+        ("tif", np.full((4, 4), np.nan, np.float32), "floating-point values from nan"),
+        ("tif", np.full((4, 4), np.inf, np.float32), "floating-point values from inf"),
         ("png", _levels(4095, np.uint16), "the highest is 4095 of 65535"),
         ("tif", _levels(16383, np.uint16), "the highest is 16383 of 65535"),
         ("tif", _levels(5000, np.int32), "the highest is 5000 of 65535"),
-        ("tif", _levels(70000, np.int32), "integers of 0 to 70000"),
-        ("tif", _levels(9, np.int32) - 1, "integers of -1 to 8"),
+        ("tif", _levels(70000, np.int32), "integers from 0 to 70000"),
+        ("tif", _levels(9, np.int32) - 1, "integers from -1 to 8"),
     ],
 )
 def test_what_cannot_be_scaled_is_refused_by_name(
@@ -139,7 +139,9 @@ def test_12_bits_in_16_of_colour_are_refused(tmp_path: Path, channels: int) -> N
     colours = values[..., :1] if channels == 2 else values
     assert np.abs(rgb - colours / 257).max() <= 1
     _write_png(tmp_path / "part.png", values // 16)
-    with pytest.raises(UnreadableImageError, match=r"part\.png: 16 bits of which no value"):
+    with pytest.raises(
+        UnreadableImageError, match=r"part\.png: 16-bit integers with none in the upper"
+    ):
         read_rgb(open_image(tmp_path / "part.png"))
 
 
@@ -152,7 +154,7 @@ def test_exif_rotation_is_ignored(tmp_path: Path) -> None:
 
 def test_a_pipe_is_never_opened(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
-    with pytest.raises(UnreadableImageError, match=r"pipe\.png: no regular file"):
+    with pytest.raises(UnreadableImageError, match=r"pipe\.png: not a regular file"):
         read_square(tmp_path / "pipe.png", 8)
 
 

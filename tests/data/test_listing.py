@@ -140,8 +140,8 @@ def _socket(place: Path) -> None:
         (_own_circle, "Too many levels of symbolic links"),
         (lambda place: place.symlink_to(".."), "a link to a folder that holds it"),
         (lambda place: place.symlink_to("/"), "a link to a folder that holds it"),
-        (os.mkfifo, "no regular file"),
-        (_socket, "no regular file"),
+        (os.mkfifo, "not a regular file"),
+        (_socket, "not a regular file"),
     ],
 )
 @pytest.mark.parametrize("kind", ["image_folder", "imagenet"])

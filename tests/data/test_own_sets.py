@@ -195,10 +195,10 @@ def test_its_folder_does_not_depend_on_where_the_command_was_given(
     [
         ("nothing", {}, "has no 'nothing'"),
         ("rooted", {}, r"must make images, and failed: TypeError.*\.py, line \d+\)"),
-        ("alone", {}, "must return ImageSets of train, test and perhaps unlabelled, got"),
+        ("alone", {}, "must return ImageSets of train, test and optionally unlabelled, got"),
         ("tensors", {}, r"must return ImageSets .*, got \['Tensor', 'Tensor'\]"),
         ("floats", {}, r"failed: ValueError: images must be uint8 \(N, 3, H, W\), got torch\.float32"),
-        ("small", {}, r"images of \(8, 8\) pixels, as data\.size says, got \(8, 7\) in test"),
+        ("small", {}, r"images of \(8, 8\) pixels \(data\.size\), got \(8, 7\) in test"),
         ("beyond", {}, r"int64 labels \(N,\) of 0 to 2, .* got torch\.int64 .* of 1 to 3 in train"),
         ("halves", {}, r"int64 labels .*, got torch\.float32"),
         ("unlike", {}, r"the same classes in all sets, got \['a', 'b', 'c'\] and \['a', 'b'\]"),
