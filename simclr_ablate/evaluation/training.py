@@ -5,6 +5,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from simclr_ablate.augment.policies import crop_policy
+from simclr_ablate.config import ConfigError
 from simclr_ablate.data.images import Images
 from simclr_ablate.evaluation.features import FEATURE_BATCH, extract
 from simclr_ablate.evaluation.metrics import METRICS
@@ -38,11 +39,18 @@ def build_loop(
     width: of what `encoder` puts out. lr: for a batch of 256, and in proportion for others; with `steps`, which take
     the place of `evaluation.epochs`, for any batch.
 
-    Raises ConfigError for images without labels.
+    Raises ConfigError for images without labels, and batches with fewer images than ranks.
     """
     experiment, spec = subject.experiment, subject.experiment.evaluation
     data, ranks, device = experiment.evaluated_data, subject.ranks, subject.device
     check_labels(subject, images)
+    # The same whatever the number of ranks, which may share it unevenly.
+    batch_size = min(spec.batch_size, len(images))
+    if batch_size < ranks.count:
+        raise ConfigError(
+            f"compute.ranks must be <= {batch_size}, the images in a batch of "
+            f"evaluation.protocol={spec.protocol}, got {ranks.count}"
+        )
     with seeded_init(experiment.seed, f"{spec.protocol} classifier"):
         classifier = build_classifier(width, subject.classes).to(device)
     if not frozen:
@@ -55,8 +63,7 @@ def build_loop(
         weight_decay=weight_decay,
         warmup_epochs=0,
         epochs=spec.epochs,
-        # As many for each rank.
-        batch_size=min(spec.batch_size, len(images)) // ranks.count * ranks.count,
+        batch_size=batch_size,
         micro_batch=None,
     )
     return SupervisedTraining(
