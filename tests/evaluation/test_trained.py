@@ -227,10 +227,12 @@ def test_the_momentum_of_batch_norm() -> None:
         assert 1 - network[0].momentum == pytest.approx(kept)
 
 
+@pytest.mark.parametrize("steps", [4, 7])
 def test_a_setting_that_diverges_is_not_chosen(
-    make_experiment: Any, subject_of: Any, splits: Splits
+    make_experiment: Any, subject_of: Any, steps: int
 ) -> None:
-    rates = ("evaluation.lr_min=0.01", "evaluation.lr_max=1.0e30")
+    """Within the first epoch, of five steps, or with one that has ended since."""
+    rates = ("evaluation.lr_min=0.01", "evaluation.lr_max=1.0e30", f"evaluation.steps={steps}")
     result = evaluated(subject_of(make_experiment(*GRID, *TINY, *rates)))
     assert result.metrics["lr"] == pytest.approx(0.01)
     with pytest.raises(NonFiniteLossError, match="each of 4 learning rates and weight decays"):
