@@ -140,7 +140,7 @@ class Ranks:
             dist.destroy_process_group()
 
     def abandon(self) -> None:
-        """After a failure: this process ends without taking leave, for which NCCL might wait in vain."""
+        """After a failure, or a stop of its own: this process ends without taking leave, which might wait in vain."""
         self._joined = False
 
 

@@ -52,7 +52,7 @@ class Watch:
             self.tend(loop, self.lease, now, stopping or saving)
         if stopping:
             self.ranks.wait()  # for the checkpoint
-            raise Interrupted
+            raise Interrupted(together=True)
 
     def is_saving_due(self, now: float) -> bool:
         if self.lease is None:

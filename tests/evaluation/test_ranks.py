@@ -5,6 +5,8 @@ import os
 import random
 import shutil
 import signal
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
@@ -16,6 +18,7 @@ import torch
 from torch import nn
 
 from simclr_ablate.data.in_memory import ImageSet
+from simclr_ablate.evaluation.protocol import Result, Subject
 from simclr_ablate.launch import worker
 from simclr_ablate.launch.plan import make_plan
 from simclr_ablate.ranks import SOLO, Ranks
@@ -161,6 +164,30 @@ def assert_same_up_to_rounding(shared: Run, alone: Run) -> None:
         assert ours[key]["metrics"].keys() == metrics.keys()
         for name, value in metrics.items():
             assert abs(ours[key]["metrics"][name] - value) <= slack.get(name, 0), (key, name)
+
+
+def wait_for_the_first(subject: Subject) -> Result:
+    """A protocol whose first rank is asked to stop while the others wait for it, where they hear no signal."""
+    if subject.ranks.count > 1:
+        seconds = 0.5 if subject.ranks.is_first else 0.2
+        threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        if subject.ranks.is_first:
+            time.sleep(60)
+        subject.ranks.from_first(None)
+    return Result({"top1": 0.0}, {})
+
+
+wait_for_the_first.needs = "network"  # type: ignore[attr-defined]
+
+
+def test_a_rank_that_waits_for_one_that_stops_stops_too(
+    on_ranks: Callable, jobs_in: Callable, alone: Run, tmp_path: Path
+) -> None:
+    """Each is asked to, the one outside a training loop, where it stops at once."""
+    pretrained(alone, tmp_path / "store")
+    (job, *_) = jobs_in(tmp_path / "store", 2)
+    job.config["evaluation"]["protocol"] = f"{__name__}:{wait_for_the_first.__name__}"
+    assert on_ranks(2, carry_out, [job], [None]) == [[worker.Status.INTERRUPTED]] * 2
 
 
 def test_two_ranks_come_to_what_one_process_does(
