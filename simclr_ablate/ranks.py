@@ -44,17 +44,13 @@ class Ranks:
         return self.index == 0
 
     def share(self, whole: slice) -> slice:
-        """This rank's part of `whole`, whose length is a multiple of the number of ranks."""
+        """This rank's part of `whole`."""
         return self.shares(whole)[self.index]
 
     def shares(self, whole: slice) -> list[slice]:
-        """Every rank's part of `whole`, in the order of ranks."""
-        length, left = divmod(whole.stop - whole.start, self.count)
-        if left:
-            raise ValueError(
-                f"{whole.stop - whole.start} images cannot be shared evenly by {self.count} ranks"
-            )
-        edges = [whole.start + length * k for k in range(self.count + 1)]
+        """Every rank's part of `whole`, in the order of ranks: as even as they can be."""
+        length = whole.stop - whole.start
+        edges = [whole.start + length * k // self.count for k in range(self.count + 1)]
         return [slice(edges[k], edges[k + 1]) for k in range(self.count)]
 
     def gather(self, tensor: Tensor) -> list[Tensor]:
@@ -144,7 +140,7 @@ class Ranks:
             dist.destroy_process_group()
 
     def abandon(self) -> None:
-        """After a failure: this process ends without taking leave, for which NCCL might wait in vain."""
+        """After a failure, or a stop of its own: this process ends without taking leave, which might wait in vain."""
         self._joined = False
 
 

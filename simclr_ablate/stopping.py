@@ -18,7 +18,14 @@ _PR_SET_PDEATHSIG = 1
 
 
 class Interrupted(Exception):  # noqa: N818 - not an error: the run was asked to stop
-    """The run stopped because it was asked to; what it has to save is written."""
+    """The run stopped because it was asked to; what it has to save is written.
+
+    together: whether its ranks stopped together, after the same step. Otherwise the others may be anywhere.
+    """
+
+    def __init__(self, together: bool = False) -> None:
+        super().__init__()
+        self.together = together
 
 
 class RankLostError(RuntimeError):

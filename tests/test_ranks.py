@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import random
 import signal
 import time
 from collections.abc import Callable
@@ -129,8 +130,19 @@ def test_a_process_that_is_alone_gets_back_what_it_gives() -> None:
         assert ranks is SOLO
 
 
-def test_what_cannot_be_shared_evenly_is_refused() -> None:
-    uneven = Ranks.__new__(Ranks)
-    uneven.index, uneven.count = 0, 4
-    with pytest.raises(ValueError, match="10 images cannot be shared evenly by 4 ranks"):
-        uneven.share(slice(0, 10))
+@pytest.mark.parametrize("count", [1, 2, 4, 7])
+def test_shares_are_as_even_as_they_can_be(count: int) -> None:
+    first, images = random.randrange(100), random.randrange(100)
+    shares = unmet(count).shares(slice(first, first + images))
+    assert [k for share in shares for k in range(share.start, share.stop)] == [
+        *range(first, first + images)
+    ]
+    lengths = [share.stop - share.start for share in shares]
+    assert max(lengths) - min(lengths) == (1 if images % count else 0)
+
+
+def unmet(count: int) -> Ranks:
+    """The first of so many ranks, which have not met."""
+    ranks = Ranks.__new__(Ranks)
+    ranks.index, ranks.count = 0, count
+    return ranks

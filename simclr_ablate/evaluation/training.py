@@ -5,6 +5,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from simclr_ablate.augment.policies import crop_policy
+from simclr_ablate.config import ConfigError
 from simclr_ablate.data.images import Images
 from simclr_ablate.evaluation.features import FEATURE_BATCH, extract
 from simclr_ablate.evaluation.metrics import METRICS
@@ -37,11 +38,18 @@ def build_loop(
     width: of what `encoder` puts out. lr: for a batch of 256, and in proportion for others; with `steps`, which take
     the place of `evaluation.epochs`, for any batch.
 
-    Raises ConfigError for images without labels.
+    Raises ConfigError for images without labels, and batches with fewer images than ranks.
     """
     experiment, spec = subject.experiment, subject.experiment.evaluation
     ranks, device = subject.ranks, subject.device
     check_labels(subject, images)
+    # The same whatever the number of ranks, which may share it unevenly.
+    batch_size = min(spec.batch_size, len(images))
+    if batch_size < ranks.count:
+        raise ConfigError(
+            f"compute.ranks must be <= {batch_size}, the images in a batch of "
+            f"evaluation.protocol={spec.protocol}, got {ranks.count}"
+        )
     with seeded_init(experiment.seed, f"{spec.protocol} classifier"):
         classifier = build_classifier(width, subject.classes).to(device)
     if not frozen:
@@ -54,7 +62,7 @@ def build_loop(
             encoder=encoder,
             head=classifier,
             loss=cross_entropy,
-            optimizer=sgd_of(subject, len(images), lr, lr_rule, weight_decay),
+            optimizer=sgd_of(subject, batch_size, lr, lr_rule, weight_decay),
             seed=derive_seed(experiment.seed, spec.protocol),
             precision=experiment.precision,
             layout=memory_format(experiment.compute),
@@ -66,12 +74,10 @@ def build_loop(
     )
 
 
-def sgd_of(subject: Subject, n: int, lr: float, lr_rule: str, weight_decay: float) -> Optimizer:
-    """SGD with Nesterov momentum 0.9, and half a cosine without warm-up as in the released code.
-
-    A batch has `evaluation.batch_size` of the `n` images, or as many as there are, of which ranks have as many each.
-    """
-    spec, ranks = subject.experiment.evaluation, subject.ranks.count
+def sgd_of(
+    subject: Subject, batch_size: int, lr: float, lr_rule: str, weight_decay: float
+) -> Optimizer:
+    """SGD with Nesterov momentum 0.9, and half a cosine without warm-up as in the released code."""
     return Optimizer(
         name="sgd",
         lr=lr,
@@ -79,8 +85,8 @@ def sgd_of(subject: Subject, n: int, lr: float, lr_rule: str, weight_decay: floa
         momentum=0.9,
         weight_decay=weight_decay,
         warmup_epochs=0,
-        epochs=spec.epochs,
-        batch_size=min(spec.batch_size, n) // ranks * ranks,
+        epochs=subject.experiment.evaluation.epochs,
+        batch_size=batch_size,
         micro_batch=None,
     )
 

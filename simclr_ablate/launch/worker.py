@@ -237,7 +237,9 @@ class _Attempt:
                 with self.stop.at_once():
                     self._work()
                 return Ending(Status.COMPLETE)
-            except Interrupted:
+            except Interrupted as stopped:
+                if not stopped.together:
+                    self.ranks.abandon()  # another may wait for this one in the middle of its work
                 return self._interrupted()
             except BaseException as error:
                 if self._is_encoders_damage(error):

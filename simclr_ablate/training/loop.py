@@ -113,6 +113,7 @@ class Loop(ABC):
                     self._end_epoch(epoch)
                 after_step(self)
                 begin = time.perf_counter()
+        self.look()  # the last steps may fill no epoch
 
     def look(self) -> None:
         """Brings the losses of the steps since the last look to the CPU. Raises NonFiniteLossError."""

@@ -34,7 +34,12 @@ def backward_in_parts(
         batch.
     ranks: processes that share every part evenly. Each embeds its own images, all have all of z for the loss, and
         the gradients of their own z are summed to those of the whole batch.
+
+    Raises ValueError for parts that ranks cannot share evenly.
     """
+    for images in (part.stop - part.start for part in parts):
+        if images % ranks.count:
+            raise ValueError(f"{images} images cannot be shared evenly by {ranks.count} ranks")
     networks = list(networks)
     own = [ranks.share(part) for part in parts]
     if len(parts) == 1:

@@ -43,24 +43,32 @@ class Watch:
         now = time.monotonic()
         if self.first_step is None:
             self.first_step, self.start = loop.step, now
-        stopping = self.ranks.any(self.stop())
+        asked, saving = self.stop(), self.is_saving_due(now)
+        if not self.ranks.any(asked or saving or self.is_look_due(now)):
+            return
+        loop.look()  # on all ranks: each leaves a loop that has diverged after the same step
+        stopping = self.ranks.any(asked)
         if self.lease is not None:
-            self.tend(loop, self.lease, now, stopping)
+            self.tend(loop, self.lease, now, stopping or saving)
         if stopping:
             self.ranks.wait()  # for the checkpoint
-            raise Interrupted
+            raise Interrupted(together=True)
 
-    def tend(self, loop: Loop, lease: Lease, now: float, stopping: bool) -> None:
-        due = now - self.saved >= self.checkpoint_seconds
-        saving = stopping or self.stop.take_save_request() or due
+    def is_saving_due(self, now: float) -> bool:
+        if self.lease is None:
+            return False
+        return self.stop.take_save_request() or now - self.saved >= self.checkpoint_seconds
+
+    def is_look_due(self, now: float) -> bool:
+        return self.lease is not None and now - self.looked >= LOOK_SECONDS
+
+    def tend(self, loop: Loop, lease: Lease, now: float, saving: bool) -> None:
         if saving:
             self.save(loop, lease)
             self.saved = now
-        if saving or now - self.looked >= LOOK_SECONDS:
-            lease.check()
-            loop.look()
-            self.folder.write_progress(self.progress(loop, now))
-            self.looked = now
+        lease.check()
+        self.folder.write_progress(self.progress(loop, now))
+        self.looked = now
 
     def save(self, loop: Loop, lease: Lease) -> None:
         lease.check()

@@ -1,6 +1,7 @@
 """Protocols that train: what they come to is what plain PyTorch comes to, with their recipes written out by hand."""
 
 import copy
+import dataclasses
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ from simclr_ablate.evaluation.finetune import set_batchnorm_momentum
 from simclr_ablate.evaluation.protocol import Result, Subject, find_protocol
 from simclr_ablate.models.classifier import build_classifier
 from simclr_ablate.randomness import derive_seed, generator, seeded_init
+from simclr_ablate.ranks import Ranks
 from simclr_ablate.schema import Experiment
 from simclr_ablate.stopping import StopSignal
 from simclr_ablate.store import Store
@@ -225,14 +227,25 @@ def test_the_momentum_of_batch_norm() -> None:
         assert 1 - network[0].momentum == pytest.approx(kept)
 
 
+@pytest.mark.parametrize("steps", [4, 7])
 def test_a_setting_that_diverges_is_not_chosen(
-    make_experiment: Any, subject_of: Any, splits: Splits
+    make_experiment: Any, subject_of: Any, steps: int
 ) -> None:
-    rates = ("evaluation.lr_min=0.01", "evaluation.lr_max=1.0e30")
+    """Within the first epoch, of five steps, or with one that has ended since."""
+    rates = ("evaluation.lr_min=0.01", "evaluation.lr_max=1.0e30", f"evaluation.steps={steps}")
     result = evaluated(subject_of(make_experiment(*GRID, *TINY, *rates)))
     assert result.metrics["lr"] == pytest.approx(0.01)
     with pytest.raises(NonFiniteLossError, match="each of 4 learning rates and weight decays"):
         evaluated(subject_of(make_experiment(*GRID, *TINY, *rates[1:], "evaluation.lr_min=1.0e29")))
+
+
+def test_fewer_images_than_ranks_are_refused(make_experiment: Any, subject_of: Any) -> None:
+    ranks = Ranks.__new__(Ranks)
+    ranks.index, ranks.count = 0, 9
+    subject = subject_of(make_experiment("evaluation=few_labels", *TINY, "evaluation.labels=2"))
+    message = "compute.ranks must be <= 8, the images in a batch of evaluation.protocol=few_labels"
+    with pytest.raises(ConfigError, match=f"{message}, got 9"):
+        evaluated(dataclasses.replace(subject, ranks=ranks))
 
 
 @pytest.mark.parametrize("protocol", ["linear_sgd", "few_labels", "finetune"])

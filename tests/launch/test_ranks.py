@@ -2,8 +2,11 @@
 
 import os
 import random
+import shutil
 import signal
 import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,12 +16,12 @@ from simclr_ablate.launch.launchers import LocalOptions
 from simclr_ablate.launch.local import Division, LocalLauncher, fit
 from simclr_ablate.ranks import RankLostError
 from simclr_ablate.stopping import StopSignal
-from simclr_ablate.store import Run, Store
+from simclr_ablate.store import EvaluationFolder, Run, TaskFolder
 from tests import commands
 from tests.commands import SMALL_STEPS, assert_close, only_run, wait_for_step
 from tests.slowly import SLOW
 
-LENGTH = [SLOW, "optimizer.epochs=6"]
+LENGTH = "optimizer.epochs=4"
 
 
 def start(environment: dict[str, str], store: Path, *overrides: str) -> subprocess.Popen[str]:
@@ -39,9 +42,9 @@ def parent_of(pid: int) -> int:
         return 0
 
 
-def ranks_of(found: Run) -> list[int]:
-    """Process ids of the run's ranks, the first one's first."""
-    holder = found.holder()
+def ranks_of(task: TaskFolder) -> list[int]:
+    """Process ids of the ranks that work on the task, the first one's first."""
+    holder = task.holder()
     assert holder is not None
     first = int(holder["pid"])
     everyone = (int(path.name) for path in Path("/proc").glob("[0-9]*"))
@@ -49,47 +52,98 @@ def ranks_of(found: Run) -> list[int]:
     return [first, *siblings]
 
 
+def kill_one_of(task: TaskFolder) -> tuple[str, list[int]]:
+    """The reason that is to be told, and who has to be gone soon."""
+    pids = ranks_of(task)
+    assert len(pids) == 2
+    victim = random.randrange(2)
+    os.kill(pids[victim], signal.SIGKILL)
+    return f"rank {victim} of 2 killed by SIGKILL (out of memory?)", pids
+
+
+def assert_failed(task: TaskFolder, output: str, reason: str, pids: list[int]) -> None:
+    failure = task.failure()
+    assert failure is not None
+    assert failure["reason"] == reason
+    assert reason in output
+    assert not any(map(parent_of, pids)), "a rank is left"
+
+
 @pytest.fixture(scope="module")
 def alone(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Run:
     """The run of one process."""
-    return run(environment, tmp_path_factory.mktemp("alone"), *LENGTH)
+    return run(environment, tmp_path_factory.mktemp("alone"), LENGTH)
 
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs /proc")
 
 
 @needs_proc
-def test_a_killed_rank_ends_all_and_what_ranks_leave_one_process_goes_on_with(
+def test_commands_with_ranks_take_turns_and_one_process_goes_on_with_what_they_leave(
     environment: dict[str, str], tmp_path: Path, alone: Run
 ) -> None:
-    """Whichever it is; afterwards the same command goes on, is stopped by Ctrl-C, and one process ends it."""
-    victim = random.randrange(2)
-    arguments = (*LENGTH, "compute.ranks=2")
-    process = start(environment, tmp_path, *arguments)
-    found = wait_for_step(tmp_path, 15)
-    pids = ranks_of(found)
-    assert len(pids) == 2
-    os.kill(pids[victim], signal.SIGKILL)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 1
-    reason = f"rank {victim} of 2 killed by SIGKILL (out of memory?)"
-    assert found.failure()["reason"] == reason
-    assert reason in output
+    """Of two at once one trains. It is stopped by Ctrl-C, and the other goes on until one of its ranks is killed."""
+    arguments = (LENGTH, SLOW, "compute.ranks=2")
+    both = [start(environment, tmp_path, *arguments) for _ in range(2)]
+    found = wait_for_step(tmp_path, 5)
+    leader = parent_of(ranks_of(found)[0])
+    (first,) = [each for each in both if each.pid == parent_of(parent_of(leader))]
+    (second,) = [each for each in both if each is not first]
+    first.send_signal(signal.SIGINT)
+    output, _ = first.communicate(timeout=60)
+    assert first.returncode == 130, output
+    wait_for_step(tmp_path, found.progress()["step"] + 5)
+    reason, pids = kill_one_of(found)
+    output, _ = second.communicate(timeout=60)
+    assert second.returncode == 1
+    assert_failed(found, output, reason, pids)
     assert found.state() == "failed"
-    assert not any(map(parent_of, pids)), "a rank is left"
-    reached = found.progress()["step"]
 
-    process = start(environment, tmp_path, *arguments)
-    wait_for_step(tmp_path, reached + 10)
-    process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 130, output
-    assert found.state() == "interrupted"
-
-    assert_close(run(environment, tmp_path, *LENGTH), alone)
+    assert_close(run(environment, tmp_path, LENGTH, SLOW), alone)
     log = found.log_path.read_text()
     assert log.count("pretraining from step") == 3
     assert log.count("pretraining from step 0") == 1
+
+
+TUNING = (
+    *("evaluation=finetune", "evaluation.steps=20", "evaluation.batch_size=16"),
+    *("evaluation.lr_count=2", "evaluation.decay_count=0"),
+)
+"""Three loops."""
+
+
+@needs_proc
+def test_an_evaluation_goes_on_after_one_of_its_ranks_was_killed(
+    environment: dict[str, str], tmp_path: Path, alone: Run
+) -> None:
+    shutil.copytree(alone.path.parent, tmp_path, dirs_exist_ok=True)
+    arguments = (*SMALL_STEPS, LENGTH, *TUNING, "compute.ranks=2")
+    found = only_run(tmp_path)
+
+    def disturb() -> tuple[TaskFolder, str, list[int]]:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            for task in found.tasks():
+                is_measured = isinstance(task, EvaluationFolder)
+                if is_measured and task.progress().get("step", 0) >= 5:
+                    return task, *kill_one_of(task)
+            time.sleep(0.01)
+        raise AssertionError("the evaluation never got there")
+
+    with ThreadPoolExecutor() as thread:
+        disturbed = thread.submit(disturb)
+        status, output = commands.run(environment, tmp_path, *arguments)
+        task, reason, pids = disturbed.result()
+    assert status == 1, output
+    assert_failed(task, output, reason, pids)
+    assert found.failure() is None, "the encoder is as good as it was"
+
+    run(environment, tmp_path, *arguments)
+    assert task.is_done()
+    assert task.failure() is None
+    log = task.log_path.read_text()
+    assert log.count("evaluating as") == 2
+    assert log.count("training from step 0 of") == 3, "it has begun anew"
 
 
 def test_the_random_encoder_is_that_of_one_process(
@@ -103,16 +157,10 @@ def test_the_random_encoder_is_that_of_one_process(
     assert ours["metrics"] == pytest.approx(theirs["metrics"], abs=0.5)
 
 
-def test_two_commands_with_ranks_train_once(environment: dict[str, str], tmp_path: Path) -> None:
-    arguments = ("optimizer.epochs=1", "compute.ranks=2")
-    both = [start(environment, tmp_path, *arguments) for _ in range(2)]
-    outputs = [command.communicate(timeout=120)[0] for command in both]
-    assert [command.returncode for command in both] == [0, 0], outputs
-    (found,) = Store(tmp_path).runs()
-    assert found.log_path.read_text().count("pretraining from step") == 1
-
-
-def test_the_failure_names_the_rank_and_the_first_cause_stays(make_runs) -> None:
+def test_the_failure_names_the_rank_and_the_first_cause_stays(
+    make_runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "LOST_SECONDS", 0)
     plan = make_runs(1)
     (planned,) = plan.runs
     job = plan.job(planned, "cache", 1, device="cpu")

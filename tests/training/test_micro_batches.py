@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from simclr_ablate.losses.nt_xent import nt_xent
+from simclr_ablate.ranks import Ranks
 from simclr_ablate.training.micro_batches import backward_in_parts
 
 N, DIM = 24, 6
@@ -74,3 +75,11 @@ def test_statistics_are_tracked_again_after_an_error(inputs: Tensor) -> None:
     with pytest.raises(RuntimeError, match="no"):
         backward_in_parts(fails, parts_of(8), functools.partial(nt_xent, temperature=1), [model])
     assert model[1].track_running_stats
+
+
+def test_parts_that_ranks_cannot_share_evenly_are_refused(inputs: Tensor) -> None:
+    """Since z of all ranks is gathered."""
+    ranks = Ranks.__new__(Ranks)
+    ranks.index, ranks.count = 0, 5
+    with pytest.raises(ValueError, match="8 images cannot be shared evenly by 5 ranks"):
+        backward_in_parts(lambda part: inputs[:, part], parts_of(8), nt_xent, [], ranks)

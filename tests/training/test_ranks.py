@@ -51,12 +51,16 @@ CASES = {
         (*PLAIN, "objective=supervised", "optimizer.micro_batch=8", "views=crop"),
         1,
     ),
+    "supervised, unevenly": ((*PLAIN, "objective=supervised", "optimizer.batch_size=15"), 1),
     "supervised, lars": (("optimizer=lars", "objective=supervised"), STEPS),
     "adamw, micro-batches": (("optimizer.lr=0.0001", "optimizer.micro_batch=4"), STEPS),
 }
 
 
-STREAMED = ("sgd", "pair", "micro-batches", "supervised", "supervised, micro-batches")
+STREAMED = (
+    *("sgd", "pair", "micro-batches", "supervised", "supervised, micro-batches"),
+    "supervised, unevenly",
+)
 
 
 class Enough(Exception):  # noqa: N818
