@@ -125,7 +125,7 @@ def ink_on(color: Sequence[float]) -> str:
 
 
 def heat_maps(maps: Sequence[HeatMap], caption: str) -> Figure:
-    """Heat maps side by side, each with its own colour scale, above a caption of a few lines.
+    """Heat maps side by side, each above its colour scale, with a caption of a few lines at the bottom.
 
     With two maps of eight columns, it is meant to be shown about 900 pixels wide.
     """

@@ -110,7 +110,7 @@ ARTEFACTS = {
             "table3",
             "what h and g(h) know about transformations",
             "transformation_probe",
-            "evaluations of one setting that probe for two transformations, or both h and z for one",
+            "evaluations of one setting that probe for two transformations, or for one from both h and z",
             protocols=("probe",),
         ),
         Artefact(

@@ -160,7 +160,7 @@ def table(setting: Setting, measured: Sequence[Spectrum]) -> Table:
     if len(measured) > 1:
         means = [mean_interval(column) for column in zip(*values, strict=True)]
         rows.append(["mean", *(number(mean.mean, mean.half) for mean in means)])
-    return Table(f"Ours: {setting.label}, of {len(measured[0].squares):,}", header, rows)
+    return Table(f"Ours: {setting.label}, {len(measured[0].squares):,} eigenvalues", header, rows)
 
 
 def data(measured: Sequence[Spectrum]) -> pd.DataFrame:

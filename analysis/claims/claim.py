@@ -53,7 +53,7 @@ class Claim:
 
     @property
     def limit(self) -> float:
-        """The border between the claim's side and the other, in points."""
+        """The value between the claim's side and the other, in points."""
         return 0.0 if self.margin is None else self.margin
 
     def verdict(self, low: float, high: float) -> Verdict:

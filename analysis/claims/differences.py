@@ -1,5 +1,6 @@
-"""The differences that claims rest on, from the tables of one comparison. All functions raise MissingCellsError.
+"""The differences that claims rest on, from the tables of one comparison.
 
+All functions raise MissingCellsError if a cell is missing, or if the ends of a range are too near each other.
 The choice of cells never depends on the accuracies in them. If the paper says "the best", there is a difference for
 each one that could be the best; the claim says which of them counts.
 """
@@ -22,7 +23,8 @@ BATCH_SIZES_APART, LENGTHS_APART, STRENGTHS_APART = 16, 4, 8
 DIMENSIONS_APART, WIDTHS_APART, DEPTHS_APART = 16, 4, 2
 """The factor between the largest and the smallest value that a claim about a range needs; all scales' sweeps have it.
 
-Two neighbouring values of the paper's range would say little about it, and would confirm a claim that nothing differs.
+Two neighbouring values of the paper's range would say little about it, and hardly differ, which would favour a claim
+that nothing does.
 """
 FORGOTTEN = ("Rotation", "Orig. vs corrupted", "Orig. vs Sobel filtered")
 """Rows of Table 3 that the paper says g(h) loses."""

@@ -38,7 +38,7 @@ CAPTION = (
 )
 
 
-SHORTLY = "Effects in points, with 95% intervals over seeds. A verdict needs all of it on one side."
+SHORTLY = "Effects in points, with 95% intervals over seeds. Decided if the whole interval is on one side."
 
 
 def show(findings: Sequence[Finding], console: Console) -> None:
