@@ -317,8 +317,18 @@ def test_a_missing_cell_leaves_a_claim_undecided_and_is_named(printed, name, cel
     [
         ("larger-batches", "optimizer.batch_size", [256, 2048], "two batch sizes at 100 epochs"),
         ("batch-gap-shrinks", "optimizer.batch_size", [4096, 8192], "two batch sizes at 100 and"),
-        ("larger-batches", "optimizer.epochs", [100, 300], "two lengths of training, 4 times"),
-        ("longer-training", "optimizer.epochs", [300, 1000], "two lengths of training, 4 times"),
+        (
+            "larger-batches",
+            "optimizer.epochs",
+            [100, 300],
+            "two lengths of training, at least 4 times",
+        ),
+        (
+            "longer-training",
+            "optimizer.epochs",
+            [300, 1000],
+            "two lengths of training, at least 4 times",
+        ),
         ("square-root-scaling", "optimizer.epochs", [100, 200], "two lengths with both rules"),
         ("square-root-scaling", "optimizer.batch_size", [512, 4096], "two batch sizes with both"),
         ("color-strength-simclr", "views.strength", [0.125, 0.25, 0.5], "SimCLR at two strengths"),
