@@ -1,6 +1,6 @@
-"""The paper's tables and figures, rebuilt from what was run, beside the published numbers.
+"""The paper's tables and figures, rebuilt from the runs, beside the published numbers.
 
-`python -m analysis` writes them; in a notebook, `analysis.load()` gives all runs as a DataFrame:
+`python -m analysis` writes them. In a notebook, `analysis.load()` returns all runs as a DataFrame:
 
     runs = analysis.load("runs")
     runs[runs["views.policy"] == "pair"].groupby(["views.first", "views.second"])["top1"].mean()
@@ -16,36 +16,36 @@ if TYPE_CHECKING:
 
 
 def load(store: str | Path = "runs") -> pd.DataFrame:
-    """The runs of `store` as a tidy table: one row per run and evaluation of it.
+    """The runs of `store` as a tidy table, one row for each evaluation of each run.
 
-    A run with no evaluation yet has one row, whose `evaluation` and metrics are missing. Columns:
+    A run without evaluations has one row, in which `evaluation` and the metrics are missing. Columns:
 
-    - `run_id`: the name of the run's folder; `path`: where it is.
-    - `sweeps`: the names of the launched sweeps that it belongs to, a tuple.
+    - `run_id`: the name of the run's folder. `path`: the folder.
+    - `sweeps`: a tuple of the names of the launched sweeps that the run belongs to.
     - `state`: planned, running, interrupted, failed, pretrained or complete.
     - `evaluation`: the key of the evaluation.
     - every config key by its dotted name: `seed`, `views.first`, `optimizer.epochs`, ...
-      (`python -m simclr_ablate --help` explains them). `evaluation.*` are this row's evaluation's.
+      (`python -m simclr_ablate --help` explains them). `evaluation.*` belong to the row's evaluation.
     - `top1`, `top5`, `knn_top1`: accuracy on the test split, percent. `validation_top1`: on the
-      validation split. All but kNN's are a linear classifier's, fitted on the frozen encoder, or
-      for objective=supervised the one trained with it.
-    - `probe_accuracy`, `probe_validation_accuracy`: of a network that tells a transformation from
-      the features, percent; `probe_guess`: of always naming the most frequent label. They take the
-      place of the accuracies above where `evaluation.probe` names a transformation.
-    - `test_images`: how many images the test split has. Any other metric of the evaluation follows
-      under its own name.
-    - `evaluation_seconds`: how long the evaluation took; missing where it was not recorded.
+      validation split. All but kNN's belong to a linear classifier that was fitted on the frozen
+      encoder or, with objective=supervised, trained with it.
+    - `probe_accuracy`, `probe_validation_accuracy`: accuracy of a network that predicts a
+      transformation from the features, percent. `probe_guess`: that of always naming the most
+      frequent label. They replace the accuracies above if `evaluation.probe` names a transformation.
+    - `test_images`: the number of images in the test split. Other metrics of the evaluation follow
+      under their own names.
+    - `evaluation_seconds`: how long the evaluation took; missing if it was not recorded.
     - `pretraining.loss`, `pretraining.accuracy`, `pretraining.entropy`, `pretraining.seconds`: the
-      last metrics of pretraining (supervised: no entropy) and how long it took. Any other follows
-      under `pretraining.*`.
+      last metrics of pretraining (supervised: no entropy) and how long it took. Other metrics follow
+      as `pretraining.*`.
 
-    What is null in the config, does not count in the run (`views.strength` of crops alone) or is
-    unknown is missing (`isna`). A run or an evaluation whose file is damaged, and a run of a schema
-    that this version can't read, is left out and named in the log.
+    A value is missing (`isna`) if it is null in the config, unknown, or does not count in the run
+    (`views.strength` with crops alone). Damaged runs and evaluations, and runs of a schema that this
+    version cannot read, are left out and named in the log.
 
-    Raises FileNotFoundError where there is no such folder, and ValueError where it cannot be read.
+    Raises FileNotFoundError if there is no such folder, and ValueError if it cannot be read.
     """
-    # Here, so that `python -m analysis --help` does not wait for pandas.
+    # Imported here to keep `python -m analysis --help` from waiting for pandas.
     from analysis import runs
 
     return runs.load(store)

@@ -1,4 +1,4 @@
-"""`python -m analysis [figure5 ...]`: draws what has runs, into reports/; or prints the `claims`."""
+"""`python -m analysis [ARTEFACT ...]` writes the artefacts that have runs to reports/, or prints the `claims`."""
 
 import argparse
 import os
@@ -24,20 +24,20 @@ if TYPE_CHECKING:
 REFUSED = 2
 
 CLAIMS = "claims"
-"""Asks for the scorecard of the paper's findings, on the terminal."""
+"""The argument that prints the scorecard of the paper's findings."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Writes the artefacts asked for and prints their files.
+    """Writes the artefacts that `arguments` name, or all, and prints their files.
 
-    Returns the exit status: 1 where one that was asked for, or all, have no runs or cannot be made, 2 where the store
-    cannot be read or the folder not be written.
+    Returns the exit status: 1 if a named artefact, or every artefact, has no runs or cannot be made; 2 if the store
+    cannot be read or the folder cannot be written.
     """
     terminal.prepare()
     parser = _parser()
     options = parser.parse_args(arguments)
     if CLAIMS in options.artefacts and len(options.artefacts) > 1:
-        parser.error(f"{CLAIMS} stands alone, with no artefact beside it")
+        parser.error(f"{CLAIMS} must be the only argument, got {' '.join(options.artefacts)}")
     for name in options.artefacts:
         if name not in ARTEFACTS and name != CLAIMS:
             parser.error(f"unknown artefact {name}{nearest(name, [*ARTEFACTS, CLAIMS])}")
@@ -53,35 +53,35 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     known = "\n".join(
-        f"  {a.name:<10} {a.title} ({f'sweep={a.sweep}' if a.sweep else 'no runs'})"
+        f"  {a.name:<10} {a.title} ({f'sweep={a.sweep}' if a.sweep else 'needs no runs'})"
         for a in ARTEFACTS.values()
     )
     parser = argparse.ArgumentParser(
         prog="python -m analysis",
-        description="Tables and figures from the runs of a store, beside the SimCLR paper's.",
-        epilog=f"artefacts:\n{known}\n  {CLAIMS:<10} the paper's findings: confirmed, refuted or undecided",
+        description="The SimCLR paper's tables and figures, rebuilt from the runs of a store.",
+        epilog=f"artefacts:\n{known}\n  {CLAIMS:<10} a verdict on each finding: confirmed, refuted or undecided",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "artefacts",
         nargs="*",
         metavar="ARTEFACT",
-        help="see below; default: all that have runs, the scorecard, and index.html, the page of "
-        f"them all. `{CLAIMS}` alone prints the scorecard and draws nothing",
+        help="what to write (default: every artefact that has runs, the scorecard, and index.html, "
+        f"the page with all of them). `{CLAIMS}` prints the scorecard and writes nothing",
     )
     parser.add_argument(
         "--store",
         type=_folder,
         default=Path("runs"),
         metavar="DIR",
-        help="the run store (default: runs)",
+        help="folder with the runs (default: runs)",
     )
     parser.add_argument(
         "--out",
         type=_folder,
         default=Path("reports"),
         metavar="DIR",
-        help="where to write (default: reports)",
+        help="folder to write to (default: reports)",
     )
     return parser
 
@@ -94,15 +94,17 @@ def _folder(text: str) -> Path:
 
 
 def _write(chosen: list[Artefact], store: Path, out: Path, whole: bool) -> int:
-    """Writes and prints the reports of each artefact; of the `whole` of them, also the scorecard and the page, unless
-    none has runs. Returns the exit status. Raises ConfigError.
+    """Writes the reports of the `chosen` artefacts and prints their files. Returns the exit status.
+
+    whole: whether they are all the artefacts; the scorecard and the page are then written too, unless none has runs.
+    Raises ConfigError.
     """
     if any(artefact.sweep for artefact in chosen):
         _check_store(store)
     _check_out(out)
     modules = ["analysis.writing", *(artefact.module_name for artefact in chosen)]
     processes.prepare(len(chosen), modules)
-    # Here, so that --help does not wait for pandas.
+    # Imported here to keep --help from waiting for pandas.
     import pandas as pd
 
     from analysis import writing
@@ -131,9 +133,9 @@ def _write(chosen: list[Artefact], store: Path, out: Path, whole: bool) -> int:
 
 
 def _tell_missing(outcomes: "dict[str, Outcome]", runs: "pd.DataFrame", named: bool) -> int:
-    """Says what went wrong, what was left out, and, where artefacts were `named`, which have nothing to show.
+    """Prints what went wrong and what was left out. Returns the exit status.
 
-    Returns the exit status.
+    named: whether to print also which artefacts have nothing to show, and to fail for them.
     """
     from analysis.writing import why_nothing
 
@@ -152,29 +154,29 @@ def _tell_missing(outcomes: "dict[str, Outcome]", runs: "pd.DataFrame", named: b
 
 
 def _check_store(store: Path) -> None:
-    """Raises ConfigError where `store` is no folder that can be read."""
+    """Raises ConfigError if `store` is not a folder that can be read."""
     if not os.path.lexists(store):
-        raise StorageError(f"the store {store} does not exist; --store DIR names another")
+        raise StorageError(f"the store {store} does not exist; name another with --store DIR")
     with storing(store, "--store"):
         os.scandir(store).close()
 
 
 def _check_out(out: Path) -> None:
-    """Makes the folder `out`. Raises StorageError where nothing can be written into it."""
+    """Makes the folder `out`. Raises StorageError if nothing can be written into it."""
     with storing(out, "--out"):
         out.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=out).close()
 
 
 def _load(store: Path) -> "pd.DataFrame":
-    """The runs of `store`. Raises ConfigError where there are none."""
+    """The runs of `store`. Raises ConfigError if there are none."""
     import analysis
 
     runs = analysis.load(store)
     if runs.empty:
         there = len(list(Store(store).runs()))
-        told = f"none of its {there} runs can be read" if there else "it holds no runs"
-        raise ConfigError(f"nothing to show of the store {store}: {told}")
+        why = f"none of its {there} runs can be read" if there else "it holds no runs"
+        raise ConfigError(f"the store {store} has nothing to show: {why}")
     return runs
 
 
@@ -191,7 +193,7 @@ def _show_claims(store: Path) -> int:
 
 
 def _say(*lines: str, file: TextIO | None = None) -> None:
-    """Prints each on a line of its own: folders and labels may hold anything."""
+    """Prints each line on a line of its own, whatever characters its folders and labels hold."""
     for line in lines:
         print(terminal.printable(line), file=file)
 

@@ -1,4 +1,4 @@
-"""Why an artefact has nothing to show, and the command that would change it: for the terminal, the page and claims."""
+"""Why an artefact has nothing to show, and the command that changes that: for the terminal, the page and the claims."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -11,13 +11,13 @@ from analysis.settings import count, shown
 from analysis.typesetting import conjoined
 
 NAMED = 6
-"""How many other sweeps are named."""
+"""How many other sweeps are named at most."""
 STUCK = ("failed", "interrupted", "pretrained")
-"""States of runs that `status retry` carries on with."""
+"""States of runs that `status retry` takes up again."""
 
 
 def absence(artefact: Artefact, runs: pd.DataFrame) -> str:
-    """What the store has instead of runs that make a report of `artefact`, and what makes them: two sentences.
+    """Two sentences on an artefact without a report: what the store holds instead of its runs, and what makes them.
 
     runs: `analysis.load`.
     """
@@ -26,25 +26,25 @@ def absence(artefact: Artefact, runs: pd.DataFrame) -> str:
 
 def _reason(artefact: Artefact, runs: pd.DataFrame) -> str:
     states = _states(_of_sweep(artefact, runs))
-    takes = f"{artefact.label} takes {artefact.needs}."
+    needs = f"{artefact.label} needs {artefact.needs}."
     if not states:
         others = sorted({name for names in runs["sweeps"] for name in names})
         every = count(_states(runs).total(), "run") + (f" of {_listed(others)}" if others else "")
-        return f"The store holds {every}, and none of sweep={artefact.sweep}. {takes}"
-    told = ", ".join(f"{number:,} {state}" for state, number in sorted(states.items()))
+        return f"The store holds {every}, but none of sweep={artefact.sweep}. {needs}"
+    tally = ", ".join(f"{number:,} {state}" for state, number in sorted(states.items()))
     if states["complete"]:
-        return f"The runs of sweep={artefact.sweep} ({told}) are not enough: {takes}"
-    return f"No run of sweep={artefact.sweep} is complete: {told}."
+        return f"The runs of sweep={artefact.sweep} ({tally}) are not enough: {needs}"
+    return f"No run of sweep={artefact.sweep} is complete: {tally}."
 
 
 def _remedy(artefact: Artefact, runs: pd.DataFrame) -> str:
     states = _states(_of_sweep(artefact, runs))
     store = store_of(runs)
     if states["running"] or states["queued"]:
-        return f"How they go: {command_line('simclr_ablate.status', [f'sweep={artefact.sweep}'], store)}"
+        return f"Follow them with: {command_line('simclr_ablate.status', [f'sweep={artefact.sweep}'], store)}"
     if not states["complete"] and any(states[state] for state in STUCK):
         arguments = ["retry", f"sweep={artefact.sweep}"]
-        return f"Carry on with them by: {command_line('simclr_ablate.status', arguments, store)}"
+        return f"Resume them with: {command_line('simclr_ablate.status', arguments, store)}"
     arguments = ["-m", f"sweep={artefact.sweep}"]
     return f"Make them with: {command_line('simclr_ablate', arguments, store)}"
 
@@ -59,7 +59,7 @@ def _states(runs: pd.DataFrame) -> Counter[str]:
 
 
 def _listed(names: Iterable[str]) -> str:
-    """Names of sweeps, the first few of them."""
-    told = [shown(name) for name in names]
-    more = [f"{len(told) - NAMED} other sweeps"] if len(told) > NAMED + 1 else []
-    return conjoined([*(told[:NAMED] if more else told), *more])
+    """The names of the first few sweeps, and how many more there are."""
+    words = [shown(name) for name in names]
+    more = [f"{len(words) - NAMED} other sweeps"] if len(words) > NAMED + 1 else []
+    return conjoined([*(words[:NAMED] if more else words), *more])

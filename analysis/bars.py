@@ -1,6 +1,6 @@
 """Grouped bars, as the paper draws Figures 8 and 9: panels on a page, above a caption.
 
-Series go from pale to dark, in the order of the legend, so that they can be told apart in grey.
+Series go from pale to dark, in the order of the legend, and can be told apart in greyscale.
 """
 
 import math
@@ -22,20 +22,20 @@ from analysis.panels import LEGEND_LINE, TITLES, panel_page
 from analysis.typesetting import MISSING, conjoined, uncapitalized
 
 HEIGHT = 2.1
-"""Of a panel, inches."""
+"""The height of a panel, inches."""
 CHARACTER = 0.061
 SWATCH = 0.34
-"""Width of a legend entry: of each character, and of the rest."""
+"""The width of a legend entry: each character, and the rest, inches."""
 REFERENCE: dict[str, Any] = {"color": INK, "linewidth": 1.1, "linestyle": (0, (4, 2))}
 HALO = [withStroke(linewidth=2.2, foreground="white")]
-"""Around lines, for them to be seen on dark bars."""
+"""A white outline that keeps lines visible on dark bars."""
 GROUP = 0.82
-"""How much of a group's place its bars take."""
+"""The share of a group's width that its bars take."""
 
 
 @dataclass(frozen=True)
 class Bar:
-    """A height (NaN: missing), half the width of its interval (NaN: none), and whether marked."""
+    """A height (NaN: missing), half the width of its interval (NaN: none), and whether it is marked."""
 
     value: float
     half: float = math.nan
@@ -49,9 +49,9 @@ class Bar:
 
 @dataclass(frozen=True)
 class Bars:
-    """What one panel shows: `bars` by series, then by group; None where no bar belongs.
+    """What one panel shows.
 
-    `reference` is a named value, drawn as a line across.
+    bars: by series, then by group; None if no bar belongs there. reference: a named value, drawn as a line across.
     """
 
     title: str
@@ -64,7 +64,7 @@ class Bars:
     reference: tuple[str, float] | None = None
 
     def limits(self) -> tuple[float, float]:
-        """Limits of the vertical axis, from a round number below all that is shown; 0 if near."""
+        """The limits of the vertical axis, from a round number below all that is shown, or from 0 if that is near."""
         shown = [
             bar
             for series in self.bars
@@ -76,9 +76,9 @@ class Bars:
             return 0.0, 100.0
         low = min([*values, *(bar.value - bar.reach for bar in shown)])
         high = max([*values, *(bar.value + bar.reach for bar in shown)])
-        # Below the smallest, for its bar to have a height.
+        # Leave the smallest bar some height.
         low -= 0.12 * (high - low or abs(high) or 1)
-        # No small difference fills a panel.
+        # Keep a small difference from filling the panel.
         low = min(low, 0.85 * high)
         if min(values) >= 0 and low < 0.35 * high:
             low = 0
@@ -88,7 +88,7 @@ class Bars:
 
 
 def bar_page(panels: Sequence[Sequence[Bars]], caption: str) -> Figure:
-    """Rows of panels, each as wide as its neighbours, made to be shown about 900 pixels wide."""
+    """Rows of equally wide panels, to be shown about 900 pixels wide."""
     if any(panel.limits()[0] != 0 for row in panels for panel in row):
         caption += "\nNot every vertical axis starts at 0."
     return panel_page(panels, HEIGHT, _room_below, draw_bars, caption)
@@ -99,7 +99,7 @@ def describe_bars(panels: Sequence[Sequence[Bars]]) -> str:
     drawn = [panel for row in panels for panel in row]
     measured = conjoined(uncapitalized(panel.value_title) for panel in drawn)
     titles = [title for panel in drawn for title in (panel.group_title, panel.series_title)]
-    # A title names each part of its labels; that of a series that stands alone is empty.
+    # A title names each part of its labels; it is empty for a single series.
     parts = [uncapitalized(part) for title in titles for part in title.split(", ") if part]
     return f"Bars of {measured} by {conjoined(parts)}"
 
@@ -134,7 +134,7 @@ def draw_bars(axes: Axes, panel: Bars, width: float) -> None:
 
 
 def shades(panel: Bars) -> list[Any]:
-    """A colour for each series; a single one is in the middle."""
+    """A colour for each series; a single series gets a medium one."""
     count = len(panel.series)
     shares = np.linspace(0.15, 0.95, count) if count > 1 else [0.6]
     return [colormaps[COLORS](share) for share in shares]
@@ -143,7 +143,7 @@ def shades(panel: Bars) -> list[Any]:
 def _draw_bar(
     axes: Axes, x: float, width: float, bar: Bar, color: Sequence[float], inch: float
 ) -> None:
-    """`inch`: how much of the vertical axis one inch is."""
+    """Draws a bar, its interval and its mark. inch: how much of the vertical axis one inch is."""
     axes.bar(x, bar.value, width, color=[color], edgecolor=INK, linewidth=0.4)
     if bar.reach:
         look: dict[str, Any] = {"ecolor": INK, "elinewidth": 0.8, "capsize": min(2.5, 18 * width)}
@@ -160,7 +160,7 @@ def _room_below(panel: Bars, width: float) -> float:
 
 
 def _titles(panel: Bars) -> float:
-    """The room that tick labels and their title take, inches."""
+    """The room for tick labels and their title, inches."""
     return TITLES + LINE_HEIGHT * max(name.count("\n") for name in panel.groups)
 
 
@@ -183,7 +183,7 @@ def _heading_width(panel: Bars) -> float:
 
 
 def _draw_legend(axes: Axes, panel: Bars, width: float) -> None:
-    """Below the panel: the series, read line by line, then the reference on its own line."""
+    """Draws the legend below the panel: the series, line by line, then the reference on a line of its own."""
     top = _titles(panel) - 0.1
     if len(panel.series) > 1:
         _label(axes, 0, top, f"{panel.series_title}:", width)
@@ -207,6 +207,6 @@ def _draw_legend(axes: Axes, panel: Bars, width: float) -> None:
 
 
 def _label(axes: Axes, x: float, y: float, text: str, width: float) -> None:
-    """`text` with its middle 0.05 below `y`; x and y in inches, right and down from the origin."""
+    """Writes `text` with its middle 0.05 below `y`. x, y: inches right of and down from the origin."""
     look: dict[str, Any] = {"va": "center_baseline", "fontsize": SMALL}
     axes.text(x / width, -(y + 0.05) / HEIGHT, text, transform=axes.transAxes, **look)

@@ -1,4 +1,4 @@
-"""The commands behind a report: those that made its runs, and the one that draws it."""
+"""The commands behind a report: those that launched its runs, and the one that draws it."""
 
 import shlex
 from collections.abc import Collection, Sequence
@@ -14,12 +14,12 @@ from simclr_ablate.terminal import printable
 
 
 def commands(artefact: Artefact, report: Report, runs: pd.DataFrame) -> list[str]:
-    """What made the runs that `report` lists, if it needs any, as it was launched; then what draws it.
+    """The commands that launched the runs of `report`, if it needs any, and then the one that draws it.
 
-    The launcher, the device and other keys that change no run are left out; so are runs that were launched without a
-    sweep. Stores of earlier versions do not know the overrides: of these, the sweep alone.
+    They leave out the launcher, the device and other keys that change no run, and runs that were launched without a
+    sweep. Stores of earlier versions do not record overrides; for these, the command has only the sweep.
 
-    runs: `analysis.load`, of which the report was made.
+    runs: `analysis.load`, from which the report was made.
     """
     if report.setting is None or artefact.sweep is None:
         return ["python -m analysis"]
@@ -36,8 +36,11 @@ def commands(artefact: Artefact, report: Report, runs: pd.DataFrame) -> list[str
 def covering(
     sweep: str, launches: Sequence[SweepRecord], run_ids: Collection[str]
 ) -> list[SweepRecord]:
-    """Launches that together have as many of the runs as any have: those of `sweep` before others, then the one with
-    the most runs that no other has yet; of equals the smallest, and the last."""
+    """Launches that together cover the runs, as far as any launch does.
+
+    They are picked one by one: launches of `sweep` first, then the one that adds the most runs. Ties go to the
+    smallest launch, then to the latest.
+    """
     left, result = set(run_ids), []
 
     def preference(launch: SweepRecord) -> tuple[bool, int, int, float]:
@@ -54,7 +57,7 @@ def covering(
 
 
 def command_line(module: str, arguments: Sequence[str], store: str) -> str:
-    """`python -m module ...` on a store, as a shell takes it."""
+    """`python -m module ...` on a store, quoted for a shell."""
     where: list[str] = []
     store = f"./{store}" if store.startswith("-") else store
     if store != "runs":
@@ -64,12 +67,12 @@ def command_line(module: str, arguments: Sequence[str], store: str) -> str:
 
 
 def store_of(runs: pd.DataFrame) -> str:
-    """The folder that runs (`analysis.load`) lie in."""
+    """The store of these runs (`analysis.load`)."""
     return str(Path(runs["path"].iloc[0]).parent)
 
 
 def _quoted(word: str) -> str:
-    """As a POSIX shell reads it; with what cannot be printed, as bash and zsh do."""
+    """`word` quoted for a POSIX shell or, if it has unprintable characters, for bash and zsh."""
     if printable(word) == word:
         return shlex.quote(word)
     spelt = word.replace("\\", "\\\\").replace("'", "\\'")
@@ -77,5 +80,5 @@ def _quoted(word: str) -> str:
 
 
 def _octal(character: str) -> str:
-    """Its bytes in a shell's `$'...'`, those of names that are no text included."""
+    """The bytes of `character` for a shell's `$'...'`, including bytes of file names that are not text."""
     return "".join(f"\\{byte:03o}" for byte in character.encode("utf-8", "surrogateescape"))

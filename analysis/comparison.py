@@ -1,8 +1,8 @@
 """Tables whose cells are runs with certain values of config keys, beside the paper's.
 
-An artefact's module says which keys its rows and columns vary (`Axis`) and which numbers the paper
-has. This module makes the cells over seeds, tests them against the random encoder and ranks them
-against the paper. `presentation.py` shows them.
+An artefact's module says which keys its rows and columns vary (`Axis`), and which numbers the paper has. This module
+makes the cells over seeds, tests them against the random encoder and ranks them against the paper. `presentation.py`
+shows them.
 """
 
 from collections import defaultdict
@@ -26,21 +26,21 @@ from analysis.statistics import (
 from analysis.typesetting import uncapitalized
 
 Label = Hashable
-"""Names a row or a column, as the paper's table does: `256`, `Linear`, `("yes", 0.05)`."""
+"""The name of a row or a column, as in the paper's table: `256`, `Linear`, `("yes", 0.05)`."""
 Place = tuple[Label, Label]
 """A cell's row and column."""
 AVERAGE: Label = "Average"
-"""The last column of a part that shows the mean of each row."""
+"""The label of a last column with the mean of each row."""
 
 
 @dataclass(frozen=True)
 class Axis:
     """The rows or the columns of a table.
 
-    titles: of a label, or of each part of it where labels are tuples. keys: what the axis varies.
-    read: from a run's values of `keys`, then of `given`, to its label; None for a run that has no
-    place in the table. labels: those that are there even if no run has them. order: sorts labels.
-    given: keys that decide on a label too, and are the same all over a table.
+    titles: the title of a label, or of each of its parts if labels are tuples. keys: the keys that the axis varies.
+    read: maps a run's values of `keys`, then of `given`, to its label, or to None if it has no place in the table.
+    labels: those that are there even without runs. order: the sort key of labels. given: further keys that labels
+    depend on, constant within a table.
     """
 
     titles: Sequence[str]
@@ -55,12 +55,12 @@ class Axis:
         return ", ".join(self.titles)
 
     def complete(self, labels: Iterable[Label]) -> list[Label]:
-        """`labels` and those that are always there, in order."""
+        """`labels` and those that are always there, sorted."""
         return sorted({*labels, *self.labels}, key=self.order)
 
 
 def listed(titles: Sequence[str], keys: Sequence[str], labels: Mapping[Any, Label]) -> Axis:
-    """An axis whose labels are known beforehand, in their order: `labels` by the keys' values."""
+    """An axis with known labels, in their order. labels: by the keys' values."""
     order = list(dict.fromkeys(labels.values()))
 
     def read(*values: Any) -> Label | None:
@@ -70,7 +70,7 @@ def listed(titles: Sequence[str], keys: Sequence[str], labels: Mapping[Any, Labe
 
 
 def constant(label: Label, among: Sequence[Label] = ()) -> Axis:
-    """An axis with every run at `label`. among: all its labels, where other cells are added later."""
+    """An axis with every run at `label`. among: all its labels, if other cells are added later."""
     labels = list(among or [label])
     return Axis([""], [], lambda: label, labels, labels.index)
 
@@ -79,10 +79,10 @@ def constant(label: Label, among: Sequence[Label] = ()) -> Axis:
 class Part:
     """One table of an artefact: the runs' cells and the paper's.
 
-    name: tells parts apart; empty if there is only one. quantity: what the cells hold; empty if the
-    columns say so. void: whether there is nothing to run at one of our places. untested, unranked:
-    rows or columns that are not compared with the random encoder, or not ranked against the paper's.
-    averages: the paper's mean of each row; if given, a last column shows them, and ours.
+    name: tells parts apart; empty if there is only one. quantity: what the cells hold; empty if the columns say so.
+    void: whether there is nothing to run at a place of ours. untested, unranked: rows or columns that are not compared
+    with the random encoder, or not ranked against the paper's. averages: the paper's mean of each row; if given, a last
+    column shows them and ours.
     """
 
     name: str
@@ -106,7 +106,7 @@ class Part:
 
     @property
     def places(self) -> list[Place]:
-        """Where a run belongs, row by row."""
+        """The places that are not void, row by row."""
         columns = self.column_labels
         return [(r, c) for r in self.row_labels for c in columns if not self.void(r, c)]
 
@@ -119,7 +119,7 @@ class Part:
         return list(dict.fromkeys(column for _, column in self.paper))
 
     def estimate(self, place: Place) -> Estimate | None:
-        """A cell's, or in the column AVERAGE its row's; None if a cell is missing."""
+        """The cell's estimate, or in the column AVERAGE its row's; None if a cell is missing."""
         row, column = place
         if column != AVERAGE:
             return self.cells[place].estimate() if place in self.cells else None
@@ -127,7 +127,7 @@ class Part:
         return mean_of_means([cell for cell in of_row if cell]) if all(of_row) else None
 
     def printed(self, place: Place) -> float | None:
-        """The paper's number there, or in the column AVERAGE its mean of the row; None if it has no such cell."""
+        """The paper's number, or in the column AVERAGE its mean of the row; None if it has no such cell."""
         row, column = place
         return self.averages.get(row) if column == AVERAGE else self.paper.get(place)
 
@@ -145,18 +145,18 @@ class Part:
         return ", ".join(f"{title} {word}".strip() for title, word in self._titled(place))
 
     def describe_place(self, place: Place) -> str:
-        """The same with the part's name, and without constant labels: they say what is measured."""
+        """The same with the part's name, without constant labels, which only say what is measured."""
         words = [f"{title} {word}" for title, word in self._titled(place) if title]
         return ", ".join([*words, self.name] if self.name else words)
 
     def _titled(self, place: Place) -> list[tuple[str, str]]:
-        """The parts of a place's labels, each with its title."""
+        """The parts of a place's labels, each after its title."""
         titles = map(uncapitalized, [*self.rows.titles, *self.columns.titles])
         words = [word for label in place for word in spell(label)]
         return list(zip(titles, words, strict=True))
 
     def only(self, column: Label) -> "Part":
-        """The part with one of its columns, whose name says what is measured."""
+        """The part with a single column, whose label becomes the quantity."""
         return replace(
             self,
             columns=constant(column),
@@ -170,10 +170,9 @@ class Part:
 class Comparison:
     """An artefact in one setting.
 
-    random: the random encoder. references: other runs that cells are compared with by eye, by what
-    they are. remark, quantity, method: for the caption, what else there is to know, what is measured
-    if it is not top-1, and how if not by a linear classifier on frozen features. tuning: the ids of
-    the runs by which the cells' hyperparameters were chosen.
+    random: the random encoder. remark: what else the caption says. quantity: what is measured. method: how it is
+    measured, if not by a linear classifier on frozen features. tuning: the ids of the runs by which the cells'
+    hyperparameters were chosen. references: other runs to compare cells with by eye, by name.
     """
 
     artefact: Artefact
@@ -187,13 +186,13 @@ class Comparison:
     references: Mapping[str, Accuracies] = field(default_factory=dict)
 
     def above_random(self, part: Part, place: Place) -> bool | None:
-        """Whether a cell is clearly above the random encoder; None where it is not tested."""
+        """Whether a cell is clearly above the random encoder; None if it is not tested."""
         if self.random is None or place not in part.cells or not part.tested(place):
             return None
         return clearly_above(part.cells[place], self.random)
 
     def tests(self) -> list[bool | None]:
-        """The above of all cells that are meant to be tested."""
+        """`above_random` of all cells that are meant to be tested."""
         return [
             self.above_random(part, place)
             for part in self.parts
@@ -232,7 +231,7 @@ def placed(runs: pd.DataFrame, *axes: Axis) -> pd.DataFrame:
 
 
 def read_labels(runs: pd.DataFrame, axis: Axis) -> list[Label | None]:
-    """Each run's label. A key that the runs do not have reads as None."""
+    """The label of each run. A key that the runs do not have reads as None."""
     return [axis.read(*values) for values in plain_values(runs, [*axis.keys, *axis.given])]
 
 
@@ -245,14 +244,14 @@ def cells(
     for run, (row, column) in enumerate(labels):
         if row is not None and column is not None:
             members[row, column].append(run)
-    # Taking rows of all columns is what would take time.
+    # Taking rows is slow with all columns.
     needed = runs[list(dict.fromkeys([metric, "seed", "run_id", "test_images"]))]
     measured = {at: accuracies(needed.iloc[runs], metric, factor) for at, runs in members.items()}
     return {place: cell for place, cell in measured.items() if cell is not None}
 
 
 def free_keys(axes: Sequence[Axis], also: Sequence[str] = ()) -> tuple[str, ...]:
-    """The keys in which the runs of one setting differ: what the axes vary, what else is free, and the seed."""
+    """The keys in which the runs of a setting may differ: those of the axes, those of `also`, and the seed."""
     return (*(key for axis in axes for key in axis.keys), *also, "seed")
 
 
@@ -263,16 +262,15 @@ def varied(
     also: Sequence[str] = (),
     least: int = 2,
 ) -> list[Setting]:
-    """The settings in which runs with a place on `axes` take `least` values or more of what is free.
+    """The settings in which the runs with a place on `axes` have at least `least` different values of the free keys.
 
-    also: see `free_keys`. By default, a run that stands alone is no table; it may well be part of
-    another one.
+    also: see `free_keys`. By default, a single run does not make a table, though it may be part of another one.
     """
     return settings(placed(runs, *axes), artefact.name, free_keys(axes, also), least)
 
 
 def spell(label: Label, whole: str = "{:,}") -> tuple[str, ...]:
-    """The parts of a label as text; `whole` formats whole numbers."""
+    """The parts of a label as text. whole: the format of integers."""
     parts = label if isinstance(label, tuple) else (label,)
     return tuple(
         whole.format(part)

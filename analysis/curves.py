@@ -1,4 +1,4 @@
-"""Points and lines over a common axis, as the paper draws Figures 7 and B.3: panels on a page."""
+"""Points and lines, as the paper draws Figures 7 and B.3: panels on a page, above a caption."""
 
 import math
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from analysis.panels import LEGEND_LINE, TITLES, panel_page
 from analysis.typesetting import conjoined, uncapitalized
 
 HEIGHT = 2.7
-"""Of a panel, inches."""
+"""The height of a panel, inches."""
 LOOKS: Sequence[dict[str, Any]] = (
     {"color": "#1f6fb4", "marker": "o"},
     {"color": "#c4361c", "marker": "*", "markersize": 9.5},
@@ -23,12 +23,12 @@ LOOKS: Sequence[dict[str, Any]] = (
     {"color": "#7b4fa3", "marker": "s"},
     {"color": "#b8860b", "marker": "D"},
 )
-"""Of curves, in their order: told apart by shape as well as by colour."""
+"""The looks of curves, in order: they differ in shape as well as in colour."""
 MARKER: dict[str, Any] = {"markersize": 5.5, "markeredgecolor": "white", "markeredgewidth": 0.5}
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 LABEL_SIZE = 6.5
 CHARACTER = 4.0
-"""Width of a character of a label; this and the size in points."""
+"""The width of a character of a label; both this and LABEL_SIZE are in points."""
 LABEL: dict[str, Any] = {
     "textcoords": "offset points",
     "ha": "center",
@@ -40,7 +40,7 @@ LABEL: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Curve:
-    """One series. half: half the width of each point's interval (NaN: none); empty for none."""
+    """One series. half: half the width of each point's interval (NaN: none); empty if no point has one."""
 
     name: str
     x: Sequence[float]
@@ -50,9 +50,10 @@ class Curve:
 
 @dataclass(frozen=True)
 class Curves:
-    """What one panel shows. joined: whether lines are drawn, in place of single points.
+    """What one panel shows.
 
-    labels: texts that stand at places (x, y). log_x, log_y: logarithmic axes.
+    labels: texts at places (x, y). joined: whether lines are drawn instead of points. log_x, log_y: whether the axis is
+    logarithmic.
     """
 
     title: str
@@ -66,7 +67,7 @@ class Curves:
 
 
 def curve_page(panels: Sequence[Sequence[Curves]], caption: str) -> Figure:
-    """Rows of panels, each as wide as its neighbours, made to be shown about 900 pixels wide."""
+    """Rows of equally wide panels, to be shown about 900 pixels wide."""
     return panel_page(panels, HEIGHT, _room_below, draw_curves, caption)
 
 
@@ -82,7 +83,7 @@ def describe_curves(panels: Sequence[Curves]) -> str:
 
 
 def _describe_scales(logarithmic: set[bool]) -> str:
-    """An axis's scale in words, where it is not linear in all panels."""
+    """An axis's scale in words; empty if it is linear in all panels."""
     if logarithmic == {False}:
         return ""
     return (
@@ -91,7 +92,7 @@ def _describe_scales(logarithmic: set[bool]) -> str:
 
 
 def draw_curves(axes: Axes, panel: Curves, width: float) -> None:
-    """Points or lines, intervals, labels, axes and legend of one panel."""
+    """Draws the points or lines, intervals, labels, axes and legend of one panel."""
     for number, curve in enumerate(panel.curves):
         look = MARKER | LOOKS[number % len(LOOKS)]
         if panel.joined:
@@ -111,7 +112,7 @@ def draw_curves(axes: Axes, panel: Curves, width: float) -> None:
         axes.yaxis.set_minor_formatter(PowersOfTen())
     else:
         axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]))
-    # Room for labels at the edges.
+    # Leave room for labels at the edges.
     axes.margins(x=0.1 if panel.labels else 0.02, y=0.12 if panel.labels else 0.05)
     _draw_labels(axes, panel)
     axes.tick_params(length=2, width=0.5, pad=2, labelsize=7, colors=FAINT)
@@ -126,7 +127,7 @@ def draw_curves(axes: Axes, panel: Curves, width: float) -> None:
 
 
 def _draw_labels(axes: Axes, panel: Curves) -> None:
-    """Each below its place, or above it where another one is in the way."""
+    """Draws each label below its place, or above it if another one is in the way."""
     axes.autoscale_view()
     points = 72 / axes.figure.dpi
     taken: list[tuple[float, float]] = []
@@ -141,14 +142,14 @@ def _draw_labels(axes: Axes, panel: Curves) -> None:
 
 
 def _mark_numbers(axes: Axes) -> None:
-    """Plain numbers at 1, 2 and 5 of each power of ten."""
+    """Marks 1, 2 and 5 times each power of ten, as plain numbers."""
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 class PowersOfTen(LogFormatter):
-    """`10⁻³`, `2×10⁻³`, without a formula, on the ticks that matplotlib would label."""
+    """`10⁻³`, `2×10⁻³` as plain text, on the ticks that matplotlib would label."""
 
     def __call__(self, x: float, pos: int | None = None) -> str:
         return power_of_ten(x) if super().__call__(x, pos) else ""

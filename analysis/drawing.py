@@ -1,7 +1,6 @@
-"""Pictures: one style, heat maps, and files whose bytes depend on the numbers alone.
+"""Pictures: one style, heat maps, and files whose bytes depend only on the numbers.
 
-Figures are made without pyplot, so that nothing global changes: no backend is chosen, and no
-rcParams stay behind.
+Figures are made without pyplot, which leaves everything global alone: no backend is chosen, and no rcParams change.
 """
 
 import contextlib
@@ -32,9 +31,9 @@ from simclr_ablate.files import write_atomically
 
 DPI = 200
 COLORS = "YlGnBu"
-"""Pale to dark: orders values for any colour vision, and in grey."""
+"""Pale to dark, which shows the order of values to any colour vision, and in greyscale."""
 SMALL = 7.8
-"""Font size of labels and captions, points."""
+"""The font size of labels and captions, points."""
 
 # Inches.
 CELL_WIDTH, CELL_HEIGHT = 0.455, 0.42
@@ -53,13 +52,13 @@ STYLE: dict[str, Any] = {
     "ytick.color": INK,
     "hatch.linewidth": 0.6,
     "pdf.fonttype": 42,
-    # Text is text: users may well call something `$5_to_$10`. Formulas ask for it.
+    # A user may call something `$5_to_$10`. Formulas turn parsing on for themselves.
     "text.parse_math": False,
 }
 TITLE_CHARACTERS_PER_INCH = 13.5
-"""Of a title at its size, which may be a little wider than its axes."""
+"""For a title at its font size, which may be a little wider than its axes."""
 GAP = 0.25
-"""Between a heat map and the columns set apart from it, in cells."""
+"""The gap between a heat map and the columns set apart from it, in cells."""
 
 
 @dataclass(frozen=True)
@@ -73,10 +72,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class HeatMap:
-    """What one heat map shows. The last `apart` columns stand a little apart.
+    """What one heat map shows.
 
-    `reference` is a named value that is marked on the colour scale. `beside` are values of a map
-    that this one shares its colour scale with.
+    apart: how many of the last columns are set a little apart. reference: a named value that is marked on the colour
+    scale. beside: the values of other maps that share the colour scale.
     """
 
     title: str
@@ -97,7 +96,7 @@ class HeatMap:
         return self.left_edge(len(self.columns) - 1) + 1
 
     def limits(self) -> tuple[float, float]:
-        """The smallest and the largest value shown, a little apart at least."""
+        """The smallest and the largest value shown; they always differ."""
         values = [*self.beside, *(cell.value for row in self.cells for cell in row)]
         values = [value for value in values if not math.isnan(value)]
         if self.reference is not None:
@@ -113,22 +112,22 @@ class HeatMap:
 
 @contextlib.contextmanager
 def style() -> Iterator[None]:
-    """The project's look inside, whatever the user's matplotlibrc says; as it was outside."""
+    """The project's look within the context, whatever the user's matplotlibrc says."""
     with matplotlib.style.context(STYLE, after_reset=True):
         yield
 
 
 def ink_on(color: Sequence[float]) -> str:
-    """Black or white, whichever stands out more from `color` (RGB): at least 4.5:1 (WCAG AA)."""
+    """Black or white, whichever has more contrast with `color` (RGB): at least 4.5:1 (WCAG AA)."""
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in color[:3]]
     luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
     return "#000000" if (luminance + 0.05) / 0.05 >= 1.05 / (luminance + 0.05) else "#ffffff"
 
 
 def heat_maps(maps: Sequence[HeatMap], caption: str) -> Figure:
-    """Heat maps side by side, each on its own colour scale, above a caption of a few lines.
+    """Heat maps side by side, each above its colour scale, with a caption of a few lines at the bottom.
 
-    Made to be shown about 900 pixels wide with two maps of eight columns.
+    With two maps of eight columns, it is meant to be shown about 900 pixels wide.
     """
     widths = [LEFT + CELL_WIDTH * heat_map.width + RIGHT for heat_map in maps]
     body = CELL_HEIGHT * max(len(heat_map.rows) for heat_map in maps)
@@ -153,12 +152,9 @@ def describe_heat_maps(maps: Sequence[HeatMap], measure: str) -> str:
 
 
 def page(width: float, body: float, caption: str) -> tuple[Figure, float]:
-    """A figure with `caption` below a free body of this width and height, and the body's bottom.
-
-    All in inches.
-    """
+    """A figure with `caption` below an empty body of this width and height, and the body's bottom, all in inches."""
     characters = round(CHARACTERS_PER_INCH * width)
-    # A word as long as this may be all of wide letters.
+    # Words this long are broken, since they may consist of wide letters only.
     parts = re.sub(rf"(\S{{{characters // 2}}})(?=\S)", r"\1 ", caption).splitlines()
     lines = [line for part in parts for line in textwrap.wrap(part, characters)]
     caption_height = LINE_HEIGHT * len(lines) + 0.1
@@ -184,14 +180,14 @@ def add_axes(figure: Figure, left: float, bottom: float, width: float, height: f
 
 
 def set_title(axes: Axes, title: str) -> None:
-    """The title of one panel, above its left edge; its middle is left out where it would be wider than the axes."""
+    """Sets the title of one panel above its left edge, without its middle if it would be wider than the axes."""
     width = axes.get_window_extent().width / DPI
     text = shortened(title, round(TITLE_CHARACTERS_PER_INCH * width))
     axes.set_title(text, loc="left", pad=7, fontsize=10, fontweight="bold")
 
 
 def shortened(text: str, most: int) -> str:
-    """`text` with its middle left out where it has more than `most` characters."""
+    """`text`, without its middle if it has more than `most` characters."""
     if len(text) <= most:
         return text
     tail = (most - 1) // 3
@@ -199,15 +195,13 @@ def shortened(text: str, most: int) -> str:
 
 
 def name_entries(legend: Legend, names: Sequence[str]) -> None:
-    """Gives a legend's entries their names. Labels, which matplotlib takes, mean something to it when they begin with
-    an underscore.
-    """
+    """Names the entries of a legend. As labels, names that begin with an underscore would be special to matplotlib."""
     for entry, name in zip(legend.get_texts(), names, strict=True):
         entry.set_text(name)
 
 
 def draw_heat_map(axes: Axes, heat_map: HeatMap) -> None:
-    """Cells, labels and title of one heat map."""
+    """Draws the cells, labels and title of one heat map."""
     for y, row in enumerate(heat_map.cells):
         for column, cell in enumerate(row):
             corner = heat_map.left_edge(column), y
@@ -228,7 +222,7 @@ def draw_heat_map(axes: Axes, heat_map: HeatMap) -> None:
 
 
 def draw_scale(axes: Axes, heat_map: HeatMap) -> None:
-    """The colour scale of one heat map, with its reference."""
+    """Draws the colour scale of one heat map, with its reference."""
     colors = ScalarMappable(Normalize(*heat_map.limits()), COLORS)
     bar = axes.figure.colorbar(colors, cax=axes, orientation="horizontal", drawedges=False)
     bar.outline.set_visible(False)
@@ -243,7 +237,7 @@ def draw_scale(axes: Axes, heat_map: HeatMap) -> None:
 
 
 def save(figure: Figure, path: Path) -> list[Path]:
-    """Writes `path`.png and `path`.pdf, without the dates in which equal pictures would differ."""
+    """Writes `path`.png and `path`.pdf, without dates, which would make equal pictures differ."""
     png, pdf = path.with_name(f"{path.name}.png"), path.with_name(f"{path.name}.pdf")
     for text in figure.findobj(Text):
         text.set_text(drawable(text.get_text()))
@@ -258,7 +252,7 @@ def save(figure: Figure, path: Path) -> list[Path]:
 
 
 def drawable(text: str) -> str:
-    """`text` with what the font has no glyph for as Python spells it: `\\u732b`. Boxes would all look alike."""
+    """`text` with Python's escapes (`\\u732b`) for characters without a glyph, which would all be the same box."""
     known = _glyphs()
     return "".join(
         character
@@ -270,7 +264,7 @@ def drawable(text: str) -> str:
 
 @functools.cache
 def _glyphs() -> frozenset[int]:
-    """The characters that our font, also where it is bold, has a glyph for."""
+    """The code points for which our font has a glyph, both normal and bold."""
     faces = (
         FontProperties(family=STYLE["font.family"], weight=weight) for weight in ("normal", "bold")
     )
@@ -279,10 +273,10 @@ def _glyphs() -> frozenset[int]:
 
 @contextlib.contextmanager
 def _lean_fonts() -> Iterator[None]:
-    """Fonts are embedded without the tables that lay out a text, which a PDF has done already.
+    """Embeds fonts without their layout tables, since the text of a PDF is laid out already.
 
-    To cut these down took most of a PDF's time. Which tables go is an option of fontTools that
-    matplotlib sets no value for: its default is changed.
+    Subsetting these tables took most of a PDF's time. Which tables are dropped is an option of fontTools that
+    matplotlib does not set, so its default is changed.
     """
     kept = subset.Options._drop_tables_default
     subset.Options._drop_tables_default = [*kept, "GDEF", "GPOS", "GSUB"]

@@ -1,4 +1,7 @@
-"""The eigenvalues of a linear head (Figure B.3), apart from what shows them: see `separation.py`."""
+"""The eigenvalues of a linear head (Figure B.3).
+
+They have a module of their own, since results are computed again if it changes (`weights.kept`).
+"""
 
 import numpy as np
 
@@ -7,8 +10,11 @@ from simclr_ablate.store import Run
 
 
 def squared_real_parts(run: Run) -> Arrays:
-    """The squared real parts of the eigenvalues of the head's matrix W, largest first."""
+    """The squared real parts of the eigenvalues of the head's matrix W, largest first: (D,).
+
+    Raises ValueError if W is not finite or all 0.
+    """
     matrix = load_weights(run)["head"]["output.weight"].double().numpy()
     if not np.isfinite(matrix).all() or not matrix.any():
-        raise ValueError(f"the head of {run.run_id} is no matrix with eigenvalues: NaN, or all 0")
+        raise ValueError(f"the head of {run.run_id} must be finite and not all 0")
     return {"squares": np.sort(np.linalg.eigvals(matrix).real ** 2)[::-1]}

@@ -1,4 +1,4 @@
-"""`index.html`: every artefact on one page that needs no other file, the scorecard first."""
+"""`index.html`: the scorecard and every artefact on one page that needs no other file."""
 
 import base64
 import struct
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from analysis.report import Report
 
 WEB = Path(__file__).parent / "web"
-TITLE = "The ablations of SimCLR, run again"
+TITLE = "The ablation study of SimCLR, re-run"
 COMMAND = "python -m "
 VERDICTS = {"confirmed": "✓", "refuted": "✗", "undecided": "?"}
 
 
 @dataclass(frozen=True)
 class Section:
-    """One report on the page: its anchor, its heading, the runs behind it and those of its tuning, and its HTML."""
+    """One report on the page: its anchor, heading, runs, tuning runs and HTML."""
 
     anchor: str
     title: str
@@ -45,10 +45,10 @@ def page(
     files: Sequence[Path],
     runs: pd.DataFrame,
 ) -> str:
-    """The page of all artefacts.
+    """The page with all artefacts.
 
-    sections: by the artefact's name. without: why an artefact has none. files: of the scorecard of `findings`. runs:
-    `analysis.load`.
+    sections: by artefact. without: by artefact, why it has no section. files: those of the scorecard of `findings`.
+    runs: `analysis.load`.
     """
     shown = [section for group in sections.values() for section in group]
     run_ids = frozenset[str]().union(*(each.run_ids for each in shown))
@@ -58,8 +58,8 @@ def page(
         style=_read("page.css"),
         script=_read("page.js"),
         summary=escape(
-            "Tables and figures of Chen et al. (ICML 2020), made by runs of our own, beside the "
-            f"paper’s numbers, which are of other data and larger networks. {compute(runs, run_ids, tuning_ids)}"
+            "The tables and figures of Chen et al. (ICML 2020), rebuilt from our own runs, beside the paper’s numbers, "
+            f"which come from other data and larger networks. {compute(runs, run_ids, tuning_ids)}"
         ),
         contents=_contents(),
         scorecard=scorecard(findings, files),
@@ -77,7 +77,7 @@ def section(
     runs: pd.DataFrame,
     commands: Sequence[str],
 ) -> Section:
-    """A report of `artefact`, whose picture is among the `files` that it was written to by `commands`."""
+    """The section of a report. files: its files, the picture among them. commands: those that make it."""
     (picture,) = (path for path in files if path.suffix == ".png")
     anchor = f"report-{report.name}"
     hidden = ' class="hidden"' if report.title == artefact.label else ""
@@ -89,9 +89,7 @@ def section(
         _facts(report, files, runs, commands),
         _details("notes", "How to read it", report.notes),
         _details("runs", f"Runs ({len(report.run_ids):,})", report.run_ids, "code"),
-        _details(
-            "runs", f"Runs of the tuning ({len(report.tuning_ids):,})", report.tuning_ids, "code"
-        ),
+        _details("runs", f"Tuning runs ({len(report.tuning_ids):,})", report.tuning_ids, "code"),
         "</section>",
     ]
     html = "\n".join(filter(None, blocks))
@@ -100,9 +98,9 @@ def section(
 
 
 def compute(runs: pd.DataFrame, run_ids: Iterable[str], tuning_ids: Iterable[str] = ()) -> str:
-    """How long these runs took, each counted once, in words: training, tuning, and all their evaluations.
+    """How long training, tuning and all evaluations of these runs took, in words, each run counted once.
 
-    tuning_ids: those that are there for a choice; one that is among `run_ids` too counts there.
+    tuning_ids: the runs by which hyperparameters were chosen; those that are also in `run_ids` count as training.
     """
     shown = set(run_ids)
     chosen = runs[runs["run_id"].isin(shown.union(tuning_ids))]
@@ -110,27 +108,27 @@ def compute(runs: pd.DataFrame, run_ids: Iterable[str], tuning_ids: Iterable[str
     seconds = training.dropna()
     reported = seconds[seconds.index.isin(shown)]
     tuning = seconds[~seconds.index.isin(shown)]
-    parts = [f"Training took {duration(reported.sum())}, over {count(len(reported), 'run')}"]
+    parts = [f"Training took {duration(reported.sum())} over {count(len(reported), 'run')}"]
     if len(tuning):
-        parts.append(f"{duration(tuning.sum())} of tuning, over {len(tuning):,}")
+        parts.append(f"tuning took {duration(tuning.sum())} over {count(len(tuning), 'run')}")
     if untrained := len(training) - len(seconds):
         parts.append(f"{untrained:,} more {'was' if untrained == 1 else 'were'} not trained")
     return f"{'; '.join(parts)}. {_evaluation(chosen)}"
 
 
 def _evaluation(runs: pd.DataFrame) -> str:
-    """How long all evaluations of these runs took, as far as that is known, in words."""
+    """How long all evaluations of these runs took, as far as known, in words."""
     seconds = runs[runs["evaluation"].notna()].drop_duplicates(["run_id", "evaluation"])
     known = seconds["evaluation_seconds"].dropna()
     if known.empty:
         return "How long evaluation took was not recorded."
-    text = f"Evaluation took {duration(known.sum())}, over {count(len(known), 'evaluation')}"
+    text = f"Evaluation took {duration(known.sum())} over {count(len(known), 'evaluation')}"
     unknown = len(seconds) - len(known)
-    return text + (f"; of {unknown:,} more it was not recorded." if unknown else ".")
+    return text + (f"; for {unknown:,} more it was not recorded." if unknown else ".")
 
 
 def duration(seconds: float) -> str:
-    """`40 s`, `12 min`, `3.4 h`: in the unit in which it is neither long nor below 1.5."""
+    """`40 s`, `12 min`, `3.4 h`: in the largest unit of which it is at least 1.5."""
     for unit, size in (("h", 3600), ("min", 60)):
         if seconds >= 1.5 * size:
             digits = 1 if seconds < 10 * size else 0
@@ -139,9 +137,9 @@ def duration(seconds: float) -> str:
 
 
 def scorecard(findings: Sequence[Finding], files: Sequence[Path]) -> str:
-    """A verdict on each claim of the paper in each setting, with its effect, its test and why.
+    """The verdict on each claim in each setting, with its effect, its test and the reason.
 
-    files: that hold the same.
+    files: the files with the same content.
     """
     number = Counter(str(finding.verdict) for finding in findings)
     tally = "".join(f"<li>{_verdict(verdict)}: {number[verdict]}</li>" for verdict in VERDICTS)
@@ -164,14 +162,14 @@ def scorecard(findings: Sequence[Finding], files: Sequence[Path]) -> str:
 
 
 def _finding(finding: Finding) -> str:
-    """A row. Its cells' names are shown where a screen is too narrow for columns."""
+    """A row. A screen that is too narrow for columns shows the names of its cells."""
     claim = finding.claim
-    tested = f'<details class="test"><summary>Test</summary>{escape(claim.test)}</details>'
+    test = f'<details class="test"><summary>Test</summary>{escape(claim.test)}</details>'
     source = f'<span class="faint">{_source(claim)}</span>'
     setting = f'<span title="{escape(finding.setting)}">{escape(finding.label)}</span>'
     cells = {
         "Verdict": _verdict(finding.verdict),
-        "Finding": f"{escape(claim.statement)} {source}{tested}",
+        "Finding": f"{escape(claim.statement)} {source}{test}",
         "Runs": setting if finding.label else MISSING,
         "Effect": _effect(finding),
         "Seeds": str(finding.seeds),
@@ -182,7 +180,7 @@ def _finding(finding: Finding) -> str:
 
 
 def _source(claim: Claim) -> str:
-    """Where the paper says it, with links to what is there of it."""
+    """Where the paper says it, with links to the artefacts on this page."""
     text = escape(claim.source)
     for name in claim.artefacts:
         label = escape(ARTEFACTS[name].label)
@@ -221,13 +219,13 @@ def _artefact(artefact: Artefact, sections: Sequence[Section], without: str) -> 
 
 
 def _with_command(text: str) -> str:
-    """A text that may end with a command."""
+    """A text as HTML; if it ends with a command, that is set as code."""
     words, begin, command = text.partition(COMMAND)
     return escape(words) + (f"<code>{escape(begin + command)}</code>" if begin else "")
 
 
 def _settings(sections: Sequence[Section]) -> str:
-    """Links to the settings of an artefact that has several."""
+    """Links to the settings of an artefact, if it has several."""
     if len(sections) < 2:
         return ""
     items = (
@@ -265,7 +263,7 @@ def _facts(
 
 
 def _runs_on_paper(report: "Report", files: Sequence[Path]) -> str:
-    """Where to find the run ids, which would fill pages."""
+    """Where a reader on paper finds the run ids, which would fill pages."""
     if not report.run_ids:
         return ""
     (data,) = (path for path in files if path.suffix == ".csv")
@@ -280,7 +278,7 @@ def _links(files: Sequence[Path]) -> str:
 
 
 def _seeds(report: "Report") -> str:
-    """How many seeds stand behind the numbers, and what their intervals are."""
+    """How many seeds the numbers have, and what their intervals are over."""
     data = report.data
     if "seed" in data:
         seeds = [data["seed"].nunique()]
@@ -288,7 +286,7 @@ def _seeds(report: "Report") -> str:
         seeds = [int(number) for number in data.get("seeds", ()) if number > 0]
     if not seeds:
         return ""
-    over = report.intervals or ("seeds, by Student’s t" if max(seeds) > 1 else "")
+    over = report.intervals or ("seeds (Student’s t)" if max(seeds) > 1 else "")
     return seed_range(seeds) + (f"; ±: 95% interval over {over}" if over else "; no intervals")
 
 

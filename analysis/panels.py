@@ -1,4 +1,4 @@
-"""Panels on a page, in rows above a caption. Sizes are in inches."""
+"""Panels on a page, in rows above a caption. All sizes are in inches."""
 
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -10,7 +10,7 @@ from analysis.drawing import add_axes, page
 
 PAGE, LEFT, RIGHT, TOP = 9.4, 0.62, 0.13, 0.38
 TITLES, LEGEND_LINE = 0.62, 0.19
-"""Below a panel: room for tick labels and their title, and for each line of the legend."""
+"""The room below a panel for tick labels and their title, and for each line of the legend."""
 
 Panel = TypeVar("Panel")
 
@@ -22,10 +22,10 @@ def panel_page(
     draw: Callable[[Axes, Panel, float], None],
     caption: str,
 ) -> Figure:
-    """Rows of panels, each as wide as its neighbours, made to be shown about 900 pixels wide.
+    """Rows of equally wide panels, to be shown about 900 pixels wide.
 
-    height: of a panel's axes. room: what a panel of some width takes below them. draw: draws it, of
-    that width, into them.
+    height: that of a panel's axes. room: the room that a panel of a given width needs below its axes. draw: draws a
+    panel of a given width into its axes.
     """
     widths = [PAGE / len(row) - LEFT - RIGHT for row in panels]
     below = [

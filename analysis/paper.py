@@ -1,8 +1,7 @@
 """The numbers that the paper prints (Chen et al., ICML 2020, arXiv 2002.05709v3).
 
-Each entry of `paper_numbers.json` says how sure its numbers are: `verified` (printed),
-`read-off-figure` (measured, with its precision) or `inferred`. `null` is what the paper does not
-publish; it is never filled in.
+Each entry of `paper_numbers.json` says how sure its numbers are: `verified` (printed), `read-off-figure` (measured,
+with its precision) or `inferred`. `null` stands for what the paper does not publish; it is never filled in.
 """
 
 import functools
@@ -25,7 +24,7 @@ def entries() -> dict[str, Any]:
 
 
 def table(key: str) -> pd.DataFrame:
-    """A table or figure with labelled rows and columns, NaN where not published; or KeyError."""
+    """A table or figure with labelled rows and columns; NaN if not published. Raises KeyError for an unknown key."""
     known = entries()
     if key not in known:
         raise KeyError(f"the paper has no {key!r}{nearest(key, known)}")
@@ -34,9 +33,9 @@ def table(key: str) -> pd.DataFrame:
 
 
 def cells(key: str, values: str = "values") -> dict[tuple[Any, Any], float]:
-    """The `values` of a table by row and column, NaN where not published.
+    """The `values` of a table by row and column; NaN if not published.
 
-    A row or column that has several names is a tuple of them.
+    A row or column with several names is a tuple of them.
     """
     entry = entries()[key]
     rows, columns = (

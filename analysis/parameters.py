@@ -1,4 +1,4 @@
-"""How many parameters an encoder has: counted, and remembered, since counting waits for torch."""
+"""The number of parameters of an encoder, cached because counting has to load torch."""
 
 import functools
 import hashlib
@@ -15,18 +15,18 @@ ENCODER = "simclr_ablate.models.encoder"
 
 @functools.cache
 def parameters(architecture: str, width: int, stem: str) -> int:
-    """Those of f alone, without head or classifier."""
+    """The number of parameters of f alone, without head or classifier."""
     file = cache_folder() / f"parameters-{architecture}-{width}-{stem}-{_version()}.json"
     known: int | None = read_record(file, int)
     if known is None:
         known = count(architecture, width, stem)
-        with suppress(StorageError):  # counted again, the next time
+        with suppress(StorageError):  # counted again next time
             write_json(file, known)
     return known
 
 
 def count(architecture: str, width: int, stem: str) -> int:
-    """The same, of an encoder built without memory for its weights."""
+    """The same, counted on an encoder whose weights take no memory."""
     import torch
 
     from simclr_ablate.models.encoder import build_encoder
@@ -38,7 +38,7 @@ def count(architecture: str, width: int, stem: str) -> int:
 
 @functools.cache
 def _version() -> str:
-    """Another one once encoders are built in another way."""
+    """A hash of the code that builds encoders."""
     spec = find_spec(ENCODER)
     assert spec is not None
     assert spec.origin is not None

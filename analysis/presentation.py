@@ -23,12 +23,12 @@ PAPER = "The paper: ImageNet, ResNet-50"
 def bar_report(
     comparison: Comparison, panels: Sequence[Sequence[Bars]], notes: Sequence[str] = ()
 ) -> Report:
-    """Everything about one comparison that is drawn as bars."""
+    """The report of a comparison that is drawn as bars."""
     return report(comparison, describe_bars(panels), partial(bar_page, panels), notes)
 
 
 def map_report(comparison: Comparison, notes: Sequence[str] = ()) -> Report:
-    """Everything about one comparison that is drawn as heat maps."""
+    """The report of a comparison that is drawn as heat maps."""
     drawn = maps(comparison)
     words = describe_heat_maps(drawn, comparison.quantity)
     return report(comparison, words, partial(heat_maps, drawn), notes)
@@ -40,7 +40,10 @@ def report(
     draw: Callable[[str], Figure],
     notes: Sequence[str] = (),
 ) -> Report:
-    """Everything about one comparison. `draw` makes its picture above a caption, and `drawn` says of what."""
+    """The report of a comparison.
+
+    drawn: what its picture shows, in words. draw: draws the picture above a caption.
+    """
     text = caption(comparison)
     with style():
         figure = draw(text)
@@ -67,20 +70,21 @@ def report(
 
 
 NOTES = [
-    f"{MARK}: not clearly above the random encoder. The difference of the means lies within its "
-    "95% margin, by Welch’s t test over seeds; where a side has one seed, the binomial error of "
-    "its accuracy on the test images takes the place of the scatter, which leaves out how much "
-    "seeds differ. Not corrected for the number of cells.",
-    f"{MISSING}: no finished run, or not published. Empty: there is nothing to run.",
-    "Spearman’s ρ compares the ranks of the cells that both have. Its interval resamples the cells "
-    "10,000 times.",
+    f"{MARK}: not clearly above the random encoder. The difference of the means does not exceed "
+    "its 95% margin (Welch’s t test over seeds). If a side has a single seed, the binomial error "
+    "of its accuracy on the test images stands in for the scatter; this ignores how much seeds "
+    "differ. There is no correction for the number of cells.",
+    f"{MISSING}: no finished run, or not published. Empty: nothing to run.",
+    "Spearman’s ρ compares the ranks of the cells that we and the paper both have. Its interval "
+    "comes from 10,000 resamples of these cells.",
 ]
 
 
 def bars(comparison: Comparison, part: Part, series: str = "columns") -> tuple[Bars, Bars]:
-    """Ours and the paper's as grouped bars; `series` says whether rows or columns are the series.
+    """Ours and the paper's as grouped bars.
 
-    Reference line and marks are there where the part has cells that are tested.
+    series: "rows" or "columns", whichever are the series. A part without tested cells has no reference line and no
+    marks.
     """
 
     def ours(place: Place) -> Bar | None:
@@ -131,12 +135,12 @@ def _bars(
 
 
 def _on_lines(label: Label) -> str:
-    """A label for the place under a group of bars, which is narrow: its parts and what is in brackets on lines each."""
+    """A label for the narrow space under a group of bars: each part on its own line, and so is what is in brackets."""
     return "\n".join(spell(label)).replace(" (", "\n(")
 
 
 def maps(comparison: Comparison) -> list[HeatMap]:
-    """Heat maps: ours of each part, then the paper's; each of the two on one colour scale."""
+    """Our heat map of each part, then the paper's. Ours share one colour scale, and so do the paper's."""
 
     def ours(part: Part, place: Place) -> Cell:
         estimate = part.estimate(place)
@@ -234,14 +238,16 @@ def _table(
 
 
 def _both(first: str, second: str) -> str:
-    """`Batch size / Epochs`; a word that both end in stands once: `1st / 2nd transformation`."""
+    """`Batch size / Epochs`; a last word that both share appears once: `1st / 2nd transformation`."""
     begin, _, word = first.rpartition(" ")
     return f"{begin if begin and second.endswith(f' {word}') else first} / {second}"
 
 
 def data(comparison: Comparison) -> pd.DataFrame:
-    """The numbers at full precision: a row for each cell, ours or the paper's, for each average, for the reference
-    runs, and for the runs by which hyperparameters were chosen.
+    """The numbers at full precision.
+
+    One row for each cell, ours or the paper's, for each average, for each reference, and for the runs by which
+    hyperparameters were chosen.
     """
     rows: list[dict[str, Any]] = []
     for part in comparison.parts:
@@ -280,7 +286,7 @@ def _numbers(estimate: Estimate | None) -> dict[str, Any]:
 
 
 def caption(comparison: Comparison) -> str:
-    """A line each for what was run and measured, for the random encoder, and for the agreement."""
+    """A line for what was run and measured, one for the random encoder, and one for the agreement."""
     cells = [cell for part in comparison.parts for cell in part.cells.values()]
     images = next((cell.images for cell in cells if not math.isnan(cell.images)), math.nan)
     on = "" if math.isnan(images) else f" on {images:,.0f} test images"
@@ -289,16 +295,16 @@ def caption(comparison: Comparison) -> str:
     method = comparison.method or f"of a linear classifier on the frozen {features}"
     text = f"{comparison.setting.description}, {seeds}. {comparison.quantity}{on} {method}."
     if comparison.several:
-        text += " Intervals (±): 95%, t over seeds."
+        text += " Intervals (±): 95%, Student’s t over seeds."
     if comparison.remark:
         text += f"\n{comparison.remark}"
     return "\n".join([text, *references(comparison), agreement(comparison)])
 
 
 def alt(comparison: Comparison, drawn: str) -> str:
-    """For whoever does not see the picture: what is `drawn`, its highest cells, and the agreement."""
+    """The alt text of the picture: what is `drawn`, its highest cells, and the agreement."""
     ranked = is_ranked(comparison)
-    among = "Highest of the cells that are ranked" if ranked else "Highest"
+    among = "Highest of the ranked cells" if ranked else "Highest"
     words = highest(comparison.parts, ranked)
     rho = comparison.correlation.rho
     if not math.isnan(rho):
@@ -313,7 +319,7 @@ def is_ranked(comparison: Comparison) -> bool:
 
 
 def highest(parts: Sequence[Part], ranked: bool) -> list[str]:
-    """The highest cell and where it is, ours and the paper's: of all cells, or of the `ranked` ones."""
+    """Our highest cell and the paper's, with their places. ranked: whether only ranked cells count."""
 
     def counts(part: Part, place: Place) -> bool:
         return part.ranked(place) or not ranked
@@ -339,7 +345,7 @@ def highest(parts: Sequence[Part], ranked: bool) -> list[str]:
 
 
 def references(comparison: Comparison) -> list[str]:
-    """The reference runs in words, on one line: the random encoder where cells are meant to be tested against it."""
+    """The references in words, on one line; the random encoder only if cells are meant to be tested against it."""
     tests = comparison.tests()
     sentences = [against_random(comparison.random, tests)] if tests else []
     for name, runs in comparison.references.items():
@@ -349,7 +355,7 @@ def references(comparison: Comparison) -> list[str]:
 
 
 def against_random(random: Accuracies | None, tests: Sequence[bool | None]) -> str:
-    """The random encoder, and how many of the cells' `tests` say that they are clearly above it."""
+    """The random encoder in words, and how many cells are clearly above it. tests: each cell's result."""
     if random is None:
         return "No random encoder was evaluated in this setting, so no cell is tested against it."
     estimate = random.estimate()
@@ -359,7 +365,7 @@ def against_random(random: Accuracies | None, tests: Sequence[bool | None]) -> s
     if False not in tests:
         return f"{text} Every cell is clearly above it (95% margin)."
     marked = f"{tests.count(False)} of {len(tests)} cells"
-    return f"{text} {MARK}: not clearly above it (95% margin), {marked}."
+    return f"{text} Not clearly above it ({MARK}, 95% margin): {marked}."
 
 
 def agreement(comparison: Comparison) -> str:
@@ -371,7 +377,7 @@ def agreement(comparison: Comparison) -> str:
     )
     correlation = comparison.correlation
     if not correlation.pairs:
-        return "No cell of the paper’s has its like here, so none is ranked against it."
+        return "No cell can be ranked against the paper’s."
     among = f"{correlation.pairs} of {printed} cells"
     if math.isnan(correlation.rho):
         return f"Spearman’s ρ with the paper: not defined ({among})."
@@ -382,7 +388,7 @@ def agreement(comparison: Comparison) -> str:
 
 
 def gaps(comparison: Comparison) -> list[str]:
-    """Which cells are missing, a line a part."""
+    """The missing cells in words, one line for each part."""
     lines = []
     for part in comparison.parts:
         missing = [part.locate(place) for place in part.missing()]

@@ -1,4 +1,4 @@
-"""Work on one table of runs shared among processes: most of the time goes into drawing."""
+"""Work on one table of runs, shared among processes, since drawing takes most of the time."""
 
 import gc
 import multiprocessing
@@ -18,16 +18,16 @@ _runs: "pd.DataFrame"
 
 
 def prepare(tasks: int, modules: Sequence[str]) -> None:
-    """Has `modules` loaded for the processes of `tasks` tasks to come, beside what goes on here."""
+    """Starts loading `modules` in the background, for the processes that will work on `tasks` tasks."""
     if _processes(tasks) > 1:
         multiprocessing.get_context("forkserver").set_forkserver_preload(list(modules))
         forkserver.ensure_running()
 
 
 def apply(tasks: Mapping[str, Task], runs: "pd.DataFrame") -> Iterator[tuple[str, Any]]:
-    """Each task's name and what it makes of `runs`, in order, by as many processes as there are cores.
+    """Yields each task's name and its result on `runs`, in order, with as many processes as there are cores.
 
-    Tasks and results travel between processes: they must be picklable.
+    Tasks and results must be picklable, since they travel between processes.
     """
     processes = _processes(len(tasks))
     if processes < 2:
@@ -45,7 +45,7 @@ def _processes(tasks: int) -> int:
 def _share(runs: "pd.DataFrame") -> None:
     global _runs
     _runs = runs
-    # What is loaded by now stays: the collector would go through all of it again and again.
+    # What is loaded by now stays. Otherwise, the collector would go through all of it again and again.
     gc.freeze()
 
 

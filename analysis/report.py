@@ -1,4 +1,4 @@
-"""What an artefact comes to in one setting, and its files."""
+"""An artefact in one setting, and its files."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,12 +22,12 @@ from analysis.typesetting import (
 from simclr_ablate.files import storing, write_text
 
 TUNING = "tuning"
-"""`kind` of the row of `Report.data` that lists what hyperparameters were chosen by."""
+"""`kind` of the row of `Report.data` that lists the runs by which hyperparameters were chosen."""
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """Stands where a setting's report would: what it is of, and why it cannot be made."""
+    """A setting that has no report, and the reason."""
 
     setting: str
     reason: str
@@ -37,9 +37,9 @@ class LeftOut:
 class Report:
     """One artefact in one setting.
 
-    name: of its files, without ending. caption, notes, alt: plain text. data: the numbers at full
-    precision. summary: the lines that are printed. setting: None if it needs no runs. intervals:
-    what they are over, if not seeds.
+    name: the name of its files, without ending. caption, notes, alt: plain text. data: the numbers
+    at full precision. summary: the lines that are printed. setting: None if it needs no runs.
+    intervals: what the intervals are over, if not seeds.
     """
 
     name: str
@@ -56,18 +56,18 @@ class Report:
 
     @classmethod
     def of_setting(cls, artefact: Artefact, setting: Setting, **rest: Any) -> Self:
-        """Named, titled and made as all reports of an artefact in a setting are. rest: the other fields."""
+        """The report of an artefact in a setting, which give it name and title. rest: the other fields."""
         title = f"{artefact.label} on {setting.description}"
         return cls(name=setting.name, title=title, setting=setting, **rest)
 
     @property
     def run_ids(self) -> list[str]:
-        """The runs behind the numbers, each once."""
+        """The ids of the runs behind the numbers, each once."""
         return self._listed(tuning=False)
 
     @property
     def tuning_ids(self) -> list[str]:
-        """Other runs, on which the choice of these rests."""
+        """The ids of the runs by which the hyperparameters of these were chosen."""
         return self._listed(tuning=True)
 
     def _listed(self, tuning: bool) -> list[str]:
@@ -78,9 +78,9 @@ class Report:
 
 
 def write(report: Report, out: Path, commands: Sequence[str] = ()) -> list[Path]:
-    """Writes the report as PNG, PDF, CSV, Markdown and LaTeX under `out`; returns the files.
+    """Writes the report as PNG, PDF, CSV, Markdown and LaTeX into `out`. Returns the files.
 
-    commands: those that make it, which Markdown tells.
+    commands: the commands that make it, for the Markdown file.
     """
     with storing(out, "--out"):
         out.mkdir(parents=True, exist_ok=True)

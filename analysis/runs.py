@@ -16,7 +16,7 @@ from simclr_ablate.store import Run, Store
 log = logging.getLogger(__name__)
 
 NAMED = 10
-"""Runs left out that are named; of more, the first."""
+"""How many of the runs that are left out are named at most."""
 
 METRICS = (
     *("top1", "top5", "validation_top1", "knn_top1", "test_images"),
@@ -49,22 +49,22 @@ def load(store: str | Path) -> pd.DataFrame:
 
 
 def _kind(key: KeyInfo) -> str:
-    """The type of a key's column, in which a key that does not count everywhere is missing in some rows."""
+    """The type of a key's column. A key that does not count in all runs is missing in some rows."""
     conditional = (key.section or key.when) and not key.type.endswith(" or null")
     return f"{key.type} or null" if conditional else key.type
 
 
 def used(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The keys of a config with their values, by full name; None for one that does not count.
+    """The values of all keys by full name; None for keys that do not count.
 
-    values: every key's, among others.
+    values: those of all keys, and maybe others.
     """
     counted = counting_keys(values)
     return {info.name: values[info.name] if info.name in counted else None for info in KEYS}
 
 
 def columns() -> list[str]:
-    """The columns that are always there, in their order."""
+    """The columns that are always there, in order."""
     return [
         *("run_id", "path", "sweeps", "state", "evaluation"),
         *(key.name for key in KEYS),
@@ -74,7 +74,7 @@ def columns() -> list[str]:
 
 
 def _sweeps(store: Store) -> dict[str, tuple[str, ...]]:
-    """The names of the launched sweeps that each run belongs to, by its id; none: no sweep's."""
+    """The names of the launched sweeps that each run belongs to, by run id; empty for runs of no sweep."""
     names: dict[str, set[str]] = defaultdict(set)
     for sweep in store.sweeps():
         for run_id in sweep.run_ids:
@@ -83,7 +83,7 @@ def _sweeps(store: Store) -> dict[str, tuple[str, ...]]:
 
 
 class OtherVersions:
-    """Runs of another schema, which are left out: their keys may mean something else."""
+    """Runs of other schemas, which are left out because their keys may mean something else."""
 
     def __init__(self) -> None:
         self.run_ids: dict[int, list[str]] = defaultdict(list)
@@ -99,7 +99,7 @@ class OtherVersions:
 
 
 def _rows(run: Run, sweeps: tuple[str, ...], others: OtherVersions) -> Iterator[dict[str, Any]]:
-    """None where the run's config is damaged, which the store has told, or of another schema."""
+    """The rows of a run: none if its config is of another schema, or damaged, which the store has logged."""
     experiment = run.experiment()
     if experiment is None:
         return

@@ -1,6 +1,6 @@
-"""How well h and z separate classes: t-SNE's map of some test images, and what their neighbours say (Figure B.4).
+"""How well h and z separate classes: t-SNE's maps of some test images, kNN and silhouettes (Figure B.4).
 
-Apart from what shows it, so that what is computed is computed anew only where this changes.
+It is a module of its own, since results are computed again if it changes (`weights.kept`).
 """
 
 from collections.abc import Mapping
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
     from simclr_ablate.schema import Data
 
 CLASSES, IMAGES = 10, 100
-"""How many classes are shown at most, and of each how many test images at most."""
+"""The most classes that are shown, and the most test images of each."""
 LEAST = 4
-"""Images on a map."""
+"""The fewest images on a map."""
 NEIGHBOURS, PERPLEXITY = 10, 30.0
-"""At most; fewer where there are few images."""
+"""Upper limits; both are lower with few images."""
 
 
 def separation(run: Run) -> Arrays:
-    """The picture and what is measured, on test images that the data's seed chooses.
+    """The maps and the measurements, on test images that are chosen with the data's seed.
 
-    labels: (N,), which of `classes`. For h and z: map_, (N, 2), t-SNE's; right_, (N,), whether the
-    image's neighbours name its class; silhouette_, (1,). Near is similar in cosine. Raises ValueError where there is
-    too little to map or to measure.
+    classes: the names of the classes. labels: (N,), indices into `classes`. For each of h and z: map_*: (N, 2), t-SNE's
+    map; right_*: (N,), whether an image's neighbours name its class; silhouette_*: (1,). Distances are cosine
+    distances. Raises ValueError if there are too few images, or features that are not finite.
     """
-    # Here, so that nothing else waits for it.
+    # Imported here to keep everything else from waiting for it.
     from sklearn.metrics import silhouette_score
 
     features, labels, classes = embed(run)
@@ -47,20 +47,23 @@ def separation(run: Run) -> Arrays:
 
 
 def check_features(features: Mapping[str, NDArray[np.float64]], labels: NDArray[np.int64]) -> None:
-    """Raises ValueError where neighbours or silhouettes of classes would mean nothing."""
+    """Raises ValueError if the neighbours or silhouettes of classes would be meaningless.
+
+    features: (N, D) each. labels: (N,).
+    """
     images, classes = len(labels), len(np.unique(labels))
     if classes < 2 or images < max(LEAST, classes + 1):
         raise ValueError(
-            f"a map of classes takes two of them, two images of one, and {LEAST} images at least; the test split "
-            f"has {count(images, 'image')} of {'1 class' if classes == 1 else f'{classes} classes'}"
+            f"a map needs at least 2 classes, {LEAST} images, and more images than classes; the test split has "
+            f"{count(images, 'image')} of {'1 class' if classes == 1 else f'{classes} classes'}"
         )
     for name, x in features.items():
         if not np.isfinite(x).all():
-            raise ValueError(f"{name} is not finite")
+            raise ValueError(f"{name} must be finite")
 
 
 def flat_map(x: NDArray[np.float64]) -> NDArray[np.float32]:
-    """t-SNE's map of x, (N, D), from its principal components where it has two: (N, 2)."""
+    """t-SNE's map of x, (N, D), started from its principal components if it has two: (N, 2)."""
     from sklearn.manifold import TSNE
 
     varies = x.shape[1] > 1 and bool(np.ptp(x, axis=0).any())
@@ -73,12 +76,12 @@ def flat_map(x: NDArray[np.float64]) -> NDArray[np.float32]:
 
 
 def perplexity(images: int) -> float:
-    """t-SNE's, which looks at three times as many neighbours: fewer than there are other images."""
+    """t-SNE's perplexity. It uses three times as many neighbours, which must not exceed the number of other images."""
     return min(PERPLEXITY, (images - 1) / 3)
 
 
 def embed(run: Run) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.int64], list[str]]:
-    """h and z, (N, D) each, of some test images; their labels (N,); the labels' classes."""
+    """h and z of some test images, (N, D) each, their labels (N,), and the names of the classes."""
     import torch
 
     from simclr_ablate.cores import available_cores
@@ -105,22 +108,22 @@ def embed(run: Run) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.int64], 
 
 
 def check_images(data: "Data") -> None:
-    """Raises ValueError where the images cannot be those that the run had."""
+    """Raises ValueError if the run's images cannot be opened, or have changed."""
     from simclr_ablate.config import is_own
     from simclr_ablate.data.listing import fingerprint, list_images
 
     if is_own(data.name):
-        raise ValueError(f"images of {data.name} are made by code that the analysis does not call")
+        raise ValueError(f"the images of {data.name} come from code that the analysis does not run")
     if (
         data.name == "imagenet" and data.root is not None
     ):  # other folders are opened by their fingerprint
         images = fingerprint(list_images(data.root, data.name, data.on_error), data.on_error)
         if data.fingerprint not in (None, images):
-            raise ValueError(f"the images in {data.root} have changed since")
+            raise ValueError(f"the images in {data.root} have changed since the run")
 
 
 def choose(labels: NDArray[np.int64], seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """At most CLASSES of the labels, in their order, and at most IMAGES rows of each."""
+    """At most CLASSES of the labels, sorted, and at most IMAGES rows of each, sorted."""
     rng = np.random.default_rng(seed)
     known = np.unique(labels)
     shown = np.sort(rng.permutation(known)[:CLASSES])
@@ -129,11 +132,11 @@ def choose(labels: NDArray[np.int64], seed: int) -> tuple[NDArray[np.int64], NDA
 
 
 def neighbours_agree(x: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Whether the commonest class of each row's nearest other rows is its own; ties: the lowest.
+    """Whether the most common class among each row's nearest other rows is its own. Ties go to the lowest label.
 
-    x: (N, D). Near is similar in cosine.
+    x: (N, D). labels: (N,). The nearest rows have the greatest cosine similarity.
     """
-    # A row of zeros is as far from all others.
+    # A row of zeros is equally far from all others.
     x = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), np.finfo(float).tiny)
     similarity = x @ x.T
     np.fill_diagonal(similarity, -np.inf)
@@ -144,5 +147,5 @@ def neighbours_agree(x: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArr
 
 
 def neighbours(images: int) -> int:
-    """How many of the others name an image's class."""
+    """How many nearest other images vote on an image's class."""
     return min(NEIGHBOURS, images - 1)

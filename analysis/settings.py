@@ -1,7 +1,7 @@
 """Settings: groups of runs that differ only in what a sweep varies.
 
-Nothing else is ever averaged over. A key that does not count in a run, such as the strength of colour distortion
-without any, differs from none: such a run belongs to every setting that it equals in the keys that do.
+Nothing else is ever averaged over. A key that does not count in a run, such as the strength of colour distortion in a
+run without it, never differs: the run belongs to every setting that it equals in the keys that count.
 """
 
 import enum
@@ -25,12 +25,12 @@ DESCRIBED = (
     *("data.label", "data.name", "data.limit", "encoder.architecture", "encoder.width"),
     *("optimizer.epochs", "optimizer.batch_size"),
 )
-"""The keys that a setting's description tells in words."""
+"""The keys that a setting's description puts into words."""
 
 LONGEST = 200
-"""Characters of what a user chose that are shown."""
+"""How many characters of a user's label are shown."""
 LONGEST_NAME = 100
-"""Characters of a file's name, without what tells it from others and its ending."""
+"""How many characters a file's name has at most, without its hash and its ending."""
 
 
 class Unused(enum.Enum):
@@ -49,9 +49,8 @@ Values = tuple[Any, ...]
 class Setting:
     """The runs of one setting.
 
-    `name` is a file name without its ending. `config` holds the keys that all the runs share, where
-    UNUSED stands for what counts in none of them, and `special` those that tell the setting from
-    others on the same data (empty if alone).
+    name: a file name without its ending. config: the keys that all the runs share; UNUSED for keys that count in none
+    of them. special: the keys that tell the setting from others on the same data, empty if there are no others.
     """
 
     name: str
@@ -65,9 +64,9 @@ class Setting:
 
     @property
     def description(self) -> str:
-        """For captions: `shapes, ResNet-8, 6 epochs, batch size 256`, and what else is special.
+        """The setting for captions: `shapes, ResNet-8, 6 epochs, batch size 256`, and what else is special.
 
-        What the setting leaves free is not told.
+        It leaves out the keys that are free in the setting.
         """
         config = self.config
         special = {key: value for key, value in self.special.items() if key not in DESCRIBED}
@@ -79,20 +78,21 @@ class Setting:
             parts.append(count(config["optimizer.epochs"], "epoch"))
         if config.get("optimizer.batch_size", UNUSED) is not UNUSED:
             parts.append(f"batch size {config['optimizer.batch_size']:,}")
-        parts += [f"{key}={_told(value)}" for key, value in special.items()]
+        parts += [f"{key}={_spelt(value)}" for key, value in special.items()]
         return ", ".join(parts)
 
 
 def settings(
     runs: pd.DataFrame, artefact: str, free: Iterable[str], least: int = 1
 ) -> list[Setting]:
-    """The settings among `runs`, by name: all identity keys that count in its runs are equal in one
-    but those in `free`.
+    """The settings among `runs`, sorted by name.
 
-    `free` names keys (`views.first`) or groups of them (`views`). Settings in which what is free,
-    seeds aside, takes fewer than `least` values are left out. So is one whose own runs, which it
-    shares with no other setting, are too few for that, where it shares the others with a setting
-    whose own are enough.
+    The runs of a setting are equal in all identity keys that count in them, except those in `free`, which names keys
+    (`views.first`) or groups of keys (`views`).
+
+    A setting is left out if its runs have fewer than `least` different values of the free keys, seeds aside. It is also
+    left out if this holds for its own runs, those that no other setting has, and it shares the rest with a setting that
+    has enough runs of its own.
     """
     free = tuple(free)
     keys = fixed_keys(free)
@@ -107,7 +107,7 @@ def settings(
 def _telling(
     groups: Mapping[Values, list[int]], varied: Sequence[Values], least: int
 ) -> dict[Values, list[int]]:
-    """The groups that say something: see `settings`."""
+    """The groups that are not left out: see `settings`."""
     shared_by = Counter(itertools.chain.from_iterable(groups.values()))
 
     def several(rows: Iterable[int]) -> bool:
@@ -117,21 +117,23 @@ def _telling(
         values: several(row for row in chosen if shared_by[row] == 1)
         for values, chosen in groups.items()
     }
-    told = {row for values, chosen in groups.items() if alone[values] for row in chosen}
+    covered = {row for values, chosen in groups.items() if alone[values] for row in chosen}
     return {
         values: chosen
         for values, chosen in groups.items()
-        if alone[values] or (several(chosen) and told.isdisjoint(chosen))
+        if alone[values] or (several(chosen) and covered.isdisjoint(chosen))
     }
 
 
 def _groups(rows: Sequence[Values]) -> dict[Values, list[int]]:
-    """The largest groups of rows that are equal in what counts in both of any two, as the indices of
-    their rows, by all the values that count in one of them."""
+    """The largest groups of rows in which any two rows agree in all that counts in both.
+
+    Returns the indices of each group's rows by its values: UNUSED only for what counts in none of the rows.
+    """
     alike: dict[Values, list[int]] = defaultdict(list)
     for row, values in enumerate(rows):
         alike[values].append(row)
-    # What counts in a row: rows in which the same does are equal or in different groups.
+    # By pattern, which is what counts in a row: rows with the same pattern are equal or in different groups.
     patterns: dict[frozenset[int], dict[Values, list[int]]] = defaultdict(dict)
     for values, chosen in alike.items():
         pattern = _pattern(values)
@@ -146,7 +148,7 @@ def _groups(rows: Sequence[Values]) -> dict[Values, list[int]]:
 
 
 def _joined(rows: Iterable[Values]) -> set[Values]:
-    """The rows, with any two that are equal in what counts in both made one; without those that became part of one."""
+    """The rows, merged wherever two of them agree in all that counts in both; without those that were merged."""
     wholes = set(rows)
     while True:
         patterns: dict[frozenset[int], list[Values]] = defaultdict(list)
@@ -170,7 +172,7 @@ def _joined(rows: Iterable[Values]) -> set[Values]:
 
 
 def _pattern(values: Values) -> frozenset[int]:
-    """The indices of what counts."""
+    """The indices of the values that count."""
     return frozenset(k for k, value in enumerate(values) if value is not UNUSED)
 
 
@@ -181,10 +183,9 @@ def _part(values: Values, pattern: frozenset[int]) -> Values:
 def named(
     artefact: str, configs: Sequence[Mapping[str, Any]], runs: Sequence[pd.DataFrame]
 ) -> list[Setting]:
-    """Settings of these configs and runs, by name.
+    """The settings with these configs and runs, sorted by name.
 
-    A setting is named by artefact and data label, and by a hash of its config as well where two
-    would share a name.
+    The name consists of artefact and data label, and of a hash of the config if two settings would share a name.
     """
     rivals = defaultdict(list)
     for config, chosen in zip(configs, runs, strict=True):
@@ -212,11 +213,11 @@ def pairs(
     belong: Callable[[Setting, Setting], bool] = lambda one, other: True,
     alone: bool = False,
 ) -> list[Setting]:
-    """Settings made of one of `first` and one of `second` that equal it in all but what is `free`.
+    """Settings made of one of `first` and one of `second` that are equal except in the `free` keys.
 
-    Each fitting pair that `belong` together is a setting with the runs of both and the config of
-    the first; where that is not enough to tell pairs apart, keys of the second are named after
-    `word`. With `alone`, one that has no partner is a setting by itself.
+    A pair has the runs of both and the config of the first, to which keys of the second that differ are added with
+    `word` before their names. belong: whether two such settings make a pair. alone: whether a setting without a partner
+    is kept.
     """
     keys = fixed_keys(free)
 
@@ -238,9 +239,9 @@ def pairs(
 
 
 def matching(runs: pd.DataFrame, config: Mapping[str, Any], free: Iterable[str]) -> pd.DataFrame:
-    """The rows of `runs` that equal `config` in every identity key that counts in both, but those that are `free`.
+    """The rows of `runs` that equal `config` in every identity key that counts in both, except the `free` ones.
 
-    A key that `config` does not have, and that counts in a row, is in the row's way.
+    A row in which a key counts that `config` does not have does not match.
     """
     keys = fixed_keys(free)
     rows = used_values(runs, keys)
@@ -249,21 +250,21 @@ def matching(runs: pd.DataFrame, config: Mapping[str, Any], free: Iterable[str])
 
 
 def only_setting(runs: pd.DataFrame) -> pd.DataFrame:
-    """`runs` if they are of one setting, seeds aside, else none of them: which is meant, nobody can tell."""
+    """`runs` if they are all of one setting, seeds aside; otherwise none, since any choice would be arbitrary."""
     return runs if len(_groups(used_values(runs, fixed_keys(("seed",))))) == 1 else runs.iloc[:0]
 
 
 _ABSENT = object()
-"""Differs from all values."""
+"""A value that equals no other."""
 
 
 def _agree(one: Any, other: Any) -> bool:
-    """Whether two values of a key are equal, or it does not count on one side."""
+    """Whether two values of a key are equal, or one of them does not count."""
     return one is UNUSED or other is UNUSED or bool(one == other)
 
 
 def fixed_keys(free: Iterable[str]) -> list[str]:
-    """The config keys that count towards a run's identity, without those that are `free`."""
+    """The config keys that count towards a run's identity, except the `free` ones."""
     free = tuple(free)
     return [
         key.name
@@ -274,10 +275,10 @@ def fixed_keys(free: Iterable[str]) -> list[str]:
 
 
 def random_encoder(runs: pd.DataFrame, setting: Setting) -> Accuracies | None:
-    """The random encoders among `runs` on a setting's data, encoder and evaluation, if any.
+    """The accuracies of the random encoder with a setting's data, encoder and evaluation, if it is among `runs`.
 
-    Where the features are free, those on h. None also where the setting leaves free what counts in
-    a random encoder, such as its size.
+    If the features are free, it is evaluated on h. None also if a key that counts in a random encoder is free in the
+    setting, such as its size.
     """
     config = {"evaluation.features": "h"} | setting.config
     untrained = runs[runs["objective"] == "none"]
@@ -285,10 +286,10 @@ def random_encoder(runs: pd.DataFrame, setting: Setting) -> Accuracies | None:
 
 
 def accuracies(runs: pd.DataFrame, metric: str = "top1", factor: float = 1.0) -> Accuracies | None:
-    """Top-1 (or another metric times `factor`) by seed of `runs`, or None where there is none.
+    """Top-1, or another metric times `factor`, of `runs` by seed; None if no run has it.
 
-    Runs of one seed that differ in something free, such as random encoders that belong to several
-    sweeps, count once, with their mean: they are not further seeds.
+    Runs with the same seed that differ in something free, such as random encoders of several sweeps, count once, with
+    their mean: they are not further seeds.
     """
     of_seed: dict[int, list[float]] = defaultdict(list)
     values = runs[metric].tolist()
@@ -316,27 +317,27 @@ def data_label(config: Mapping[str, Any]) -> str:
 
 
 def shown(text: str) -> str:
-    """What a user chose to call something, on one line, and with its middle left out where it is very long."""
+    """A user's label on one line, without its middle if it is very long."""
     text = printable(text)
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 41]}…{text[-40:]}"
 
 
-def _told(value: Any) -> str:
+def _spelt(value: Any) -> str:
     return "null" if value is None else shown(str(value))
 
 
 def seed_range(seeds: Iterable[int]) -> str:
-    """How many seeds stand behind the numbers: `1 seed`, `3 seeds`, `2 to 3 seeds a cell`."""
+    """How many seeds the numbers have: `1 seed`, `3 seeds`, `2 to 3 seeds per cell`."""
     numbers = sorted(set(seeds))
     if len(numbers) > 1:
-        return f"{numbers[0]} to {count(numbers[-1], 'seed')} a cell"
+        return f"{numbers[0]} to {count(numbers[-1], 'seed')} per cell"
     return count(numbers[0], "seed")
 
 
 def plain_values(runs: pd.DataFrame, keys: Sequence[str]) -> list[tuple[Any, ...]]:
-    """The rows as plain Python values, so that they compare and hash.
+    """The rows as plain Python values, which compare and hash.
 
-    None is for what is missing, also where the runs do not have the key.
+    A value is None if it is missing, or if the runs do not have the key.
     """
     if not keys:
         return [()] * len(runs)
@@ -346,7 +347,7 @@ def plain_values(runs: pd.DataFrame, keys: Sequence[str]) -> list[tuple[Any, ...
 def used_values(runs: pd.DataFrame, keys: Sequence[str]) -> list[Values]:
     """`plain_values`, with UNUSED for the keys that do not count in a run."""
     decisive = plain_values(runs, DECISIVE)
-    # Of what decides there are but a few values.
+    # The values that decide take only a few combinations.
     counted = {
         values: counting_keys(dict(zip(DECISIVE, values, strict=True))) for values in set(decisive)
     }
@@ -360,7 +361,7 @@ def used_values(runs: pd.DataFrame, keys: Sequence[str]) -> list[Values]:
 
 
 def _plain_column(runs: pd.DataFrame, key: str) -> list[Any]:
-    """Column by column is quicker than a frame of objects, above all for the many short ones."""
+    """One column; going column by column is quicker than a frame of objects, above all for short tables."""
     if key not in runs:
         return [None] * len(runs)
     values, missing = runs[key].tolist(), runs[key].isna().tolist()

@@ -15,7 +15,7 @@ RESAMPLES = 10_000
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over seeds; `half` is half the width of its 95% interval, NaN with one seed."""
+    """A mean over seeds. half: half the width of its 95% interval, NaN with one seed."""
 
     mean: float
     half: float
@@ -24,7 +24,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Correlation:
-    """A rank correlation over `pairs` pairs with its 95% interval; NaN where it is not defined."""
+    """A rank correlation over `pairs` pairs, with its 95% interval; NaN if undefined."""
 
     rho: float
     low: float
@@ -34,9 +34,10 @@ class Correlation:
 
 @dataclass(frozen=True)
 class Accuracies:
-    """One accuracy in percent per seed, all on the same `images` test images (NaN: unknown).
+    """One accuracy per seed, percent.
 
-    `run_ids` names the runs that they come from.
+    images: how many test images they are measured on (NaN: unknown), the same for all. run_ids: the runs that they
+    come from.
     """
 
     by_seed: Mapping[int, float]
@@ -53,8 +54,8 @@ class Accuracies:
     def error(self) -> tuple[float, float]:
         """The variance of the mean and its degrees of freedom.
 
-        With several seeds, from their scatter; with one, the binomial variance p (1 - p) / n of an
-        accuracy on n images, which leaves out how much another seed would differ.
+        With several seeds, they come from the scatter. With one, the variance is p (1 - p) / n, that of an accuracy on
+        n images, which ignores how much another seed would differ.
         """
         count = len(self.values)
         if count > 1:
@@ -64,7 +65,7 @@ class Accuracies:
 
 
 def mean_interval(values: ArrayLike) -> Estimate:
-    """Mean and 95% interval of Student's t over independent seeds."""
+    """The mean and its 95% interval, by Student's t over independent seeds."""
     sample = np.asarray(values, dtype=float)
     if len(sample) < 2:
         return Estimate(float(sample.mean()), math.nan, len(sample))
@@ -74,7 +75,7 @@ def mean_interval(values: ArrayLike) -> Estimate:
 
 
 def mean_of_means(samples: Sequence[Accuracies]) -> Estimate:
-    """The mean of the samples' means; its interval is over the seeds that all of them have."""
+    """The mean of the samples' means, with an interval over the seeds that all samples have."""
     mean = math.fsum(sample.estimate().mean for sample in samples) / len(samples)
     seeds = set(samples[0].by_seed).intersection(*(sample.by_seed for sample in samples))
     by_seed = [math.fsum(s.by_seed[seed] for s in samples) / len(samples) for seed in seeds]
@@ -83,12 +84,11 @@ def mean_of_means(samples: Sequence[Accuracies]) -> Estimate:
 
 
 def margin(sample: Accuracies, reference: Accuracies) -> float:
-    """How far two means must lie apart to differ at the 95% level: Welch's two-sided t test.
+    """The distance at which two means differ at the 95% level, by Welch's two-sided t test.
 
-    Each side brings the variance and degrees of freedom of `Accuracies.error`. With one seed each,
-    this is the normal test of two proportions. It takes the two as independent, which for encoders
-    tested on the same images errs on the side of a larger margin. NaN where a side has one seed and
-    an unknown number of images.
+    Each side has the variance and degrees of freedom of `Accuracies.error`. With one seed each, this is the normal test
+    of two proportions. The two count as independent; for encoders that are tested on the same images, this makes the
+    margin too large rather than too small. NaN if a side has one seed and an unknown number of images.
     """
     variance, freedom = sample.error()
     reference_variance, reference_freedom = reference.error()
@@ -101,7 +101,7 @@ def margin(sample: Accuracies, reference: Accuracies) -> float:
 
 
 def clearly_above(sample: Accuracies, reference: Accuracies) -> bool | None:
-    """Whether the mean exceeds the reference's by more than `margin`; None where that is unknown."""
+    """Whether the mean exceeds the reference's by more than `margin`; None if the margin is unknown."""
     needed = margin(sample, reference)
     if math.isnan(needed):
         return None
@@ -110,7 +110,10 @@ def clearly_above(sample: Accuracies, reference: Accuracies) -> bool | None:
 
 @functools.cache
 def t_quantile(probability: float, freedom: float) -> float:
-    """Student's t quantile for `probability` in (0, 1) and any `freedom` > 0; the normal one for infinite freedom."""
+    """The quantile of Student's t for `probability` in (0, 1) and `freedom` > 0; the normal one for infinite freedom.
+
+    Raises ValueError for other values.
+    """
     if not 0 < probability < 1 or not freedom > 0:
         raise ValueError(
             f"probability must be in (0, 1) and freedom > 0, got {probability} and {freedom}"
@@ -123,10 +126,10 @@ def t_quantile(probability: float, freedom: float) -> float:
 
 
 def spearman(first: ArrayLike, second: ArrayLike) -> Correlation:
-    """Spearman's rank correlation, ties sharing their mean rank, with a bootstrap interval.
+    """Spearman's rank correlation, with a bootstrap interval. Ties share their mean rank.
 
-    Pairs with a missing side are left out. The interval holds the middle 95% of the correlations of
-    10,000 resamples of the pairs, drawn with a fixed seed. It treats the pairs as independent.
+    Pairs with a missing side are left out. The interval holds the middle 95% of the correlations of 10,000 resamples of
+    the pairs, drawn with a fixed seed. It treats the pairs as independent.
     """
     x, y = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
     there = ~(np.isnan(x) | np.isnan(y))
@@ -146,7 +149,7 @@ def spearman(first: ArrayLike, second: ArrayLike) -> Correlation:
 
 
 def weighted_spearman(x: ArrayLike, y: ArrayLike, counts: ArrayLike) -> NDArray[np.float64]:
-    """Spearman's correlation of each of R samples in which pair i stands `counts[r, i]` times.
+    """Spearman's correlation of each of R samples, in which pair i occurs `counts[r, i]` times.
 
     x, y: (n,); counts: (R, n). Returns (R,), NaN where x or y is constant in the sample.
     """

@@ -1,4 +1,4 @@
-"""Hyperparameters that are chosen on the validation split (Table 4), and what the choice rests on."""
+"""The choice of hyperparameters on the validation split (Table 4), and what it rests on."""
 
 import math
 from collections import Counter, defaultdict
@@ -14,11 +14,11 @@ from analysis.settings import plain_values
 
 @dataclass(frozen=True)
 class Tuned:
-    """A label's best values of the keys that were tuned, and what that rests on.
+    """A label's best values of the tuned keys, and what the choice rests on.
 
-    candidates: how many sets of values were compared, on the seeds `chosen_on`; left_out: how many
-    were not, for want of these seeds. reported: the seeds of the best that a table shows. run_ids:
-    the runs of the candidates on the seeds `chosen_on`, less those that are reported.
+    candidates: how many sets of values were compared, on the seeds `chosen_on`. left_out: how many were not, for lack
+    of these seeds. reported: the seeds of the best candidate that a table shows. run_ids: the candidates' runs on the
+    seeds `chosen_on`, without those that are reported.
     """
 
     values: Mapping[str, Any]
@@ -32,10 +32,10 @@ class Tuned:
 def tuned(
     runs: pd.DataFrame, axis: Axis, keys: Sequence[str]
 ) -> tuple[pd.DataFrame, dict[Label, Tuned]]:
-    """Of each label's runs, those with the values of `keys` that are best on the validation split.
+    """Each label's runs with the values of `keys` that are best on the validation split, and what was chosen.
 
-    Best in the mean over the seeds that all of them have. Only the runs with its other seeds are kept, since those took
-    no part in the choice; where it has no others, those that did.
+    The best candidate has the highest mean over the seeds that all candidates have. Of its runs, only those with other
+    seeds are kept, since they took no part in the choice; if it has no other seeds, all are kept.
     """
     candidates: dict[Label, dict[tuple[Any, ...], list[int]]] = defaultdict(dict)
     values = plain_values(runs, keys)
@@ -68,13 +68,13 @@ def tuned(
 def _choose(
     scores: Mapping[tuple[Any, ...], Mapping[int, float]], keys: Sequence[str]
 ) -> tuple[tuple[Any, ...], Tuned]:
-    """The best candidate by its scores by seed, and what is told of it."""
+    """The best candidate, and what the choice rests on. scores: by candidate, then by seed."""
     seeds = _common_seeds(list(scores.values()))
     compared = {tried: by_seed for tried, by_seed in scores.items() if seeds <= by_seed.keys()}
 
     def merit(tried: tuple[Any, ...]) -> tuple[bool, float, int]:
         score = sum(compared[tried][seed] for seed in seeds) / len(seeds)
-        # Of equals, the one that was run on.
+        # Ties go to the candidate with the most seeds.
         return not math.isnan(score), score, len(compared[tried])
 
     winner = max(compared, key=merit)
@@ -89,7 +89,7 @@ def _choose(
 
 
 def _common_seeds(scores: Sequence[Mapping[int, float]]) -> set[int]:
-    """The seeds that all candidates have; where they share none, those of all that have the commonest seed."""
+    """The seeds that all candidates have. If there are none, those shared by all that have the most common seed."""
     counts = Counter(seed for by_seed in scores for seed in by_seed)
     commonest = max(counts, key=lambda seed: (counts[seed], -seed))
     having = [set(by_seed) for by_seed in scores if commonest in by_seed]

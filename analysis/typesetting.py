@@ -12,15 +12,15 @@ if TYPE_CHECKING:
 
 MISSING = "–"
 MARK = "○"
-"""Stands after a number that is not clearly above the random encoder."""
+"""The mark after a number that is not clearly above the random encoder."""
 
 MANY = 6
-"""More columns than these are set narrow on the page."""
+"""A table with more columns than this is set narrow on the page."""
 
 _MARKDOWN_SPECIAL = re.compile(r"([\\`*_\[\]<>|#~$&])")
 _MARKDOWN_LIST = re.compile(r"^([-+]|\d{1,9}[.)])(?=[\s-]|$)")
 _FORMULA = re.compile(r"[=+\-@\t\r]")
-"""What a spreadsheet takes for the beginning of one."""
+"""What a spreadsheet takes for the start of a formula."""
 _LATEX = {
     "\\": r"\textbackslash{}",
     **{character: f"\\{character}" for character in "&%$#_{}"},
@@ -43,7 +43,7 @@ _LATEX = {
     "…": r"\ldots{}",
     "’": "'",
     "`": r"\textasciigrave{}",
-    # Where a row begins with one, it would be an option of the row before it.
+    # At the start of a row, these would be read as options of the row before.
     "[": "{[}",
     "*": "{*}",
     **{"ß": r"\ss{}", "æ": r"\ae{}", "Æ": r"\AE{}", "œ": r"\oe{}", "Œ": r"\OE{}"},
@@ -54,24 +54,24 @@ _LATEX_ACCENTS = {
     **{"\u0300": "`", "\u0301": "'", "\u0302": "^", "\u0303": "~", "\u0304": "=", "\u0306": "u"},
     **{"\u0307": ".", "\u0308": '"', "\u030a": "r", "\u030b": "H", "\u030c": "v", "\u0327": "c"},
 }
-"""By the combining character, as Unicode takes letters apart."""
+"""By the combining character into which Unicode decomposes a letter."""
 
 _LATEX_DASHES = re.compile("([-–])(?=[-–])")
-"""Of several, which would be drawn as a longer one, all but the last."""
+"""All dashes of a sequence but the last; LaTeX would join them into a longer dash."""
 
 _NOT_WIDER = r"\ifdim\width>\linewidth\linewidth\else\width\fi"
-"""As wide as it is, and no wider than the text."""
+"""The natural width, but at most that of the text."""
 
 
 class Formula(str):
-    """A cell that is LaTeX of a formula, without dollar signs."""
+    """A cell that is a formula in LaTeX, without dollar signs."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """Cells of plain text or formulas, the first of a row its name.
+    """Cells of plain text or formulas. The first cell of a row is its name.
 
-    The last `apart` columns stand apart.
+    apart: how many of the last columns are set apart.
     """
 
     title: str
@@ -81,7 +81,7 @@ class Table:
 
 
 def number(value: float, half: float = float("nan"), marked: bool = False) -> str:
-    """A percentage: `52.1`, `52.1 ± 0.4`, `52.1 ○`, or a dash where it is missing (NaN)."""
+    """A percentage: `52.1`, `52.1 ± 0.4`, `52.1 ○`, or a dash if it is missing (NaN)."""
     if value != value:
         return MISSING
     return (
@@ -96,12 +96,12 @@ def conjoined(words: Iterable[str]) -> str:
 
 
 def uncapitalized(title: str) -> str:
-    """A title in the middle of a sentence."""
+    """A title for the middle of a sentence."""
     return title[:1].lower() + title[1:]
 
 
 def markdown_table(table: Table) -> str:
-    """A pipe table whose source is aligned, too."""
+    """A pipe table with aligned source."""
     lines = [[_markdown_cell(cell) for cell in row] for row in (table.header, *table.rows)]
     widths = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
     left = _left_aligned(table)
@@ -120,7 +120,7 @@ def markdown_table(table: Table) -> str:
 
 
 def html_table(table: Table) -> str:
-    """A table whose rows and columns are named to a screen reader, in a box that may scroll."""
+    """A table with row and column headers for screen readers, in a box that may scroll."""
     first_apart = len(table.header) - table.apart
     left = _left_aligned(table)
     kinds = [
@@ -142,7 +142,7 @@ def html_table(table: Table) -> str:
 
 
 def latex_tables(tables: Sequence[Table], caption: str, label: str) -> str:
-    """A `table` float that holds `tables` under each other. Needs booktabs and graphicx."""
+    """A `table` float with `tables` one below the other. Needs booktabs and graphicx."""
     blocks = "\n\n\\bigskip\n".join(_latex_tabular(table) for table in tables)
     return (
         "% Needs \\usepackage{booktabs,graphicx}.\n"
@@ -154,25 +154,25 @@ def latex_tables(tables: Sequence[Table], caption: str, label: str) -> str:
 
 
 def escape_markdown(text: str) -> str:
-    """`text` so that Markdown shows it as it is, on one line, also where a line begins with it."""
+    """`text` escaped for Markdown, on one line, also for the start of a line."""
     text = _MARKDOWN_SPECIAL.sub(r"\\\1", " ".join(text.splitlines()).strip())
     return _MARKDOWN_LIST.sub(lambda item: f"{item[1][:-1]}\\{item[1][-1]}", text)
 
 
 def markdown_code(text: str) -> str:
-    """`text` as code within a line, whatever backticks it has."""
+    """`text` as inline code, whatever backticks it has."""
     longest = max(map(len, re.findall("`+", text)), default=0)
     fence = "`" * (longest + 1)
     return f"{fence} {text} {fence}" if longest else f"{fence}{text}{fence}"
 
 
 def escape_latex(text: str) -> str:
-    """`text` so that pdfLaTeX prints it as it is; characters that it does not know as Python spells them: `\\u732b`."""
+    """`text` escaped for pdfLaTeX. Characters that it does not know become Python's escapes: `\\u732b`."""
     return "".join(map(_latex_character, _LATEX_DASHES.sub("\\1\0", text)))
 
 
 def csv_text(data: "pd.DataFrame") -> str:
-    """A table as CSV. Text that a spreadsheet would carry out as a formula gets an apostrophe before it."""
+    """A table as CSV. Text that a spreadsheet would run as a formula is prefixed with an apostrophe."""
     texts = [name for name in data if data[name].dtype.kind not in "biuf"]
     inert = data.assign(**{name: data[name].map(_inert) for name in texts})
     return inert.to_csv(index=False, lineterminator="\n")
@@ -217,14 +217,14 @@ def _html_content(text: str) -> str:
 
 
 def _parts(text: str) -> tuple[str, str, bool]:
-    """A cell's value, half its interval (empty: none), and whether it is marked."""
+    """A cell's value, half the width of its interval (empty: none), and whether it is marked."""
     plain = text.removesuffix(f" {MARK}")
     value, _, half = plain.partition(" ± ")
     return value, half, plain != text
 
 
 def _left_aligned(table: Table) -> list[bool]:
-    """Whether a column is: that of names, and those of formulas."""
+    """Whether each column is left-aligned: the names are, and so are formulas."""
     return [
         column == 0 or any(isinstance(row[column], Formula) for row in table.rows)
         for column in range(len(table.header))
@@ -236,7 +236,7 @@ def _markdown_cell(text: str) -> str:
 
 
 def _latex_cell(text: str) -> str:
-    """Intervals are small, to fit a page. A mark takes no width, so that numbers stay aligned."""
+    """A cell in LaTeX. Intervals are small to fit a page, and marks have no width, which keeps numbers aligned."""
     if isinstance(text, Formula):
         return f"${text}$"
     value, half, marked = _parts(text)

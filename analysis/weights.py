@@ -1,4 +1,4 @@
-"""What takes a run's weights: computed once, then kept in the cache, beside the decoded images."""
+"""Results that need a run's weights: computed once, then kept in the cache, beside the decoded images."""
 
 import hashlib
 import inspect
@@ -20,18 +20,18 @@ Arrays = Mapping[str, NDArray[Any]]
 
 
 def with_weights(runs: pd.DataFrame) -> pd.DataFrame:
-    """Of the rows, those whose run has kept its encoder and head."""
+    """The rows of runs that still have their encoder and head."""
     there = {path: Run(Path(path)).is_pretrained() for path in set(runs["path"])}
     return runs[runs["path"].map(there).astype(bool)]
 
 
 def load_weights(run: Run) -> dict[str, Any]:
-    """Its encoder's and its head's tensors, by name. Raises ValueError where they are damaged or cannot be read."""
+    """The tensors of a run's encoder and head, by name. Raises ValueError if they are damaged or cannot be read."""
     return run.weights()
 
 
 def cache_folder() -> Path:
-    """Where the analysis keeps what takes long to compute. It may be missing where nobody can make it."""
+    """The folder for results that take long to compute. It is missing if it cannot be made."""
     folder = Path(default_cache()).expanduser() / "analysis"
     with suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
@@ -39,9 +39,9 @@ def cache_folder() -> Path:
 
 
 def kept(run: Run, name: str, compute: Callable[[Run], Arrays]) -> Arrays:
-    """The arrays that `compute` makes of the run's weights, from the cache where it has them, and keeps them.
+    """The arrays that `compute` makes of the run's weights, from the cache if it has them.
 
-    What is kept is as good as the weights and the module of `compute` that it was made with.
+    They are cached under the size and time of the file of weights, and the source of the module of `compute`.
     """
     file = run.encoder_path.stat()
     code = Path(inspect.getfile(compute)).read_text(encoding="utf-8")
@@ -54,6 +54,6 @@ def kept(run: Run, name: str, compute: Callable[[Run], Arrays]) -> Arrays:
     ):
         return dict(stored)
     arrays: dict[str, Any] = dict(compute(run))
-    with suppress(StorageError):  # computed again, the next time
+    with suppress(StorageError):  # computed again next time
         write_atomically(path, lambda stream: np.savez(stream, **arrays))
     return arrays

@@ -1,4 +1,4 @@
-"""What `python -m analysis` does with one table of runs: every report's files, and the page."""
+"""Writes what `python -m analysis` makes of a table of runs: each report's files, the scorecard and the page."""
 
 import traceback
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ from simclr_ablate.files import StorageError, write_text
 
 @dataclass(frozen=True)
 class Written:
-    """A report that was written: what there is to print of it, and its section of the page."""
+    """A report that was written: the lines to print, and its section of the page."""
 
     lines: Sequence[str]
     section: Section
@@ -26,10 +26,10 @@ class Written:
 
 @dataclass
 class Outcome:
-    """What became of an artefact.
+    """What came of an artefact.
 
-    left_out: settings that cannot be shown. problem: what ended it before its time, empty if nothing. unwritten:
-    whether that was the folder or the disk.
+    written: its reports. left_out: the settings that cannot be shown. problem: the error that stopped it, empty if
+    none. unwritten: whether the error was in writing to the folder.
     """
 
     written: list[Written] = field(default_factory=list)
@@ -39,9 +39,9 @@ class Outcome:
 
 
 def write_artefact(artefact: Artefact, out: Path, runs: pd.DataFrame) -> Outcome:
-    """Writes every report of `artefact` under `out`; none where no run belongs to it.
+    """Writes every report of `artefact` into `out`; there is none if no run belongs to it.
 
-    What goes wrong is told and costs this artefact alone.
+    An error becomes the outcome's `problem`, so other artefacts go on.
     """
     outcome = Outcome()
     try:
@@ -58,15 +58,15 @@ def write_artefact(artefact: Artefact, out: Path, runs: pd.DataFrame) -> Outcome
 
 
 def _write_report(artefact: Artefact, report: Report, out: Path, runs: pd.DataFrame) -> Written:
-    told = commands(artefact, report, runs)
-    files = write(report, out, told)
+    launched = commands(artefact, report, runs)
+    files = write(report, out, launched)
     heading = [report.title, *(f"  {line}" for line in report.summary)]
-    part = section(artefact, report, files, runs, told)
+    part = section(artefact, report, files, runs, launched)
     return Written([*heading, *map(str, files)], part)
 
 
 def why_nothing(artefact: Artefact, outcome: Outcome, runs: pd.DataFrame) -> str:
-    """Why nothing was written of an artefact, and what makes it, in words."""
+    """Why an artefact has no report, and which command makes one, in words."""
     if outcome.problem:
         return f"Nothing was written: {outcome.problem.strip().splitlines()[-1]}"
     if outcome.left_out:
@@ -82,9 +82,9 @@ def write_scorecard_and_page(
     runs: pd.DataFrame,
     out: Path,
 ) -> list[str]:
-    """Writes the scorecard of `findings`, and `index.html` with it and the reports by artefact.
+    """Writes the scorecard of `findings`, and `index.html` with the scorecard and all reports.
 
-    Returns what there is to print of them. Raises StorageError.
+    outcomes: by artefact. Returns the lines to print. Raises StorageError.
     """
     scorecard = printing.write(findings, out)
     sections = {name: [one.section for one in each.written] for name, each in outcomes.items()}

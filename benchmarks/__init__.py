@@ -1,1 +1,1 @@
-"""Speed and memory beside the peers (lightly, kornia), as ratios measured in one run."""
+"""Speed and memory beside other libraries (lightly, kornia), as ratios measured in one run."""

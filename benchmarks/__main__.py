@@ -1,4 +1,4 @@
-"""`python -m benchmarks [PART ...]`: the parts named, or all, each in a process of its own, one after the other."""
+"""`python -m benchmarks [NAME ...]` runs the named benchmarks, or all, one after the other in separate processes."""
 
 import os
 import subprocess

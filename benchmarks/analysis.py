@@ -1,4 +1,4 @@
-"""`python -m analysis` on a made-up store of 10,000 runs of every sweep: the whole command."""
+"""The whole command `python -m analysis` on a made-up store of 10,000 runs from all sweeps."""
 
 import dataclasses
 import itertools
@@ -28,7 +28,7 @@ MEMORY = Path("/dev/shm")
 
 
 def main() -> None:
-    # Ten thousand runs reach a disk one by one and slowly, and are read from its cache anyway.
+    # In memory, since writing 10,000 runs to a disk is slow, and they would be read from its cache anyway.
     with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as folder:
         store = Path(folder) / "runs"
         fill(store, RUNS)
@@ -45,14 +45,14 @@ def main() -> None:
 
 
 def row(cores: int, times: list[tuple[float, float]]) -> list[str]:
-    """CPU seconds only of one core: several processes are not all waited for by their command."""
+    """A row of the table. CPU seconds only for one core: with several, the command does not wait for all processes."""
     (best, used), (slowest, _) = min(times), max(times)
     cpu = f"{used:.1f} s" if cores == 1 else ""
     return [f"{cores} core{'s' * (cores > 1)}", f"{best:.1f} s", f"{slowest:.1f} s", cpu]
 
 
 def measure(command: list[str]) -> tuple[float, float]:
-    """Seconds and CPU seconds of a command."""
+    """The seconds and CPU seconds that a command takes."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     begin = time.perf_counter()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
@@ -64,9 +64,9 @@ def measure(command: list[str]) -> tuple[float, float]:
 def fill(store: Path, count: int) -> None:
     """Writes `count` finished runs of all sweeps at the laptop scale, seed after seed."""
     draw = random.Random(0)
-    found = list(experiments())
+    distinct = list(experiments())
     for seed in itertools.count():
-        for experiment in found:
+        for experiment in distinct:
             of_seed = dataclasses.replace(experiment, seed=seed)
             run = Store(store).run(run_id(of_seed))
             count -= not run.exists()
@@ -76,7 +76,7 @@ def fill(store: Path, count: int) -> None:
 
 
 def experiments() -> Iterator[Experiment]:
-    """Each experiment of the sweep of sweeps, some of them evaluations of one run."""
+    """Yields each experiment of the sweep of all sweeps; some are different evaluations of one run."""
     register()
     with initialize_config_dir(CONFIG_FOLDER, version_base="1.3"):
         composer = Composer(lambda more: compose("config", more), GROUPS.__contains__)

@@ -1,4 +1,4 @@
-"""AutoAugment, 32 and 224 px, one core: beside SimCLR's policy, and torchvision's image by image."""
+"""AutoAugment at 32 and 224 px on one core, beside SimCLR's policy and torchvision's AutoAugment, image by image."""
 
 from collections.abc import Callable
 
@@ -14,7 +14,7 @@ from simclr_ablate.launch.worker import keep_freed_memory
 from simclr_ablate.randomness import generator
 
 SIZES = {32: (256, AutoAugmentPolicy.CIFAR10), 224: (32, AutoAugmentPolicy.IMAGENET)}
-"""By the side: how many images, and torchvision's policy."""
+"""The number of images and torchvision's policy, by the side of the images."""
 
 
 def main() -> None:
@@ -45,7 +45,7 @@ def ours(policy: Policy, images: Tensor) -> Callable[[], Tensor]:
 
 
 def torchvisions(size: int, table: AutoAugmentPolicy, images: Tensor) -> Callable[[], Tensor]:
-    """One PIL image at a time, which is quicker than one tensor at a time."""
+    """torchvision's AutoAugment on one PIL image at a time, which is quicker than on one tensor at a time."""
     transform = v2.Compose(
         [
             v2.RandomResizedCrop(size, interpolation=InterpolationMode.BICUBIC),

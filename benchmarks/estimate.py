@@ -1,7 +1,7 @@
-"""What a run of `scale=paper` takes: memory of a batch and GPU hours, calculated, not measured.
+"""What a run of `scale=paper` needs: memory for a batch and GPU hours, calculated, not measured.
 
-Counted on torch's meta device, which computes nothing: the floating-point operations of a step's forward and backward
-pass (torch.utils.flop_counter), and the bytes that autograd keeps for the backward pass in bfloat16. How fast a GPU is,
+On torch's meta device, which computes nothing, it counts the floating-point operations of a step's forward and backward
+pass (torch.utils.flop_counter), and the bytes that autograd keeps for the backward pass in bfloat16. The speed of a GPU
 is an assumption, printed with the table.
 """
 
@@ -26,8 +26,8 @@ from simclr_ablate.paths import config_folder
 from simclr_ablate.schema import Experiment
 
 IMAGES_PER_SECOND = 2500
-"""Assumed: images of 224 x 224 on which a GPU of the A100's class trains a ResNet-50 in mixed precision, as its maker
-publishes. Other encoders are taken to reach the same rate of operations."""
+"""Assumed: how many images of 224 x 224 a GPU like the A100 trains a ResNet-50 on in mixed precision, as its maker
+publishes. Other encoders are assumed to reach the same rate of operations."""
 GPU_BYTES = 80e9 * 0.9
 IMAGES = 1_281_167
 VIEWS, BATCH, EPOCHS = 2, 4096, 100
@@ -46,18 +46,18 @@ ENCODERS = [
 
 
 class Cost(NamedTuple):
-    """Of one encoder with the nonlinear head."""
+    """The cost of one encoder with the nonlinear head."""
 
     parameters: float
     view_flops: float
-    """Forward and backward pass of one view of 224 x 224."""
+    """Operations of the forward and backward pass of one view of 224 x 224."""
     view_bytes: float
-    """Kept of one view for the backward pass, bfloat16."""
+    """Bytes kept from one view for the backward pass, in bfloat16."""
 
 
 @functools.cache
 def cost(architecture: str, width: int) -> Cost:
-    """Counts on the meta device."""
+    """Counts the cost of an encoder on the meta device."""
     with torch.device("meta"):
         encoder = build_encoder(architecture, width, "imagenet")
         network = torch.nn.Sequential(encoder, build_head("nonlinear", encoder.dim))
@@ -80,14 +80,14 @@ def cost(architecture: str, width: int) -> Cost:
     )
 
 
-def gpu_hours(found: Cost, views: int, epochs: int) -> float:
-    """Of training on so many views of each image in an epoch."""
+def gpu_hours(each: Cost, views: int, epochs: int) -> float:
+    """GPU hours of training on `views` views of each image in every epoch."""
     flops_per_second = IMAGES_PER_SECOND * cost("resnet50", 1).view_flops
-    return found.view_flops * views * IMAGES * epochs / flops_per_second / 3600
+    return each.view_flops * views * IMAGES * epochs / flops_per_second / 3600
 
 
 def rows() -> Iterator[list[str]]:
-    """One for each encoder of the paper's runs."""
+    """One row for each encoder of the paper's runs."""
     for architecture, width in ENCODERS:
         found = cost(architecture, width)
         batch_bytes = found.view_bytes * VIEWS * BATCH
@@ -117,7 +117,7 @@ def hours(experiment: Experiment) -> float:
 
 
 def sweep_rows() -> Iterator[list[str]]:
-    """One for each sweep of the paper's artefacts with one seed, and one for all of them, each run once."""
+    """One row for each sweep of the paper's artefacts with one seed, and one for all, which counts each run once."""
     union: dict[str, float] = {}
     register()
     with initialize_config_dir(CONFIG_FOLDER, version_base="1.3"):
@@ -129,7 +129,7 @@ def sweep_rows() -> Iterator[list[str]]:
 
 
 def planned(name: str) -> list[Experiment]:
-    """What a sweep runs, less the second stage of one that selects."""
+    """The experiments of a sweep, without the second stage of a sweep that selects."""
 
     def composed(more: list[str]) -> DictConfig:
         return compose("config", [*AT, *more])
@@ -146,22 +146,22 @@ def planned(name: str) -> list[Experiment]:
 
 def main() -> None:
     print(
-        f"scale=paper, {BATCH} images a batch, {EPOCHS} epochs; GPUs of 80 GB that train a "
-        f"ResNet-50 on {IMAGES_PER_SECOND:,} images a second\n"
+        f"scale=paper, {BATCH} images per batch, {EPOCHS} epochs; GPUs of 80 GB that train a "
+        f"ResNet-50 on {IMAGES_PER_SECOND:,} images per second\n"
     )
     print_table(
         [
             "encoder",
             "parameters",
-            "GFLOP a view",
-            "MB a view",
-            "GB a batch",
+            "GFLOP per view",
+            "MB per view",
+            "GB per batch",
             "GPUs that hold it",
             "GPU hours",
         ],
         list(rows()),
     )
-    print("\nThe sweeps with one seed, without the second stage of the one that selects\n")
+    print("\nThe sweeps with one seed, without the second stage of the sweep that selects\n")
     print_table(["sweep", "runs", "GPU hours"], list(sweep_rows()))
 
 

@@ -21,7 +21,7 @@ from simclr_ablate.training.loop import Training
 
 
 def default_experiment(*overrides: str) -> Experiment:
-    """What `python -m simclr_ablate` runs."""
+    """The experiment that `python -m simclr_ablate` runs."""
     register()
     with initialize_config_dir(CONFIG_FOLDER, version_base="1.3"):
         config = compose("config", list(overrides))
@@ -35,7 +35,7 @@ def ready_images() -> ImageSet:
 
 
 def training_parts(experiment: Experiment) -> Training:
-    """What a run's loop works with, on the CPU."""
+    """The parts of a run's training loop, on the CPU."""
     device = torch.device("cpu")
     encoder, head = build_models(experiment, device)
     return Training(
@@ -55,7 +55,7 @@ def training_parts(experiment: Experiment) -> Training:
 def take_steps(
     loop: ContrastivePretraining, steps: int, after_step: Callable[[], object] = lambda: None
 ) -> None:
-    """The first steps of a run, as its own loop takes them."""
+    """Takes the first steps of a run in its own loop, and calls `after_step` after each."""
 
     class EnoughError(Exception):
         pass

@@ -1,8 +1,8 @@
-"""The l2 path of linear evaluation, two cores: beside scikit-learn's logistic regression, one fit after the other.
+"""The l2 path of linear evaluation on two cores, beside scikit-learn's logistic regression, one fit after the other.
 
-Each in a process of its own. Both fit every strength on the training split, the choice on the validation split and the
-fit on both splits left out. scikit-learn has its defaults, L-BFGS with at most 100 iterations, and starts each strength
-from the solution of the one before, as ours does.
+Each runs in a process of its own. Both fit every strength on the training split, without the choice on the validation
+split and the fit on both splits. scikit-learn has its defaults, L-BFGS with at most 100 iterations, and starts each
+strength from the solution of the one before, as ours does.
 """
 
 import resource
@@ -59,7 +59,7 @@ def measure(
     classes: int,
     count: int,
 ) -> None:
-    """Prints seconds, megabytes over the features, and top-1 of the weakest strength on as many others."""
+    """Prints seconds, megabytes on top of the features, and top-1 of the weakest strength on as many test rows."""
     torch.set_num_threads(2)
     train, test = (made_up(n, dim, classes, seed) for seed in (0, 1))
     strengths = sorted(log_spaced(count, 1e-6, 1e2), reverse=True)
@@ -71,12 +71,12 @@ def measure(
 
 
 def made_up(n: int, dim: int, classes: int, seed: int) -> Features:
-    """Overlapping classes, and a ReLU, as h has one."""
+    """Made-up features of overlapping classes, after a ReLU, which h has too: (n, dim)."""
     centres = 0.15 * torch.randn(classes, dim, generator=torch.Generator().manual_seed(9))
     draw = torch.Generator().manual_seed(seed)
     labels = torch.randint(classes, (n,), generator=draw)
     features = torch.empty(n, dim)
-    for rows in torch.arange(n).split(10_000):  # lest what is drawn takes more than the features
+    for rows in torch.arange(n).split(10_000):  # the draws take less memory than the features
         noise = torch.randn(len(rows), dim, generator=draw)
         features[rows] = (noise + centres[labels[rows]]).relu()
     return Features(features, labels)
@@ -102,7 +102,7 @@ def scikit_learns(
 
 
 def _peak() -> float:
-    """The process's peak memory so far, MB."""
+    """The peak memory of this process so far, MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
 
 

@@ -1,6 +1,6 @@
-"""Losses forward and backward, 8,192 pairs, D = 128, one core: NT-Xent beside lightly's, the others of Table 2 alone.
+"""Forward and backward pass of losses, 8,192 pairs, D = 128, one core: NT-Xent beside lightly's, and Table 2's others.
 
-Each in a process of its own.
+Each runs in a process of its own.
 """
 
 import importlib
@@ -35,11 +35,11 @@ def main() -> None:
 
 
 def measure(name: str) -> tuple[float, float]:
-    """Shortest seconds of forward and backward, and peak memory over the inputs, MB."""
+    """The seconds of the fastest forward and backward pass, and the peak memory on top of the inputs, MB."""
     torch.set_num_threads(1)
     loss = LOSSES[name]()
     small = torch.randn(16, DIM, requires_grad=True)
-    loss(small).backward()  # loads what is loaded at the first call
+    loss(small).backward()  # the first call loads libraries
     z = torch.randn(2 * PAIRS, DIM, requires_grad=True)
     before = forget_peak()
     best = float("inf")
@@ -52,7 +52,7 @@ def measure(name: str) -> tuple[float, float]:
 
 
 def ours(name: str, **arguments: object) -> Callable[[], Callable[[Tensor], Tensor]]:
-    """The loss called `name`, imported where it is measured."""
+    """Makes the loss called `name`, imported only when it is measured."""
 
     def make() -> Callable[[Tensor], Tensor]:
         loss = getattr(importlib.import_module(f"simclr_ablate.losses.{name}"), name)

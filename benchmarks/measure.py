@@ -1,4 +1,4 @@
-"""What the benchmarks share: interleaved timing, and peak memory of this process or its tensors."""
+"""Helpers of the benchmarks: interleaved timing, and the peak memory of this process or of its tensors."""
 
 import contextlib
 import ctypes
@@ -12,15 +12,14 @@ TURN_SECONDS = 0.5
 
 
 def best_seconds(candidates: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Seconds per call of each candidate, in the best of its `rounds` turns.
+    """Seconds per call of each candidate, in the best of `rounds` turns.
 
-    The candidates take turns, so that what else the machine does befalls them alike. A turn is as
-    many calls as fill TURN_SECONDS: a single short call would be timed with the caches that the
-    candidate before it left behind.
+    The candidates take turns, so other load on the machine affects them alike. A turn has as many calls as fill
+    TURN_SECONDS: a single short call would be timed with the caches that the candidate before it left behind.
     """
     calls = {}
     for name, candidate in candidates.items():
-        candidate()  # loads what is loaded at the first call
+        candidate()  # the first call loads libraries
         calls[name] = max(1, round(TURN_SECONDS / _seconds(candidate, 1)))
     best = dict.fromkeys(candidates, float("inf"))
     for _ in range(rounds):
@@ -37,9 +36,9 @@ def _seconds(candidate: Callable[[], object], calls: int) -> float:
 
 
 def forget_peak() -> float:
-    """Sets the peak back to the memory held now, where the system can (Linux); returns it, MB.
+    """Resets the peak to the memory held now, if the system can (Linux). Returns the peak, MB.
 
-    What was freed goes back to the system first: used again, it would hide as much of what comes.
+    Freed memory goes back to the system first: if it were used again, the peak would not show it.
     """
     with contextlib.suppress(OSError, AttributeError):  # AttributeError: not glibc
         ctypes.CDLL("libc.so.6").malloc_trim(0)
@@ -49,7 +48,7 @@ def forget_peak() -> float:
 
 
 def peak_megabytes() -> float:
-    """The most memory that this process has had since `forget_peak`, MB."""
+    """The peak memory of this process since `forget_peak`, MB."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
@@ -59,7 +58,7 @@ def peak_megabytes() -> float:
 
 
 def peak_of_tensors(work: Callable[[], object]) -> float:
-    """The most memory that tensors made during `work` have at any moment of it, MB."""
+    """The peak memory of the tensors made during `work`, MB."""
     from torch.profiler import ProfilerActivity, profile
 
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
@@ -76,6 +75,6 @@ def peak_of_tensors(work: Callable[[], object]) -> float:
 
 
 def print_table(header: list[str], rows: list[list[str]]) -> None:
-    """A Markdown table."""
+    """Prints a Markdown table."""
     for cells in [header, ["---"] * len(header), *rows]:
         print("| " + " | ".join(cells) + " |", flush=True)

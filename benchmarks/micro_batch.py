@@ -1,6 +1,6 @@
-"""Peak memory and speed of a laptop-scale step of 8,192 images, whole and in micro-batches.
+"""Peak memory and speed of a laptop-scale step with 8,192 images, at once and in micro-batches.
 
-Each is measured in a process of its own.
+Each runs in a process of its own.
 """
 
 import subprocess
@@ -42,9 +42,9 @@ def main() -> None:
 
 
 def measure(overrides: list[str]) -> tuple[float, float]:
-    """The most that tensors take at any moment of a step, MB, and pairs per second of another loop's last step.
+    """The peak memory of tensors during a step, MB, and the pairs per second of the last step of another loop.
 
-    Of tensors, not of the process: what its allocator keeps for itself differs from run to run by half as much again.
+    It is not the memory of the process, which differs from run to run by up to half, with what the allocator keeps.
     """
     torch.set_num_threads(1)
     experiment = default_experiment(*overrides)

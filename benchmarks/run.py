@@ -1,7 +1,7 @@
-"""One whole run of the laptop scale, pretraining and linear evaluation, one core: beside a script with lightly's parts.
+"""A whole run of the laptop scale on one core, pretraining and linear evaluation, beside a script with lightly's parts.
 
-The script has lightly's transform and loss and a DataLoader's loop, and our encoder, optimiser, data, steps and
-evaluation. Each is timed in a process of its own, imports left out.
+The script has lightly's transform and loss and the loop of a DataLoader, but our encoder, optimiser, data, number of
+steps and evaluation. Each is timed in a process of its own, without imports.
 """
 
 import subprocess
@@ -44,12 +44,12 @@ def main() -> None:
 
 
 def ours() -> tuple[float, float]:
-    """Seconds and top-1 of the run as a worker carries it out."""
+    """The seconds and top-1 of the run, as a worker carries it out."""
     torch.set_num_threads(1)
     keep_freed_memory()
     experiment = default_experiment()
     with tempfile.TemporaryDirectory() as folder:
-        open_data(experiment.data, Path(folder), 1)  # the data is made once for many runs
+        open_data(experiment.data, Path(folder), 1)  # made once for many runs, so not timed
         job = Job(experiment.to_config(), folder, folder, 1, "cpu")
         begin = time.perf_counter()
         ending = carry_out_job(job, StopSignal())
@@ -61,7 +61,7 @@ def ours() -> tuple[float, float]:
 
 
 def lightlys() -> tuple[float, float]:
-    """Seconds and top-1 of the same run with lightly's transform, loss and loop."""
+    """The seconds and top-1 of the same run with lightly's transform, loss and loop."""
     torch.set_num_threads(1)
     experiment = default_experiment()
     with tempfile.TemporaryDirectory() as folder:
@@ -72,7 +72,7 @@ def lightlys() -> tuple[float, float]:
 
 
 def train_with_lightly(experiment: Experiment, data: Splits, cache: Path) -> float:
-    """Pretrains as lightly's tutorials do, and evaluates as we do; returns top-1 in percent."""
+    """Pretrains as lightly's tutorials do, and evaluates as we do. Returns top-1, percent."""
     from lightly.loss import NTXentLoss
     from lightly.transforms.simclr_transform import SimCLRTransform
     from PIL import Image
@@ -116,10 +116,10 @@ def train_with_lightly(experiment: Experiment, data: Splits, cache: Path) -> flo
             loss(*z.chunk(2)).backward()
             optimizer.step()
             step += 1
-    # A protocol on features trains nothing.
+    # A protocol on frozen features does not train the networks.
     subject = Subject(experiment, data, encoder, head, torch.device("cpu"), train=lambda: {})
     result = measure(subject, find_protocol(experiment.evaluation.protocol), cache)
-    assert result is not None  # it has no ranks
+    assert result is not None  # None only on other ranks
     return result.metrics["top1"]
 
 

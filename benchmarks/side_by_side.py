@@ -1,8 +1,7 @@
-"""Four runs of the laptop scale on all cores: as many side by side as there are cores, a thread each, beside one after
-the other with all threads, and with one.
+"""Four runs of the laptop scale in three ways: side by side with a thread each, as many as there are cores; one after
+the other with all threads; and one after the other with one thread.
 
-Against one after the other with one thread, the first shows what running side by side loses, the second what a step
-gains from threads.
+Compared with the third, the first shows what running side by side costs, and the second what threads gain.
 """
 
 import os
@@ -31,7 +30,7 @@ def main() -> None:
 
 
 def seconds_of(folder: str, store: str, parallel: int, threads: int, runs: int = RUNS) -> float:
-    """How long the command takes, from its start to its end."""
+    """The seconds that the whole command takes."""
     command = [sys.executable, "-m", "simclr_ablate", "-m", f"store={folder}/{store}"]
     command += [f"seed=range({runs})", f"optimizer.epochs={EPOCHS}"]
     command += [f"launcher.parallel={parallel}", f"compute.threads={threads}"]

@@ -1,4 +1,4 @@
-"""A training step of the laptop scale, everything included, beside its bare encoder and head, one core."""
+"""A whole training step of the laptop scale on one core, beside its encoder and head alone."""
 
 from collections.abc import Callable
 
@@ -33,7 +33,7 @@ def main() -> None:
 
 
 def bare(experiment: Experiment) -> Callable[[], None]:
-    """Forward and backward of encoder and head on a batch that is ready."""
+    """Forward and backward pass of encoder and head on a batch that exists already."""
     encoder, head = build_models(experiment, torch.device("cpu"))
     size = experiment.data.size
     views = torch.rand(2 * experiment.optimizer.batch_size, 3, size, size)
@@ -47,7 +47,7 @@ def bare(experiment: Experiment) -> Callable[[], None]:
 
 
 def whole(experiment: Experiment) -> Callable[[], None]:
-    """The steps of a run, as its own loop takes them."""
+    """The steps of a run in its own loop."""
     parts = training_parts(experiment)
     return lambda: take_steps(ContrastivePretraining(parts), STEPS)
 

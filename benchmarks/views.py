@@ -1,4 +1,4 @@
-"""SimCLR's policy with blur, two views of each image, 32 px, one core: beside lightly and kornia."""
+"""SimCLR's policy with blur, two views of each image, 32 px, on one core, beside lightly and kornia."""
 
 from collections.abc import Callable
 
@@ -42,7 +42,7 @@ def ours(images: Tensor, color: str) -> Callable[[], Tensor]:
 
 
 def lightlys(images: Tensor) -> Callable[[], Tensor]:
-    """Lightly works on one PIL image at a time."""
+    """lightly's transform, which works on one PIL image at a time."""
     transform = SimCLRTransform(input_size=32)
     pictures = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in images]
 

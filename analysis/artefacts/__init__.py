@@ -1,4 +1,4 @@
-"""The paper's tables and figures. To add one: a module here with what `Module` has, and a line below."""
+"""The paper's tables and figures. To add one, add a module here that is a `Module`, and an entry below."""
 
 import importlib
 import re
@@ -16,21 +16,21 @@ LABEL = re.compile(r"(figure|table)([A-Z]?)(\d+)")
 
 
 class Module(Protocol):
-    """A module of an artefact."""
+    """What the module of an artefact provides."""
 
     def reports(self, artefact: "Artefact", runs: "pd.DataFrame") -> "list[Report | LeftOut]":
         """One report for each setting among `runs`, or why there is none."""
 
     def comparisons(self, artefact: "Artefact", runs: "pd.DataFrame") -> "list[Comparison]":
-        """The cells behind these reports; needed where claims rest on them."""
+        """The cells behind these reports; needed only if claims rest on them."""
 
 
 @dataclass(frozen=True)
 class Artefact:
-    """A table or figure of the paper: the module of its name draws it, and `sweep` makes its runs.
+    """A table or figure of the paper. The module of its name draws it: `analysis.artefacts.tableb1` for `tableB1`.
 
-    sweep: None if it needs no runs. needs: the least that it can show, in words. protocols: those of the evaluations
-    that it is made of. The module of `tableB1` is `analysis.artefacts.tableb1`.
+    sweep: the sweep that makes its runs; None if it needs none. needs: the least that it can show, in words. protocols:
+    the protocols whose evaluations it shows.
     """
 
     name: str
@@ -41,13 +41,13 @@ class Artefact:
 
     @property
     def label(self) -> str:
-        """As the paper calls it: `Figure 5`, `Table B.1`."""
+        """The paper's name for it: `Figure 5`, `Table B.1`."""
         kind, appendix, number = LABEL.fullmatch(self.name).groups()  # type: ignore[union-attr]
         return f"{kind.capitalize()} {f'{appendix}.' if appendix else ''}{number}"
 
     @property
     def command(self) -> str:
-        """What makes its runs; empty where it needs none."""
+        """The command that makes its runs; empty if it needs none."""
         return f"python -m simclr_ablate -m sweep={self.sweep}" if self.sweep else ""
 
     @property
@@ -63,17 +63,17 @@ class Artefact:
         return self._module().comparisons(self, self.runs_for(runs))
 
     def runs_for(self, runs: "pd.DataFrame") -> "pd.DataFrame":
-        """`runs` (`analysis.load`) without those that were made for other artefacts only, or evaluated otherwise.
+        """`runs` (`analysis.load`) without those launched only for other artefacts and those of other protocols.
 
-        Others' sweeps vary some of the same keys, and would show as tables with hardly a cell. Runs of no artefact's
-        sweep stay, also where a sweep of the user's own has them too, and so do random encoders, which serve all.
+        Other artefacts' sweeps vary some of the same keys, and would show up as tables with hardly a cell. Runs stay if
+        they belong to no artefact's sweep, or also to a sweep of the user's own. Random encoders stay: they serve all.
         """
         if self.sweep is None:
             return runs
         usable = runs["evaluation"].isna() | runs["evaluation.protocol"].isin(self.protocols)
         runs = runs.loc[usable.to_numpy(bool)]
         ours = {artefact.sweep for artefact in ARTEFACTS.values()}
-        # A sweep all of whose runs are in ours is a union of them.
+        # A sweep that has runs outside ours is the user's own; one without is a union of ours.
         own = {name for names in runs["sweeps"] if ours.isdisjoint(names) for name in names}
         stays = [
             objective == "none"
@@ -85,7 +85,7 @@ class Artefact:
         return runs.loc[stays]
 
     def _module(self) -> Module:
-        """Imported only now, since the modules load pandas and matplotlib."""
+        """The module, imported only when it is needed, since it loads pandas and matplotlib."""
         module: Module = importlib.import_module(self.module_name)
         return module
 
@@ -103,63 +103,63 @@ ARTEFACTS = {
             "table1",
             "strength of colour distortion, SimCLR and supervised",
             "color_strength",
-            "finished runs of one setting in two strengths of colour distortion or more",
+            "finished runs of one setting with two or more strengths of colour distortion",
         ),
         Artefact("table2", "losses and their gradients"),
         Artefact(
             "table3",
-            "what h and g(h) tell of transformations",
+            "what h and g(h) know about transformations",
             "transformation_probe",
-            "evaluations of one setting that probe for two transformations, or h and z for one",
+            "evaluations of one setting that probe for two transformations, or for one from both h and z",
             protocols=("probe",),
         ),
         Artefact(
             "table4",
             "losses, with and without semi-hard negatives",
             "loss_functions",
-            "finished runs of one setting with two losses or more, normalised, and negatives of one view",
+            "finished runs of one setting with two or more losses, with z normalised and negatives from one view",
         ),
         Artefact(
             "table5",
             "l2 norm and temperature of the loss",
             "temperature",
-            "finished runs of one setting in two temperatures or more, or with and without the l2 norm",
+            "finished runs of one setting with two or more temperatures, or with and without the l2 norm",
         ),
         Artefact(
             "figure7",
-            "depth and width of the encoder, and supervised",
+            "depth and width of the encoder, SimCLR and supervised",
             "encoder_size",
-            "finished runs of one setting with two encoders or more, trained by SimCLR",
+            "finished SimCLR runs of one setting with two or more encoders",
         ),
         Artefact(
             "figure8",
             "projection heads, and h against z",
             "projection_head",
-            "finished runs of one setting with two heads or more, or evaluations of both h and z",
+            "finished runs of one setting with two or more heads, or evaluations of both h and z",
         ),
         Artefact(
             "figure9",
             "batch size and length of training",
             "batch_size",
-            "finished runs of one setting in two batch sizes or lengths or more, lr_rule=linear",
+            "finished runs of one setting with lr_rule=linear and two or more batch sizes or lengths of training",
         ),
         Artefact(
             "tableB1",
             "linear and square-root learning rate scaling",
             "batch_size",
-            "what Figure 9 takes for each of the two learning rate rules, which meet at a batch size",
+            "what Figure 9 needs, for both learning rate rules, with equal rates at one of the batch sizes",
         ),
         Artefact(
             "figureB3",
             "eigenvalues of the linear head",
             "projection_head",
-            "a trained linear head as wide as h, with its weights",
+            "the weights of a trained linear head as wide as h",
         ),
         Artefact(
             "figureB4",
             "t-SNE of h and of z",
             "projection_head",
-            "a finished run of SimCLR’s views, nonlinear head and NT-Xent, with its weights",
+            "a finished run with SimCLR’s views, a nonlinear head and NT-Xent, and its weights",
         ),
         Artefact(
             "tableB3",

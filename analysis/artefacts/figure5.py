@@ -1,7 +1,7 @@
 """Figure 5: top-1 for single (diagonal) and paired augmentations on one branch, beside the paper's.
 
-The 49 tests against the random encoder are not corrected for their number: of cells that are level
-with it, about one in forty goes unmarked.
+The 49 tests against the random encoder are not corrected for their number: of the cells that are really level with it,
+about one in forty goes unmarked.
 """
 
 import pandas as pd
@@ -33,7 +33,7 @@ SIMCLR = "SimCLR’s views on both branches"
 
 
 def reports(artefact: Artefact, runs: pd.DataFrame) -> list[Report]:
-    """One report for each setting that has a finished run of a pair."""
+    """One report for each setting with a finished run of a pair."""
     return [map_report(each, notes()) for each in comparisons(artefact, runs)]
 
 
@@ -41,7 +41,7 @@ def comparisons(artefact: Artefact, runs: pd.DataFrame) -> list[Comparison]:
     finished = trained(runs)
     pairs = finished[finished["views.policy"] == "pair"]
     result = []
-    # A pair with an operation of the user's own has no label on these axes.
+    # Pairs with an operation of the user's own are left out: they have no label on these axes.
     for setting in varied(pairs, artefact, [FIRST, SECOND], least=1):
         random, simclr = random_encoder(runs, setting), reference(finished, setting)
         references = {SIMCLR: simclr} if simclr else {}
@@ -60,7 +60,7 @@ def part(runs: pd.DataFrame) -> Part:
 
 
 def reference(runs: pd.DataFrame, setting: Setting) -> Accuracies | None:
-    """SimCLR's own views on a setting's data, if they were run: without blur, if there are both."""
+    """SimCLR's own views on a setting's data, if they were run; without blur rather than with it."""
     simclr = runs[(runs["views.policy"] == "simclr") & runs["views.extra"].isna()]
     alike = matching(simclr, setting.config, free_keys([FIRST, SECOND], ["views.policy"]))
     blurred = alike["views.blur"].astype(bool)
@@ -68,20 +68,19 @@ def reference(runs: pd.DataFrame, setting: Setting) -> Accuracies | None:
 
 
 def notes() -> list[str]:
-    lines = ["An average is the mean of its row’s cells, and missing where one of them is."]
+    lines = ["An average is the mean of its row’s cells; it is missing if one of them is."]
     for row, printed, mean in rounded_averages():
         lines.append(
             f"The paper prints {printed:.1f} as the average of {row}; the mean of its printed "
-            f"cells is {mean:.3f}. Both are rounded to 0.1, which accounts for the difference."
+            f"cells is {mean:.3f}. Both are rounded to 0.1, which explains the difference."
         )
     return lines
 
 
 def rounded_averages() -> list[tuple[str, float, float]]:
-    """Rows of the paper whose average is not the mean of the printed cells to 0.1.
+    """The name, printed average and mean of the rows in which the two differ when rounded to 0.1.
 
-    Name, printed average, mean. Cells and averages are each within 0.05 of what was measured, so
-    the two may be 0.1 apart.
+    The paper's cells and averages are each within 0.05 of what was measured, so the two may be 0.1 apart.
     """
     table = paper.table(KEY)
     means = table[list(NAMES.values())].mean(axis=1)

@@ -1,6 +1,6 @@
 """Figure 7: top-1 against the number of parameters, by depth and width of the encoder.
 
-SimCLR, trained for short and for long, and supervised training. Parameters are counted.
+It shows short and long training with SimCLR, and supervised training. Our parameters are counted.
 """
 
 import math
@@ -41,7 +41,7 @@ PRINTED = {
 TRAININGS = list(PRINTED.values())
 IMAGENET = "The paper: ImageNet"
 
-# What a supervised run does not have counts for nothing in it.
+# A supervised run has neither.
 SUPERVISED_FREE = ("head", "loss")
 
 NAME = re.compile(r"R(?:esNet-)?(\d+)(?: ?\((\d+)x\))?")
@@ -58,15 +58,15 @@ ENCODERS = Axis(["Encoder"], ["encoder.architecture", "encoder.width"], encoder_
 
 
 def reports(artefact: Artefact, runs: pd.DataFrame) -> list[Report]:
-    """One report for each setting in which SimCLR trained two encoders or more."""
+    """One report for each setting in which SimCLR trained two or more encoders."""
     return [_report(each) for each in comparisons(artefact, runs)]
 
 
 NOTES = [
-    "Parameters: those of the encoder f, counted; without heads and classifiers. The paper’s are "
-    "read off its figure: batch norm’s running statistics are among them, and the supervised "
-    "ResNet-50 stands at 26 million.",
-    "The paper’s SimCLR was trained for 100 and for 1000 epochs, its supervised encoders for 90.",
+    "Parameters are those of the encoder f, without heads and classifiers. Ours are counted. The "
+    "paper’s are read off its figure: they include batch norm’s running statistics, and the "
+    "supervised ResNet-50 is at 26 million.",
+    "The paper trained SimCLR for 100 and for 1000 epochs, and its supervised encoders for 90.",
 ]
 
 
@@ -78,7 +78,7 @@ def comparisons(artefact: Artefact, runs: pd.DataFrame) -> list[Comparison]:
         if len(set(read_labels(setting.runs, ENCODERS))) > 1
     ]
     result = []
-    # Again, since those left out no longer count for names.
+    # Named again, since names need no longer differ from those left out.
     for setting in named(artefact.name, [s.config for s in several], [s.runs for s in several]):
         short, long = lengths(setting.runs)
         supervised = baseline(artefact, trained(runs, "supervised"), setting, short)
@@ -90,10 +90,10 @@ def comparisons(artefact: Artefact, runs: pd.DataFrame) -> list[Comparison]:
 
 
 def lengths(runs: pd.DataFrame) -> tuple[int, int | None]:
-    """The epochs of short and of long training: the two that have the most encoders.
+    """The epochs of short and of long training: the two lengths with the most encoders.
 
-    Other sweeps, on the length of training, add lengths to one encoder. Of equals, short training
-    is the shortest, and long training, if there is any, the longest.
+    Sweeps on the length of training add lengths, but only for one encoder. Ties go to the shortest for short training,
+    and to the longest for long training, if there is any.
     """
     encoders = runs.drop_duplicates(subset=[*ENCODERS.keys, "optimizer.epochs"])
     count = Counter(map(int, encoders["optimizer.epochs"]))
@@ -106,10 +106,10 @@ def lengths(runs: pd.DataFrame) -> tuple[int, int | None]:
 def baseline(
     artefact: Artefact, supervised: pd.DataFrame, setting: Setting, short: int
 ) -> Setting | None:
-    """The supervised runs that stand beside a setting's, of one way of training.
+    """The supervised runs beside a setting's, all trained in one way.
 
-    Equal in data, precision, stem and evaluation. Of several ways, that with the most encoders; of
-    equals, crops alone, as the paper has it, and the length nearest to short training's.
+    They are equal to the setting in data, precision, stem and evaluation. Of several ways, it is the one with the most
+    encoders. Ties go to crops alone, as in the paper, then to the length nearest to short training.
     """
     free = free_keys([ENCODERS], SUPERVISED_FREE)
     alike = matching(supervised, setting.config, (*free, "objective", "views", "optimizer"))
@@ -123,7 +123,7 @@ def baseline(
 
 
 def by_size(runs: pd.DataFrame, short: int, long: int | None) -> Part:
-    """Rows: encoders. A depth that no run trained for long or supervised has nothing to run there."""
+    """The table of encoders by training. Depths without any long or supervised run are void in these two columns."""
 
     def training(objective: str, epochs: int) -> str | None:
         return SUPERVISED if objective == "supervised" else {short: SHORT, long: LONG}.get(epochs)
@@ -140,7 +140,7 @@ def by_size(runs: pd.DataFrame, short: int, long: int | None) -> Part:
 
 
 def published(field: int = 2) -> dict[Place, float]:
-    """The paper's top-1 by encoder and training; or with `field` 1, its millions of parameters."""
+    """The paper's top-1 by encoder and training, or with `field` 1 its parameters, in millions."""
     entry = paper.entries()[KEY]
     return {
         (encoder_name(f"resnet{depth}", width), training): float(point[field])
@@ -151,7 +151,7 @@ def published(field: int = 2) -> dict[Place, float]:
 
 
 def millions(comparison: Comparison) -> dict[str, float]:
-    """Parameters of the encoders in its table, by name."""
+    """The parameters of the encoders in the comparison's table, by name, in millions."""
     (part,) = comparison.parts
     stem = comparison.setting.config["encoder.stem"]
     shapes = {str(row): shape(str(row)) for row in part.row_labels}
@@ -162,7 +162,7 @@ def millions(comparison: Comparison) -> dict[str, float]:
 
 
 def remark(setting: Setting, short: int, long: int | None, supervised: Setting | None) -> str:
-    """How long each of the three was trained, and how supervised encoders differ."""
+    """How long each of the three was trained, and how supervised training differs, in words."""
     text = f"SimCLR: {short:,} epochs" + (f" and {long:,} epochs." if long else ".")
     if supervised is None:
         return text
@@ -173,7 +173,7 @@ def remark(setting: Setting, short: int, long: int | None, supervised: Setting |
         if supervised.config[key] is not UNUSED
         and (key == "optimizer.epochs" or supervised.config[key] != setting.config.get(key))
     )
-    return f"{text} Supervised: of the classifier trained with the encoder; {differing}."
+    return f"{text} Supervised: top-1 of the classifier trained with the encoder; {differing}."
 
 
 def panels(comparison: Comparison) -> list[Curves]:
@@ -205,7 +205,7 @@ def _panel(title: str, points: dict[Place, tuple[float, float, float]]) -> Curve
 
 
 def _report(comparison: Comparison) -> Report:
-    """With the parameters in tables and data."""
+    """The report, with the parameters in its tables and data."""
     drawn = panels(comparison)
     made = report(comparison, describe_curves(drawn), partial(curve_page, [drawn]), NOTES)
     ours, theirs = made.tables

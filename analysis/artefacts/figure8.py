@@ -1,6 +1,6 @@
 """Figure 8: top-1 on h with no, a linear or a nonlinear head, by output dimension; and h against z.
 
-The paper gives h against z = g(h) in words only (Section 4.2): more than 10 points for h.
+The paper compares h with z = g(h) only in words (Section 4.2): h is more than 10 points better.
 """
 
 import math
@@ -20,14 +20,14 @@ from analysis.typesetting import number
 
 KEY = "fig8_projection_head"
 WIDTHS = {"resnet8": 128, "resnet18": 512, "resnet34": 512}
-"""Of h where the encoder is not wider; 2048 for the others."""
+"""The width of h by architecture, at encoder width 1; 2048 for all others."""
 
 KINDS = {"linear": "Linear", "nonlinear": "Non-linear", "none": "None"}
 DIFFERENCE = "h - z"
 
 
 def dimension(kind: str, dim: int, architecture: str, width: int) -> int:
-    """The width of z: without a head, that of h."""
+    """The width of z; without a head, that is the width of h."""
     return dim if kind != "none" else width * WIDTHS.get(architecture, 2048)
 
 
@@ -42,13 +42,14 @@ FEATURES = listed(["Representation"], ["evaluation.features"], {"h": "h", "z": "
 
 
 def reports(artefact: Artefact, runs: pd.DataFrame) -> list[Report]:
-    """One report for each setting with two or more of head, dimension and representation."""
+    """One report for each setting in which the head, its dimension or the representation varies."""
     return [bar_report(each, panels(each), NOTES) for each in comparisons(artefact, runs)]
 
 
 NOTES = [
-    "The paper has h against z in words only: more than 10 points for h, with a nonlinear head.",
-    f"{DIFFERENCE}: the mean over seeds of the difference within a seed.",
+    "The paper compares h with z only in words: with a nonlinear head, h is more than 10 points "
+    "better.",
+    f"{DIFFERENCE}: the difference within each seed, averaged over seeds.",
 ]
 
 
@@ -63,7 +64,7 @@ def comparisons(artefact: Artefact, runs: pd.DataFrame) -> list[Comparison]:
 
 
 def heads(setting: Setting) -> Part:
-    """Figure 8 itself. Without a head there is one output dimension."""
+    """Figure 8 itself. Without a head, there is a single output dimension."""
     runs, config = setting.runs, setting.config
     on_h = cells(runs[runs["evaluation.features"] == "h"], HEADS, DIMENSIONS)
     without = dimension("none", 0, config["encoder.architecture"], config["encoder.width"])
@@ -78,7 +79,7 @@ def heads(setting: Setting) -> Part:
 
 
 def representations(runs: pd.DataFrame) -> Part:
-    """h against z of the nonlinear head. Its h is tested and ranked in the first part."""
+    """h against z with the nonlinear head. h is tested and ranked only in the first part."""
     both = cells(runs[runs["head.kind"] == "nonlinear"], FEATURES, DIMENSIONS)
     for column in {column for _, column in both}:
         if ("h", column) in both and ("z", column) in both:
@@ -102,14 +103,14 @@ def representations(runs: pd.DataFrame) -> Part:
 
 
 def within_seeds(sample: Accuracies, other: Accuracies) -> Accuracies:
-    """The differences of two accuracies at the seeds that both have."""
+    """The difference of two accuracies at each seed that both have."""
     common = sorted(set(sample.by_seed) & set(other.by_seed))
     differences = {seed: sample.by_seed[seed] - other.by_seed[seed] for seed in common}
     return Accuracies(differences, math.nan, (*sample.run_ids, *other.run_ids))
 
 
 def panels(comparison: Comparison) -> list[tuple[Bars, Bars]]:
-    """Heads above representations, whose differences are left to the table."""
+    """Heads above representations. The differences of representations are only in the table."""
     of_h, of_both = comparison.parts
     shown = {place: cell for place, cell in of_both.cells.items() if place[0] != DIFFERENCE}
     return [
@@ -119,7 +120,7 @@ def panels(comparison: Comparison) -> list[tuple[Bars, Bars]]:
 
 
 def remark(of_h: Part, of_both: Part) -> str:
-    """The three differences that the paper tells in its text."""
+    """The three differences that the paper gives in its text, in words."""
     linear, nonlinear, none = (_row(of_h, name) for name in KINDS.values())
     without = dict.fromkeys(nonlinear, next(iter(none.values()))) if none else {}
     differences = [
@@ -128,11 +129,11 @@ def remark(of_h: Part, of_both: Part) -> str:
         ("h over z", lead(_row(of_both, "h"), _row(of_both, "z")), "more than 10"),
     ]
     words = [f"{name} {text} (paper: {claim})" for name, text, claim in differences if text]
-    return f"Mean over output dimensions, points: {'; '.join(words)}." if words else ""
+    return f"Means over output dimensions, in points: {'; '.join(words)}." if words else ""
 
 
 def lead(above: dict[Label, Accuracies], below: dict[Label, Accuracies]) -> str:
-    """The mean over output dimensions of a difference within seeds; empty where there is none."""
+    """The difference within seeds, averaged over output dimensions; empty if there is none."""
     columns = [column for column in above if column in below]
     leads = [within_seeds(above[column], below[column]).by_seed for column in columns]
     common = set.intersection(*map(set, leads)) if leads else set()

@@ -1,4 +1,4 @@
-"""Figure 9: top-1 by batch size and length of training, linear scaling of the learning rate."""
+"""Figure 9: top-1 by batch size and length of training, with linear scaling of the learning rate."""
 
 import pandas as pd
 
@@ -14,7 +14,7 @@ EPOCHS = Axis(["Epochs"], ["optimizer.epochs"], lambda epochs: epochs)
 
 
 def reports(artefact: Artefact, runs: pd.DataFrame) -> list[Report]:
-    """One report for each setting with two or more of batch size and length."""
+    """One report for each setting in which the batch size or the length of training varies."""
     return [bar_report(each, [bars(each, each.parts[0])]) for each in comparisons(artefact, runs)]
 
 

@@ -1,6 +1,6 @@
-"""Figure B.3: the squared real part of the eigenvalues of a linear head as wide as h.
+"""Figure B.3: the squared real parts of the eigenvalues of a linear head as wide as h.
 
-The paper publishes no numbers; its finding is told in the caption.
+The paper publishes no numbers; the caption gives its finding.
 """
 
 import math
@@ -32,7 +32,7 @@ MOST = 0.9
 
 @dataclass(frozen=True)
 class Spectrum:
-    """One run's squared real parts, from the largest on: (D,)."""
+    """One run's squared real parts, largest first: (D,)."""
 
     seed: int
     run_id: str
@@ -40,21 +40,21 @@ class Spectrum:
 
     @property
     def rank(self) -> float:
-        """The participation ratio, (sum)^2 / sum of squares: D where all are equal, 1 if one is all.
+        """The participation ratio, (sum)^2 / sum of squares: D if all are equal, 1 if only one is not 0.
 
-        A large matrix of independent normal draws has D / 2, by the circular law.
+        It is D / 2 for a large matrix of independent normal draws, by the circular law.
         """
         return float(self.squares.sum() ** 2 / (self.squares**2).sum())
 
     @property
     def holding_most(self) -> int:
-        """How many of the largest hold 90% of the sum."""
+        """How many of the largest add up to 90% of the sum."""
         shares = self.squares.cumsum() / self.squares.sum()
         return int(np.searchsorted(shares, MOST) + 1)
 
     @property
     def largest(self) -> float:
-        """The share of the largest, percent."""
+        """The largest's share of the sum, percent."""
         return float(100 * self.squares[0] / self.squares.sum())
 
 
@@ -107,10 +107,10 @@ def _report(artefact: Artefact, setting: Setting, measured: Sequence[Spectrum]) 
 
 
 NOTES = [
-    "W is the dense layer’s matrix; the batch norm that follows it, which scales each output, is "
+    "W is the matrix of the dense layer. The batch norm after it, which scales each output, is "
     "left out.",
-    "Effective rank: the participation ratio (Σ s)² / Σ s² of the squared real parts s. It is D "
-    "where all are equal and 1 where one of them is all there is.",
+    "Effective rank: the participation ratio (Σ s)² / Σ s² of the D squared real parts s. It is D "
+    "if all are equal, and 1 if only one is not 0.",
 ]
 
 
@@ -119,30 +119,30 @@ def caption(setting: Setting, measured: Sequence[Spectrum]) -> str:
     entry = paper.entries()["figB3_eigenvalues"]
     return "\n".join(
         [
-            f"{setting.description}, {count(len(measured), 'seed')}. Squared real part of the "
-            f"eigenvalues of the linear head’s {width:,} × {width:,} matrix W, g(h) = W h, from "
-            "the largest on.",
-            f"{effective_rank(measured)}; untrained, a matrix of independent normal draws has about "
+            f"{setting.description}, {count(len(measured), 'seed')}. Squared real parts of the "
+            f"eigenvalues of the linear head’s {width:,} × {width:,} matrix W, g(h) = W h, largest "
+            "first.",
+            f"{effective_rank(measured)}; an untrained matrix of independent normal draws has about "
             f"{width / 2:,.0f}.",
-            f"The paper, of a 2,048 × 2,048 matrix: {entry['finding']}. It gives no numbers.",
+            f"The paper, on a 2,048 × 2,048 matrix: {entry['finding']}. It gives no numbers.",
         ]
     )
 
 
 def effective_rank(measured: Sequence[Spectrum]) -> str:
-    """The mean over seeds, and how large it could be, in words."""
+    """The mean effective rank over seeds, and the largest possible, in words."""
     rank = mean_interval([spectrum.rank for spectrum in measured])
     return f"Effective rank: {number(rank.mean, rank.half)} of {len(measured[0].squares):,}"
 
 
 def panels(setting: Setting, measured: Sequence[Spectrum]) -> list[Curves]:
-    """On a linear axis and on a logarithmic one, a line for each seed."""
+    """One panel with a linear axis and one with a logarithmic axis, with a line for each seed."""
     curves = [
         Curve(f"seed {s.seed}", range(1, len(s.squares) + 1), s.squares.tolist()) for s in measured
     ]
-    axis, value = "Eigenvalue, from the largest on", "Squared real part"
+    axis, value = "Eigenvalue, largest first", "Squared real part"
     title = f"Ours: {setting.label}"
-    # Some eigenvalues are imaginary up to rounding, which would stretch a logarithmic axis.
+    # Eigenvalues that are imaginary up to rounding would stretch a logarithmic axis.
     floor = 1e-12 * max(curve.y[0] for curve in curves)
     above = [
         Curve(c.name, c.x, [y if y > floor else math.nan for y in c.y], c.half) for c in curves
@@ -154,17 +154,17 @@ def panels(setting: Setting, measured: Sequence[Spectrum]) -> list[Curves]:
 
 
 def table(setting: Setting, measured: Sequence[Spectrum]) -> Table:
-    header = ["Seed", "Effective rank", "Eigenvalues with 90% of the sum", "Largest’s share (%)"]
+    header = ["Seed", "Effective rank", "Eigenvalues for 90% of the sum", "Largest’s share (%)"]
     values = [(s.rank, float(s.holding_most), s.largest) for s in measured]
     rows = [[str(s.seed), *map(number, of_one)] for s, of_one in zip(measured, values, strict=True)]
     if len(measured) > 1:
         means = [mean_interval(column) for column in zip(*values, strict=True)]
         rows.append(["mean", *(number(mean.mean, mean.half) for mean in means)])
-    return Table(f"Ours: {setting.label}, of {len(measured[0].squares):,}", header, rows)
+    return Table(f"Ours: {setting.label}, {len(measured[0].squares):,} eigenvalues", header, rows)
 
 
 def data(measured: Sequence[Spectrum]) -> pd.DataFrame:
-    """A row for each eigenvalue of each seed."""
+    """One row for each eigenvalue of each seed."""
     return pd.concat(
         [
             pd.DataFrame(

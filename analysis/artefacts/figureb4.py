@@ -1,6 +1,6 @@
 """Figure B.4: t-SNE of h and of z = g(h) for ten classes, and how well each separates them.
 
-The paper shows pictures only, and says that classes are better separated in h.
+The paper shows only pictures, and says that classes are better separated in h.
 """
 
 import math
@@ -48,15 +48,15 @@ def reports(artefact: Artefact, runs: pd.DataFrame) -> list[Report | LeftOut]:
         try:
             result.append(_report(artefact, setting, kept(run, "separation", separation)))
         except (OSError, ValueError, RuntimeError) as error:
-            reason = printable(f"its run {run.run_id}: {error}")
+            reason = printable(f"run {run.run_id}: {error}")
             result.append(LeftOut(setting.description, reason))
     return result
 
 
 def chosen(artefact: Artefact, runs: pd.DataFrame) -> list[Setting]:
-    """Of each data set the setting with the most seeds, with its first seed as its only run.
+    """For each data set, the setting with the most seeds, with its first seed as its only run.
 
-    Of several, that with the best top-1 on the validation split.
+    Ties go to the best top-1 on the validation split.
     """
     views = (runs["views.policy"] == "simclr") & runs["views.extra"].isna()
     on_h = (runs["head.kind"] == "nonlinear") & (runs["evaluation.features"] == "h")
@@ -93,16 +93,16 @@ def _report(artefact: Artefact, setting: Setting, measured: Arrays) -> Report:
 
 
 def notes(images: int) -> list[str]:
-    """How the picture and the numbers are made, of so many images."""
+    """How the picture and the numbers are made from so many images."""
     return [
-        f"At most {CLASSES} classes and {IMAGES} test images of each, chosen by the data’s seed. t-SNE: "
-        f"scikit-learn’s, of cosine distances, perplexity {perplexity(images):.3g}, from the principal components. Its "
-        "map distorts distances, so what is measured is measured on h and on z themselves.",
-        f"kNN: how many images have their own class as the commonest of their {neighbours(images)} neighbours among "
-        "the others, by cosine. Silhouette: mean over images, by cosine distance.",
-        "The margin is of these images, paired; how much another seed would differ is not in it.",
-        "The run: of the settings with SimCLR’s views and a nonlinear head, that with the most seeds, and of these "
-        "the best on the validation split; its first seed.",
+        f"At most {CLASSES} classes, with at most {IMAGES} test images each, are chosen with the data’s seed. t-SNE is "
+        f"scikit-learn’s, with cosine distances and perplexity {perplexity(images):.3g}, started from the principal "
+        "components. Its map distorts distances, so all measurements are made on h and z themselves.",
+        f"kNN: the share of images whose class is the most common one among their {neighbours(images)} nearest other "
+        "images, by cosine similarity. Silhouette: the mean over images, by cosine distance.",
+        "The margin is over these images, paired; it does not cover how much another seed would differ.",
+        "The run is the first seed of the setting with the most seeds, among those with SimCLR’s views, a nonlinear "
+        "head and NT-Xent; ties go to the best on the validation split.",
     ]
 
 
@@ -113,13 +113,13 @@ def caption(setting: Setting, measured: Arrays) -> str:
             f"{setting.description}, seed {setting.config['seed']}. t-SNE of h and of z = g(h), "
             f"{images_shown(measured)}.",
             f"{separated(measured)}. Silhouette: {', '.join(silhouette)}.",
-            "The paper, of ten classes of ImageNet: better separated in h. It gives no numbers.",
+            "The paper, on ten classes of ImageNet: better separated in h. It gives no numbers.",
         ]
     )
 
 
 def alt(setting: Setting, measured: Arrays) -> str:
-    """For whoever does not see the picture: what is drawn, and what was measured of it."""
+    """The alt text of the picture: what is drawn, and what was measured."""
     return (
         "Scatter plots of t-SNE’s maps of h and of z = g(h) side by side, a colour for each class: "
         f"{images_shown(measured)}, ours on {setting.label}. {separated(measured)}."
@@ -131,7 +131,7 @@ def images_shown(measured: Arrays) -> str:
 
 
 def separated(measured: Arrays) -> str:
-    """How many images kNN has right in h and in z, and which separates classes better, in words."""
+    """How many images kNN gets right in h and in z, and which of them separates classes better, in words."""
     mean, half = lead(measured)
     verdict = "undecided which separates classes better"
     if abs(mean) > half:
@@ -143,7 +143,7 @@ def separated(measured: Arrays) -> str:
 
 
 def lead(measured: Arrays) -> tuple[float, float]:
-    """How many points more of the images h has right than z, and half the 95% interval of it."""
+    """The lead of h over z in images that kNN gets right, in points, and half the width of its 95% interval."""
     h, z = (measured[f"right_{name}"].astype(float) for name in FEATURES)
     difference = 100 * (h - z)
     half = 1.96 * difference.std(ddof=1) / math.sqrt(len(difference))
@@ -166,7 +166,7 @@ def table(setting: Setting, measured: Arrays) -> Table:
 
 
 def data(setting: Setting, measured: Arrays) -> pd.DataFrame:
-    """A row for each image and representation."""
+    """One row for each image and representation."""
     return pd.concat(
         [
             pd.DataFrame(
@@ -186,14 +186,14 @@ def data(setting: Setting, measured: Arrays) -> pd.DataFrame:
 
 
 SIDE, GAP, TITLE = 4.4, 0.2, 0.35
-"""Of a map, between maps, and above them, inches."""
+"""The side of a map, the gap between maps, and the room for their titles, inches."""
 LEGEND_ROW, LEGEND_CHARACTER, LEGEND_CHARACTERS = 5, 0.061, 120
-"""How many names stand side by side, how wide a character is, inches, and how many of a name are shown."""
+"""Names in a row, the width of a character in inches, and how many characters of a name are shown."""
 SHAPES = "osD^vP*X<>"
 
 
 def draw(measured: Mapping[str, NDArray[Any]], text: str) -> Figure:
-    """The two maps, h's and z's, with one legend."""
+    """The maps of h and z, with one legend for both."""
     classes = measured["classes"]
     names = [shortened(name, LEGEND_CHARACTERS) for name in classes.tolist()]
     columns = legend_columns(names)
@@ -220,7 +220,7 @@ def draw(measured: Mapping[str, NDArray[Any]], text: str) -> Figure:
 
 
 def legend_columns(names: Sequence[str]) -> int:
-    """As many as the longest name leaves room for, and no more than LEGEND_ROW."""
+    """As many columns as the longest name leaves room for, but no more than LEGEND_ROW."""
     of_each = 0.4 + LEGEND_CHARACTER * max(map(len, names))
     return max(1, min(LEGEND_ROW, int(PAGE / of_each)))
 
@@ -228,7 +228,7 @@ def legend_columns(names: Sequence[str]) -> int:
 def draw_map(
     axes: Axes, points: NDArray[np.float64], labels: NDArray[np.int64], classes: int
 ) -> list[PathCollection]:
-    """The points of each class. points: (N, 2). Neither axis has a meaning, so none is marked."""
+    """Draws the points of each class, without ticks, since the axes have no meaning. points: (N, 2)."""
     drawn = []
     for label in range(classes):
         x, y = points[labels == label].T

@@ -26,14 +26,14 @@ SIMCLR, SUPERVISED = "SimCLR", "Supervised"
 AUTOAUGMENT = "AutoAug"
 BLUR = " (+Blur)"
 CROP, NO_JITTER = OURS = ("Crop (ours)", "0 (ours)")
-"""Columns that the paper has not: what its strengths start from."""
+"""Columns that the paper does not have: what its strengths start from."""
 
-# What a supervised run does not have, and how it is trained, may be another.
+# A supervised run has no head and no loss, and may be trained in another way.
 SUPERVISED_FREE = ("objective", "head", "loss", "optimizer")
 
 
 def beside() -> dict[Place, float]:
-    """What stands beside ours: in the columns that the paper has not, nothing."""
+    """The paper's numbers at all our columns; NaN in those that the paper does not have."""
     numbers = published()
     rows = dict.fromkeys(row for row, _ in numbers)
     return {(row, column): math.nan for row in rows for column in OURS} | numbers
@@ -77,7 +77,7 @@ COLUMNS = Axis(
 
 
 def reports(artefact: Artefact, runs: pd.DataFrame) -> list[Report]:
-    """One report for each setting in which SimCLR or supervised training has two views or more."""
+    """One report for each setting in which SimCLR or supervised training has two or more columns."""
     return [
         bar_report(each, [bars(each, each.parts[0], "rows")], NOTES)
         for each in comparisons(artefact, runs)
@@ -85,10 +85,10 @@ def reports(artefact: Artefact, runs: pd.DataFrame) -> list[Report]:
 
 
 NOTES = [
-    "The paper’s supervised top-1 is of 90 epochs, its SimCLR’s of 100.",
+    "The paper trained SimCLR for 100 epochs, and its supervised encoders for 90.",
     "AutoAug: AutoAugment’s policy in place of colour distortion and blur.",
-    "(ours): not in the paper, and in no comparison with it. Crop is random crop and flip alone; strength 0 has "
-    "grayscale (p 0.2) beside them.",
+    "(ours): not in the paper, so not compared with it. Crop is random crop and flip alone; strength 0 adds grayscale "
+    "(p 0.2).",
 ]
 
 
@@ -115,14 +115,14 @@ def comparisons(artefact: Artefact, runs: pd.DataFrame) -> list[Comparison]:
 
 
 def remark(setting: Setting) -> str:
-    """What the two rows do not share."""
-    text = "Only SimCLR’s row is tested and ranked below."
+    """How the two rows differ, in words."""
+    text = "Only SimCLR’s row is tested and ranked."
     if "supervised" in set(setting.runs["objective"]):
         differing = ", ".join(
             f"{key.rpartition('.')[2]} {value}"
             for key, value in setting.config.items()
             if key.startswith("supervised optimizer.")
         )
-        text += " Supervised: of the classifier that was trained with the encoder"
+        text += " Supervised: top-1 of the classifier trained with the encoder"
         text += f"; {differing}." if differing else "."
     return text

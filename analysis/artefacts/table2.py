@@ -1,6 +1,6 @@
 """Table 2: the three losses as the paper prints them, with their gradients with respect to u.
 
-It needs no runs. `tests/losses/test_table2.py` compares autograd of our losses with these gradients.
+It needs no runs. `tests/losses/test_table2.py` compares the gradients of our losses with these.
 """
 
 from collections.abc import Sequence
@@ -37,27 +37,27 @@ FORMULAS = {
         rf"{POSITIVE}-{NEGATIVE}\ \mathrm{{if}}\ {NEAR}-{FAR}<m\ \mathrm{{else}}\ \mathbf{{0}}",
     ),
 }
-"""By loss: what is maximised, and its gradient, as LaTeX."""
+"""The function that each loss maximises, and its gradient, in LaTeX."""
 
 CAPTION = (
-    "The losses and their gradients as the paper prints them: what is maximised, with an anchor u, "
-    "its positive v⁺ and negatives v⁻, all l2-normalised; temperature τ, margin m, and Z(u) the sum "
-    "of exp(uᵀv / τ) over v⁺ and v⁻."
+    "The losses and their gradients as the paper prints them: functions to be maximised, of an "
+    "anchor u, its positive v⁺ and its negatives v⁻, all l2-normalised. τ is the temperature, m the "
+    "margin, and Z(u) the sum of exp(uᵀv / τ) over v⁺ and v⁻."
 )
 ALT = (
     f"A typeset table of {conjoined(FORMULAS)}: the function of each, and its gradient with respect "
     "to u. NT-Xent alone weighs each negative against the others, through Z(u)."
 )
 NOTES = [
-    "tests/losses/test_table2.py compares the gradients that autograd gets from our losses with "
-    "these, in float64 on random inputs. There, each view is an anchor as well as a candidate of "
-    "the others, and the two losses of one negative are those of all of an anchor’s.",
-    "The paper does not spell Z(u) out; its gradient of NT-Xent leaves no other.",
+    "tests/losses/test_table2.py compares autograd’s gradients of our losses with these, in float64 "
+    "on random inputs. There, each view is an anchor and also a candidate of the other anchors, and "
+    "the two losses that have a single negative here are taken over all negatives of an anchor.",
+    "The paper does not define Z(u); its gradient of NT-Xent allows no other definition.",
 ]
 
 
 def reports(artefact: Artefact, runs: pd.DataFrame) -> list[Report]:
-    """The one report there is, whatever the runs."""
+    """The only report, whatever the runs."""
     rows = [[name, *map(Formula, formulas)] for name, formulas in FORMULAS.items()]
     with style():
         figure = draw(rows, CAPTION)
@@ -82,14 +82,14 @@ HEAD, ROW = 0.35, 0.62
 
 
 def draw(rows: Sequence[Sequence[str]], caption: str) -> Figure:
-    """The table as a picture, its formulas typeset."""
+    """The table as a picture, with its formulas typeset."""
     body = HEAD + ROW * len(rows) + 0.25
     figure, bottom = page(PAGE, body, caption)
     height = bottom + body
 
     def write(left: float, y: float, cell: str, size: float, weight: str = "normal") -> None:
         formula = isinstance(cell, Formula)
-        # mathtext's fractions are as small as TeX's in a line of text.
+        # mathtext sets fractions as small as TeX does within a line of text.
         text = f"${cell.replace('frac', 'dfrac')}$" if formula else cell
         look: dict[str, Any] = {"fontsize": size, "fontweight": weight, "parse_math": formula}
         figure.text(left / PAGE, y / height, text, va="center", **look)

@@ -1,6 +1,6 @@
-"""Table 3: what a small network tells of a transformation from h and from z = g(h).
+"""Table 3: how well a small network predicts a transformation from h and from z = g(h).
 
-The pretraining of a row has its transformation among its own; colour distortion is always there.
+The views of a row's pretraining include its transformation; colour distortion is in all of them.
 """
 
 from dataclasses import replace
@@ -38,9 +38,9 @@ def published() -> dict[Place, float]:
 
 
 def reports(artefact: Artefact, runs: pd.DataFrame) -> list[Report]:
-    """One report for each setting with two or more of transformation and representation."""
+    """One report for each setting in which the transformation or the representation varies."""
     return [
-        # One above the other, for the names of transformations are long.
+        # One above the other, since the names of transformations are long.
         bar_report(each, [[panel] for panel in panels], NOTES)
         for each in comparisons(artefact, runs)
         for panels in [bars(each, each.parts[0])]
@@ -48,10 +48,10 @@ def reports(artefact: Artefact, runs: pd.DataFrame) -> list[Report]:
 
 
 NOTES = [
-    "Random guess: the accuracy of always naming what is most frequent in training, counted on the "
-    "test images. One image in five is grey, and one in four has each rotation; one in two is "
+    "Random guess: the accuracy, on the test images, of always naming the most frequent label in "
+    "training. One image in five is grey, one in four has each rotation, and one in two is "
     "corrupted by Gaussian noise, or Sobel filtered.",
-    "Except in the first row, pretraining has the row’s transformation too, on some of the images.",
+    "Except in the first row, pretraining applies the row’s transformation too, to some images.",
 ]
 
 
@@ -70,7 +70,7 @@ def comparisons(artefact: Artefact, runs: pd.DataFrame) -> list[Comparison]:
 
 
 def part(runs: pd.DataFrame) -> Part:
-    """The guess is the same for h and for g(h), and no finding: it is not ranked."""
+    """The table. The guess is not ranked: it is the same for h and g(h), and no finding."""
     accuracies: dict[Place, Accuracies] = cells(runs, ROWS, FEATURES, "probe_accuracy")
     guesses = cells(runs, ROWS, GUESSED, "probe_guess")
     return Part(

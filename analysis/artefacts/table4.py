@@ -1,8 +1,7 @@
 """Table 4: top-1 by loss, each with its own hyperparameters; negatives from one view only.
 
-The paper tunes each loss (App. B.10) and does not print which values won. Here, of the values that
-were run, those that are best on the validation split stand for their loss, with the seeds that took
-no part in choosing them.
+The paper tunes each loss (App. B.10) and does not print which values won. Here, a loss is reported with the values that
+are best on the validation split, of those that were run, on seeds that took no part in the choice.
 """
 
 from collections import defaultdict
@@ -49,11 +48,11 @@ TOP1 = constant("Top-1 (%)")
 
 
 def reports(artefact: Artefact, runs: pd.DataFrame) -> list[Report]:
-    """One report for each setting with two losses or more."""
+    """One report for each setting with two or more losses."""
     return [bar_report(each, [panels(each)], NOTES) for each in comparisons(artefact, runs)]
 
 
-NOTES = ["(sh): semi-hard negatives. All losses: z is l2-normalised, negatives are of one view."]
+NOTES = ["(sh): semi-hard negatives. All losses: z is l2-normalised, negatives are from one view."]
 
 
 def comparisons(artefact: Artefact, runs: pd.DataFrame) -> list[Comparison]:
@@ -79,13 +78,13 @@ def published() -> dict[tuple[Label, Label], float]:
 
 
 def panels(comparison: Comparison) -> tuple[Bars, Bars]:
-    """Ours and the paper's. The part leaves its quantity to the row's label, which a picture does not have."""
+    """Ours and the paper's. In the part, the row's label names the quantity; a picture needs its own."""
     (part,) = comparison.parts
     return bars(comparison, replace(part, quantity="top-1 (%)"), "rows")
 
 
 def remark(runs: pd.DataFrame, best: Mapping[Label, Tuned]) -> str:
-    """Which hyperparameters each loss has, of those that the runs vary, and on which seeds that rests."""
+    """The hyperparameters of each loss that its runs vary, and the seeds of the choice, in words."""
     tuned_keys = varied_keys(runs)
     losses = [label for label in LOSSES.labels if label in best]
     chosen = []
@@ -101,7 +100,7 @@ def remark(runs: pd.DataFrame, best: Mapping[Label, Tuned]) -> str:
     compared = {label: best[label] for label in losses if best[label].candidates > 1}
     return " ".join(
         [
-            f"Best on the validation split of what was run: {'; '.join(chosen)}.",
+            f"Best values on the validation split, of those that were run: {'; '.join(chosen)}.",
             *seeds_told(compared),
             *left_out_told(compared),
         ]
@@ -109,7 +108,7 @@ def remark(runs: pd.DataFrame, best: Mapping[Label, Tuned]) -> str:
 
 
 def varied_keys(runs: pd.DataFrame) -> dict[Label, list[str]]:
-    """Of the tuned keys, those that each loss's runs vary: some losses do not use all of them."""
+    """The tuned keys that each loss's runs vary; some losses do not use all of them."""
     labels = read_labels(runs, LOSSES)
     tried: dict[Label, set[tuple[Any, ...]]] = defaultdict(set)
     for label, values in zip(labels, plain_values(runs, TUNED), strict=True):
@@ -126,29 +125,29 @@ def varied_keys(runs: pd.DataFrame) -> dict[Label, list[str]]:
 
 
 def seeds_told(chosen: Mapping[Label, Tuned]) -> list[str]:
-    """On which seeds the losses' values were chosen, and on which they are reported."""
+    """The seeds on which the losses' values were chosen, and those on which they are reported."""
     groups: dict[tuple[Any, ...], list[str]] = defaultdict(list)
     for label, best in chosen.items():
         groups[best.chosen_on, best.reported].append(str(label))
     sentences = []
     for (chosen_on, reported), labels in groups.items():
-        whose = "" if len(groups) == 1 else f"{', '.join(labels)}: "
+        losses = "" if len(groups) == 1 else f"{', '.join(labels)}: "
         if chosen_on == reported:
-            text = f"chosen and reported on {seed_list(reported)}, which may flatter"
+            text = f"chosen and reported on {seed_list(reported)}, which may be optimistic"
         else:
             text = f"chosen on {seed_list(chosen_on)}, reported on {seed_list(reported)}"
-        sentences.append(f"{whose}{text if whose else text.capitalize()}.")
+        sentences.append(f"{losses}{text if losses else text.capitalize()}.")
     return sentences
 
 
 def left_out_told(chosen: Mapping[Label, Tuned]) -> list[str]:
-    """Which losses have values that could not be compared."""
+    """The losses with candidates that could not be compared."""
     words = [
-        f"{best.left_out} of {best.left_out + best.candidates} of {label}"
+        f"{best.left_out} of {best.left_out + best.candidates} for {label}"
         for label, best in chosen.items()
         if best.left_out
     ]
-    return [f"Not compared, for want of those seeds: {', '.join(words)}."] if words else []
+    return [f"Candidates not compared, lacking these seeds: {', '.join(words)}."] if words else []
 
 
 def seed_list(seeds: Sequence[int]) -> str:

@@ -1,4 +1,4 @@
-"""Table 5: l2 norm of z and temperature; entropy and contrastive accuracy of the last epoch, top-1."""
+"""Table 5: entropy and contrastive accuracy of the last epoch, and top-1, by l2 norm of z and temperature."""
 
 from dataclasses import replace
 from typing import Any
@@ -45,14 +45,14 @@ ROWS = Axis(
 
 
 NOTES = [
-    "Entropy and contrastive accuracy are those of the released code: a first view’s partner is looked for among the N "
+    "Entropy and contrastive accuracy follow the released code: each first view looks for its partner among the N "
     "second views of the batch, whatever the loss compares. So they depend on the batch size N: the entropy is at most "
-    "ln N, the paper’s, of 4096, at most 8.3.",
+    "ln N, which is 8.3 for the paper’s 4096.",
 ]
 
 
 def reports(artefact: Artefact, runs: pd.DataFrame) -> list[Report]:
-    """One report for each setting with two or more of norm and temperature."""
+    """One report for each setting in which the norm or the temperature varies."""
     return [bar_report(each, panels(each), NOTES) for each in comparisons(artefact, runs)]
 
 
@@ -88,7 +88,7 @@ def part(runs: pd.DataFrame) -> Part:
 
 
 def panels(comparison: Comparison) -> list[list[Bars]]:
-    """Ours above the paper's, a panel for each column."""
+    """Ours above the paper's, with a panel for each column."""
     (whole,) = comparison.parts
     pairs = [bars(comparison, whole.only(name)) for name in METRICS]
     return [

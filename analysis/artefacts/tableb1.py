@@ -1,7 +1,6 @@
 """Table B.1: batch size and length of training, with linear and square-root learning rate scaling.
 
-The two rules are compared where their learning rates are equal at one of the batch sizes, as the
-paper's are at 4096.
+The two rules are compared only if their learning rates are equal at one of the batch sizes, as the paper's are at 4096.
 """
 
 import math
@@ -43,7 +42,7 @@ def comparisons(artefact: Artefact, runs: pd.DataFrame) -> list[Comparison]:
 
 
 def part(rule: str, runs: pd.DataFrame) -> Part:
-    """One rule, at the lengths that were run with the square root; Figure 9 has linear's others."""
+    """The table of one rule, at the lengths that were run with the square root. Figure 9 has linear's other lengths."""
     rules = runs["optimizer.lr_rule"]
     lengths = set(runs["optimizer.epochs"][rules == "sqrt"])
     chosen = runs[(rules == rule) & runs["optimizer.epochs"].isin(lengths)]
@@ -59,16 +58,16 @@ def meet(linear: Setting, sqrt: Setting) -> bool:
 
 
 def remark(linear: Part, sqrt: Part) -> str:
-    """In how many cells one rule is clearly better."""
+    """How many cells are clearly better or worse with the square root, in words."""
     common = [place for place in linear.places if place in linear.cells and place in sqrt.cells]
     ahead = [difference(sqrt.cells[place], linear.cells[place]) for place in common]
     return (
         f"The square root is clearly better (95% margin) in {ahead.count(1)} and clearly worse in "
-        f"{ahead.count(-1)} of {len(common)} cells that both have."
+        f"{ahead.count(-1)} of the {len(common)} cells that both have."
     )
 
 
 def difference(sample: Accuracies, other: Accuracies) -> int:
-    """1 where the sample is clearly above the other, -1 where it is clearly below, else 0."""
+    """1 if the sample is clearly above the other, -1 if it is clearly below, else 0."""
     gap = sample.estimate().mean - other.estimate().mean
     return int(math.copysign(1, gap)) if abs(gap) > margin(sample, other) else 0

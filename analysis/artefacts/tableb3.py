@@ -26,7 +26,7 @@ COLUMNS = listed(
 
 
 def reports(artefact: Artefact, runs: pd.DataFrame) -> list[Report]:
-    """One report for each setting with two or more of augmentation, length and encoder."""
+    """One report for each setting in which the augmentation, the length or the encoder varies."""
     return [
         bar_report(each, [bars(each, each.parts[0], "rows")])
         for each in comparisons(artefact, runs)
@@ -35,7 +35,7 @@ def reports(artefact: Artefact, runs: pd.DataFrame) -> list[Report]:
 
 def comparisons(artefact: Artefact, runs: pd.DataFrame) -> list[Comparison]:
     printed = paper.cells("tableB3_supervised_longer")
-    method = "of the classifier that was trained with the encoder"
+    method = "of the classifier trained with the encoder"
     result = []
     for setting in varied(trained(runs, "supervised"), artefact, [ROWS, COLUMNS]):
         measured = cells(setting.runs, ROWS, COLUMNS)

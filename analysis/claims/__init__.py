@@ -1,4 +1,4 @@
-"""The paper's findings, each with a stated test, and what becomes of them in the runs of a store."""
+"""The paper's findings, each with a stated test, and the verdicts on them in the runs of a store."""
 
 from analysis.claims.catalogue import CLAIMS
 from analysis.claims.claim import Claim, Finding

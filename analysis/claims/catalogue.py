@@ -1,4 +1,4 @@
-"""The claims. To add one: the differences that it rests on, in differences.py, and an entry here."""
+"""The claims. To add one, add the differences that it rests on to differences.py, and an entry here."""
 
 from functools import partial
 
@@ -8,13 +8,13 @@ from analysis.claims.claim import Claim
 from analysis.claims.effects import Greatest, Least
 
 NO_HELP = 0.5
-"""A gain of fewer points is none: Table B.1 takes note of differences above it."""
+"""A gain of fewer points counts as none: Table B.1 notes only differences above it."""
 HARDLY = 1.5
-"""Points: half of the 3 by which Section 4.2 has the nonlinear head above the linear one."""
+"""Points: half of the 3 points by which the nonlinear head beats the linear one in Section 4.2."""
 
 
 def _apart(times: int) -> str:
-    """Of a range that is wide enough to be judged by its ends."""
+    """How far apart the ends of a range must be for its ends to judge it, in words."""
     return f"at least {times}x apart"
 
 

@@ -1,4 +1,4 @@
-"""A claim of the paper, and what becomes of it in one setting."""
+"""A claim of the paper, and the verdict on it in one setting."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -26,12 +26,11 @@ TAIL = (1 - CONFIDENCE) / 2
 class Claim:
     """A finding of the paper that runs can confirm or refute.
 
-    name: a slug. statement: one sentence. source: where the paper says it. artefacts: names in
-    ARTEFACTS whose cells it rests on. estimate: what is estimated, and from which cells, in words.
-
-    differences: the numbers that it rests on, from the tables of a comparison; raises
-    MissingCellsError. extremes: which of several counts, and which of a group's, outermost first.
-    The claim holds where this is above 0, or with a `margin` where it is below that, in points.
+    name: a slug. statement: one sentence. source: where the paper says it. artefacts: the names in ARTEFACTS of those
+    that it rests on. estimate: what is estimated, and from which cells, in words. differences: makes the numbers that
+    it rests on from the tables of a comparison; raises MissingCellsError. extremes: which of several differences
+    counts, outermost group first. margin: in points; the claim holds if the effect is below it, or, without a margin,
+    above 0.
     """
 
     name: str
@@ -45,20 +44,20 @@ class Claim:
 
     @property
     def test(self) -> str:
-        """What is estimated, and what decides, in words."""
+        """What is estimated, and what decides the verdict, in words."""
         return f"{self.estimate} {decision(self.extremes, self.margin)}".rstrip()
 
     def effect(self, parts: Sequence[Part]) -> Effect:
-        """What is estimated. Raises MissingCellsError."""
+        """The effect in the tables of a comparison. Raises MissingCellsError."""
         return combined(self.extremes, self.differences(parts))
 
     @property
     def limit(self) -> float:
-        """Where the effect is neither on the claim's side nor on the other, in points."""
+        """The value between the claim's side and the other, in points."""
         return 0.0 if self.margin is None else self.margin
 
     def verdict(self, low: float, high: float) -> Verdict:
-        """By the interval of its effect: decided where the whole of it lies on one side."""
+        """The verdict for an effect with the interval [low, high]: decided if all of it lies on one side."""
         if low <= self.limit <= high:
             return "undecided"
         return "confirmed" if (low > self.limit) == (self.margin is None) else "refuted"
@@ -68,9 +67,9 @@ class Claim:
 class Finding:
     """A claim in one setting.
 
-    setting, label: of the setting and of its data; empty where there are no runs. effect: estimated,
-    with the ends of its 95% interval; NaN where there is none. seeds: behind it, the fewest of its
-    comparisons. reason: of the verdict, one sentence. run_ids: of all the runs behind it.
+    setting, label: descriptions of the setting and of its data; empty if there are no runs. effect, low, high: the
+    estimate and the ends of its 95% interval; NaN if unknown. seeds: the fewest that any of its differences has.
+    reason: what led to the verdict, in one sentence. run_ids: all runs that it rests on.
     """
 
     claim: Claim
@@ -87,10 +86,10 @@ class Finding:
 
 
 def find(claim: Claim, comparison: Comparison) -> Finding:
-    """What becomes of the claim in one setting.
+    """The finding on a claim in one setting.
 
-    Undecided if a cell is missing, if a difference has fewer than two seeds, or if one is the same at
-    every seed, from which no interval follows.
+    It is undecided if a cell is missing, or if a difference has no interval: fewer than two seeds, or the same value
+    at every seed.
     """
     nothing = _nothing(claim, comparison.setting.description, comparison.setting.label)
     try:
@@ -113,7 +112,7 @@ def find(claim: Claim, comparison: Comparison) -> Finding:
 
 
 def unrun(claim: Claim, reason: str) -> Finding:
-    """The claim where no runs belong to it, for this reason."""
+    """The finding on a claim that no runs belong to, with the reason."""
     return replace(_nothing(claim, "", ""), reason=reason)
 
 
@@ -135,7 +134,7 @@ def _nothing(claim: Claim, setting: str, label: str) -> Finding:
 def _no_interval(number: Measured) -> str:
     if number.seeds < 2:
         return f"{number.words}: {count(number.seeds, 'seed')}; an interval needs two or more."
-    return f"{number.words}: the same at every seed, so there is no interval."
+    return f"{number.words}: the same value at every seed, so there is no interval."
 
 
 def _missing(needed: Sequence[str], most: int = 4) -> str:

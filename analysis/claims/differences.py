@@ -1,7 +1,8 @@
-"""The differences that claims rest on, from the tables of one comparison. All raise MissingCellsError.
+"""The differences that claims rest on, from the tables of one comparison.
 
-Which cells they are made of never depends on the accuracies in the cells. Where the paper says "the
-best", there is a difference for each that could be; the claim says which of them counts.
+All functions raise MissingCellsError if a cell is missing, or if the ends of a range are too near each other.
+The choice of cells never depends on the accuracies in them. If the paper says "the best", there is a difference for
+each one that could be the best; the claim says which of them counts.
 """
 
 from collections.abc import Iterable, Sequence
@@ -20,23 +21,27 @@ FREE_HEADS = (figure8.KINDS["linear"], figure8.KINDS["nonlinear"])
 OTHER_LOSSES = ("Margin", "NT-Logi.", "Margin (sh)", "NT-Logi.(sh)")
 BATCH_SIZES_APART, LENGTHS_APART, STRENGTHS_APART = 16, 4, 8
 DIMENSIONS_APART, WIDTHS_APART, DEPTHS_APART = 16, 4, 2
-"""How many times the largest must be the smallest for a claim about a range to be tested; every scale's sweeps have it.
+"""The factor between the largest and the smallest value that a claim about a range needs; all scales' sweeps have it.
 
-Two neighbours of the paper's range would say little of it, and hardly differ where a claim is that nothing does.
+Two neighbouring values of the paper's range would say little about it, and hardly differ, which would favour a claim
+that nothing does.
 """
 FORGOTTEN = ("Rotation", "Orig. vs corrupted", "Orig. vs Sobel filtered")
 """Rows of Table 3 that the paper says g(h) loses."""
 
 
 def crop_and_color(parts: Sequence[Part]) -> list[Measured]:
-    """Over each of the 20 other pairs."""
+    """The lead of crop + color over each of the 20 other pairs."""
     pairs = _pairs(parts[0])
     best = pairs.pop(CROP_COLOR)
     return [best - other for other in pairs.values()]
 
 
 def pair_over_singles(parts: Sequence[Part]) -> Differences:
-    """A group for each single operation. The paper's pair has half of the error to itself, so that few seeds decide."""
+    """All pairs minus each single operation, one group per operation.
+
+    The paper's pair has half of the error to itself, which lets few seeds decide.
+    """
     (grid,) = parts
     pairs = _pairs(grid)
     best = pairs.pop(CROP_COLOR)
@@ -77,7 +82,7 @@ def color_over_autoaugment(parts: Sequence[Part]) -> Measured:
 
 
 def _strengths(table: Part, training: str) -> list[Fraction]:
-    """The paper's and others over 0, without blur, which would change more than colour."""
+    """The strengths above 0 that were run, without blur, which would change more than colour."""
     columns = [str(column) for row, column in table.cells if row == training]
     others = (*table1.OURS, table1.AUTOAUGMENT, table1.BLUR)
     return [Fraction(column) for column in columns if not column.endswith(others)]
@@ -105,7 +110,10 @@ def wider_for_simclr_more(parts: Sequence[Part]) -> Measured:
 
 
 def _growth(table: Part, trainings: Sequence[str], same: str) -> list[Measured]:
-    """For each training, the largest minus the smallest encoder of one depth or width, mean over these."""
+    """For each training, the largest minus the smallest encoder of a depth or width, averaged over depths or widths.
+
+    same: "depth" or "width".
+    """
     families = _families(table, trainings, same)
     largest, smallest = ("widest", "narrowest") if same == "depth" else ("deepest", "shallowest")
     return [
@@ -116,7 +124,7 @@ def _growth(table: Part, trainings: Sequence[str], same: str) -> list[Measured]:
 
 
 def _families(table: Part, trainings: Sequence[str], same: str) -> list[list[str]]:
-    """Encoders of the same depth or width that have all the trainings, each by size."""
+    """The encoders that have all the trainings, grouped by depth or width, each group sorted by size."""
     families: dict[int, list[str]] = {}
     for name in sorted(dict.fromkeys(str(row) for row, _ in table.cells), key=figure7.shape):
         if all((name, training) in table.cells for training in trainings):
@@ -125,13 +133,13 @@ def _families(table: Part, trainings: Sequence[str], same: str) -> list[list[str
     several = [family for family in families.values() if len(family) > 1]
     apart = WIDTHS_APART if same == "depth" else DEPTHS_APART
     if not any(_size(family[-1], same) >= apart * _size(family[0], same) for family in several):
-        encoders = f"two encoders of the same {same}, one {apart} times the other"
+        encoders = f"two encoders of the same {same}, one at least {apart} times the other"
         raise MissingCellsError([f"{' and '.join(trainings)} of {encoders}"])
     return several
 
 
 def _size(name: str, same: str) -> int:
-    """The width of an encoder, or its depth where the width is the same."""
+    """The width of an encoder if the depth is the same, or its depth if the width is."""
     depth, width = figure7.shape(name)
     return width if same == "depth" else depth
 
@@ -149,7 +157,7 @@ def linear_over_none(parts: Sequence[Part]) -> Measured:
 
 
 def h_over_z(parts: Sequence[Part]) -> list[Measured]:
-    """At each output dimension, since the paper has it regardless of the dimension."""
+    """h minus z at each output dimension, since the paper claims it regardless of the dimension."""
     (_, table), h, z = parts, "h", "z"
     columns = _columns(table, h, z)
     _ends(columns, "h and z of two output dimensions", DIMENSIONS_APART)
@@ -161,7 +169,7 @@ def h_over_z(parts: Sequence[Part]) -> list[Measured]:
 
 
 def dimension(parts: Sequence[Part]) -> list[Measured]:
-    """How far each dimension lies from the mean over dimensions, in either direction."""
+    """The distance of each output dimension from the mean over dimensions, in either direction."""
     (table, _), apart = parts, []
     for head in FREE_HEADS:
         columns = _columns(table, head)
@@ -174,7 +182,7 @@ def dimension(parts: Sequence[Part]) -> list[Measured]:
 
 
 def _columns(table: Part, *rows: Label) -> list[Label]:
-    """Those that all of `rows` have."""
+    """The columns that all of `rows` have."""
     common = [c for c in table.column_labels if all((row, c) in table.cells for row in rows)]
     if not common:
         raise MissingCellsError(
@@ -214,14 +222,14 @@ def _losses(table: Part, names: Sequence[str]) -> list[Measured]:
 
 
 def norm_over_none(parts: Sequence[Part]) -> list[list[Measured]]:
-    """A group for each temperature without norm."""
+    """Top-1 at every temperature with norm minus that without, one group for each temperature without norm."""
     normalised, others = _norms(parts[0])
     top1 = {row: _measured(parts[0], row, table5.TOP1) for row in (*normalised, *others)}
     return [[top1[row] - top1[other] for row in normalised] for other in others]
 
 
 def accuracy_misleads(parts: Sequence[Part]) -> list[list[Measured]]:
-    """The groups of `norm_over_none`, and one for each temperature with norm, of contrastive accuracy."""
+    """The groups of `norm_over_none`, and a group of contrastive accuracies for each temperature with norm."""
     (table,) = parts
     normalised, others = _norms(table)
     task = {row: _measured(table, row, table5.CONTRASTIVE) for row in (*normalised, *others)}
@@ -249,15 +257,15 @@ def _measured(table: Part, row: Any, metric: str) -> Measured:
 
 
 def larger_batch(parts: Sequence[Part]) -> Measured:
-    """At the fewest epochs, which are only few beside more."""
+    """The largest batch size minus the smallest at the fewest epochs, which are few only if others are many."""
     few, _ = _lengths(parts[0])
     return _enlarging(parts[0], few, _sizes(parts[0], few))
 
 
 def shrinking_gap(parts: Sequence[Part]) -> list[Measured]:
-    """How much the lead of large batches at few epochs exceeds that of either side at many.
+    """The lead of large batches at few epochs minus the lead of either side at many epochs.
 
-    A lead that turns into as great a lag is no smaller gap.
+    Both directions count, since a lead that turns into an equal lag is not a smaller gap.
     """
     few, many = _lengths(parts[0])
     small, large = _sizes(parts[0], few, many)
@@ -279,7 +287,7 @@ def longer(parts: Sequence[Part]) -> Measured:
 
 
 def square_root(parts: Sequence[Part]) -> Measured:
-    """At the smallest batch size and the fewest epochs that both rules have."""
+    """Square root minus linear at the smallest batch size and the fewest epochs that both rules have."""
     linear, sqrt = parts
     common = set(linear.cells) & set(sqrt.cells)
     few, _ = _ends([n for _, n in common], "two lengths with both rules", LENGTHS_APART)
@@ -294,7 +302,7 @@ def _lengths(table: Part) -> tuple[Any, Any]:
 
 
 def _sizes(table: Part, *lengths: Label) -> tuple[Any, Any]:
-    """The smallest and the largest batch size that has these lengths."""
+    """The smallest and the largest batch size that have these lengths."""
     rows = [row for row in table.row_labels if all((row, n) in table.cells for n in lengths)]
     epochs = " and ".join(f"{length:,}" for length in lengths)
     return _ends(rows, f"two batch sizes at {epochs} epochs", BATCH_SIZES_APART)
@@ -330,8 +338,11 @@ def long_and_strong(parts: Sequence[Part]) -> list[Measured]:
 
 
 def _ends(values: Iterable[Any], needed: str, apart: int) -> tuple[Any, Any]:
-    """The least and the greatest of two or more values, if the one is `apart` times the other."""
+    """The least and the greatest of two or more values.
+
+    Raises MissingCellsError, which says what is `needed`, unless the greatest is at least `apart` times the least.
+    """
     different = sorted(set(values))
     if len(different) < 2 or different[-1] < apart * different[0]:
-        raise MissingCellsError([f"{needed}, {apart} times apart"])
+        raise MissingCellsError([f"{needed}, at least {apart} times apart"])
     return different[0], different[-1]

@@ -1,7 +1,7 @@
 """Effects: numbers at each seed, and the least or the greatest of several, with confidence bounds.
 
-An effect bounds what it estimates from below and from above, each with a probability of error
-(`tail`) that the caller chooses. With half of 5% each, the two are the ends of a 95% interval.
+An effect has a lower and an upper bound, each with a probability of error (`tail`) that the caller chooses. With
+2.5% each, the two bounds are the ends of a 95% interval.
 """
 
 import math
@@ -15,11 +15,11 @@ from analysis.comparison import Part, Place
 from analysis.statistics import t_quantile
 
 ROUNDING = 1e-9
-"""Scatter below this is that of floating-point sums."""
+"""Scatter below this is floating-point error."""
 
 
 class MissingCellsError(Exception):
-    """A claim cannot be tested: `needed` says in words what has no runs."""
+    """A claim cannot be tested. needed: the cells that have no runs, in words."""
 
     def __init__(self, needed: Sequence[str]) -> None:
         super().__init__("; ".join(needed))
@@ -31,27 +31,27 @@ class Effect(Protocol):
 
     @property
     def mean(self) -> float:
-        """The estimate, NaN where there is no seed."""
+        """The estimate; NaN without a seed."""
 
     @property
     def decisive(self) -> "Measured":
-        """The one measured number that the estimate comes from."""
+        """The measured number that the estimate comes from."""
 
     def low(self, tail: float) -> float:
-        """Lies above what is estimated with a probability of at most `tail`."""
+        """The lower bound: it lies above the true value with a probability of at most `tail`."""
 
     def high(self, tail: float) -> float:
-        """Lies below what is estimated with a probability of at most `tail`."""
+        """The upper bound: it lies below the true value with a probability of at most `tail`."""
 
     def measured(self) -> "list[Measured]":
-        """All the measured numbers in it."""
+        """All measured numbers in it."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A number at each seed: an accuracy, or a difference of such, paired by seed.
+    """A number at each seed: an accuracy, or a difference of accuracies, paired by seed.
 
-    Its bounds are those of Student's t over seeds. words: what it is. run_ids: where it comes from.
+    Its bounds are Student's t over seeds. words: what it is. run_ids: the runs that it comes from.
     """
 
     words: str
@@ -79,7 +79,7 @@ class Measured:
 
     @property
     def scatters(self) -> bool:
-        """Whether its standard error can be told: two seeds or more, and not all the same."""
+        """Whether it has a standard error: two seeds or more, with different values."""
         return self.seeds > 1 and self._error() > ROUNDING
 
     def low(self, tail: float) -> float:
@@ -98,15 +98,15 @@ class Measured:
 
 
 Differences = Measured | Sequence["Differences"]
-"""What a claim rests on: one number, or several, or groups of several."""
+"""What a claim rests on: one number, several, or groups of several."""
 
 
 @dataclass(frozen=True)
 class Extreme(ABC):
-    """The one of several effects that lies furthest to one side; the furthest estimate estimates it."""
+    """The least or the greatest of several effects, estimated by the least or greatest of their estimates."""
 
     takes_all_above: ClassVar[bool]
-    """Whether it is above a limit only if all the effects are, and below as soon as one is; or the other way round."""
+    """Whether it is above a limit only if all effects are, and below as soon as one is. False: the other way round."""
     effects: Sequence[Effect]
 
     @property
@@ -130,10 +130,9 @@ class Extreme(ABC):
 class Least(Extreme):
     """The least of several effects.
 
-    It is above a limit only if every one of them is: its lower bound is the least of theirs, each
-    with the whole `tail` (an intersection-union test). It is below a limit as soon as one of them
-    is: its upper bound is the least of theirs, each with its share of `tail` (Bonferroni). The
-    estimate is the least of theirs too, which errs towards low.
+    It is above a limit only if all of them are: its lower bound is the least of theirs, each with the whole `tail` (an
+    intersection-union test). It is below a limit as soon as one of them is: its upper bound is the least of theirs,
+    each with its share of `tail` (Bonferroni). The estimate is the least of their estimates, which is biased low.
     """
 
     takes_all_above = True
@@ -150,7 +149,7 @@ class Least(Extreme):
 
 
 class Greatest(Extreme):
-    """The greatest of several effects: `Least` the other way up."""
+    """The greatest of several effects: the mirror image of `Least`."""
 
     takes_all_above = False
 
@@ -166,7 +165,10 @@ class Greatest(Extreme):
 
 
 def combined(kinds: Sequence[type[Extreme]], differences: Differences) -> Effect:
-    """A single number as it is; several as the first of `kinds` of them, where groups are combined by the others."""
+    """The effect of some differences: a single number itself, or the extreme `kinds[0]` of several.
+
+    Groups are first combined by the rest of `kinds`.
+    """
     if isinstance(differences, Measured):
         return differences
     kind, *inner = kinds
@@ -183,19 +185,20 @@ _NEEDED = {
     "in the group",
     (False, True): "all of one group must be clearly {}, corrected for the number of groups",
 }
-"""What must be on one side: all (True) or one (False) of the differences; of groups, and then of a group's."""
+"""What a verdict needs, by how many differences must be on its side: all (True) or one (False). A second entry is for
+the differences within a group; the first is then for the groups."""
 
 
 def decision(kinds: Sequence[type[Extreme]], margin: float | None = None) -> str:
-    """How an effect of these `kinds` is decided, in a sentence; empty for a single number.
+    """What decides on an effect of these `kinds`, in one sentence; empty for a single number.
 
-    margin: the claim is confirmed below it, in points; None: above 0.
+    margin: the claim is confirmed below it, in points, or, if None, above 0.
     """
     if not kinds:
         return ""
     limit = "0" if margin is None else f"{margin:g} points"
     side, other = ("above", "below") if margin is None else ("below", "above")
-    # An extreme of extremes of the same kind is one of all of them.
+    # The least of leasts is the least of all of them; the same goes for the greatest.
     takes_all = [every for every, _ in groupby(kind.takes_all_above for kind in kinds)]
     above, below = tuple(takes_all), tuple(not every for every in takes_all)
     confirm, refute = (above, below) if margin is None else (below, above)
@@ -214,7 +217,7 @@ def _term(measured: Measured) -> str:
 
 
 def average(part: Part, places: Collection[Place], words: str) -> Measured:
-    """The mean of several cells at each seed that all of them have. Raises MissingCellsError."""
+    """The mean of several cells, at each seed that all of them have. Raises MissingCellsError."""
     require(part, places)
     cells = [part.cells[place].by_seed for place in places]
     common = sorted(set(cells[0]).intersection(*cells))
@@ -224,7 +227,7 @@ def average(part: Part, places: Collection[Place], words: str) -> Measured:
 
 
 def require(part: Part, places: Collection[Place]) -> None:
-    """Raises MissingCellsError where one of the places has no runs."""
+    """Raises MissingCellsError if one of the places has no runs."""
     missing = [part.locate(place) for place in places if place not in part.cells]
     if missing:
         raise MissingCellsError(missing)

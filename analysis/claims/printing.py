@@ -30,20 +30,19 @@ NAME = "claims"
 COLORS = {"confirmed": "green", "refuted": "red", "undecided": "yellow"}
 HEADER = ["Verdict", "Effect", "95% interval", "Seeds", "Setting"]
 CAPTION = (
-    "The paper’s findings in these runs. Effects in points; intervals over seeds (Student’s t, "
-    "paired by seed), joint for claims about several differences. Confirmed or refuted: the whole "
-    "interval is on one side of 0, or of the margin that the test names; else undecided. Each "
-    "claim in each setting is tested by itself, not corrected for their number."
+    "The paper’s findings in these runs. Effects are in points. Intervals are over seeds "
+    "(Student’s t, paired by seed), and joint if a claim is about several differences. A claim is "
+    "confirmed or refuted if its whole interval is on one side of 0, or of the margin that its "
+    "test names; otherwise it is undecided. Each claim in each setting is tested by itself, with "
+    "no correction for their number."
 )
 
 
-SHORTLY = (
-    "Effects in points, with 95% intervals over seeds. Decided: the whole interval on one side."
-)
+SHORTLY = "Effects in points, with 95% intervals over seeds. Decided if the whole interval is on one side."
 
 
 def show(findings: Sequence[Finding], console: Console) -> None:
-    """Prints the scorecard, claims by table and figure, and counts at the end."""
+    """Prints the scorecard, grouped by table and figure, with the counts at the end."""
     console.print(Text(SHORTLY, style="dim"))
     for heading, group in _by_artefact(findings):
         console.print(Text(heading, style="bold underline"))
@@ -90,7 +89,7 @@ def _grid(findings: Sequence[Finding]) -> RenderableType:
 def numbers(finding: Finding) -> tuple[str, str]:
     """Effect and interval as text: `+9.9` and `8.1 to 11.2`.
 
-    With two digits where one would have an end of the interval at the limit that decides.
+    They have a second digit if an end of the interval would otherwise round to the limit that decides.
     """
     ends = (finding.low, finding.high)
     if math.isnan(finding.low):
@@ -101,7 +100,7 @@ def numbers(finding: Finding) -> tuple[str, str]:
 
 
 def write(findings: Sequence[Finding], out: Path) -> list[Path]:
-    """Writes the scorecard as CSV, Markdown and LaTeX under `out`; returns the files."""
+    """Writes the scorecard as CSV, Markdown and LaTeX into `out`. Returns the files."""
     with storing(out, "--out"):
         out.mkdir(parents=True, exist_ok=True)
     texts = {
@@ -116,7 +115,7 @@ def write(findings: Sequence[Finding], out: Path) -> list[Path]:
 
 
 def data(findings: Sequence[Finding]) -> pd.DataFrame:
-    """A row per finding, at full precision."""
+    """The findings at full precision, one row each."""
     return pd.DataFrame(
         {
             "claim": finding.claim.name,
@@ -139,7 +138,7 @@ def data(findings: Sequence[Finding]) -> pd.DataFrame:
 
 
 def markdown(findings: Sequence[Finding]) -> str:
-    """A table for each table or figure of the paper, and below it how its claims are tested."""
+    """One table for each table or figure of the paper, followed by the tests of its claims."""
     blocks = ["# The paper’s findings\n", f"{CAPTION}\n", f"{counts(findings)}.\n"]
     for heading, group in _by_artefact(findings):
         rows = [
@@ -158,7 +157,7 @@ def markdown(findings: Sequence[Finding]) -> str:
 
 
 def latex(findings: Sequence[Finding]) -> str:
-    """A `table` float for each table or figure of the paper. Needs `\\usepackage{booktabs}`."""
+    """One `table` float for each table or figure of the paper. Needs `\\usepackage{booktabs}`."""
     floats, caption = [], CAPTION
     for heading, group in _by_artefact(findings):
         label = f"tab:{NAME}-{'-'.join(group[0].claim.artefacts)}"
@@ -188,7 +187,7 @@ def _latex_tabular(findings: Sequence[Finding]) -> str:
 
 
 def _latex_row(statement: str, finding: Finding) -> str:
-    """Texts that wrap are set ragged."""
+    """A row, in which texts that wrap are set ragged right."""
     verdict, *numeric, setting = map(escape_latex, _cells(finding))
     wrapped = [f"\\raggedright {text}" for text in (escape_latex(statement), setting)]
     signed = [re.sub(r"-(?=\d)", "$-$", text) for text in numeric]

@@ -13,10 +13,10 @@ from analysis.comparison import Comparison
 
 
 def scorecard(runs: pd.DataFrame) -> list[Finding]:
-    """What becomes of every claim in `runs` (see `analysis.load`), claim by claim.
+    """The findings on every claim in `runs` (see `analysis.load`), claim by claim.
 
-    Each claim has a finding for each setting that its artefacts have, except settings that lack cells
-    beside one on the same data that does not. A claim with no runs has one, with an empty setting.
+    A claim has one finding for each setting of its artefacts. Settings that lack cells are left out if another one on
+    the same data is complete. A claim without runs has one finding, with an empty setting.
     """
     names = dict.fromkeys(name for claim in CLAIMS for name in claim.artefacts)
     artefacts = [ARTEFACTS[name] for name in names]
@@ -31,7 +31,7 @@ def judge(
 ) -> list[Finding]:
     """The scorecard, from the comparisons of each artefact that claims rest on.
 
-    absences: why an artefact has none.
+    absences: by artefact, why it has no comparison.
     """
     return [finding for claim in CLAIMS for finding in of_claim(claim, comparisons, absences)]
 
@@ -39,11 +39,11 @@ def judge(
 def of_claim(
     claim: Claim, comparisons: Mapping[str, Sequence[Comparison]], absences: Mapping[str, str]
 ) -> list[Finding]:
-    """One claim in every setting."""
+    """The findings on one claim in every setting."""
     every = [comparison for name in claim.artefacts for comparison in comparisons[name]]
     if not every:
-        told = dict.fromkeys(absences.get(name, "") for name in claim.artefacts)
-        return [unrun(claim, " ".join(filter(None, told)))]
+        reasons = dict.fromkeys(absences.get(name, "") for name in claim.artefacts)
+        return [unrun(claim, " ".join(filter(None, reasons)))]
     by_label: dict[str, list[Comparison]] = {}
     for comparison in every:
         by_label.setdefault(comparison.setting.label, []).append(comparison)
@@ -51,9 +51,9 @@ def of_claim(
 
 
 def _telling(claim: Claim, comparisons: Sequence[Comparison]) -> list[Finding]:
-    """On one data set, the findings with an effect, each once; or that with the most cells.
+    """The findings on one data set that have an effect, each once; if there are none, the one with the most cells.
 
-    Comparisons that differ in what a claim does not rest on have the same runs of it.
+    Comparisons that differ only in cells that the claim does not rest on give the same runs, and so the same finding.
     """
     fullest = sorted(comparisons, key=_size, reverse=True)
     findings = [find(claim, comparison) for comparison in fullest]

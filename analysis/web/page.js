@@ -1,6 +1,6 @@
 "use strict";
 
-// "52.1", "+3.2 points (1.0 to 5.4)", "4,096": the number that a text begins with; NaN for any other text.
+// The number at the start of a text, such as "52.1", "+3.2 points (1.0 to 5.4)" or "4,096"; NaN if there is none.
 const numberOf = (text) => {
   const found = /^([+−-]?\d[\d,]*(?:\.\d+)?)(?=\s|$)/.exec(text);
   return found ? Number(found[1].replaceAll(",", "").replace("−", "-")) : NaN;
@@ -11,7 +11,7 @@ const textOf = (row, column) => {
   return text === "–" ? "" : text;
 };
 
-// Rows with nothing in the column come last, whichever way it is sorted.
+// Rows with nothing in the column come last in either order.
 const sorted = (rows, column, sign) => {
   const texts = new Map(rows.map((row) => [row, textOf(row, column)]));
   const numeric = [...texts.values()].every((text) => !text || !Number.isNaN(numberOf(text)));
@@ -46,7 +46,7 @@ for (const table of document.querySelectorAll("table")) {
   }
 }
 
-// A region that scrolls can be reached and scrolled with the keyboard; one that does not is no stop for it.
+// A region that scrolls can be reached and scrolled with the keyboard; the Tab key skips one that does not.
 const markScrolling = () => {
   for (const region of document.querySelectorAll(".table, .picture")) {
     if (region.scrollWidth > region.clientWidth) region.tabIndex = 0;
@@ -56,7 +56,7 @@ const markScrolling = () => {
 addEventListener("resize", markScrolling);
 addEventListener("load", markScrolling);
 
-// Notes and claims' tests are printed, folded or not; lists of runs are printed where they are unfolded.
+// Notes and claims' tests are always printed; lists of runs are printed only if they are unfolded.
 let folded = [];
 addEventListener("beforeprint", () => {
   folded = [...document.querySelectorAll("details:not([open], .runs)")];

@@ -46,7 +46,7 @@ def launched(tmp_path, make):
         (
             "temperature",
             ["complete", "complete"],
-            "The store holds 2 runs of temperature, and none of sweep=augmentation_grid.",
+            "The store holds 2 runs of temperature, but none of sweep=augmentation_grid.",
             "simclr_ablate -m sweep=augmentation_grid",
         ),
         (
@@ -76,7 +76,7 @@ def launched(tmp_path, make):
         (
             "augmentation_grid",
             ["complete"],
-            "The runs of sweep=augmentation_grid (1 complete) are not enough: Figure 5 takes a "
+            "The runs of sweep=augmentation_grid (1 complete) are not enough: Figure 5 needs a "
             "finished run of views=pair.",
             "simclr_ablate -m sweep=augmentation_grid",
         ),
@@ -102,7 +102,7 @@ def test_sweeps_that_users_named_are_text(launched):
 def test_many_sweeps_are_counted(launched):
     for number in range(12):
         text = launched(f"own{number:02}", "complete")
-    assert "of own00, own01, own02, own03, own04, own05 and 6 other sweeps, and none" in text
+    assert "of own00, own01, own02, own03, own04, own05 and 6 other sweeps, but none" in text
 
 
 def test_every_artefact_that_needs_runs_says_which():

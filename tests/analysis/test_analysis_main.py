@@ -38,7 +38,7 @@ def test_an_artefact_without_runs_names_the_sweep(tmp_path, capsys, make):
     for names in ([], ["figure5"]):
         assert main([*names, "--store", str(tmp_path / "runs"), "--out", str(tmp_path)]) == 1
         said = capsys.readouterr().err
-        assert "figure5: The store holds 1 run, and none of sweep=augmentation_grid." in said
+        assert "figure5: The store holds 1 run, but none of sweep=augmentation_grid." in said
         command = f"-m sweep=augmentation_grid store={tmp_path / 'runs'}"
         assert f"python -m simclr_ablate {command}" in said
 
@@ -50,7 +50,7 @@ def test_a_store_that_is_none_is_refused_in_one_true_line(tmp_path, capsys, name
     file.touch()
     for store, said in (
         (tmp_path / "nowhere", f"the store {tmp_path / 'nowhere'} does not exist"),
-        (empty, f"nothing to show of the store {empty}: it holds no runs"),
+        (empty, f"the store {empty} has nothing to show: it holds no runs"),
         (file, f"{file} is a file and no folder; choose another place by --store=DIR"),
     ):
         assert main([*names, "--store", str(store), "--out", str(out)]) == 2

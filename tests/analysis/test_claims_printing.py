@@ -126,7 +126,7 @@ def test_the_scorecard_stands_alone(tmp_path, capsys):
     with pytest.raises(SystemExit) as ended:
         main(["claims", "figure5", "--store", str(tmp_path)])
     assert ended.value.code == 2
-    assert "claims stands alone" in capsys.readouterr().err
+    assert "claims must be the only argument" in capsys.readouterr().err
 
 
 def test_without_a_store_there_is_no_scorecard(tmp_path, capsys):

@@ -261,10 +261,10 @@ def report_of(data, text="t", **more):
 @pytest.mark.parametrize(
     ("data", "intervals", "shown"),
     [
-        ({"seeds": [0, 3, 3]}, "", "3 seeds; ±: 95% interval over seeds, by Student’s t"),
-        ({"seeds": [2, 3]}, "", "2 to 3 seeds a cell; ±: 95% interval over seeds, by Student’s t"),
+        ({"seeds": [0, 3, 3]}, "", "3 seeds; ±: 95% interval over seeds (Student’s t)"),
+        ({"seeds": [2, 3]}, "", "2 to 3 seeds per cell; ±: 95% interval over seeds (Student’s t)"),
         ({"seeds": [1, 1]}, "", "1 seed; no intervals"),
-        ({"seed": [0, 0, 4]}, "", "2 seeds; ±: 95% interval over seeds, by Student’s t"),
+        ({"seed": [0, 0, 4]}, "", "2 seeds; ±: 95% interval over seeds (Student’s t)"),
         ({"seed": [4, 4]}, "", "1 seed; no intervals"),
         ({"seed": [4, 4]}, "test images", "1 seed; ±: 95% interval over test images"),
     ],
@@ -306,20 +306,22 @@ def test_each_run_is_counted_once_in_the_time():
     )
     chosen = ["r3", "r7", "r7", "random"]
     training, evaluation = duration(seconds[[3, 7]].sum()), evaluated[:, [3, 7, 12]].sum()
-    evaluating = f"Evaluation took {duration(evaluation)}, over 6 evaluations."
+    evaluating = f"Evaluation took {duration(evaluation)} over 6 evaluations."
     assert (
         compute(runs, chosen)
-        == f"Training took {training}, over 2 runs; 1 more was not trained. {evaluating}"
+        == f"Training took {training} over 2 runs; 1 more was not trained. {evaluating}"
     )
     assert (
         compute(runs, chosen, ["r1", "r3"])
         .partition(". Eval")[0]
-        .endswith(f"over 2 runs; {duration(seconds[1])} of tuning, over 1; 1 more was not trained")
+        .endswith(
+            f"over 2 runs; tuning took {duration(seconds[1])} over 1 run; 1 more was not trained"
+        )
     )
     unknown = runs.assign(
         evaluation_seconds=runs["evaluation_seconds"].where(runs["evaluation"] == "h")
     )
-    assert compute(unknown, chosen).endswith("3 evaluations; of 3 more it was not recorded.")
+    assert compute(unknown, chosen).endswith("3 evaluations; for 3 more it was not recorded.")
     nothing = runs.assign(evaluation_seconds=math.nan)
     assert compute(nothing, chosen).endswith("How long evaluation took was not recorded.")
 
@@ -351,7 +353,7 @@ def test_an_artefact_without_runs_has_its_command(tmp_path, make):
     for part in document.all("section"):
         name = part.attributes["aria-labelledby"]
         if name in ARTEFACTS and ARTEFACTS[name].sweep and name != "figure5":
-            assert f"The store holds 2 runs, and none of sweep={ARTEFACTS[name].sweep}" in part.text
+            assert f"The store holds 2 runs, but none of sweep={ARTEFACTS[name].sweep}" in part.text
             (command,) = part.all("code")
             assert command.text.startswith(ARTEFACTS[name].command)
             assert command.text.endswith(f" store={tmp_path / 'runs'}")

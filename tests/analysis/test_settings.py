@@ -188,4 +188,4 @@ def test_plain_values_are_pythons_own_and_the_runs_stay_as_they_were():
 def test_seed_range():
     assert seed_range([1, 1]) == "1 seed"
     assert seed_range([3]) == "3 seeds"
-    assert seed_range([3, 2, 3]) == "2 to 3 seeds a cell"
+    assert seed_range([3, 2, 3]) == "2 to 3 seeds per cell"

@@ -188,7 +188,7 @@ def test_cells_with_fewer_seeds_say_so(tmp_path, make):
     notes = [[cell.note for cell in row] for row in maps(grid)[0].cells]
     assert notes[0][2].startswith("±")
     assert notes[1] == ["1 seed"] * 8
-    assert "1 to 2 seeds a cell" in caption(grid)
+    assert "1 to 2 seeds per cell" in caption(grid)
     (part,) = grid.parts
     row = [part.estimate(("Crop", second)).mean for second in OPERATIONS]
     average = part.estimate(("Crop", "Average"))
@@ -238,7 +238,7 @@ def test_cells_within_the_test_splits_error_of_the_random_encoder_are_marked(tmp
     assert marked_cells(report) == expected
     data = report.data[report.data["kind"] == "cell"].set_index(["row", "column"])
     assert {pair for pair in ours if not data.at[pair, "above_random"]} == expected
-    assert f"Random encoder: 30.0. ○: not clearly above it (95% margin), {len(expected)} of 49" in (
+    assert f"Random encoder: 30.0. Not clearly above it (○, 95% margin): {len(expected)} of 49" in (
         report.caption
     )
 

@@ -195,7 +195,7 @@ def test_few_images_have_a_map_with_fewer_neighbours(tmp_path, make, classes, ea
     shown = len(report.data) // 2
     assert report.data[["x", "y"]].notna().all(axis=None)
     assert f"perplexity {min(30, (shown - 1) / 3):.3g}" in report.notes[0]
-    assert f"their {min(10, shown - 1)} neighbours" in report.notes[1]
+    assert f"their {min(10, shown - 1)} nearest other images" in report.notes[1]
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ def test_features_that_are_no_numbers_leave_it_out(tmp_path, make, images):
         torch.nn.init.constant_(weights, np.nan)
     content = {"encoder": encoder.state_dict(), "head": head.state_dict()}
     torch.save(content, run.encoder_path)
-    assert "z is not finite" in left_out(tmp_path / "runs")
+    assert "z must be finite" in left_out(tmp_path / "runs")
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0])

@@ -98,7 +98,7 @@ def test_crops_alone_and_strength_0_are_first_and_in_no_comparison_with_the_pape
     assert theirs.rows[0][:4] == ["SimCLR", "–", "–", "59.6"]
     assert report.summary[0] == without.summary[0]
     assert "Spearman’s ρ with the paper: 1.00" in report.summary[0]
-    assert "Highest of the cells that are ranked: ours 64.5" in report.alt
+    assert "Highest of the ranked cells: ours 64.5" in report.alt
     assert any("not in the paper" in note for note in report.notes)
 
 
@@ -110,7 +110,7 @@ def test_the_words_for_the_picture_name_the_best_of_simclr_alone(rewritten):
     best = simclr() + row("Supervised", SUPERVISED) + [simclr()[2] | {"seed": 1, "top1": 90.0}]
     (report,) = ARTEFACTS["table1"].reports(rewritten(best))
     assert "by colour distortion and training, ours on shapes" in report.alt
-    assert "Highest of the cells that are ranked: ours 76.3 ±" in report.alt
+    assert "Highest of the ranked cells: ours 76.3 ±" in report.alt
     assert "(training SimCLR, colour distortion 1/2); the paper’s 64.5 (" in report.alt
     (unranked,) = ARTEFACTS["table1"].reports(rewritten(row("Supervised", SUPERVISED)))
     assert "Highest: ours 77.1 (training Supervised, colour distortion AutoAug); " in unranked.alt

@@ -97,10 +97,10 @@ def test_values_without_the_common_seeds_are_left_out(rewritten):
     assert report.data.set_index("column").loc["Margin"]["mean"] == 40.0
     for text in (
         # Of each loss, only what it was tuned in.
-        "Best on the validation split of what was run: Margin: margin 0.4; NT-Logi.: lr 0.1.",
-        "Margin: chosen and reported on seed 0, which may flatter.",
-        "NT-Logi.: chosen and reported on seeds 0, 1, which may flatter.",
-        "Not compared, for want of those seeds: 1 of 3 of Margin.",
+        "Best values on the validation split, of those that were run: Margin: margin 0.4; NT-Logi.: lr 0.1.",
+        "Margin: chosen and reported on seed 0, which may be optimistic.",
+        "NT-Logi.: chosen and reported on seeds 0, 1, which may be optimistic.",
+        "Candidates not compared, lacking these seeds: 1 of 3 for Margin.",
     ):
         assert text in report.caption
 
