@@ -109,7 +109,7 @@ def test_a_store_without_such_runs_says_why(store: Store, tmp_path, capsys) -> N
         assert f"the store {tmp_path / 'nowhere'} does not exist" in capsys.readouterr().err
     (tmp_path / "file").touch()
     assert main([f"store={tmp_path / 'file'}"]) == 2
-    assert "is a file and no folder" in capsys.readouterr().err
+    assert "is a file, not a folder" in capsys.readouterr().err
 
 
 def test_a_complete_run_says_so_whatever_it_wrote_last(store: Store, capsys) -> None:
