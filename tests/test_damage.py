@@ -348,9 +348,9 @@ def test_ids_of_records_do_not_leave_the_store(store, capsys, caplog, name) -> N
     assert record.run_ids == (inside,)
     assert [choice.sweeps for choice in runs.choices()] == [{}]
     assert f"{name!r}" in caplog.text
-    with pytest.raises(ValueError, match="named as a file can be"):
+    with pytest.raises(ValueError, match="must be a valid file name"):
         runs.run(name)
-    with pytest.raises(ValueError, match="named as a file can be"):
+    with pytest.raises(ValueError, match="must be a valid file name"):
         runs.record_sweep(name, [inside])
     assert status.main([f"store={store}", "sweep=good", "--json"]) == 0
     assert [row["run_id"] for row in json.loads(capsys.readouterr().out)] == [inside]
