@@ -217,7 +217,7 @@ def test_a_damaged_encoder_is_made_again_and_what_it_gave_stays(
     for run, kept in before.items():
         assert kept.items() <= run.evaluations().items()
         assert len(run.evaluations()) == 2
-        assert "it is kept as encoder.pt.damaged, and made again" in run.log_path.read_text()
+        assert "it is kept as encoder.pt.damaged and made again" in run.log_path.read_text()
         assert "pretraining from step 0 of" in run.log_path.read_text().partition("made again")[2]
         assert os.path.exists(run.path / "encoder.pt.damaged")
 

@@ -20,7 +20,7 @@ _DIGEST_BYTES = hashlib.sha256().digest_size
 _CHUNK_BYTES = 2**20
 # A zip archive begins with a local header and, without a comment, ends with a record of 22 bytes.
 _ZIP_BEGIN, _ZIP_END, _ZIP_END_BYTES = b"PK\x03\x04", b"PK\x05\x06", 22
-_NO_TENSORS = "it is not a file of tensors and is not loaded"
+_NO_TENSORS = "it holds something other than tensors and is not loaded"
 
 
 class DamagedError(StorageError):
