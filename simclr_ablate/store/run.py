@@ -65,9 +65,8 @@ class Run(TaskFolder):
 
     def create(self, config: Mapping[str, Any]) -> None:
         """Makes the folder and writes the frozen config, unless both exist and are whole. Raises StorageError."""
-        leases.latest(
-            self.path
-        )  # raises if the folder cannot be read, since its config may be whole
+        # This raises if the folder cannot be read: its config may be whole.
+        leases.latest(self.path)
         with storing(self.path, "store"):
             self.path.mkdir(parents=True, exist_ok=True)
         if not self.exists():
