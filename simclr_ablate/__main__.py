@@ -26,15 +26,15 @@ CONFIG_FOLDER = str(config_folder("conf"))
 
 
 def main() -> None:
-    """Runs the command line; exits with 0, or 1 (a run failed), 2 (refused), 130 (stopped)."""
-    # Hydra then raises what it would tell in several lines, with a status of its own.
+    """Runs the command line. Exits with 0, 1 (a run failed), 2 (bad input) or 130 (stopped)."""
+    # With this, Hydra raises errors that it would otherwise print in several lines, with an exit status of its own.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
-    look_in(os.getcwd())  # for modules of the user's own
+    look_in(os.getcwd())  # for the user's own modules
     sys.exit(exit_status(run))
 
 
 def run() -> None:
-    """Runs the command line. Raises what `exit_status` tells."""
+    """Runs the command line. Raises what `exit_status` reports."""
     sys.argv[1:] = with_groups(sys.argv[1:])
     problem = misspelled_key(sys.argv[1:]) or misused_group(sys.argv[1:])
     if problem:
@@ -45,7 +45,7 @@ def run() -> None:
 
 
 def register() -> None:
-    """Makes the plugins, the sweeps and the help known to Hydra."""
+    """Registers the plugins, the sweeps and the help with Hydra."""
     register_plugins()
     FileConfigSource.install()
     register_sweeps()
@@ -55,16 +55,16 @@ def register() -> None:
 def _help_node() -> dict[str, str]:
     rows = [*keys(Experiment), *launcher_keys(), *keys(CommandKeys)]
     lines = []
-    told: set[str] = set()
+    sections: set[str] = set()
     for info in rows:
         section = info.name.partition(".")[0]
-        if info.section and section not in told:
-            told.add(section)
+        if info.section and section not in sections:
+            sections.add(section)
             lines.append(f"  {section + '.*':30} count with {told_conditions(*info.section)}")
         counts = f"counts with {told_conditions(info.when)}" if info.when else ""
         inside = "; ".join(filter(None, [info.accepted, counts]))
         line = f"  {info.name:30} {info.type:14} {info.doc}{f' ({inside})' if inside else ''}"
-        # Hydra fills the template with string.Template and OmegaConf: neither character may stand alone.
+        # Hydra fills the template through string.Template and OmegaConf, to which $ is special.
         lines.append(line.replace("$", "$$"))
     return {"app_name": "simclr_ablate", "template": HELP.replace("KEYS", "\n".join(lines))}
 
@@ -72,22 +72,22 @@ def _help_node() -> dict[str, str]:
 HELP = """simclr_ablate: the ablation study of SimCLR, one command per table or figure
 
   python -m simclr_ablate                               one run
-  python -m simclr_ablate key=value ...                 one run, changed
+  python -m simclr_ablate key=value ...                 one run with other values
   python -m simclr_ablate -m sweep=augmentation_grid    a sweep
   python -m simclr_ablate -m sweep=FILE.yaml            a sweep of your own
-  python -m simclr_ablate -m loss.temperature=0.1,0.5   any keys, multiplied
-  ... dry_run=true                                      the plan, and nothing else
+  python -m simclr_ablate -m loss.temperature=0.1,0.5   any keys, every combination
+  ... dry_run=true                                      print the plan and stop
   python -m simclr_ablate.status                        what the store holds
   python -m analysis                                    tables and figures
 
-Groups (group=option), each with files of your own through --config-dir DIR:
+Groups (group=option); --config-dir DIR adds your own:
 
 $APP_CONFIG_GROUPS
 Keys (key=value):
 
 KEYS
 
-  --cfg job prints the composed config; --hydra-help Hydra's own flags.
+  --cfg job prints the composed config; --hydra-help lists Hydra's own flags.
 """
 
 

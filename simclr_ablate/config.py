@@ -1,4 +1,4 @@
-"""Keys of a config in general: declared with meaning, bounds and choices; read from mappings, and refused by name."""
+"""Keys of any config: declared with meaning, bounds and choices; read from mappings and checked."""
 
 import dataclasses
 import difflib
@@ -13,27 +13,27 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 Condition = Mapping[str, tuple[Any, ...]]
-"""Keys by their full names, and the values of each with which it holds: all must. A name of the user's own (OWN) holds
-with every value, since a function of theirs may use any key."""
+"""Full names of keys, each with the values it may have; the condition holds if all keys have one of theirs. A user's
+own function (OWN) satisfies it too, since it may use any key."""
 
 GIVEN: tuple[Any, ...] = ("any value but null",)
-"""In a Condition: whatever it is, but null."""
+"""In a Condition: any value but null."""
 
 UNSET: Any = dataclasses.MISSING
 
 OWN = "package.module:function"
-"""How a config names a loss, a head, an operation, a policy or a data set that the user has written."""
+"""How a config names a user's own function: a loss, a head, an operation, a policy, a data set or a protocol."""
 
 _OWN_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 RENAMED = {"views.brightness": "views.color=pytorch or views.color=tensorflow"}
-"""Keys of before, and what is said in their place now."""
+"""Keys of earlier versions, and what replaces them."""
 
 _CONTAINERS: dict[Any, str] = {tuple: "list", dict: "mapping"}
 
 
 class ConfigError(ValueError):
-    """Something the user gave is wrong: the message names the key, the value and what is accepted."""
+    """Wrong input from the user. The message names the key, the value and what is accepted."""
 
 
 def key(
@@ -53,15 +53,15 @@ def key(
 ) -> Any:
     """A documented dataclass field.
 
-    own: besides `choices`, it takes the name of a function of the user's own (OWN).
-    identity: whether it can change a run's result.
-    when: the key counts only where this condition, or one of them, holds. Elsewhere its value changes neither results
-        nor ids. A section's condition applies to all its keys.
-    otherwise: the value that the key must have where it doesn't count; UNSET: any. It is for keys whose other values
-        ask for something, such as `views.extra`, which would be left undone without a word.
-    before: what experiments had before the key existed, or a function that tells it from their other keys, by full
-        name. It is part of an id only with another value, so that a key can be added without renaming a run. Of a
-        section: {}, where all of its keys say so.
+    own: whether the key accepts the name of a user's own function (OWN) besides `choices`.
+    identity: whether the key can change a run's result.
+    when: the key counts only if this condition, or one of them, holds. Otherwise its value changes neither results nor
+        ids. A section's condition applies to all its keys.
+    otherwise: the value that the key must have when it does not count; UNSET: any. For keys such as `views.extra`,
+        where another value is a request that would be silently ignored.
+    before: the value that experiments had before the key existed, or a function that computes it from their other keys
+        by full name. Only another value is part of an id, so a key can be added without renaming runs. For a section
+        whose keys all have it: {}.
     """
     bounds = {"above": above, "at_least": at_least, "at_most": at_most, "below": below}
     metadata = {
@@ -78,8 +78,11 @@ def key(
 
 
 def build(cls: type[T], config: Mapping[str, Any], path: str = "") -> T:
-    """`config` as an instance of the dataclass `cls`. Keys must be there, but those that have a default or did not
-    exist `before`, and none may be unknown."""
+    """`config` as an instance of the dataclass `cls`.
+
+    Only keys with a default or a value `before` may be missing. Raises ConfigError for other missing keys, unknown keys
+    and values that are not accepted.
+    """
     if not isinstance(config, Mapping):
         raise ConfigError(f"{path or 'config'} must be a mapping of keys, got {config!r}")
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
@@ -105,7 +108,7 @@ def build(cls: type[T], config: Mapping[str, Any], path: str = "") -> T:
 
 
 def _before(hint: Any, value: Any, full: str) -> Any:
-    """What a key had that did not exist: where that depends on others, `identity.values_of` has supplied it."""
+    """The value of a key from before it existed. `identity.values_of` supplies those that depend on other keys."""
     if dataclasses.is_dataclass(hint):
         return build(typing.cast(type, hint), value, full)
     if callable(value):
@@ -115,7 +118,7 @@ def _before(hint: Any, value: Any, full: str) -> Any:
 
 @dataclass(frozen=True)
 class KeyInfo:
-    """What is declared of a key: its full name, type, meaning and accepted values, and where it counts."""
+    """The declaration of a key: its full name, type, meaning, accepted values, and when it counts."""
 
     name: str
     type: str
@@ -123,29 +126,29 @@ class KeyInfo:
     accepted: str
     identity: bool
     section: tuple[tuple[Condition, ...], ...]
-    """When the sections that it is in count: of each, one condition must hold."""
+    """Conditions of each section around it; one condition of each section must hold."""
     when: tuple[Condition, ...]
-    """When it counts in its section: one condition must hold; none: always."""
+    """Conditions within its section, of which one must hold; if empty, it always counts there."""
     otherwise: Any
     before: Any
 
     def counts(self, value_of: Callable[[str], Any]) -> bool:
-        """Whether it can change a result. value_of: each key's value, by its full name."""
+        """Whether the key can change a result. value_of: gives the value of a key by its full name."""
         return self._is_reached(value_of) and _one_holds(self.when, value_of)
 
     def check(self, value_of: Callable[[str], Any]) -> None:
-        """Raises ConfigError where it doesn't count in a section that does, and asks for something all the same."""
+        """Raises ConfigError if the section counts, the key does not, and its value is not `otherwise`."""
         if self.otherwise is UNSET or value_of(self.name) == self.otherwise:
             return
         if self._is_reached(value_of) and not _one_holds(self.when, value_of):
             raise ConfigError(
-                f"{self.name} must be {_told(self.otherwise)} unless {told_conditions(self.when)}, "
-                f"got {_told(value_of(self.name))}"
+                f"{self.name} must be {_as_yaml(self.otherwise)} unless {told_conditions(self.when)}, "
+                f"got {_as_yaml(value_of(self.name))}"
             )
 
     @property
     def depends_on(self) -> frozenset[str]:
-        """The keys that decide whether it counts."""
+        """The names of the keys that decide whether it counts."""
         return frozenset(
             name
             for conditions in (*self.section, self.when)
@@ -160,7 +163,7 @@ class KeyInfo:
 def keys(
     cls: type, path: str = "", section: tuple[tuple[Condition, ...], ...] = ()
 ) -> Iterator[KeyInfo]:
-    """Every key of `cls`, depth first. section: see KeyInfo."""
+    """The keys of `cls`, depth first. section: see KeyInfo."""
     hints = typing.get_type_hints(cls)
     for field in dataclasses.fields(cls):
         full, hint, meta = _join(path, field.name), hints[field.name], field.metadata
@@ -175,7 +178,7 @@ def keys(
 
 
 def flatten(nested: Mapping[str, Any], path: str = "") -> dict[str, Any]:
-    """Nested dictionaries -> values by full name. An empty dictionary has none."""
+    """Nested dictionaries as values by full name. An empty dictionary yields none."""
     flat: dict[str, Any] = {}
     for name, value in nested.items():
         full = f"{path}.{name}" if path else str(name)
@@ -200,25 +203,25 @@ def _holds(condition: Condition, value_of: Callable[[str], Any]) -> bool:
 
 
 def told_conditions(conditions: tuple[Condition, ...]) -> str:
-    """For a person: `loss.name=margin_triplet, or loss.semi_hard=true`."""
-    return ", or ".join(map(_told_condition, conditions))
+    """Conditions in words: `loss.name=margin_triplet, or loss.semi_hard=true`."""
+    return ", or ".join(map(_condition_text, conditions))
 
 
-def _told_condition(condition: Condition) -> str:
+def _condition_text(condition: Condition) -> str:
     return " and ".join(
-        f"{name}={_either(accepted)}" if accepted is not GIVEN else f"{name} given"
+        f"{name}={_either(accepted)}" if accepted is not GIVEN else f"{name} set"
         for name, accepted in condition.items()
     )
 
 
 def _either(values: tuple[Any, ...]) -> str:
     """`simclr, crop or pair`"""
-    *most, last = map(_told, values)
+    *most, last = map(_as_yaml, values)
     return f"{', '.join(most)} or {last}" if most else last
 
 
-def _told(value: Any) -> str:
-    """A value as YAML has it."""
+def _as_yaml(value: Any) -> str:
+    """`value` as YAML spells it."""
     if value is None:
         return "null"
     return str(value).lower() if isinstance(value, bool) else str(value)
@@ -230,7 +233,7 @@ def is_own(value: object) -> bool:
 
 
 def own_values(node: Any, path: str = "") -> dict[str, str]:
-    """The keys of an experiment, or of a section of it, that name something of the user's own, with those names."""
+    """The keys of an experiment, or of a section, that name a user's own function, with these names."""
     names: dict[str, str] = {}
     for field in dataclasses.fields(node):
         full, value = _join(path, field.name), getattr(node, field.name)
@@ -242,20 +245,20 @@ def own_values(node: Any, path: str = "") -> dict[str, str]:
 
 
 def one_of(choices: typing.Iterable[Any], own: bool = False) -> str:
-    """`one of A, B, C`, or a name of the user's own."""
-    listed = "one of " + ", ".join(map(str, choices))
-    return f"{listed}, or {OWN}" if own else listed
+    """`one of A, B, C`, or with `own`, `one of A, B, C, or package.module:function`."""
+    text = "one of " + ", ".join(map(str, choices))
+    return f"{text}, or {OWN}" if own else text
 
 
 def unknown_key(name: str, known: list[str]) -> str:
-    """The message for a key that does not exist, with the one that took its place or the nearest one that does."""
+    """The message for an unknown key, with the key that replaced it or the nearest known one."""
     if name in RENAMED:
-        return f"unknown key {name}; now {RENAMED[name]}"
+        return f"unknown key {name}; it is now {RENAMED[name]}"
     return f"unknown key {name}{nearest(name, known)}"
 
 
 def nearest(name: str, known: typing.Iterable[str]) -> str:
-    """`; did you mean X?`, or nothing where none is near."""
+    """`; did you mean X?`, or an empty string if nothing is near."""
     close = difflib.get_close_matches(name, list(known), n=1)
     return f"; did you mean {close[0]}?" if close else ""
 
@@ -289,7 +292,7 @@ def _check_value(name: str, value: Any, hint: Any, meta: Mapping[str, Any]) -> A
 
 
 def _check_container(name: str, value: Any, hint: Any) -> Any:
-    """A mapping, or a list of texts or of what a dataclass describes."""
+    """`value` as a mapping, or as a list of plain values or of instances of a dataclass."""
     if typing.get_origin(hint) is dict:
         if not isinstance(value, Mapping):
             raise ConfigError(f"{name} must be a mapping, got {value!r}")

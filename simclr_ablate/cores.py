@@ -4,7 +4,7 @@ import os
 
 
 def available_cores() -> int:
-    """Those that it is allowed, where the system says: a job of a cluster has fewer than its node."""
+    """The cores allowed to this process, if the system says so: a cluster's job has fewer than its node."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

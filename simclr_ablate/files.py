@@ -1,4 +1,4 @@
-"""Files that are either whole or absent, whatever is killed when, also by a power cut."""
+"""Files that are either whole or absent, even if a process is killed or the power fails."""
 
 import errno
 import functools
@@ -19,7 +19,7 @@ from simclr_ablate.config import ConfigError
 log = logging.getLogger(__name__)
 
 _NO_LINKS = {errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
-"""What `os.link` fails with where a file system has no hard links."""
+"""Errors of `os.link` on a file system without hard links."""
 
 _FORBIDDEN = (errno.EACCES, errno.EPERM)
 
@@ -27,14 +27,14 @@ _TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{32}\.tmp")
 
 
 class StorageError(ConfigError):
-    """A file or folder cannot be read or written: the message names it, says why, and what to do."""
+    """A file or folder cannot be read or written. The message names it and says why and what to do."""
 
 
 @contextmanager
 def storing(path: str | Path, key: str = "") -> Iterator[None]:
-    """Errors of the file system that are raised inside come out as StorageErrors about `path`.
+    """Turns errors of the file system raised inside into StorageErrors about `path`.
 
-    key: the one by which a user chooses another place, such as `store`, where there is one.
+    key: the key that lets a user choose another place, such as `store`, if there is one.
     """
     try:
         yield
@@ -43,9 +43,9 @@ def storing(path: str | Path, key: str = "") -> Iterator[None]:
 
 
 def told(error: OSError, path: str | Path, key: str = "") -> str:
-    """One line for a user: what is wrong with `path`, and what to do about it. key: see `storing`."""
+    """One line for the user: what is wrong with `path`, and what to do about it. key: see `storing`."""
     path = Path(path)
-    choose = f"choose another place by {key}=DIR" if key else ""
+    choose = f"choose another place with {key}=DIR" if key else ""
     elsewhere, instead = f", or {choose}" * bool(choose), f"; {choose}" * bool(choose)
     if error.errno == errno.ENOSPC:
         return f"cannot write {path}: the disk is full ({_free(path)} free): make room{elsewhere}"
@@ -57,15 +57,15 @@ def told(error: OSError, path: str | Path, key: str = "") -> str:
         return f"cannot use {path}: no permission; ask its owner{elsewhere}"
     blocking = next((parent for parent in (path, *path.parents) if os.path.isfile(parent)), None)
     if error.errno in (errno.ENOTDIR, errno.EEXIST) and blocking is not None:
-        return f"cannot use {path}: {blocking} is a file and no folder{instead}"
+        return f"cannot use {path}: {blocking} is a file, not a folder{instead}"
     return f"cannot use {path}: {error.strerror or error}{instead}"
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Calls `write` with a temporary file in the same folder, then renames it to `path`.
+    """Calls `write` with a temporary file in the same folder, then renames the file to `path`. Raises StorageError.
 
-    Its content reaches the disk before its name does: without the fsync, a power cut can leave a renamed empty file.
-    Raises StorageError.
+    The content reaches the disk before the name does. Without the fsync, a power cut could leave an empty file of that
+    name.
     """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
@@ -84,10 +84,10 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
 
 def create_exclusively(path: Path, content: str) -> bool:
-    """Makes the file `path` with `content`; False where it exists already, whoever made it at the same moment.
+    """Creates the file `path` with `content`; False if it exists already, or another process is faster.
 
-    By a hard link, which NFS keeps atomic and which shows a file that is whole; where the file system has none, by
-    O_EXCL. Raises StorageError.
+    Uses a hard link, which is atomic on NFS too and only ever shows a whole file, or O_EXCL on file systems without
+    hard links. Raises StorageError.
     """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
@@ -96,7 +96,7 @@ def create_exclusively(path: Path, content: str) -> bool:
             try:
                 os.link(temporary, path)
             except FileExistsError:
-                # Ours, if a server's answer was lost and the link was asked for again.
+                # It is ours if the server's answer was lost and the request repeated.
                 return _same(temporary, path)
             except OSError as error:
                 if error.errno not in _NO_LINKS:
@@ -120,13 +120,13 @@ def _same(path: Path, other: Path) -> bool:
 
 
 def clear_way(path: Path) -> None:
-    """Where `path` is a folder in a file's place, renames it."""
+    """Renames `path` if it is a folder where a file should be."""
     if path.is_dir():
         set_aside(path)
 
 
 def set_aside(path: Path) -> Path:
-    """Renames what is damaged to `NAME.damaged`, or `NAME.damaged.2` and so on; returns its new path."""
+    """Renames a damaged file or folder to `NAME.damaged`, `NAME.damaged.2` and so on. Returns the new path."""
     for number in itertools.count(1):
         aside = path.with_name(f"{path.name}.damaged" + (f".{number}" if number > 1 else ""))
         if not os.path.lexists(aside):
@@ -137,14 +137,14 @@ def set_aside(path: Path) -> Path:
 
 
 def remove(path: Path) -> None:
-    """Removes the file `path`, if it is there; a folder in its place is renamed. Raises StorageError."""
+    """Removes the file `path` if it exists; renames a folder in its place. Raises StorageError."""
     with storing(path):
         clear_way(path)
         path.unlink(missing_ok=True)
 
 
 def temporary_files(folder: Path) -> Iterator[Path]:
-    """What writing atomically has left in `folder` where it was killed, or is writing now."""
+    """The unfinished files of `write_atomically` in `folder`, of killed processes and of live ones."""
     with suppress(OSError):
         for entry in os.scandir(folder):
             if _TEMPORARY.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
@@ -152,16 +152,16 @@ def temporary_files(folder: Path) -> Iterator[Path]:
 
 
 def target_of(temporary: Path) -> str:
-    """The name of the file that a temporary one was to become."""
+    """The name of the file that a temporary file was meant to become."""
     match = _TEMPORARY.fullmatch(temporary.name)
     assert match is not None
     return match[1]
 
 
 def clock_of(folder: Path) -> float:
-    """The time by the clock of the file system, by which it dates what is written. Raises StorageError.
+    """The time on the file system's clock, which dates its files. Raises StorageError.
 
-    Anything written because of a file's age judges it by this one: a host's own clock may be wrong.
+    Whoever writes something because of a file's age must use this clock: the host's own may be wrong.
     """
     probe = folder / f".clock.{uuid.uuid4().hex}.tmp"
     with storing(folder):
@@ -173,15 +173,15 @@ def clock_of(folder: Path) -> float:
 
 
 def age_of(path: Path) -> float:
-    """How many seconds ago `path` was written, by the clock of the file system. Raises StorageError."""
+    """Seconds since `path` was written, by the file system's clock. Raises StorageError."""
     now = clock_of(path.parent)
     with storing(path):
         return now - path.stat().st_mtime
 
 
 def flush_folder(folder: Path) -> None:
-    """Sends the names in `folder` to the disk, where the system can."""
-    with suppress(OSError):  # not every file system lets a folder be opened or flushed
+    """Flushes the names in `folder` to the disk, if the system can."""
+    with suppress(OSError):  # some file systems do not let a folder be opened or flushed
         number = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(number)
@@ -200,10 +200,10 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def read_json(path: Path) -> Any | None:
-    """The content of a JSON file, or None where there is no such file.
+    """The content of a JSON file, or None if there is no such file.
 
-    One that cannot be read counts as absent too, and is named once in the log: a damaged file costs what it says, and
-    nothing else.
+    A file that cannot be read counts as absent and is reported once in the log: damage to a file costs what is in it,
+    and nothing else.
     """
     try:
         content = json.loads(path.read_bytes())
@@ -221,7 +221,7 @@ def read_json(path: Path) -> Any | None:
 
 
 def names_in(folder: Path) -> list[str]:
-    """The names in `folder`, sorted; none where there is no such folder, or one that cannot be read, which is named."""
+    """The names in `folder`, sorted; none if there is no such folder, or it cannot be read, which is reported."""
     try:
         return sorted(os.listdir(folder))
     except (FileNotFoundError, NotADirectoryError):
@@ -232,15 +232,15 @@ def names_in(folder: Path) -> list[str]:
 
 
 def records_in(folder: Path) -> list[Path]:
-    """The JSON files in `folder`, sorted by name, without those that are being written. See `names_in`."""
+    """The JSON files in `folder`, sorted by name, without unfinished ones. See `names_in`."""
     names = (name for name in names_in(folder) if name.endswith(".json"))
     return [folder / name for name in names if not name.startswith(".")]
 
 
 def unreadable(folder: Path) -> str | None:
-    """Why what lies in `folder` cannot be read; None where it can be, or where there is no such folder."""
+    """Why the content of `folder` cannot be read; None if it can be, or there is no such folder."""
     try:
-        # To list it takes one permission; to look into it, as the dot does, takes another.
+        # Listing a folder takes one permission; entering it, as the dot does, takes another.
         with os.scandir(f"{folder}/.") as entries:
             next(entries, None)
     except (FileNotFoundError, NotADirectoryError):
@@ -251,7 +251,7 @@ def unreadable(folder: Path) -> str | None:
 
 
 def report_unreadable(path: Path, error: OSError) -> None:
-    """Names what cannot be read: the outermost folder that is closed, instead of each file in it."""
+    """Reports what cannot be read: the outermost closed folder, instead of each file in it."""
     blamed, reason = path, str(error)
     for folder in (path, *path.parents):
         problem = unreadable(folder)
@@ -264,12 +264,12 @@ def report_unreadable(path: Path, error: OSError) -> None:
 
 @functools.cache
 def report_damage(path: Path, reason: str) -> None:
-    """Says once that `path` counts as absent, and why."""
+    """Reports once that `path` counts as absent, and why."""
     log.warning("%s cannot be read and counts as absent: %s", path, reason)
 
 
 def _write(file: BinaryIO, write: Callable[[BinaryIO], object]) -> None:
-    """`write(file)`; an error of the system comes out as itself, whatever a library makes of it on its way."""
+    """Calls `write(file)`. A system error comes out as it was raised, whatever a library turns it into."""
     watched = _Watched(file)
     try:
         write(watched)  # type: ignore[arg-type]
@@ -280,7 +280,7 @@ def _write(file: BinaryIO, write: Callable[[BinaryIO], object]) -> None:
 
 
 class _Watched:
-    """A file that remembers the first error of the system. torch.save reports a full disk as "unexpected pos"."""
+    """A file that remembers the first system error: torch.save reports a full disk as "unexpected pos"."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -305,7 +305,7 @@ def _write_new(path: Path, content: str) -> None:
 
 
 def _free(path: Path) -> str:
-    """Free space where `path` lies, for a person."""
+    """The free space on the disk of `path`, in words."""
     existing = next(
         (parent for parent in path.absolute().parents if os.path.exists(parent)), Path("/")
     )

@@ -1,8 +1,8 @@
-"""Experiment -> run id: a readable slug and a hash of everything that can change the result.
+"""Run ids: a readable slug and a hash of everything that can change the result.
 
-Dora hashes the difference from the defaults, so that an edited default silently changes what an old signature means;
-here the whole resolved config is hashed, without the keys that do not count in it: those that the schema marks with
-`identity=False`, and those whose condition (`when`) does not hold.
+Dora hashes the difference from the defaults, so an edited default silently changes what an old signature means. Here
+the whole resolved config is hashed, except for keys that do not count: those that the schema marks with
+`identity=False`, and those with a condition (`when`) that does not hold.
 """
 
 import hashlib
@@ -16,21 +16,21 @@ from simclr_ablate.config import UNSET, flatten
 from simclr_ablate.schema import KEYS, SCHEMA_VERSION, Experiment, counting_keys, pretraining_keys
 
 LONGEST_LABEL = 100
-"""Characters of a data set's label in a run id, which is the name of a folder."""
+"""Most characters that a run id, which names a folder, takes from the label of its data set."""
 
 
 def run_id(experiment: Experiment) -> str:
     """The name of the experiment's run, e.g. `shapes-resnet8-pair-crop-color-s0-1f0c9a27b3`.
 
-    Evaluations are not part of it: they are kept under keys of their own beside the pretrained encoder.
+    Evaluations are not part of it: they have keys of their own beside the pretrained encoder.
     """
     return run_id_of(experiment.to_config())
 
 
 def run_id_of(config: Mapping[str, Any]) -> str:
-    """The same of a config as nested dictionaries, such as a run keeps it. Raises ValueError where it is no whole one.
+    """`run_id` of a config as nested dictionaries, as runs keep it. Raises ValueError if the config is incomplete.
 
-    Without building the experiment, which would take most of the analysis of a large store.
+    It does not build the experiment, which would take most of the time of analysing a large store.
     """
     hashed = _hashed(values_of(config), evaluation=False)
     return f"{_readable(config)}-{digest(hashed)}"
@@ -49,9 +49,9 @@ def evaluation_key(experiment: Experiment) -> str:
 def evaluation_key_of(
     config: Mapping[str, Any], beside: Mapping[str, Any] = MappingProxyType({})
 ) -> str:
-    """The same of a config as nested dictionaries. Raises ValueError where it is no whole one.
+    """`evaluation_key` of a config as nested dictionaries. Raises ValueError if the config is incomplete.
 
-    beside: keys by full name that were others in the evaluation: see `evaluated_beside`.
+    beside: values by full name that replace those of the config in the evaluation: see `evaluated_beside`.
     """
     values = {**values_of(config), **beside}
     hashed = digest(_hashed(values, evaluation=True))[:8]
@@ -64,12 +64,13 @@ def evaluation_key_of(
 
 
 def result_key(experiment: Experiment) -> tuple[str, str]:
-    """Its run and its evaluation in that, by name: the same for experiments that differ in what changes no result."""
+    """The names of the experiment's run and evaluation: equal for experiments that differ only in what changes no
+    result."""
     return run_id(experiment), evaluation_key(experiment)
 
 
 def evaluated_beside(experiment: Experiment) -> dict[str, Any]:
-    """The keys of other sections that count in the evaluation alone, by full name: the head of a random encoder's z."""
+    """The values of keys outside `evaluation` that count only in the evaluation: the head of a random encoder's z."""
     values = values_of(experiment.to_config())
     names = _names(values, evaluation=True)
     return {
@@ -80,7 +81,7 @@ def evaluated_beside(experiment: Experiment) -> dict[str, Any]:
 
 
 def identity_config(experiment: Experiment) -> dict[str, Any]:
-    """The keys that count in the experiment, by full name, with their values."""
+    """The values of the keys that count in the experiment, by full name."""
     values = values_of(experiment.to_config())
     counted = counting_keys(values)
     return {name: values[name] for name in _IDENTITY if name in counted}
@@ -93,9 +94,9 @@ def varying_keys(experiments: Sequence[Experiment]) -> list[str]:
 
 
 def values_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Every key of a config as nested dictionaries, by full name; one that did not exist yet has what there was before.
+    """Values by full name of a config as nested dictionaries. Keys that it predates have their value from `before`.
 
-    Raises ValueError where it is no whole config.
+    Raises ValueError if the config is incomplete.
     """
     values = flatten(config) if isinstance(config, Mapping) else {}
     return values if values.keys() == _BEFORE.keys() else {**_added(values), **values}
@@ -107,7 +108,7 @@ def _hashed(values: Mapping[str, Any], evaluation: bool) -> dict[str, Any]:
 
 
 def _names(values: Mapping[str, Any], evaluation: bool) -> list[str]:
-    """The keys that count in pretraining; or in the evaluation, to which all others belong that count."""
+    """The keys that count in pretraining, or the rest of those that count, which belong to the evaluation."""
     names = pretraining_keys(values)
     if evaluation:
         names = counting_keys(values) - names
@@ -119,7 +120,10 @@ _IDENTITY = tuple(info.name for info in KEYS if info.identity)
 
 
 def _added(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The keys that did not exist yet when the config was written. Raises ValueError where that explains not all."""
+    """Values of the keys that did not exist when the config was written.
+
+    Raises ValueError if the config lacks other keys, or has unknown ones.
+    """
     missing = _BEFORE.keys() - values.keys()
     wrong = {name for name in missing if _BEFORE[name] is UNSET} | (values.keys() - _BEFORE.keys())
     if wrong:
@@ -128,7 +132,7 @@ def _added(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _before(name: str, values: Mapping[str, Any]) -> Any:
-    """What the key had before it existed."""
+    """The value that stands for the key from before it existed."""
     before = _BEFORE[name]
     return before(values) if callable(before) else before
 
@@ -144,7 +148,7 @@ _encode = json.JSONEncoder(sort_keys=True).encode
 
 
 def digest(counted: Mapping[str, Any], version: int = SCHEMA_VERSION) -> str:
-    """The hash of what counts, in a schema."""
+    """A hash of the values that count in schema `version`."""
     text = _encode({"version": version, "config": counted})
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
@@ -167,5 +171,5 @@ def _readable(config: Mapping[str, Any]) -> str:
 
 
 def _plain(text: str) -> str:
-    """What a readable name has of a text."""
+    """`text` in lower case, with only letters, digits and hyphens."""
     return re.sub(r"[^a-z0-9-]+", "-", text.lower()).strip("-")

@@ -1,17 +1,17 @@
-"""Leases: at most one process works on a run, also when several commands share a store over NFS.
+"""Leases: at most one process works on a task, even if several commands share a store over NFS.
 
-A lease is a numbered file, `lease.1`, `lease.2`, ...; the highest number holds the run. It is created exclusively,
-which NFS keeps atomic for hard links (flock is not everywhere). The obvious take-over of a dead holder's lease,
-removing the file and creating it anew, lets two processes that both saw the dead lease remove each other's; here both
-try to create the same next number, and one of them fails.
+A lease is a numbered file, `lease.1`, `lease.2`, ...; the highest number holds the task. It is created exclusively,
+which NFS does atomically with hard links (flock is not available everywhere). The obvious way to take over a dead
+holder's lease is to remove the file and create it anew. But then two processes that both saw the dead lease can remove
+each other's. Here both try to create the same next number, and one of them fails.
 
-A holder on this host is alive while its process is. One elsewhere is alive while it touches its file, and elsewhere is
-whatever has another name, boot or PID namespace: two containers may share a host name. A job of a cluster that starts
+A holder on this host is alive while its process is. A holder elsewhere is alive while it touches its file. "Elsewhere"
+means another host name, boot or PID namespace, since two containers may share a host name. A cluster's job that starts
 again takes over from itself, wherever it ran before: the cluster has ended it there.
 
-How long ago a lease was touched is judged by the file system's clock wherever something is written because of that:
-a lease, the end of one, a failure. Readers write nothing and go by their host's clock. A date in the future counts as
-much as one in the past, so that no wrong clock blocks a run for ever. A lease that cannot be read is no lease.
+The age of a lease is judged by the file system's clock whenever something is written because of it: a lease, the end of
+a lease, a failure. Readers write nothing and use their host's clock. A date in the future ages a lease as much as one
+in the past, so a wrong clock cannot block a task for ever. A lease that cannot be read does not count.
 """
 
 import json
@@ -38,17 +38,17 @@ from simclr_ablate.files import (
 HEARTBEAT_SECONDS = 15.0
 STALE_SECONDS = 180.0
 _WRITING_SECONDS = 5.0
-"""How long a lease may be empty because it is just being written, where the file system has no hard links."""
+"""How long a lease may be unreadable because it is being written, on a file system without hard links."""
 _UNKNOWN = "running"
-"""The start of a process of which only its number can be seen."""
+"""The start of a process that exists, but shows nothing more than its number."""
 
 
 class LeaseLostError(RuntimeError):
-    """Another process took the run over, because this one seemed dead."""
+    """Another process took over the task because this one seemed dead."""
 
 
 class Lease:
-    """The right to write into a run's folder, held until `release`."""
+    """The right to write into a task's folder, held until `release`."""
 
     def __init__(self, folder: Path, number: int, job: str | None = None) -> None:
         self.folder = folder
@@ -63,16 +63,16 @@ class Lease:
         return self.folder / f"lease.{self.number}"
 
     def check(self) -> None:
-        """Raises LeaseLostError where another process holds the run by now."""
+        """Raises LeaseLostError if another process holds the task by now."""
         if not self.is_held():
             raise LeaseLostError(f"{self.folder.name} was taken over by another process")
 
     def is_held(self) -> bool:
-        """Whether no other process has taken the run over."""
+        """Whether no other process has taken over the task."""
         return latest(self.folder) == self.number
 
     def release(self) -> None:
-        """Lets others lease the run. Does nothing where it was taken over already; never raises."""
+        """Lets others lease the task. Does nothing if it was taken over already; never raises."""
         self._stop.set()
         self._heart.join()
         with suppress(OSError, StorageError):
@@ -81,19 +81,19 @@ class Lease:
             try:
                 write_json(self.path, {"released": True, "job": self.job})
             except StorageError:
-                # Takes no room, and a lease that cannot be read is none.
+                # Truncating needs no space, and a lease that cannot be read does not count.
                 os.truncate(self.path, 0)
 
     def _beat(self) -> None:
         while not self._stop.wait(HEARTBEAT_SECONDS):
-            with suppress(OSError):  # a server that is away for a moment comes back
+            with suppress(OSError):  # the server may be away for a moment
                 os.utime(self.path)
 
 
 def acquire(folder: Path, job: str | None = None) -> Lease | None:
-    """Leases the run in `folder`, or returns None where a living process holds it. Raises StorageError.
+    """Leases the task in `folder`, or returns None if a live process holds it. Raises StorageError.
 
-    job: the cluster's job that this process is, which takes over from its own earlier start.
+    job: the cluster's job that this process runs as; it takes over from its own earlier start.
     """
     number = latest(folder)
     if number and _is_taken(folder / f"lease.{number}", job):
@@ -102,15 +102,15 @@ def acquire(folder: Path, job: str | None = None) -> Lease | None:
 
 
 def last(folder: Path) -> dict[str, Any]:
-    """The last lease as it was written, alive or not, with its `job`; empty where there was none."""
+    """The last lease as it was written, with its `job`, whether its holder lives or not; empty if there is none."""
     number = latest(folder)
     return (_read(folder / f"lease.{number}") if number else None) or {}
 
 
 def end_lease_of(folder: Path, job: str, requeued: bool = False) -> bool:
-    """Writes off the lease of a job that has ended, or that the cluster is to start again, where it is the last one.
+    """Ends the last lease if it is that of `job`, which has ended, or which the cluster will start again (`requeued`).
 
-    False where its process lives: then nothing is written. Raises StorageError.
+    Returns False, and writes nothing, if the job's process is alive. Raises StorageError.
     """
     number = latest(folder)
     path = folder / f"lease.{number}"
@@ -119,16 +119,17 @@ def end_lease_of(folder: Path, job: str, requeued: bool = False) -> bool:
         return True
     if _is_alive(owner, path, lambda: clock_of(folder)):
         return False
-    # By the next number, so that a process which wakes up after all finds that it has lost the run.
+    # With the next number: a process that wakes up after all finds that it has lost the task.
     _follow(folder, number, {"released": True, "job": job, "requeued": requeued})
     return True
 
 
 def holder(folder: Path, writes: bool = False) -> dict[str, Any] | None:
-    """Who works on the run now: `host`, `pid`, `start`, `job` (None outside a cluster); None where nobody does.
+    """The process that works on the task: `host`, `pid`, `start`, `job` (None outside a cluster); None if none does.
 
-    writes: whether something is to be written if nobody does: then the file system's clock counts, and a young lease
-    that cannot be read for the moment is somebody's, empty. Raises StorageError where the clock cannot be had.
+    writes: whether the caller writes something if none does. Then the file system's clock is used, and a young lease
+    that cannot be read for the moment counts as held, with an empty holder. Raises StorageError if the clock cannot be
+    read.
     """
     number = latest(folder)
     path = folder / f"lease.{number}"
@@ -138,15 +139,15 @@ def holder(folder: Path, writes: bool = False) -> dict[str, Any] | None:
 
 
 def describe(folder: Path) -> str:
-    """The holder for a person: `process 12 on node3`."""
+    """The holder in words: `process 12 on node3`."""
     owner = holder(folder) or last(folder)
     return f"process {owner.get('pid', '?')} on {owner.get('host', '?')}"
 
 
 def latest(folder: Path) -> int:
-    """The number of the lease that counts; 0 where there is none. Raises StorageError where nobody can tell."""
+    """The number of the lease that counts; 0 if there is none. Raises StorageError if the folder cannot be read."""
     try:
-        # Where the folder can be listed and not be looked into, as the dot does, nobody can tell either.
+        # The dot makes this fail too for a folder that can be listed but not entered.
         names = os.listdir(f"{folder}/.")
     except (FileNotFoundError, NotADirectoryError):
         return 0
@@ -157,30 +158,32 @@ def latest(folder: Path) -> int:
 
 
 def is_here(owner: dict[str, Any]) -> bool:
-    """Whether the holder is a process of this host that can be seen, and sent signals, from here."""
+    """Whether the holder is a process on this host that can be seen and signalled from here."""
     return owner.get("place") == _place()
 
 
 def process(pid: int) -> dict[str, Any]:
-    """Process `pid` as others can tell whether it lives: `host`, `place`, `pid` and `start`."""
+    """What others need to tell whether process `pid` lives: `host`, `place`, `pid` and `start`."""
     start = process_start(pid)
     return {"host": socket.gethostname(), "place": _place(), "pid": pid, "start": start}
 
 
 def lives(owner: object, path: Path) -> bool:
-    """Whether the process described by `owner`, as `process` writes it into the file `path`, may still begin its work.
+    """Whether the process `owner` may still begin its work. owner: made by `process` and written to the file `path`.
 
-    Elsewhere nobody can see it, and it is taken for alive as long as the file is young.
+    A process elsewhere cannot be seen from here and counts as alive while the file is young.
     """
     return isinstance(owner, dict) and _is_process(owner) and _is_alive(owner, path, time.time)
 
 
 def process_start(pid: int) -> str | None:
-    """When process `pid` started, as an opaque text; None where there is none. Tells a process from a later one
-    with the same number."""
+    """When process `pid` started, as opaque text; None if there is none.
+
+    It distinguishes a process from a later one with the same number.
+    """
     try:
         status = Path(f"/proc/{pid}/stat").read_text(errors="replace")
-        # The command in parentheses may hold spaces; state is the 1st field after it, start time the 20th.
+        # The command in parentheses may contain spaces. After it, the state is the 1st field, the start time the 20th.
         state, *rest = status.rpartition(")")[2].split()
         return None if state == "Z" else rest[18]
     except OSError:
@@ -196,14 +199,14 @@ def process_start(pid: int) -> str | None:
 
 
 def _follow(folder: Path, number: int, content: dict[str, Any]) -> bool:
-    """Makes the lease after `number`; False where another process has been quicker. Raises StorageError."""
+    """Creates the lease after `number`; False if another process was faster. Raises StorageError."""
     ours = folder / f"lease.{number + 1}"
     if not create_exclusively(ours, json.dumps(content)):
         return False
     try:
-        # Somebody may have gone on from a later number while we looked at an old listing.
+        # Another process may have continued from a later number while we had an old listing.
         is_last = latest(folder) == number + 1
-    except StorageError:  # a server that is away since: what nobody can tell is not ours
+    except StorageError:  # the server is away now: without certainty, the lease is not ours
         is_last = False
     if not is_last:
         with suppress(OSError):
@@ -216,7 +219,7 @@ def _follow(folder: Path, number: int, content: dict[str, Any]) -> bool:
 
 
 def _is_taken(path: Path, job: str | None) -> bool:
-    """Whether the last lease keeps `job`, or None, from making the next one."""
+    """Whether the last lease keeps `job` (None outside a cluster) from making the next one."""
     owner = _read(path, writes=True)
     if owner is None:
         return _seconds_since_touched(path, clock_of(path.parent)) < _WRITING_SECONDS
@@ -226,7 +229,7 @@ def _is_taken(path: Path, job: str | None) -> bool:
 
 
 def _is_alive(owner: dict[str, Any], path: Path, clock: Callable[[], float]) -> bool:
-    """Whether the process that wrote `owner` to `path` still works on the run. clock: see `_seconds_since_touched`."""
+    """Whether the process that wrote `owner` to `path` still works on the task. clock: gives the present time."""
     if owner.get("released"):
         return False
     if is_here(owner):
@@ -242,26 +245,26 @@ def _ourselves(job: str | None) -> dict[str, Any]:
 
 @cache
 def _place() -> str:
-    """Names the one place where this process's number means this process: a host since its boot, a PID namespace."""
+    """Names the place where this process's number means this process: a host since its boot, and a PID namespace."""
     parts = [socket.gethostname()]
-    with suppress(OSError):  # elsewhere than on Linux, the name has to do
+    with suppress(OSError):  # on systems other than Linux, the name has to suffice
         parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
         parts.append(os.readlink("/proc/self/ns/pid"))
     return " ".join(parts)
 
 
 def _read(path: Path, writes: bool = False) -> dict[str, Any] | None:
-    """The lease as it was written; None where it cannot be read or is none.
+    """The lease as it was written; None if it cannot be read or is no lease.
 
-    writes: whether something is to be written if nobody holds it: then a lease that is young and cannot be read is
-    somebody's, empty.
+    writes: whether the caller writes something if nobody holds it. Then a young lease that cannot be read counts as
+    held, with an empty holder.
     """
     try:
         return _parse(path, path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        # A server that is away for a moment says nothing of the lease.
+        # A server that is away for a moment says nothing about the lease.
         in_doubt = writes and not isinstance(error, IsADirectoryError)
         if in_doubt and _seconds_since_touched(path, clock_of(path.parent)) < STALE_SECONDS:
             return {}
@@ -270,7 +273,7 @@ def _read(path: Path, writes: bool = False) -> dict[str, Any] | None:
 
 
 def _parse(path: Path, content: bytes) -> dict[str, Any] | None:
-    """The lease in `content`, which was read from `path`; None, and a line in the log, where it holds no lease."""
+    """The lease in `content`, which was read from `path`; None, and a line in the log, if it is no lease."""
     try:
         owner = json.loads(content)
     except (ValueError, RecursionError) as error:
@@ -287,8 +290,8 @@ def _is_process(owner: dict[str, Any]) -> bool:
 
 
 def _seconds_since_touched(path: Path, now: float) -> float:
-    """How far the lease's date is from `now`, before or after."""
+    """Seconds between the lease's date and `now`, whichever is earlier."""
     try:
         return abs(now - path.stat().st_mtime)
-    except OSError:  # somebody has gone on from it
+    except OSError:  # another process has continued from it
         return 0.0

@@ -1,12 +1,12 @@
-"""Runs of earlier schemas: the ids that they have, and what their configs are in this one.
+"""Runs of earlier schemas: their ids, and their configs in today's keys.
 
 | schema | what became of its keys |
 |---|---|
-| 1 | `views.brightness=multiplicative` is `views.color=pytorch`; `additive` is nothing that there is now |
-| 2 | the keys of now, but all of them were part of an id, even where they don't count |
+| 1 | `views.brightness=multiplicative` is now `views.color=pytorch`; `additive` no longer exists |
+| 2 | same keys as now, but all of them were part of an id, even those that did not count |
 
-A run of schema 1 in which `additive` counts cannot be read. What pretraining reported then as `accuracy` and `entropy`
-was over all views, and is left out.
+A run of schema 1 in which `additive` counts cannot be read. The `accuracy` and `entropy` that pretraining reported in
+schema 1 were over all views, and are left out.
 """
 
 import copy
@@ -19,11 +19,11 @@ from simclr_ablate.schema import counting_keys
 VERSIONS = (1, 2)
 
 _CHANGED_METRICS = {1: ("accuracy", "entropy")}
-"""Metrics of pretraining that meant something else, by the schema."""
+"""Metrics of pretraining with another meaning, by schema."""
 
 
 def is_id(run_id: str, version: int, config: Mapping[str, Any]) -> bool:
-    """Whether a run of schema `version` with that config has that id."""
+    """Whether `run_id` is the id of a run of schema `version` with this config."""
     counted = _identity(config)
     counted.pop("evaluation", None)
     if config.get("objective") == "supervised":
@@ -32,15 +32,15 @@ def is_id(run_id: str, version: int, config: Mapping[str, Any]) -> bool:
 
 
 def upgraded(version: int, config: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The config in this version's keys; None where it says what no key of this version does.
+    """The config in today's keys; None if they cannot express it.
 
-    version: one of VERSIONS. Raises ValueError where it is no whole config of its version.
+    version: one of VERSIONS. Raises ValueError if `config` is not a complete config of that version.
     """
     new = copy.deepcopy(dict(config))
     if version == 1:
         views = new["views"] if isinstance(new.get("views"), dict) else {}
         if "brightness" not in views:
-            raise ValueError("it does not have the keys of its schema")
+            raise ValueError("it lacks keys of its schema: views.brightness")
         brightness = views.pop("brightness")
         views["color"] = "pytorch"
         if brightness != "multiplicative" and "views.color" in counting_keys(values_of(new)):
@@ -50,13 +50,13 @@ def upgraded(version: int, config: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def metrics_of_pretraining(version: int, metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """Those that mean the same in this version."""
+    """The metrics whose meaning has not changed since schema `version`."""
     changed = _CHANGED_METRICS.get(version, ())
     return {name: value for name, value in metrics.items() if name not in changed}
 
 
 def _identity(config: Mapping[str, Any]) -> dict[str, Any]:
-    """All but what could not change a result in any of these schemas."""
+    """The config without what could not change a result in any of these schemas."""
     counted = {name: value for name, value in config.items() if name != "compute"}
     if isinstance(data := counted.get("data"), Mapping):
         counted["data"] = {name: value for name, value in data.items() if name != "root"}

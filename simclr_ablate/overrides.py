@@ -4,11 +4,11 @@ import re
 from typing import Any
 
 _PLAIN = re.compile(r"[A-Za-z_/.~][\w/.:~-]*")
-"""Text that Hydra reads as itself without quotes."""
+"""Text that Hydra reads unchanged without quotes."""
 
 
 def override(key: str, value: Any) -> str:
-    """`key=value` in Hydra's grammar, with quotes only where they are needed."""
+    """`key=value` in Hydra's grammar, quoted only if necessary."""
     plain = isinstance(value, str) and _PLAIN.fullmatch(value)
     return f"{key}={value if plain else literal(value)}"
 
@@ -23,6 +23,6 @@ def literal(value: Any) -> str:
         return repr(value)
     if isinstance(value, list):
         return f"[{','.join(map(literal, value))}]"
-    # Before a quote, and only there, the grammar reads two backslashes as one.
+    # The grammar reads two backslashes as one only before a quote.
     text = re.sub(r"(\\*)(')", r"\1\1\\\2", str(value))
     return "'" + re.sub(r"(\\+)\Z", r"\1\1", text) + "'"

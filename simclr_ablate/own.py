@@ -1,4 +1,4 @@
-"""What users bring along as `package.module:function`: finding it, and telling what is wrong with it."""
+"""Users' own functions, named as `package.module:function`: finding them, and reporting their errors."""
 
 import importlib
 import os
@@ -17,26 +17,26 @@ _NOT_THE_USERS = (
     f"{Path(__file__).parent}{os.sep}",
     "<",
 )
-"""Where code lies that the user has not written."""
+"""Where code that the user has not written is found."""
 
 
 class OwnError(ConfigError):
-    """What the user brought along is wrong: the message names the key, the function and the line."""
+    """An error in a user's own function. The message names the key, the function and the line."""
 
 
 def look_in(folder: str | Path) -> None:
-    """Has Python look for modules in `folder` too, after all other places.
+    """Makes Python look for modules in `folder` too, after all other places.
 
-    `python -m` looks in the current folder by itself; an installed command, or a job on another machine, does not.
+    `python -m` looks in the current folder anyway; an installed command or a job on another machine does not.
     """
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
 
 
 def find(key: str, name: str, choices: Iterable[str] = ()) -> Callable[..., Any]:
-    """The function that `key`, whose value is `name`, means. choices: the names that are ours.
+    """The user's function `name`, the value of `key`. choices: the names of our own functions, for the message.
 
-    Raises OwnError where there is none, with the reason, and ConfigError where `name` means no function of the user's.
+    Raises OwnError with the reason if it cannot be found, and ConfigError if `name` does not have the form of OWN.
     """
     if not is_own(name):
         raise ConfigError(f"{key} must be {one_of(choices, own=True)}, got {name!r}")
@@ -45,11 +45,11 @@ def find(key: str, name: str, choices: Iterable[str] = ()) -> Callable[..., Any]
         module = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:
         raise OwnError(
-            f"{key} must name what can be imported, got {name!r}: {_why(error, module_name)}"
+            f"{key} must name a function that can be imported, got {name!r}: {_why(error, module_name)}"
         ) from error
     if not hasattr(module, function):
         raise OwnError(
-            f"{key} must name what can be imported, got {name!r}: module {module_name!r} "
+            f"{key} must name a function that can be imported, got {name!r}: module {module_name!r} "
             f"has no {function!r}{nearest(function, dir(module))}"
         )
     piece = getattr(module, function)
@@ -62,10 +62,10 @@ def find(key: str, name: str, choices: Iterable[str] = ()) -> Callable[..., Any]
 
 @contextmanager
 def blamed(named: str, task: str) -> Iterator[None]:
-    """Errors raised inside come out as an OwnError that says who failed, at what, and in which line.
+    """Turns errors raised inside into an OwnError that says what failed, at which task and in which line.
 
-    named: the key and the user's function, e.g. `head.kind=mine:deep`, or several.
-    task: what the user's code was to do, e.g. `make a head for h of width 128`.
+    named: the key and the user's function, e.g. `head.kind=mine:deep`; may be several.
+    task: what the user's code should do, e.g. `make a head for h of width 128`.
     """
     try:
         yield
@@ -76,10 +76,10 @@ def blamed(named: str, task: str) -> Iterator[None]:
 
 
 def told(error: BaseException) -> str:
-    """The error's type and message, and the line of the user's that it came from."""
+    """The error's type and message, and the line of the user's code that it came from."""
     text = f"{type(error).__name__}: {error}".strip(": ")
     if isinstance(error, SyntaxError):
-        return text  # its message has file and line
+        return text  # it names the file and the line itself
     frames = traceback.extract_tb(error.__traceback__)
     for frame in reversed(frames):
         if not frame.filename.startswith(_NOT_THE_USERS):
@@ -91,5 +91,5 @@ def _why(error: BaseException, module: str) -> str:
     """Why the module could not be imported."""
     missing = isinstance(error, ModuleNotFoundError) and error.name is not None
     if missing and f"{module}.".startswith(f"{error.name}."):  # type: ignore[attr-defined]
-        return f"{error}; it is looked for in the current folder and in those of PYTHONPATH"
-    return f"importing it fails with {told(error)}"
+        return f"{error} in the current folder or in those of PYTHONPATH"
+    return f"its import fails with {told(error)}"

@@ -1,4 +1,4 @@
-"""Folders: those that users name, where the package's YAML files lie, and where images are kept."""
+"""Folders: those that users name, those of the package's YAML files, and the cache of images."""
 
 import os
 from pathlib import Path
@@ -9,15 +9,15 @@ _PACKAGE = Path(__file__).resolve().parent
 
 
 def config_folder(name: str) -> Path:
-    """`conf` or `sweeps`: inside an installed package, or beside it in a checkout."""
+    """The folder `conf` or `sweeps`: inside an installed package, or beside it in a checkout."""
     inside, beside = _PACKAGE / name, _PACKAGE.parent / name
     return inside if inside.is_dir() else beside
 
 
 def expanded(path: str | Path, key: str) -> Path:
-    """A folder that a user names by `key`, with `~` and `~user` for a home; all other characters stand for themselves.
+    """The folder that a user gave as `key`, with `~` and `~user` expanded; no other character is special.
 
-    Raises ConfigError for anything but a path, and for the home of nobody.
+    Raises ConfigError if it is not a path, or is the home of an unknown user.
     """
     if not isinstance(path, str | Path) or str(path) == "" or "\0" in str(path):
         raise ConfigError(f"{key} must be a folder, got {path!r}")
@@ -28,12 +28,12 @@ def expanded(path: str | Path, key: str) -> Path:
 
 
 def absolute(path: str | Path, key: str) -> str:
-    """The same from the root on, as it is recorded: where a command was given says no more then. Raises ConfigError."""
+    """`expanded` as an absolute path, for records that outlive the current folder. Raises ConfigError."""
     return str(expanded(path, key).resolve())
 
 
 def default_cache() -> str:
-    """Where images are kept once decoded: $SIMCLR_ABLATE_CACHE, or the user's cache folder."""
+    """The folder of decoded images: $SIMCLR_ABLATE_CACHE, or one in the user's cache folder."""
     home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     folder = os.environ.get("SIMCLR_ABLATE_CACHE") or f"{home}/simclr_ablate"
     return absolute(folder, "SIMCLR_ABLATE_CACHE")

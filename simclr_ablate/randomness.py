@@ -1,7 +1,7 @@
-"""Randomness without state: every draw comes from a generator named by what it is for.
+"""Randomness without state: every draw comes from a generator named by its purpose.
 
-A generator is seeded by (seed, purpose, indices such as epoch and step), so a resumed run draws what the uninterrupted
-one would have drawn, and no draw depends on how many workers or ranks share the work.
+A generator is seeded by (seed, purpose, indices such as epoch and step). So a resumed run draws what the uninterrupted
+run would have drawn, and no draw depends on how many workers or ranks share the work.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ import torch
 
 
 def derive_seed(seed: int, purpose: str, *indices: int) -> int:
-    """A 63-bit seed, the SHA-256 of its arguments: alike arguments give unrelated seeds."""
+    """A 63-bit seed from the SHA-256 of the arguments: similar arguments give unrelated seeds."""
     text = ":".join([str(seed), purpose, *map(str, indices)])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
@@ -20,14 +20,14 @@ def derive_seed(seed: int, purpose: str, *indices: int) -> int:
 def generator(seed: int, purpose: str, *indices: int) -> torch.Generator:
     """A CPU generator for one purpose at one place, e.g. `generator(0, "views", epoch, step)`.
 
-    Parameters are drawn on the CPU whatever the device, so that a run's views are the same on both.
+    Parameters are always drawn on the CPU, so a run has the same views on every device.
     """
     return torch.Generator().manual_seed(derive_seed(seed, purpose, *indices))
 
 
 @contextmanager
 def seeded_init(seed: int, purpose: str) -> Iterator[None]:
-    """Seeds torch's global CPU generator inside the block, for `torch.nn.init`, and restores it afterwards."""
+    """Seeds torch's global CPU generator for `torch.nn.init` inside the block, and restores it at the end."""
     with torch.random.fork_rng(devices=[]):
         torch.random.default_generator.manual_seed(derive_seed(seed, purpose))
         yield

@@ -1,7 +1,7 @@
-"""Several processes that share one run, one per GPU: what they tell each other.
+"""Several processes that share one run, one per GPU, and how they communicate.
 
-Each rank has a share of every batch; all else is the same in all of them. `SOLO` stands for a process that is alone:
-its collectives give back what they are given, so that nobody needs to ask how many there are.
+Each rank has a share of every batch; all else is the same on every rank. `SOLO` stands for a process that is alone: its
+collectives return what they get, so no caller needs to ask how many ranks there are.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -16,19 +16,19 @@ from torch import Tensor
 from simclr_ablate.stopping import RankLostError
 
 TIMEOUT = timedelta(minutes=10)
-"""How long ranks wait for each other within a step. One that died is noticed at once, by its closed connections;
-this is for one that hangs."""
+"""How long ranks wait for each other within a step. A dead rank is noticed at once, by its closed connections; this is
+for one that hangs."""
 PATIENCE = timedelta(days=2)
-"""How long they wait for what may take long, such as the first one's reading of the data."""
+"""How long ranks wait for what may take long, such as the first rank's reading of the data."""
 _BUCKET_BYTES = 2**26
 
 T = TypeVar("T")
 
 
 class Ranks:
-    """The processes that share a run, seen from the one numbered `index` of `count`.
+    """The processes that share a run, as seen by number `index` of `count`.
 
-    Every collective must be called by all ranks, in the same order; each raises RankLostError where another rank is
+    All ranks must call every collective, in the same order. Each collective raises RankLostError if another rank is
     gone. Tensors may be on any device that the ranks were joined for.
     """
 
@@ -64,7 +64,7 @@ class Ranks:
         return [part.view(tensor.dtype).view(tensor.shape) for part in received]
 
     def sum_(self, tensors: Sequence[Tensor]) -> None:
-        """Overwrites each of `tensors`, all of one type, by its sum over ranks: the same bits on each."""
+        """Overwrites each of `tensors`, all of one type, with its sum over ranks: the same bits on every rank."""
         if self.count == 1:
             return
         for bucket in _buckets(tensors):
@@ -78,7 +78,7 @@ class Ranks:
                 tensor.copy_(part.view(tensor.shape))
 
     def any(self, flag: bool) -> bool:
-        """Whether `flag` is true on any rank. No GPU waits for it, nor it for a GPU."""
+        """Whether `flag` is true on any rank. It neither waits for a GPU nor makes one wait."""
         if self.count == 1:
             return flag
         word = torch.tensor([flag], dtype=torch.int32)
@@ -88,7 +88,7 @@ class Ranks:
         return bool(word)
 
     def from_first(self, value: T) -> T:
-        """The first rank's `value`, of plain Python, on all ranks; waits for long."""
+        """The first rank's `value`, a plain Python object, on all ranks. It waits for as long as PATIENCE."""
         if self.count == 1:
             return value
         box = [value]
@@ -96,7 +96,7 @@ class Ranks:
         return box[0]
 
     def wait(self) -> None:
-        """Returns once all ranks have come here, however long that takes."""
+        """Returns once all ranks have called it. It waits for as long as PATIENCE."""
         if self.count > 1:
             _attempt(dist.barrier, group=self._control)
 
@@ -110,7 +110,7 @@ class Ranks:
             self.wait()
 
     def collect(self, tensors: Sequence[Tensor]) -> list[list[Tensor]]:
-        """The first rank gets every rank's tensors, which may differ in number and shape; others get none.
+        """Every rank's tensors on the first rank, and none on the others. They may differ in number and shape.
 
         The tensors are on the CPU.
         """
@@ -133,29 +133,29 @@ class Ranks:
         return collected
 
     def leave(self) -> None:
-        """Ends what the ranks have in common; each goes on for itself. Called by all of them."""
+        """Ends communication; each rank continues alone. All ranks must call it."""
         if self._joined:
             self.wait()  # a connection that closes early would look like a death
             self._joined = False
             dist.destroy_process_group()
 
     def abandon(self) -> None:
-        """After a failure, or a stop of its own: this process ends without taking leave, which might wait in vain."""
+        """Skips `leave` after a failure, or after a stop of this process alone, since it might wait in vain."""
         self._joined = False
 
 
 SOLO = Ranks()
-"""A process that has its run for itself."""
+"""A process that shares its run with no other."""
 
 
 @contextmanager
 def join(index: int, count: int, init_method: str, device: torch.device) -> Iterator[Ranks]:
-    """This process as rank `index` of `count`, which all call this with the same `init_method`, until the block ends.
+    """Makes this process rank `index` of `count` until the block ends. All ranks use the same `init_method`.
 
     init_method: where the ranks meet: `file:///shared/new/file`, `tcp://host:port`, or `env://` under torchrun.
-    device: where this rank computes: `cuda:N`, a GPU of its own (NCCL), or all of them on the CPU (gloo).
+    device: where this rank computes: `cuda:N`, a GPU of its own (NCCL), or `cpu` for all ranks (gloo).
 
-    Raises RankLostError where not all of them come within TIMEOUT.
+    Raises RankLostError if not all ranks join within TIMEOUT.
     """
     if count == 1:
         yield SOLO
@@ -185,7 +185,7 @@ def _control_group() -> dist.ProcessGroup:
 
 
 def _attempt(collective: Callable[..., Any], *arguments: Any, **more: Any) -> Any:
-    """Calls `collective`. Backends have one kind of error for all that goes wrong between processes."""
+    """Calls `collective`, and raises RankLostError for the backends' only kind of error between processes."""
     try:
         return collective(*arguments, **more)
     except torch.OutOfMemoryError:
@@ -196,7 +196,7 @@ def _attempt(collective: Callable[..., Any], *arguments: Any, **more: Any) -> An
 
 
 def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
-    """Neighbours together, up to _BUCKET_BYTES: few messages, and little memory for the copies."""
+    """Groups neighbours up to _BUCKET_BYTES, for few messages and little memory for the copies."""
     bucket: list[Tensor] = []
     size = 0
     for tensor in tensors:

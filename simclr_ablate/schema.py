@@ -1,7 +1,7 @@
-"""The config as dataclasses: every key with its meaning, unit, allowed values, and whether it makes a run what it is.
+"""The config as dataclasses: the meaning, unit and allowed values of every key, and whether run ids depend on it.
 
-Values come from the YAML files under `conf/`; nothing has a default here, so there is one place to look one up.
-`Experiment.from_config` turns nested mappings into checked, frozen dataclasses and refuses what is wrong by name.
+Values come from the YAML files under `conf/`. Nothing has a default here, so there is one place to look a value up.
+`Experiment.from_config` turns nested mappings into checked, frozen dataclasses. Its errors name the key that is wrong.
 """
 
 import dataclasses
@@ -23,22 +23,22 @@ from simclr_ablate.config import (
 )
 
 SCHEMA_VERSION = 3
-"""Part of every run id. Raised when the meaning of a key or of a metric changes, so that old runs are not taken for
-new ones; a key that is added needs `key(before=...)` and no new version.
+"""Part of every run id. It is raised when the meaning of a key or metric changes, so that old runs are not mistaken for
+new ones. A new key needs no new version, only `key(before=...)`.
 
-2: `views.color` in place of `views.brightness`; the entropy and accuracy of pretraining are over the other view's
-images, no longer over all views. 3: a key is part of an id only where it counts. `old_schemas.py` says which runs of
-before are as good as new ones."""
+2: `views.color` replaces `views.brightness`; the entropy and accuracy of pretraining are over the other view's images,
+no longer over all views. 3: a key is part of an id only where it counts. `old_schemas.py` says which earlier runs are
+as good as new ones."""
 
 
 OPERATION_NAMES = ("crop", "cutout", "color", "sobel", "noise", "blur", "rotate")
-"""The operations of Figure 5, in its order."""
+"""The operations of Figure 5, in order."""
 
 METRICS = ("top1", "mean_per_class", "map11")
-"""What an accuracy can be: the share of images, the mean of the classes' shares, 11-point mean average precision."""
+"""Kinds of accuracy: over all images, the mean over classes, and 11-point mean average precision."""
 
 LOSS_NAMES = ("nt_xent", "nt_logistic", "margin_triplet")
-"""The losses of Table 2, in its order."""
+"""The losses of Table 2, in order."""
 
 
 _CROPPING = ("simclr", "crop", "autoaugment", "pair")
@@ -49,10 +49,10 @@ _COLORING = (
     {"views.policy": ("pair",), "views.first": ("color",)},
     {"views.policy": ("pair",), "views.second": ("color",)},
 )
-"""When views are made with colour operations."""
+"""Conditions under which views use colour operations."""
 
 _TRAINED = {"objective": ("contrastive", "supervised")}
-"""When there is training at all: the random encoder has none."""
+"""Condition for training: the random encoder is never trained."""
 
 
 def _operation_of_pair(doc: str) -> Any:
@@ -76,12 +76,12 @@ PROTOCOLS = {
     "knn": ("features", "knn"),
     "probe": ("features", "probe", "patience"),
 }
-"""The protocols, each with the keys of `evaluation` that it goes by; its code is the module of
-`simclr_ablate.evaluation` that has its name."""
+"""The protocols, each with the keys of `evaluation` that it uses. The code of a protocol is the module of that name in
+`simclr_ablate.evaluation`."""
 
 
 def main_metric(evaluation: Mapping[str, Any]) -> str | None:
-    """The metric that an evaluation with these keys is known by; None for a protocol of the user's own."""
+    """The main metric of an evaluation with these keys; None for a user's own protocol."""
     protocol = evaluation.get("protocol") or implied_protocol(
         {"evaluation.probe": evaluation.get("probe")}
     )
@@ -93,67 +93,73 @@ def main_metric(evaluation: Mapping[str, Any]) -> str | None:
 DATA_NAMES = ("shapes", "image_folder", "cifar10", "cifar100", "stl10", "imagenet")
 
 _OTHER_DATA = {"evaluation.data.name": GIVEN}
-"""When an encoder is evaluated on other images than the experiment's own."""
+"""Condition for evaluating an encoder on another data set than the experiment's own."""
 
 
 def _used(name: str) -> dict[str, tuple[str, ...]]:
-    """When a protocol goes by the key `evaluation.NAME`."""
+    """The condition that the protocol uses `evaluation.NAME`."""
     return {"evaluation.protocol": tuple(p for p, names in PROTOCOLS.items() if name in names)}
 
 
 def _fitted(name: str) -> tuple[dict[str, tuple[Any, ...]], ...]:
-    """The same where a linear classifier is fitted: supervised training brings its own, for its own classes."""
+    """The condition that the protocol uses `evaluation.NAME` and fits a linear classifier.
+
+    Supervised training has a classifier already, for the classes of its own data.
+    """
     untrained = {**_used(name), "objective": ("contrastive", "none")}
     return untrained, {**_used(name), **_OTHER_DATA}
 
 
 def implied_protocol(values: Mapping[str, Any]) -> str:
-    """The protocol of an evaluation that names none, as all did before there were protocols."""
+    """The protocol of an evaluation that names none, from before there were protocols."""
     return "linear" if values.get("evaluation.probe") is None else "probe"
 
 
 MAX_STRENGTH = 2.5
-"""At more, hue would turn by over half of its circle."""
+"""Above this, colour jitter would turn hues by more than half a circle."""
 
 WIDTHS = (1, 2, 4)
-"""Multipliers of the common ResNets' channels (Figure 7); resnet8 takes any."""
+"""Channel multipliers of the standard ResNets (Figure 7); resnet8 takes any."""
 
 SHAPES_SIDE = 32
-"""Pixels that the embedded images are drawn at."""
+"""Side of the embedded images, pixels."""
 
 
 @dataclass(frozen=True)
 class Data:
-    """Where the images come from, and how they are split."""
+    """The images and their split."""
 
     name: str = key(
-        "kind of data set",
+        "data set",
         choices=DATA_NAMES,
         own=True,
     )
     root: str | None = key(
-        "folder of the images, whose EXIF rotation is ignored; null: the cache", identity=False
+        "folder of the images (EXIF rotation is ignored); null: the cache", identity=False
     )
-    size: int = key("side of the images given to the encoder, pixels", at_least=8)
-    limit: int | None = key("training images kept, balanced over classes; null: all", at_least=1)
-    validation: int = key("images held out of training, for choosing anything", at_least=1)
+    size: int = key("side of the images that the encoder gets, pixels", at_least=8)
+    limit: int | None = key("training images used, balanced over classes; null: all", at_least=1)
+    validation: int = key(
+        "training images held out as the validation split, on which all choices are made",
+        at_least=1,
+    )
     on_error: str = key(
-        "an unreadable image",
+        "what to do about an unreadable image",
         choices=("raise", "skip"),
         when={"data.name": ("image_folder", "imagenet")},
     )
-    seed: int = key("seed of the split, of `limit` and of the drawn shapes", at_least=0)
-    label: str | None = key("short name for reports; null: the data set's or folder's own")
+    seed: int = key("seed of the split, the choice of `limit` images and the shapes", at_least=0)
+    label: str | None = key("short name in reports; null: the name of the data set or folder")
     fingerprint: str | None = key(
-        "hash of the images, which image_folder and your own function's are made for when a run is planned; "
-        "imagenet: of all names and sizes, and of 1,000 files' contents",
+        "hash of the images, set when a run is planned; for imagenet, of all names and sizes and the contents "
+        "of 1,000 files",
         when={"data.name": ("image_folder", "imagenet")},
         otherwise=None,
     )
     metric: str = key(
-        "accuracy that evaluations go by: of all images, the mean of the classes', or the mean average precision",
+        "accuracy that evaluations report: over all images, mean over classes, or 11-point mean average precision",
         choices=METRICS,
-        # So it belongs to evaluations: images that are pretrained on have no use for it.
+        # This makes it a key of evaluations: pretraining has no use for it.
         when={"evaluation.protocol": GIVEN, "evaluation.data.name": (None,)},
         before="top1",
         default="top1",
@@ -164,60 +170,62 @@ class Data:
 class Views:
     """How the two views of an image are made (Section 3, App. A).
 
-    Supervised training has one: the first branch's, which is the changed one of a pair.
+    Supervised training uses one view, that of the first branch. With `policy=pair`, this is the branch that gets the
+    operations.
     """
 
     policy: str = key(
-        "simclr, crop (and flip alone), autoaugment: both views; pair: Figure 5's one branch; none",
+        "augmentation of both views (crop: crop and flip only), or of one branch, as in Figure 5 (pair), or none",
         choices=("simclr", "crop", "autoaugment", "pair", "none"),
         own=True,
     )
     first: str | None = _operation_of_pair("first operation")
     second: str | None = _operation_of_pair(
-        "second operation; the same as the first: that one alone"
+        "second operation; if equal to the first, that one alone"
     )
     strength: float = key(
         "strength s of colour jitter (App. A)", at_least=0, at_most=MAX_STRENGTH, when=_COLORING
     )
     color: str = key(
-        "colour operations: torchvision's, or those of the paper's code (App. A has both)",
+        "colour operations of torchvision, or of the paper's code (App. A has both)",
         choices=("pytorch", "tensorflow"),
         when=_COLORING,
     )
     blur: bool = key("Gaussian blur with probability 0.5", when={"views.policy": ("simclr",)})
     extra: str | None = key(
-        "one more operation, last, on some of the images (Table 3)",
+        "one more operation, applied last and to some of the images (Table 3)",
         choices=("rotate", "noise", "sobel"),
         own=True,
         when={"views.policy": ("simclr",)},
         otherwise=None,
     )
     crop_area: float = key(
-        "smallest area of a random resized crop, a share",
+        "smallest area of a random resized crop, as a fraction of the image",
         above=0,
         at_most=1,
         when={"views.policy": _CROPPING},
     )
-    interpolation: str = key("of crops", choices=("bicubic", "bilinear"))
+    interpolation: str = key("interpolation of crops", choices=("bicubic", "bilinear"))
 
 
 @dataclass(frozen=True)
 class Encoder:
-    """The encoder f; h is the output of its average pool."""
+    """The encoder f. Its output, after the average pool, is h."""
 
     architecture: str = key(
-        "ResNet", choices=("resnet8", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
+        "ResNet of the encoder",
+        choices=("resnet8", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),
     )
     width: int = key("multiplier of every stage's channels", at_least=1)
     stem: str = key(
-        "imagenet: 7x7/2 and pool; cifar: 3x3/1; strided: 3x3/2",
+        "first convolution, kernel/stride. imagenet: 7x7/2, then a max pool; cifar: 3x3/1; strided: 3x3/2",
         choices=("imagenet", "cifar", "strided"),
     )
 
 
 @dataclass(frozen=True)
 class Head:
-    """The projection head g; z = g(h)."""
+    """The projection head g, with z = g(h)."""
 
     kind: str = key("projection head", choices=("none", "linear", "nonlinear"), own=True)
     dim: int = key("width of z", at_least=1, when={"head.kind": ("linear", "nonlinear")})
@@ -227,24 +235,26 @@ class Head:
 class Loss:
     """The contrastive loss."""
 
-    name: str = key("loss", choices=LOSS_NAMES, own=True)
+    name: str = key("contrastive loss", choices=LOSS_NAMES, own=True)
     temperature: float = key(
-        "temperature tau; margin_triplet: of the entropy that is reported only", above=0
+        "temperature tau; margin_triplet uses it only for the entropy that it reports", above=0
     )
     normalize: bool = key("l2-normalise z (Table 5)")
-    negatives: str = key("views that negatives come from (Table 4: one)", choices=("both", "one"))
+    negatives: str = key(
+        "take negatives from both views or from one (Table 4)", choices=("both", "one")
+    )
     margin: float | None = key(
-        "margin m of margin_triplet; of other losses, the semi-hard margin (null: no limit)",
+        "margin m of margin_triplet; for other losses, the semi-hard margin (null: no limit)",
         at_least=0,
         when=({"loss.name": ("margin_triplet",)}, {"loss.semi_hard": (True,)}),
         otherwise=None,
     )
     semi_hard: bool = key(
-        "of the negatives that are farther than the positive and within the margin, only the "
-        "nearest (Table 4: sh)"
+        "use only the nearest of the negatives that are farther than the positive and within the "
+        "margin (Table 4: sh)"
     )
     reduction: str = key(
-        "an anchor's negatives are summed, or weigh as much together as its positive",
+        "sum the terms of an anchor's negatives, or average them",
         choices=("sum", "mean"),
         when={"loss.name": ("nt_logistic",), "loss.semi_hard": (False,)},
         otherwise="sum",
@@ -256,31 +266,31 @@ class Optimizer:
     """The optimiser, its schedule and the length of training."""
 
     name: str = key("optimiser", choices=("lars", "sgd", "adamw"))
-    lr: float = key("base learning rate; `lr_rule` makes the peak of it", above=0)
+    lr: float = key("base learning rate, before `lr_rule`", above=0)
     lr_rule: str = key(
-        "peak: linear lr*B/256, sqrt lr*sqrt(B), constant lr",
+        "peak learning rate. linear: lr*B/256; sqrt: lr*sqrt(B); constant: lr",
         choices=("linear", "sqrt", "constant"),
     )
-    momentum: float = key("momentum; AdamW's first beta", at_least=0, below=1)
-    weight_decay: float = key("weight decay, not on biases and batch norm", at_least=0)
+    momentum: float = key("momentum; for AdamW, the first beta", at_least=0, below=1)
+    weight_decay: float = key("weight decay, except on biases and batch norm", at_least=0)
     warmup_epochs: float = key("epochs of linear warm-up from 0", at_least=0)
-    epochs: int = key("epochs of pretraining; the schedule ends with them", at_least=1)
+    epochs: int = key("epochs of pretraining, and length of the schedule", at_least=1)
     batch_size: int = key(
-        "images in a batch, N; a step sees 2N views, a supervised one N", at_least=2
+        "images per batch, N; a step takes 2N views, or N if supervised", at_least=2
     )
     micro_batch: int | None = key(
-        "images whose views are in memory at a time; gradients stay the whole batch's, batch norm "
-        "sees micro-batches; null: all",
+        "images with views in memory at a time; gradients are still those of the whole batch, but "
+        "batch norm sees micro-batches; null: all",
         at_least=2,
     )
 
 
 @dataclass(frozen=True)
 class EvaluationData:
-    """The data set that an encoder is evaluated on, where it is another one: the keys of `data`."""
+    """Another data set to evaluate the encoder on, with the keys of `data`."""
 
     name: str | None = key(
-        "data set evaluated on; null: the experiment's own",
+        "data set to evaluate on; null: the experiment's own",
         choices=DATA_NAMES,
         own=True,
         before=None,
@@ -308,25 +318,25 @@ class EvaluationData:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How an encoder is measured (App. B.6, B.8). Stored apart from pretraining."""
+    """How an encoder is evaluated (App. B.6, B.8). Its result is stored apart from pretraining."""
 
     protocol: str = key(
-        "a linear classifier by L-BFGS or by SGD, training on few labels, fine-tuning, kNN, or a probe",
+        "linear classifier by L-BFGS or by SGD, training on few labels, fine-tuning, kNN, or a probe",
         choices=tuple(PROTOCOLS),
         own=True,
         before=implied_protocol,
     )
-    data: EvaluationData = key("the images, where they are others", before={})
+    data: EvaluationData = key("another data set to evaluate on", before={})
     features: str = key(
-        "representation evaluated: h, or z = g(h)", choices=("h", "z"), when=_used("features")
+        "representation to evaluate: h, or z = g(h)", choices=("h", "z"), when=_used("features")
     )
     l2_count: int = key(
-        "number of l2 strengths tried on the validation split",
+        "number of l2 strengths to try on the validation split",
         at_least=1,
         when=_fitted("l2_count"),
     )
     l2_min: float = key(
-        "smallest l2 strength, log-spaced to the largest",
+        "smallest l2 strength; the others are log-spaced up to l2_max",
         at_least=1e-30,
         at_most=1e30,
         when=_fitted("l2_min"),
@@ -334,68 +344,71 @@ class Evaluation:
     l2_max: float = key("largest l2 strength", at_least=1e-30, at_most=1e30, when=_fitted("l2_max"))
     knn: int = key("neighbours of the kNN classifier", at_least=1, when=_used("knn"))
     probe: str | None = key(
-        "transformation that an MLP is to tell from the features (Table 3)",
+        "transformation that an MLP predicts from the features (Table 3)",
         choices=("color", "rotation", "noise", "sobel"),
-        # It counts with every protocol, as it did when it was the only one that named any.
+        # It counts with every protocol, as it did when it alone decided the protocol.
     )
     patience: int | None = key(
-        "epochs without a better validation accuracy after which the probe has learnt; null: it has 20 epochs",
+        "stop the probe after this many epochs without better validation accuracy; null: after 20 epochs in all",
         at_least=1,
         when=_used("patience"),
         before=None,
     )
     labels: float | None = key(
-        "labels of the training split that are used, balanced: a share below 1, or a number a class",
+        "labels of the training split to use, balanced: below 1, a share of them; else, the number per class",
         above=0,
         when=_used("labels"),
         before=None,
     )
     lr: float = key(
-        "base learning rate, times batch size / 256", above=0, when=_used("lr"), before=0.1
+        "base learning rate, multiplied by batch_size / 256",
+        above=0,
+        when=_used("lr"),
+        before=0.1,
     )
     epochs: int = key("epochs of training", at_least=1, when=_used("epochs"), before=90)
     steps: int = key("steps of fine-tuning", at_least=1, when=_used("steps"), before=20_000)
     batch_size: int = key(
-        "images in a batch, or all where there are fewer",
+        "images per batch; all, if there are fewer",
         at_least=2,
         when=_used("batch_size"),
         before=4096,
     )
     crop_area: float = key(
-        "smallest area of a random crop in training, a share",
+        "smallest area of a random crop in training, as a fraction of the image",
         above=0,
         at_most=1,
         when=_used("crop_area"),
         before=0.08,
     )
     lr_count: int = key(
-        "number of learning rates tried on the validation split",
+        "number of learning rates to try on the validation split",
         at_least=1,
         when=_used("lr_count"),
         before=7,
     )
     lr_min: float = key(
-        "smallest learning rate, log-spaced to the largest",
+        "smallest learning rate; the others are log-spaced up to lr_max",
         above=0,
         when=_used("lr_min"),
         before=1e-4,
     )
     lr_max: float = key("largest learning rate", above=0, when=_used("lr_max"), before=0.1)
     decay_count: int = key(
-        "number of weight decays tried with each, besides none",
+        "number of weight decays to try with each learning rate, besides no decay",
         at_least=0,
         when=_used("decay_count"),
         before=7,
     )
     decay_min: float = key(
-        "smallest weight decay, log-spaced to the largest; it is divided by the learning rate",
+        "smallest weight decay, before division by the learning rate; the others are log-spaced up to decay_max",
         above=0,
         when=_used("decay_min"),
         before=1e-6,
     )
     decay_max: float = key("largest weight decay", above=0, when=_used("decay_max"), before=1e-3)
     feature_cache_gb: float = key(
-        "room for frozen features in the cache, GB; 0: none are kept",
+        "space for frozen features in the cache, GB; 0: keep none",
         at_least=0,
         identity=False,
         before=4.0,
@@ -404,66 +417,71 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Compute:
-    """How the machine does the work; none of it belongs to a run's identity."""
+    """How the machine does the work. None of this is part of a run's identity."""
 
     device: str = key("auto, cpu, cuda or cuda:N", identity=False)
-    threads: int | None = key("CPU threads; null: the launcher's share", at_least=1, identity=False)
+    threads: int | None = key(
+        "CPU threads; null: those that the launcher gives", at_least=1, identity=False
+    )
     workers: int | None = key(
-        "processes of each rank that decode images; null: from the cores",
+        "processes per rank that decode images; null: by the number of cores",
         at_least=0,
         identity=False,
     )
     ranks: int | None = key(
-        "processes that share one run, one per GPU; null: one per GPU that the launcher gives, else one",
+        "processes that share one run, one per GPU; null: one per GPU that the launcher gives, or one without GPUs",
         at_least=1,
         identity=False,
     )
-    channels_last: bool = key("channels-last memory format, the faster one", identity=False)
+    channels_last: bool = key(
+        "use the channels-last memory format, which is faster", identity=False
+    )
     checkpoint_minutes: float = key("minutes between checkpoints", at_least=0, identity=False)
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """All that one run depends on: frozen at submission, stored beside its results."""
+    """All that one run depends on: frozen at submission and stored beside its results."""
 
     objective: str = key(
-        "contrastive, supervised (one view, a linear classifier on h), or none for the random encoder",
+        "how the encoder is trained: contrastive, supervised (one view and a linear classifier on h), or none "
+        "(the random encoder)",
         choices=("contrastive", "supervised", "none"),
     )
     seed: int = key("seed of weights, order and views", at_least=0)
-    precision: str = key("of the encoder's arithmetic", choices=("float32", "bfloat16"))
+    precision: str = key("precision of the encoder", choices=("float32", "bfloat16"))
     data: Data = key("the images")
     views: Views = key("how views are made", when=_TRAINED)
-    encoder: Encoder = key("f")
+    encoder: Encoder = key("the encoder f")
     head: Head = key(
-        "g",
+        "the projection head g",
         when=(
             {"objective": ("contrastive",)},
             {"objective": ("none",), "evaluation.features": ("z",)},
         ),
     )
     loss: Loss = key("the loss", when={"objective": ("contrastive",)})
-    optimizer: Optimizer = key("how it is trained", when=_TRAINED)
-    evaluation: Evaluation = key("what is measured")
-    compute: Compute = key("how the machine works")
+    optimizer: Optimizer = key("the optimiser", when=_TRAINED)
+    evaluation: Evaluation = key("how the encoder is evaluated")
+    compute: Compute = key("how the machine does the work")
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
-        """The checked experiment in `config` (nested mappings). Raises ConfigError.
+        """The experiment of `config` (nested mappings), checked. Raises ConfigError.
 
-        A transformation in `evaluation.probe` says by itself that the protocol is `probe`.
+        A transformation in `evaluation.probe` implies the protocol `probe`.
         """
         experiment = build(cls, _with_protocol(config))
         check_experiment(experiment)
         return experiment
 
     def to_config(self) -> dict[str, Any]:
-        """Nested dictionaries that `from_config` takes back."""
+        """Nested dictionaries, the inverse of `from_config`."""
         return dataclasses.asdict(self)
 
     @property
     def evaluated_data(self) -> Data:
-        """The data set that its encoder is evaluated on."""
+        """The data set that the encoder is evaluated on."""
         other = self.evaluation.data
         return self.data if other.name is None else Data(**dataclasses.asdict(other))
 
@@ -484,13 +502,15 @@ DECISIVE = tuple(sorted(set().union(*(info.depends_on for info in KEYS))))
 
 
 def counting_keys(values: Mapping[str, Any]) -> frozenset[str]:
-    """The names of the keys that count in an experiment. values: at least those of DECISIVE, by full name."""
+    """The names of the keys that count in an experiment. values: those of DECISIVE by full name; more may be there."""
     return _split(values)[0]
 
 
 def pretraining_keys(values: Mapping[str, Any]) -> frozenset[str]:
-    """Those of them that count in pretraining, whatever is evaluated: the random encoder's z is of an untrained head,
-    which is no part of its run."""
+    """Those of `counting_keys` that count in pretraining, whatever is evaluated.
+
+    The random encoder's z comes from an untrained head, which is not part of its run.
+    """
     return _split(values)[1]
 
 
@@ -498,14 +518,14 @@ def _split(values: Mapping[str, Any]) -> tuple[frozenset[str], frozenset[str]]:
     try:
         return _split_by(tuple(values[name] for name in DECISIVE))
     except TypeError:  # a list, say, in a file that somebody has edited
-        raise ValueError(f"one of {', '.join(DECISIVE)} has no plain value") from None
+        raise ValueError(f"each of {', '.join(DECISIVE)} must be a plain value") from None
 
 
 @functools.lru_cache(4096)
 def _split_by(decisive: tuple[Any, ...]) -> tuple[frozenset[str], frozenset[str]]:
     value_of = dict(zip(DECISIVE, decisive, strict=True))
     counted = frozenset(info.name for info in KEYS if info.counts(value_of.__getitem__))
-    # No condition on the evaluation holds for what is true of all.
+    # With the evaluation unset, no condition on it holds: what still counts does so for all evaluations.
     of_any = {n: UNSET if _is_evaluation(n) else value for n, value in value_of.items()}
     pretraining = {info.name for info in KEYS if info.counts(of_any.__getitem__)}
     return counted, frozenset(name for name in pretraining if not _is_evaluation(name))
@@ -516,7 +536,7 @@ def _is_evaluation(name: str) -> bool:
 
 
 def check_experiment(experiment: Experiment) -> None:
-    """Raises ConfigError where keys that are right one by one do not go together."""
+    """Raises ConfigError if keys that are valid one by one do not fit together."""
     value_of = flatten(experiment.to_config()).__getitem__
     for info in KEYS:
         info.check(value_of)
@@ -538,7 +558,7 @@ def check_experiment(experiment: Experiment) -> None:
 
 
 def check_ranks(experiment: Experiment, ranks: int) -> None:
-    """Raises ConfigError where `ranks` processes cannot share the experiment's run evenly."""
+    """Raises ConfigError if `ranks` processes cannot share the experiment's run evenly."""
     optimizer, device = experiment.optimizer, experiment.compute.device
     named = {
         "optimizer.batch_size": optimizer.batch_size,
@@ -562,7 +582,7 @@ def _check_data(experiment: Experiment) -> None:
         }
         for name, value in given.items():
             raise ConfigError(
-                f"evaluation.data.{name} must be null unless evaluation.data=NAME is given, got {value}"
+                f"evaluation.data.{name} must be null unless evaluation.data.name is set, got {value}"
             )
     else:
         missing = [
@@ -574,13 +594,13 @@ def _check_data(experiment: Experiment) -> None:
         if missing:
             raise ConfigError(
                 f"evaluation.data.{missing[0]} must not be null with evaluation.data.name="
-                f"{other.name}: evaluation.data=NAME sets all of its keys"
+                f"{other.name}; evaluation.data=NAME sets all keys of a data set"
             )
         check_data(experiment.evaluated_data, "evaluation.data")
 
 
 def check_data(data: Data, path: str) -> None:
-    """Raises ConfigError where keys of `data`, or of another data set at `path`, do not go together."""
+    """Raises ConfigError if the keys of `data` do not fit together. path: the section that `data` comes from."""
     if data.name == "shapes" and data.size != SHAPES_SIDE:
         raise ConfigError(f"{path}.size must be {SHAPES_SIDE} for {path}=shapes, got {data.size}")
     if data.name in ("image_folder", "imagenet") and data.root is None:
@@ -596,8 +616,8 @@ def _check_views(views: Views, data: Data) -> None:
     # Streamed images are cropped while they are decoded.
     if data.name == "imagenet" and views.policy == "none":
         raise ConfigError(
-            "views.policy must begin with a crop for data=imagenet, which is streamed, as "
-            f"{', '.join(_CROPPING[:-1])} and {_CROPPING[-1]} do, got 'none'"
+            "views.policy must begin with a crop for data=imagenet, which is streamed: "
+            f"{one_of(_CROPPING, own=True)}, got 'none'"
         )
 
 
@@ -652,7 +672,7 @@ def _check_evaluation(experiment: Experiment) -> None:
         )
     if evaluation.labels is not None and evaluation.labels >= 1 and evaluation.labels % 1:
         raise ConfigError(
-            "evaluation.labels must be below 1, a share, or a whole number of labels a class, "
+            "evaluation.labels must be a share below 1 or a whole number of labels per class, "
             f"got {evaluation.labels}"
         )
     for name in ("l2", "lr", "decay"):
@@ -660,7 +680,7 @@ def _check_evaluation(experiment: Experiment) -> None:
 
 
 def _check_spaced(evaluation: Evaluation, name: str) -> None:
-    """Raises ConfigError where values cannot be log-spaced: both ends are among them, so one value is both."""
+    """Raises ConfigError if values cannot be log-spaced. They include both ends, so a single value must equal both."""
     count, smallest, largest = (
         getattr(evaluation, f"{name}_{part}") for part in ("count", "min", "max")
     )
@@ -670,6 +690,6 @@ def _check_spaced(evaluation: Evaluation, name: str) -> None:
         )
     if count == 1 and largest != smallest:
         raise ConfigError(
-            f"evaluation.{name}_max must equal evaluation.{name}_min ({smallest}) where "
+            f"evaluation.{name}_max must equal evaluation.{name}_min ({smallest}) if "
             f"evaluation.{name}_count is 1, got {largest}"
         )

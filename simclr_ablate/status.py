@@ -1,12 +1,12 @@
-"""What the store holds and how it is going: `python -m simclr_ablate.status`, from the store and SLURM together.
+"""What the store holds and how its runs are going, according to the store and SLURM.
 
-python -m simclr_ablate.status                      a table of all runs
-python -m simclr_ablate.status sweep=NAME --follow  kept up to date until nothing is queued or running
-python -m simclr_ablate.status cancel state=queued  calls runs off: by sweep, run id or state
-python -m simclr_ablate.status retry sweep=NAME     launches what failed or was interrupted again, as before
-python -m simclr_ablate.status clean                removes what killed processes left unfinished, and nothing else
+python -m simclr_ablate.status                      show a table of all runs
+python -m simclr_ablate.status sweep=NAME --follow  keep it up to date until nothing is queued or running
+python -m simclr_ablate.status cancel state=queued  cancel runs, by sweep, run id or state
+python -m simclr_ablate.status retry sweep=NAME     launch again, as before, what failed or was interrupted
+python -m simclr_ablate.status clean                remove only what killed processes left unfinished
 
-A damaged file costs its own run alone: it is named, and counts as absent. The run's command makes it again.
+A damaged file is reported and counts as absent. It affects only its own run, and the run's command makes it again.
 """
 
 import argparse
@@ -41,12 +41,12 @@ ACTIONS = {
     "retry": ("failed", "interrupted", "pretrained"),
     "clean": tuple(state for state in STATES if state not in BUSY),
 }
-"""What can be done with runs, and the states of those it is done with where no state is given."""
+"""The actions, each with the states of the runs that it acts on if no state is given."""
 REFRESH_SECONDS = 2.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Prints the table, or JSON for scripts. Exit status 2 for input that makes no sense."""
+    """Prints the table, or JSON for scripts. Returns the exit status, which is 2 for bad input."""
     parser = argparse.ArgumentParser(
         prog="python -m simclr_ablate.status",
         description=__doc__,
@@ -55,8 +55,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "words", nargs="*", metavar="cancel|retry|clean|sweep=NAME|run=ID|state=STATE|store=DIR"
     )
-    parser.add_argument("--json", action="store_true", help="one JSON list of runs")
-    parser.add_argument("--follow", action="store_true", help="until nothing is queued or running")
+    parser.add_argument("--json", action="store_true", help="print the runs as one JSON list")
+    parser.add_argument(
+        "--follow",
+        action="store_true",
+        help="keep the table up to date until nothing is queued or running",
+    )
     options = parser.parse_args(arguments)
     try:
         action, filters = read_words(options.words)
@@ -83,13 +87,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def read_words(words: Sequence[str]) -> tuple[str | None, dict[str, str]]:
-    """An action, if there is one, and filters. Raises ConfigError."""
+    """The action, if there is one, and the filters. Raises ConfigError."""
     actions = [word for word in words if "=" not in word]
     action = actions[0] if actions else None
-    for unknown in [word for word in actions if word not in ACTIONS] or actions[1:]:
+    for wrong in [word for word in actions if word not in ACTIONS] or actions[1:]:
         accepted = ", ".join(ACTIONS)
         raise ConfigError(
-            f"unknown action {unknown}{nearest(unknown, ACTIONS)} (one of {accepted})"
+            f"expected one action of {accepted}, got {wrong!r}{nearest(wrong, ACTIONS)}"
         )
     filters = {}
     for word in (word for word in words if "=" in word):
@@ -104,14 +108,14 @@ def read_words(words: Sequence[str]) -> tuple[str | None, dict[str, str]]:
 
 
 def select(store: Store, sweep: str | None, run_id: str | None = None) -> list[Run]:
-    """All runs, those of the last launched sweep of that name, or one. Raises LookupError."""
+    """All runs, those of the last launch of `sweep`, or the one called `run_id`. Raises LookupError."""
     if sweep is None:
         runs = list(store.runs())
     else:
         records = {record.name: record for record in store.sweeps()}
         if sweep not in records:
             raise LookupError(
-                f"sweep {sweep} was not launched on the store {store.root}"
+                f"no sweep {sweep} was launched in the store {store.root}"
                 f"{nearest(sweep, records)} (launched: {', '.join(records) or 'none'})"
             )
         runs = [store.run(run_id) for run_id in records[sweep].run_ids]
@@ -124,7 +128,7 @@ def select(store: Store, sweep: str | None, run_id: str | None = None) -> list[R
 
 
 def act(action: str, store: Store, filters: Mapping[str, str]) -> int:
-    """`cancel` or `retry`, on the runs that the filters leave. Raises ConfigError, LookupError."""
+    """Does `action` to the runs that match the filters; returns the exit status. Raises ConfigError, LookupError."""
     from simclr_ablate.launch.tend import cancel, cancel_choices, clean, retry
 
     console = make_console()
@@ -133,7 +137,7 @@ def act(action: str, store: Store, filters: Mapping[str, str]) -> int:
     def say(text: str) -> None:
         console.print(text, highlight=False, soft_wrap=True)
 
-    # What is called off is not to be followed by more. One run, or what runs already, is no whole sweep.
+    # A cancelled sweep must not submit its second stage. One run, or the runs that are running, are not a whole sweep.
     if action == "cancel" and "run" not in filters and filters.get("state") != "running":
         for each in cancel_choices(store, filters.get("sweep")):
             say(f"cancelled the second stage of {each.sweep}")
@@ -151,32 +155,32 @@ def act(action: str, store: Store, filters: Mapping[str, str]) -> int:
 
 
 def follow(store: Store, filters: Mapping[str, str]) -> int:
-    """The table, kept up to date until nothing in it is queued or running and nothing follows, or Ctrl-C."""
+    """Shows the table until nothing in it is queued or running and no choice is queued, or until Ctrl-C."""
     from rich.console import Group
     from rich.live import Live
     from rich.text import Text
 
     console = make_console()
-    settle_now_and_then, settle_choices, said = Settler(), Settler(), ""
+    settle_runs, settle_choices, printed = Settler(), Settler(), ""
     try:
         with Live(console=console, auto_refresh=False) as live:
             while True:
-                # First these: when they have submitted their runs, the runs are found.
+                # Choices come first, so that runs that they have just submitted are seen.
                 later = choices(store, filters.get("sweep"))
                 infos = settle_choices(later)
                 runs = select(store, filters.get("sweep"), filters.get("run"))
-                rows = in_state(describe_all(runs, settle_now_and_then), filters.get("state"))
+                rows = in_state(describe_all(runs, settle_runs), filters.get("state"))
                 if console.is_terminal:
                     parts = picture(rows) if rows else [nothing(runs, store, filters)]
                     live.update(Group(*parts, *map(Text, told(later, infos))), refresh=True)
-                elif counts(rows) != said:
-                    said = counts(rows)
-                    console.print(said, highlight=False)
+                elif counts(rows) != printed:
+                    printed = counts(rows)
+                    console.print(printed, highlight=False)
                 waiting = any(choice.is_queued() for choice in later)
                 if not waiting and not any(row["state"] in BUSY for row in rows):
                     break
                 time.sleep(REFRESH_SECONDS)
-        if not console.is_terminal:  # where they are in the picture
+        if not console.is_terminal:  # on a terminal, they are in the picture
             for line in told(later, infos):
                 console.print(line, highlight=False, soft_wrap=True)
     except KeyboardInterrupt:
@@ -185,13 +189,13 @@ def follow(store: Store, filters: Mapping[str, str]) -> int:
 
 
 def choices(store: Store, sweep: str | None) -> list[ChoiceFolder]:
-    """Choices, of a sweep or of all, that a job was to make, and that are not made."""
+    """The unmade choices that a job was to make, of one sweep or (None) of all."""
     pending = (choice for choice in store.choices() if not choice.is_done())
     return [choice for choice in pending if sweep in (None, *choice.sweeps)]
 
 
 def told(later: Sequence[ChoiceFolder], infos: Mapping[str, JobInfo]) -> list[str]:
-    """A line for each choice. infos: what SLURM says of their jobs."""
+    """A line for each choice. infos: what SLURM says about their jobs, by name of the choice."""
     again = "; run its command again to submit it"
     return [
         queue.describe_choice(choice, infos.get(choice.name))
@@ -203,9 +207,9 @@ def told(later: Sequence[ChoiceFolder], infos: Mapping[str, JobInfo]) -> list[st
 def describe_all(
     runs: Sequence[Run], ask: Callable[[Sequence[TaskFolder]], Mapping[str, JobInfo]] = settle
 ) -> list[dict[str, Any]]:
-    """Every run, with what SLURM says of its job when asked by `ask`."""
+    """`describe` of every run, with what SLURM says about its job. ask: asks SLURM."""
     tasks = {run.run_id: list(run.tasks()) for run in runs}
-    infos = ask([task for listed in tasks.values() for task in listed])
+    infos = ask([task for of_run in tasks.values() for task in of_run])
     return [
         describe(run, next((infos[t.name] for t in tasks[run.run_id] if t.name in infos), None))
         for run in runs
@@ -213,11 +217,11 @@ def describe_all(
 
 
 def describe(run: Run, info: JobInfo | None = None) -> dict[str, Any]:
-    """One run as plain values: id, state, progress, metrics (percent) by evaluation, failure, job, and what is wrong
+    """A run as plain values: its id, state, progress, metrics (percent) by evaluation, failure, job, and what is wrong
     with its config."""
     state, task = run.state(), current(run)
     progress = task.progress()
-    if state == "complete":  # it may have been killed before it could write so
+    if state == "complete":  # it may have been killed before it could write this
         progress = {**progress, "phase": "complete", "fraction": 1.0}
     return {
         "run_id": run.run_id,
@@ -236,7 +240,7 @@ def describe(run: Run, info: JobInfo | None = None) -> dict[str, Any]:
 
 
 def _config_problem(run: Run) -> str | None:
-    """What keeps the analysis and `retry` from reading the run's config, or None."""
+    """What prevents the analysis and `retry` from reading the run's config, or None."""
     closed = run.unreadable()
     if closed is not None:
         return f"its folder cannot be read: {closed}"
@@ -248,7 +252,7 @@ def _config_problem(run: Run) -> str | None:
 
 
 def current(run: Run) -> TaskFolder:
-    """The task that says how the run is: one that somebody works on, else one that failed, else the last."""
+    """The task that decides the state of the run: one that somebody works on, else one that failed, else the last."""
     tasks = list(run.tasks())
     if run.is_pretrained() and len(tasks) > 1:
         tasks = tasks[1:]
@@ -258,7 +262,7 @@ def current(run: Run) -> TaskFolder:
 
 
 def _log(task: TaskFolder) -> str:
-    """The task's log, or what its job printed before there was one."""
+    """The path of the task's log, or of its job's output before there is a log."""
     last = task.last_submission()
     if last is not None and not os.path.exists(task.log_path):
         return last["output"]
@@ -266,12 +270,12 @@ def _log(task: TaskFolder) -> str:
 
 
 def in_state(rows: list[dict[str, Any]], state: str | None) -> list[dict[str, Any]]:
-    """Those in `state`; all for None."""
+    """The rows in `state`; all rows for None."""
     return [row for row in rows if state in (None, row["state"])]
 
 
 def picture(rows: list[dict[str, Any]]) -> list[Any]:
-    """A line a run, and counts by state, to be printed one after the other."""
+    """What to print, one after the other: a table with a line per run, and counts by state."""
     from rich.table import Column, Table
     from rich.text import Text
 
@@ -287,11 +291,11 @@ def picture(rows: list[dict[str, Any]]) -> list[Any]:
 
 
 def nothing(runs: Sequence[Run], store: Store, filters: Mapping[str, str]) -> str:
-    """Why no run is shown. runs: those that were asked for, in any state."""
+    """Why no run is shown. runs: the selected runs, in any state."""
     if not runs:
-        of_sweep = f" of the sweep {filters['sweep']}" if "sweep" in filters else ""
+        of_sweep = f" of sweep {filters['sweep']}" if "sweep" in filters else ""
         return f"the store {store.root} holds no runs{of_sweep} yet"
-    return f"of {len(runs)} runs in the store {store.root}, none is {filters['state']}"
+    return f"none of {len(runs)} runs in the store {store.root} is {filters['state']}"
 
 
 def counts(rows: list[dict[str, Any]]) -> str:

@@ -1,4 +1,4 @@
-"""Requests to stop a run from outside: signals, and the launcher's end."""
+"""Requests from outside to stop a run: signals, and the end of the launcher."""
 
 import ctypes
 import os
@@ -11,14 +11,14 @@ from types import FrameType, TracebackType
 from typing import Any, Protocol, Self
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
-"""What asks a process to stop: somebody's word, and the end of the terminal that it was started from."""
+"""Signals that ask a process to stop: `kill`, and the closing of its terminal."""
 
 _PR_SET_PDEATHSIG = 1
 """From Linux's sys/prctl.h."""
 
 
 class Interrupted(Exception):  # noqa: N818 - not an error: the run was asked to stop
-    """The run stopped because it was asked to; what it has to save is written.
+    """The run stopped because it was asked to. What it has to save is saved.
 
     together: whether its ranks stopped together, after the same step. Otherwise the others may be anywhere.
     """
@@ -29,34 +29,34 @@ class Interrupted(Exception):  # noqa: N818 - not an error: the run was asked to
 
 
 class RankLostError(RuntimeError):
-    """Another rank of the run is gone, or has not answered for long."""
+    """Another rank of the run is gone, or has not answered for too long."""
 
 
 class Stop(Protocol):
     """What a training loop asks between its steps."""
 
     def __call__(self) -> bool:
-        """Whether the run is to save and stop."""
+        """Whether the run should save and stop."""
         ...
 
     def take_save_request(self) -> bool:
-        """Whether the run is to save and go on; true once for each request."""
+        """Whether the run should save and continue; true once for each request."""
         ...
 
     def deferred(self) -> AbstractContextManager[None]:
-        """Inside, requests to stop wait until they are asked for."""
+        """Requests to stop that come inside wait until the loop asks."""
         ...
 
 
 class StopSignal:
-    """Hears the signals that ask this process to stop, while it is entered as a context.
+    """A context that receives the signals that ask this process to stop.
 
-    Calling it tells whether somebody wants the run to stop. The training loop does so after each step: inside
-    `deferred` a signal only sets a flag. Elsewhere in `at_once` there is nothing to save, and a signal raises
-    Interrupted where it arrives.
+    Calling it says whether the run should stop. The training loop does so after each step: inside `deferred`, a signal
+    only sets a flag. Elsewhere inside `at_once`, there is nothing to save, and a signal raises Interrupted where it
+    arrives.
 
-    stop_on: signals that ask to stop. save_on: signals that announce an end that may come without another word, at
-        which the loop should save and go on.
+    stop_on: signals that ask to stop.
+    save_on: signals that warn of an end without further notice; the loop should save and continue.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class StopSignal:
     ) -> None:
         self.stop_on, self.save_on = stop_on, save_on
         self.heard: int | None = None
-        """The first signal that asked to stop."""
+        """The first signal that asked to stop, or None."""
         self._save = self._raises = False
         self._pid, self._parent = os.getpid(), os.getppid()
         self._before: dict[int, Any] = {}
@@ -76,7 +76,7 @@ class StopSignal:
         handlers: dict[int, Any] = {signal.SIGINT: signal.SIG_IGN}
         handlers.update(dict.fromkeys(_heeded((*self.stop_on, *self.save_on)), self._hear))
         self._before = {number: signal.signal(number, how) for number, how in handlers.items()}
-        # What came while whoever started this process held them back is heard now.
+        # Signals that were blocked by whoever started this process arrive now.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, handlers)
         return self
 
@@ -93,23 +93,23 @@ class StopSignal:
         if self.heard is not None:
             return True
         launcher = parent_process()
-        # Of a process that was forked by a server, the launcher is not the parent: it ends with either.
+        # A process that was forked by a server has another parent than the launcher: it ends with either.
         return launcher is not None and (not launcher.is_alive() or os.getppid() != self._parent)
 
     def reason(self) -> str:
-        """Why the run is to stop, for a person."""
+        """Why the run should stop, in words."""
         if self.heard is None:
-            return "what started it is gone"
+            return "the process that started it is gone"
         return f"stopped by {signal.Signals(self.heard).name}"
 
     def take_save_request(self) -> bool:
-        """Whether a signal of `save_on` came since the last call."""
+        """Whether a signal of `save_on` has come since the last call."""
         asked, self._save = self._save, False
         return asked
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """Inside, a request to stop raises Interrupted where it arrives."""
+        """A request to stop raises Interrupted at once inside."""
         self._raises = True
         try:
             if self.heard is not None:
@@ -120,7 +120,7 @@ class StopSignal:
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """Inside, a request is only noted; one that nobody answered raises Interrupted at the end."""
+        """A request to stop is only noted inside; within `at_once`, it raises Interrupted at the end."""
         before, self._raises = self._raises, False
         try:
             yield
@@ -143,24 +143,24 @@ class StopSignal:
 
 
 def _heeded(numbers: tuple[signal.Signals, ...]) -> list[signal.Signals]:
-    """Those that whoever started this process does not want ignored, as `nohup` does the end of the terminal."""
+    """The signals that are not ignored by the wish of whoever started this process, such as `nohup`."""
     return [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
 
 
 def end_with_parent() -> None:
-    """Has Linux send this process SIGTERM when its parent ends, so that it stops wherever it is."""
+    """Makes Linux send this process SIGTERM when its parent ends, so it stops wherever it is."""
     parent = os.getppid()
     try:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM))
     except (OSError, AttributeError):
-        return  # another system: between its steps it looks itself
+        return  # not Linux: there, the loop checks between its steps
     if os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
 @contextmanager
 def held_back() -> Iterator[None]:
-    """Inside, signals to stop wait, also in what is started inside until it enters a StopSignal: none is lost."""
+    """Signals to stop wait inside, and in processes started inside until these enter a StopSignal: none is lost."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, *STOP_SIGNALS))
     try:
         yield
@@ -170,9 +170,9 @@ def held_back() -> Iterator[None]:
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Makes the signals to stop end a command as cleanly as Ctrl-C does: the first of them raises KeyboardInterrupt.
+    """Makes signals to stop end a command as cleanly as Ctrl-C: the first of them raises KeyboardInterrupt.
 
-    A terminal that closes sends more than one, and takes no more output.
+    A closing terminal sends more than one, and accepts no more output.
     """
     heard = False
 

@@ -1,4 +1,4 @@
-"""Text for a terminal or a pipe, which may not know a character, and may close before all is said."""
+"""Text for a terminal or a pipe, which may lack a character, and may close early."""
 
 import codecs
 import errno
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 JOINERS = "\u200c\u200d"
-"""Invisible, and part of how some scripts and emoji are spelt."""
+"""Invisible characters that some scripts and emoji need."""
 STAND_INS = str.maketrans(
     {
         **{"’": "'", "‘": "'", "“": '"', "”": '"', "–": "-", "−": "-", "…": "..."},
@@ -21,15 +21,15 @@ STAND_INS = str.maketrans(
         **{"ρ": "rho", "τ": "tau", "○": "o", "⁺": "+", "⁻": "-", "ᵀ": "^T"},
     }
 )
-"""What our own texts say where a character of theirs cannot be shown."""
+"""Substitutes for characters of our own texts that an encoding lacks."""
 FALLBACK = "simclr_ablate.fallback"
 
 
 def printable(text: str) -> str:
-    """`text` on one line, without effect on a terminal.
+    """`text` on one line, harmless to a terminal.
 
-    Control characters, line breaks, marks that turn the direction of writing and bytes that are no text come out as
-    Python spells them: `\\x1b`, `\\n`, `\\u202e`.
+    Control characters, line breaks, marks that change the direction of writing and bytes that are not text are written
+    as Python escapes: `\\x1b`, `\\n`, `\\u202e`.
     """
     if text.isprintable():
         return text
@@ -42,10 +42,10 @@ def count(number: int, noun: str) -> str:
 
 
 def prepare() -> None:
-    """Makes standard output and error take any text, and go on when nobody reads them any more.
+    """Makes standard output and error accept any text, and survive the end of their reader.
 
-    A character that the encoding does not have is spelt with others, and `| head -1` ends no work. Does nothing to
-    streams that somebody else has put in their place.
+    A character that the encoding lacks is written with others, and `| head -1` ends no work. Streams that somebody else
+    has put in their place stay as they are.
     """
     codecs.register_error(FALLBACK, _spell)
     for name in ("stdout", "stderr"):
@@ -64,11 +64,11 @@ def prepare() -> None:
 
 
 def make_console(quiet: bool = False) -> "Console":
-    """The terminal; for a file or a pipe, lines wide enough that run ids stay whole."""
+    """A console for the terminal, or for a file or pipe, with lines wide enough to keep run ids whole."""
     from rich.console import Console  # slow to import
 
     prepare()
-    # What users chose is text, and what is in brackets is not for rich to read.
+    # Users' texts may contain brackets, which rich must not interpret.
     look: dict[str, Any] = {"quiet": quiet, "markup": False, "emoji": False}
     console = Console(**look)
     if console.is_terminal or "COLUMNS" in os.environ:
@@ -77,7 +77,7 @@ def make_console(quiet: bool = False) -> "Console":
 
 
 class _Lasting(io.FileIO):
-    """A file that drops what is written to it once nobody reads it, because its pipe or its terminal is closed."""
+    """A file that drops its output once nobody reads it, because its pipe or terminal is closed."""
 
     def __init__(self, descriptor: int) -> None:
         super().__init__(descriptor, "w", closefd=False)
@@ -98,7 +98,7 @@ def _flush(stream: io.TextIOWrapper) -> None:
     try:
         stream.flush()
     except BrokenPipeError:
-        # Python would try once more at its end, and complain.
+        # Otherwise Python would try again on exit, and complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
@@ -112,7 +112,7 @@ def _spelt(character: str) -> str:
 
 
 def _spell(error: UnicodeError) -> tuple[str, int]:
-    """What stands for characters that an encoding does not have."""
+    """Replaces characters that an encoding lacks."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     text = error.object[error.start : error.end].translate(STAND_INS)

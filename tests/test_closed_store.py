@@ -49,7 +49,7 @@ def test_a_store_that_cannot_be_is_refused_before_anything_starts(
     code, output = command(environment, tmp_path / place, "optimizer.epochs=1")
     assert code == 2
     (line,) = [line for line in output.splitlines() if line.startswith("error: ")]
-    assert "choose another place by store=DIR" in line
+    assert "choose another place with store=DIR" in line
     assert str(tmp_path / place) in line
     assert "Traceback" not in output
     assert (tmp_path / "file").read_bytes() == b""

@@ -163,7 +163,7 @@ def test_a_mistake_is_told_as_the_document_says(study: Path, environment: dict[s
 def test_a_sweep_is_refused_for_its_last_piece(study: Path, environment: dict[str, str]) -> None:
     (study / "my_sweep.yaml").write_text(FILES["my_sweep.yaml"].replace("crop_gamma", "crop_gama"))
     line = refusal(environment, study, "sweep=my_sweep.yaml")
-    assert "views.policy must name what can be imported, got 'mine:crop_gama'" in line
+    assert "views.policy must name a function that can be imported, got 'mine:crop_gama'" in line
     assert line.endswith("did you mean crop_gamma?")
 
 

@@ -85,7 +85,7 @@ def test_errors_of_the_system_become_one_line(tmp_path: Path, number: int, words
 
 def test_a_file_in_a_folders_place_is_named(tmp_path: Path) -> None:
     (tmp_path / "runs").touch()
-    with pytest.raises(StorageError, match="is a file and no folder"), storing(tmp_path / "runs/a"):
+    with pytest.raises(StorageError, match="is a file, not a folder"), storing(tmp_path / "runs/a"):
         (tmp_path / "runs/a").mkdir(parents=True)
 
 

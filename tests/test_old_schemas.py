@@ -191,7 +191,7 @@ def test_a_key_that_is_added_renames_no_run(tmp_path, make_experiment) -> None:
         shutil.copytree(ROOT / name, new / name, ignore=shutil.ignore_patterns("__pycache__"))
     schema = new / "simclr_ablate/schema.py"
     code = schema.read_text()
-    added = 'class Encoder:\n    """The encoder f; h is the output of its average pool."""\n'
+    added = 'class Encoder:\n    """The encoder f. Its output, after the average pool, is h."""\n'
     assert added in code
     schema.write_text(
         code.replace(added, f'{added}\n    dropout: float = key("share of h", before=0.0)\n')

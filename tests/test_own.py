@@ -57,7 +57,7 @@ def test_what_cannot_be_found_is_explained(own_module: Write, source: str, messa
 
 def test_where_a_module_is_looked_for_is_said(own_module: Write) -> None:
     for missing in ("nowhere_at_all:loss", f"{own_module('')}.deeper:loss"):
-        with pytest.raises(ConfigError, match="looked for in the current folder and in those of"):
+        with pytest.raises(ConfigError, match="in the current folder or in those of"):
             own.find("loss.name", missing)
 
 

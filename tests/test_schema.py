@@ -205,7 +205,7 @@ def test_config_survives_the_round_trip(make_experiment):
         (
             "evaluation.l2_count",
             1,
-            "evaluation.l2_max must equal evaluation.l2_min (1e-06) where evaluation.l2_count is 1, got 100.0",
+            "evaluation.l2_max must equal evaluation.l2_min (1e-06) if evaluation.l2_count is 1, got 100.0",
         ),
         ("data", 3, "data must be a mapping of keys, got 3"),
     ],
@@ -314,7 +314,7 @@ def test_a_key_of_before_is_refused_with_the_one_in_its_place(make_experiment):
     config = make_experiment().to_config()
     config["views"]["brightness"] = "additive"
     with pytest.raises(
-        ConfigError, match=r"unknown key views\.brightness; now views\.color=pytorch"
+        ConfigError, match=r"unknown key views\.brightness; it is now views\.color=pytorch"
     ):
         Experiment.from_config(config)
 

@@ -87,7 +87,7 @@ def test_json_of_one_sweep(store: Store, capsys) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["sweep=tow"], "sweep tow was not launched"),
+        (["sweep=tow"], "no sweep tow was launched"),
         (["stor=x"], "unknown filter stor; did you mean store?"),
     ],
 )
@@ -103,13 +103,13 @@ def test_a_store_without_such_runs_says_why(store: Store, tmp_path, capsys) -> N
     assert capsys.readouterr().out == f"the store {empty} holds no runs yet\n"
     assert main([f"store={store.root}", "state=running"]) == 0
     said = capsys.readouterr().out
-    assert said == f"of 3 runs in the store {store.root}, none is running\n"
+    assert said == f"none of 3 runs in the store {store.root} is running\n"
     for words in ([], ["--json"], ["--follow"], ["retry"], ["clean"]):
         assert main([f"store={tmp_path / 'nowhere'}", *words]) == 2
         assert f"the store {tmp_path / 'nowhere'} does not exist" in capsys.readouterr().err
     (tmp_path / "file").touch()
     assert main([f"store={tmp_path / 'file'}"]) == 2
-    assert "is a file and no folder" in capsys.readouterr().err
+    assert "is a file, not a folder" in capsys.readouterr().err
 
 
 def test_a_complete_run_says_so_whatever_it_wrote_last(store: Store, capsys) -> None:

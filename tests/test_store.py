@@ -316,4 +316,4 @@ def test_who_is_waited_for_is_said_at_once(tmp_path, caplog):
         Store(tmp_path).submitting(wait_seconds=2.0),
     ):
         pass
-    assert "process 12 on node3; waiting for it, 180 s at most" in caplog.text
+    assert "process 12 on node3; waiting at most 180 s" in caplog.text

@@ -1,4 +1,4 @@
-"""What has been done: a folder for each run, in it one for each evaluation, and records of what was launched."""
+"""The store: a folder for each run, with one for each evaluation in it, and records of what was launched."""
 
 from simclr_ablate.store.choice import ChoiceFolder
 from simclr_ablate.store.evaluation import EvaluationFolder

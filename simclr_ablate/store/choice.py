@@ -1,4 +1,4 @@
-"""A choice that waits on a cluster for what it chooses from: its folder, which is a task's."""
+"""The folder of a choice that waits on a cluster for its candidates."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,10 +11,7 @@ from simclr_ablate.store.task import TaskFolder
 
 
 class ChoiceFolder(TaskFolder):
-    """The folder of one choice, `.choices/NAME`.
-
-    `choice.json` lists the runs that were chosen, once they are submitted or done.
-    """
+    """The folder of one choice, `.choices/NAME`. `choice.json` lists the chosen runs, once submitted or done."""
 
     @property
     def name(self) -> str:
@@ -34,17 +31,17 @@ class ChoiceFolder(TaskFolder):
         return iter(())
 
     def write_submission(self, submission: Mapping[str, Any]) -> None:
-        # What is submitted chooses anew.
+        # The job that is submitted will choose again.
         remove(self._file("choice.json"))
         super().write_submission(submission)
 
     def write_choice(self, run_ids: list[str]) -> None:
-        """Notes the runs that were chosen, once they are submitted or done, by whomever. Raises StorageError."""
+        """Writes the runs that were chosen, once they are submitted or done. Raises StorageError."""
         self.create({})
         write_json(self._file("choice.json"), {"run_ids": run_ids})
 
     def exists(self) -> bool:
-        """Whether a job was ever to make the choice."""
+        """Whether a job was ever submitted to make the choice."""
         return self.last_submission() is not None
 
     @property
@@ -54,15 +51,17 @@ class ChoiceFolder(TaskFolder):
 
     @property
     def sweeps(self) -> dict[str, str]:
-        """Launched sweeps that what is chosen will be part of, each with its record in the store."""
-        named = (self.last_submission() or {}).get("sweeps", {})
-        for record in named.values():
+        """Launched sweeps that the chosen runs will be part of, each with its record in the store."""
+        records = (self.last_submission() or {}).get("sweeps", {})
+        for record in records.values():
             if not is_name(record):
-                report_damage(self._file("submission.json"), f"{record!r} is no sweep's record")
-        return {sweep: record for sweep, record in named.items() if is_name(record)}
+                report_damage(
+                    self._file("submission.json"), f"{record!r} is not the record of a sweep"
+                )
+        return {sweep: record for sweep, record in records.items() if is_name(record)}
 
     def add_sweeps(self, sweeps: Mapping[str, str]) -> None:
-        """The same job is to serve these launches too."""
+        """Makes the submitted job choose for these launches too."""
         last = self.last_submission()
         if last is not None:
             super().write_submission({**last, "sweeps": {**last.get("sweeps", {}), **sweeps}})

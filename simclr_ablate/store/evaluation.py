@@ -1,4 +1,4 @@
-"""One evaluation of a run's encoder: its folder, which is a task's, and the result beside it."""
+"""One evaluation of a run's encoder: the folder of the task, and the result beside it."""
 
 import hashlib
 from collections.abc import Iterator, Mapping
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class EvaluationFolder(TaskFolder):
-    """The folder of one evaluation, `evaluations/KEY` in that of its run; `evaluations/KEY.json` is what it yields."""
+    """The folder of one evaluation, `evaluations/KEY` in its run's folder. Its result is `evaluations/KEY.json`."""
 
     def __init__(self, run: "Run", key: str) -> None:
         """key: see `identity.evaluation_key`."""
@@ -57,9 +57,9 @@ class EvaluationFolder(TaskFolder):
         return self.path / "examples.npz"
 
     def write_examples(self, examples: "Mapping[str, NDArray[Any]]") -> None:
-        """Keeps a row for each test image of every array, compressed. Raises StorageError.
+        """Writes arrays with a row for each test image, compressed. Raises StorageError.
 
-        To be called before `write_result`, which seals it with a digest.
+        Call it before `write_result`, which records the digest of the file.
         """
         import numpy as np
 
@@ -68,7 +68,7 @@ class EvaluationFolder(TaskFolder):
         write_atomically(self.examples_path, lambda file: np.savez_compressed(file, **arrays))
 
     def examples(self) -> "dict[str, NDArray[Any]] | None":
-        """What `write_examples` wrote; None where there is none, or one that is damaged."""
+        """The arrays from `write_examples`; None if the file is missing or damaged."""
         import numpy as np
 
         result = self.result()
@@ -77,7 +77,7 @@ class EvaluationFolder(TaskFolder):
             return None
         if _digest_of(self.examples_path) != digest:
             report_damage(
-                self.examples_path, "it is missing, or does not match the result's digest"
+                self.examples_path, "it is missing or does not match the digest in the result"
             )
             return None
         with np.load(self.examples_path, allow_pickle=False) as arrays:
@@ -90,10 +90,13 @@ class EvaluationFolder(TaskFolder):
         seconds: float | None = None,
         beside: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
-        """Keeps what the evaluation came to, which makes it complete. Accuracies are in percent. Raises StorageError.
+        """Writes the result, which makes the evaluation complete. Raises StorageError.
 
-        config: the experiment's `evaluation`. seconds: how long it took, None where nobody knows. It is no metric:
-        those are the same when an evaluation is repeated. beside: see `identity.evaluated_beside`.
+        config: the experiment's `evaluation`.
+        metrics: accuracies in percent, and others.
+        seconds: how long it took, or None if unknown. It is not a metric, since metrics are the same when an evaluation
+            is repeated.
+        beside: see `identity.evaluated_beside`.
         """
         self.create({})
         content: dict[str, Any] = {"config": dict(config), "metrics": dict(metrics)}
@@ -104,11 +107,11 @@ class EvaluationFolder(TaskFolder):
         if (digest := _digest_of(self.examples_path)) is not None:
             content["examples"] = digest
         if self.result_path.exists() and self.result() is None:
-            set_aside(self.result_path)  # it may be another run's, and whole
+            set_aside(self.result_path)  # it may be the whole result of another run
         write_sealed(self.result_path, content, owner_of(self.path))
 
     def result(self) -> dict[str, Any] | None:
-        """What `write_result` wrote, or None where there is no whole one."""
+        """The result from `write_result`, or None if it is missing or damaged."""
         result = read_sealed(self.result_path, EvaluationRecord, owner_of(self.path))
         if result is None:
             return None
@@ -120,7 +123,7 @@ class EvaluationFolder(TaskFolder):
 
 
 def _digest_of(path: Path) -> str | None:
-    """The file's SHA-256, or None where it cannot be read."""
+    """The file's SHA-256, or None if it cannot be read."""
     try:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""What killed processes leave in a store: files that were being written, and checkpoints of what is complete."""
+"""What killed processes leave in a store: unfinished files, and checkpoints of complete tasks."""
 
 import re
 from collections.abc import Iterator
@@ -10,18 +10,18 @@ from simclr_ablate.store.records import owner_of
 from simclr_ablate.store.tensors import load
 
 OLD_SECONDS = 3600.0
-"""An unfinished file of this age is nobody's any more: writing one takes seconds, of large weights minutes."""
+"""Nobody is writing an unfinished file of this age any more: writing takes seconds, or minutes for large weights."""
 
 _HOLDERS = (
     *("progress.json", "history.csv", "pretraining.json", "encoder.pt", "timeouts.json"),
     "examples.npz",
     "checkpoint.incoming.pt",
 )
-"""What only a run's holder writes into its folder; leases, submissions and failures are others' too."""
+"""Files that only the holder of a task writes. Others too write leases, submissions and failures."""
 
 
 def of_run(folder: Path) -> Iterator[Path]:
-    """What earlier holders of the run left unfinished. Only for its holder: for anybody else, files being written."""
+    """Files that earlier holders of the run left unfinished. For the holder only: others would get files in use."""
     for path in temporary_files(folder):
         if target_of(path) in _HOLDERS or _is_old(path):
             yield path
@@ -29,7 +29,7 @@ def of_run(folder: Path) -> Iterator[Path]:
 
 
 def of_evaluation(folder: Path) -> Iterator[Path]:
-    """The same of one evaluation, whose result is written beside its folder."""
+    """`of_run` for the folder of an evaluation, including its result, which is written beside the folder."""
     yield from of_run(folder)
     for path in temporary_files(folder.parent):
         if target_of(path) == f"{folder.name}.json":
@@ -37,7 +37,7 @@ def of_evaluation(folder: Path) -> Iterator[Path]:
 
 
 def checkpoints_of(folder: Path) -> Iterator[Path]:
-    """Checkpoints of a run whose pretraining is complete: without a doubt, for the encoder is whole and its own."""
+    """Checkpoints of a run if its pretraining is certainly complete: its encoder is whole, and is its own."""
     files = checkpoints_in(folder)
     with suppress(StorageError):
         if files and load(folder / "encoder.pt", owner_of(folder, "encoder"), needs_digest=True):
@@ -51,17 +51,17 @@ def checkpoints_in(folder: Path) -> list[Path]:
 
 
 def of_store(root: Path) -> Iterator[Path]:
-    """The same of a store, outside of its runs' folders: what is old."""
+    """Old unfinished files of a store outside its runs' folders."""
     for name in (".", ".sweeps", ".choices", ".submitting"):
         yield from filter(_is_old, temporary_files(root / name))
-    # submitit's, while it writes what a requeued job is to call.
+    # submitit leaves these while it writes what a requeued job will call.
     for folder in map((root / ".jobs").joinpath, names_in(root / ".jobs")):
         saved = (folder / name for name in names_in(folder) if name.endswith(".save_tmp"))
         yield from filter(_is_old, saved)
 
 
 def clear(paths: Iterator[Path]) -> tuple[int, int]:
-    """Removes files that are there; returns how many, and their bytes."""
+    """Removes those of the files that exist; returns how many, and their bytes."""
     count = size = 0
     for path in paths:
         with suppress(OSError):
@@ -72,7 +72,7 @@ def clear(paths: Iterator[Path]) -> tuple[int, int]:
 
 
 def _is_old(path: Path) -> bool:
-    """By the file system's clock, since it is removed if it is."""
+    """Whether `path` is older than OLD_SECONDS, by the file system's clock, since old files are removed."""
     try:
         return age_of(path) > OLD_SECONDS
     except StorageError:

@@ -1,8 +1,8 @@
-"""JSON files with a known shape: what parses but is not what it should be counts as absent, and is named once.
+"""JSON files with a known shape. A file with another shape counts as absent and is reported once.
 
-A record that results rest on is sealed: it says whose it is, and holds a digest of all else in it. So an edit and a
-damaged disk are noticed, and so is a file that was copied from another run, or renamed. Records written before
-digests, or owners, were introduced are read as they are: nothing tells them from what they should be.
+A record that results rest on is sealed: it names its owner, and holds a digest of all else in it. So edits and disk
+errors are noticed, as are files that were renamed or copied from another run. Records from before digests, or owners,
+were introduced are read as they are, since they cannot be checked.
 """
 
 import functools
@@ -26,9 +26,9 @@ _NAMES = {
     dict: "a mapping",
     list: "a list",
     tuple: "a list",
-    str: "a text",
+    str: "text",
     int: "a whole number",
-    float: "any other",
+    float: "a decimal number",
     bool: "true or false",
     type(None): "null",
 }
@@ -37,12 +37,12 @@ _encode = json.JSONEncoder(sort_keys=True).encode
 
 
 def read_record(path: Path, shape: Any) -> Any | None:
-    """The content of a JSON file, or None where there is none.
+    """The content of a JSON file, or None if there is no such file.
 
-    One that is damaged counts as absent and is named once in the log: one that cannot be read, or is not of `shape`.
+    A damaged file, which cannot be read or is not of `shape`, counts as absent and is reported once in the log.
 
-    shape: a TypedDict, `dict[str, X]`, `list[X]`, `tuple[X, Y]`, a union, or a type of JSON; of a TypedDict's keys,
-        others than it names may be there too.
+    shape: a TypedDict, `dict[str, X]`, `list[X]`, `tuple[X, Y]`, a union, or a JSON type. Keys that a TypedDict does
+        not name are allowed.
     """
     content = read_json(path)
     if content is None:
@@ -55,9 +55,9 @@ def read_record(path: Path, shape: Any) -> Any | None:
 
 
 def read_sealed(path: Path, shape: Any, owner: str) -> dict[str, Any] | None:
-    """What `write_sealed` wrote for `owner`, or None where there is nothing, as for `read_record`.
+    """The content that `write_sealed` wrote for `owner`, or None as for `read_record`.
 
-    One that does not match its digest, or that belongs to another, is damaged too. Records written before owners were
+    A file that does not match its digest, or belongs to another owner, is damaged too. Records from before owners were
     introduced belong to whoever reads them.
     """
     content: dict[str, Any] | None = read_record(path, dict[str, Any])
@@ -79,20 +79,19 @@ def write_sealed(path: Path, content: Mapping[str, Any], owner: str) -> None:
 
 
 def is_name(text: str) -> bool:
-    """Whether `text` names something that lies in a folder and not elsewhere."""
+    """Whether `text` is the name of something inside a folder, and does not lead out of it."""
     return bool(text) and text not in (".", "..") and not set(text) & {"/", "\0", os.sep}
 
 
 def owner_of(folder: Path, name: str = "") -> str:
-    """What a task's file is sealed with: the task whose `folder` this is, `RUN` or `RUN/evaluations/KEY`, and which of
-    its products the file holds."""
+    """The owner of a file: the task of `folder`, `RUN` or `RUN/evaluations/KEY`, then `name`, that of the product."""
     run = folder.parent.parent.name if folder.parent.name == "evaluations" else ""
     parts = (run, "evaluations", folder.name) if run else (folder.name,)
     return "/".join([*parts, name] if name else parts)
 
 
 def _broken_seal(content: Mapping[str, Any], owner: str) -> str | None:
-    """What is wrong with the digest of a record or with its owner, or None."""
+    """What is wrong with the digest or the owner of a record, or None."""
     sealed = {name: value for name, value in content.items() if name != _DIGEST}
     if _DIGEST not in content:
         return "it has no digest" if BELONGS_TO in content else None
@@ -103,7 +102,7 @@ def _broken_seal(content: Mapping[str, Any], owner: str) -> str | None:
 
 
 def mismatch(value: Any, shape: Any, name: str = "it") -> str | None:
-    """What is wrong with a value of JSON that should be of `shape`, or None. `name` is what to call it."""
+    """How a JSON value differs from `shape`, or None. name: what to call the value."""
     kinds, inner = _parsed(shape)
     if kinds and type(value) not in kinds:
         return f"{name} is not {' or '.join(_NAMES[kind] for kind in kinds)}"
@@ -116,7 +115,7 @@ def mismatch(value: Any, shape: Any, name: str = "it") -> str | None:
                 return f"{key} is missing"
     elif isinstance(inner, tuple):
         if len(value) != len(inner):
-            return f"{name} is not a list of {len(inner)}"
+            return f"{name} is not a list of length {len(inner)}"
         for each, one in zip(value, inner, strict=True):
             if problem := mismatch(each, one, f"a value in {name}"):
                 return problem
@@ -129,10 +128,11 @@ def mismatch(value: Any, shape: Any, name: str = "it") -> str | None:
 
 @functools.cache
 def _parsed(shape: Any) -> tuple[tuple[type, ...], Any]:
-    """Which types a value may have, () for any; and what is in it.
+    """The types that a value may have, () for any, and the shapes of what is in it.
 
-    The latter is for a TypedDict each key's shape and whether it must be there; for a tuple the shapes, one by one; for
-    other containers the shape of each value; else Any. Parsed once: a large store has tens of thousands of records.
+    The latter is, for a TypedDict, each key's shape and whether the key is required; for a tuple, the shape of each
+    item; for other containers, the shape of all values; else Any. It is cached because a large store has tens of
+    thousands of records.
     """
     if shape is Any:
         return (), Any
@@ -156,7 +156,7 @@ def _digest(content: Mapping[str, Any]) -> str:
 
 
 class ExperimentRecord(TypedDict):
-    """What a run is: experiment.json."""
+    """The experiment of a run: experiment.json."""
 
     schema_version: int
     upgraded_from: NotRequired[int]
@@ -174,11 +174,11 @@ class EvaluationRecord(TypedDict):
 
 
 PretrainingRecord = dict[str, float]
-"""What pretraining came to, by name."""
+"""The last metrics of pretraining, by name."""
 
 
 class ProgressRecord(TypedDict):
-    """Where a run is: the phase, how much of it is done, and in pretraining what each step is told by."""
+    """How far a task is: its phase, the fraction of it that is done, and in training the numbers of the last step."""
 
     phase: str
     time: float
@@ -195,7 +195,7 @@ class ProgressRecord(TypedDict):
 
 
 class SubmissionRecord(TypedDict):
-    """The job that a task was last submitted as."""
+    """The last submission of a task to a cluster."""
 
     job: str
     cluster: str
@@ -211,7 +211,7 @@ class SubmissionRecord(TypedDict):
 
 
 class TimeoutRecord(TypedDict):
-    """Time-outs in a row, and where the run was: whether it was pretrained, and its step."""
+    """Time-outs in a row, and how far the task was: whether it was done, and its step."""
 
     place: tuple[bool, int]
     count: int
@@ -226,7 +226,7 @@ class FailureRecord(TypedDict):
 
 
 class LaunchRecord(TypedDict):
-    """The runs of a sweep that was launched."""
+    """A launched sweep and its runs."""
 
     name: str
     run_ids: list[str]
@@ -235,6 +235,6 @@ class LaunchRecord(TypedDict):
 
 
 class ChoiceRecord(TypedDict):
-    """What a choice has come to."""
+    """The runs that were chosen."""
 
     run_ids: list[str]

@@ -1,4 +1,4 @@
-"""One run's folder: its pretraining, which is a task, and its evaluations. `store.py` lists the files."""
+"""The folder of one run: its pretraining, which is a task, and its evaluations. `store.py` lists the files."""
 
 import logging
 import os
@@ -38,13 +38,13 @@ _PRETRAINING = "pretraining"
 
 
 class Run(TaskFolder):
-    """One run's folder. Its own task is pretraining; each evaluation of the encoder has a folder of its own in it."""
+    """The folder of one run. Its own task is pretraining; each evaluation has a folder of its own in it."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self.run_id = path.name
         self._is_of_this_schema = False
-        """Whether that is known. It stays so: the schema's version is part of the id."""
+        """Whether the run is known to be of today's schema. This never changes: the version is part of the id."""
 
     @property
     def name(self) -> str:
@@ -64,8 +64,9 @@ class Run(TaskFolder):
         return os.path.exists(self._file("progress.json"))
 
     def create(self, config: Mapping[str, Any]) -> None:
-        """Makes the folder and writes the frozen config, unless they are there and whole. Raises StorageError."""
-        leases.latest(self.path)  # raises for a folder that cannot be read: its config may be whole
+        """Makes the folder and writes the frozen config, unless both exist and are whole. Raises StorageError."""
+        # This raises if the folder cannot be read: its config may be whole.
+        leases.latest(self.path)
         with storing(self.path, "store"):
             self.path.mkdir(parents=True, exist_ok=True)
         if not self.exists():
@@ -73,14 +74,14 @@ class Run(TaskFolder):
             write_json(self._file("experiment.json"), content)
 
     def exists(self) -> bool:
-        """Whether the run is there, of any schema, and its config is whole."""
+        """Whether the run exists, in any schema, and its config is whole."""
         return self.experiment() is not None
 
     def experiment(self) -> ExperimentRecord | None:
-        """The frozen config and the version of its schema, or None where there is none, or a damaged one.
+        """The frozen config and the version of its schema, or None if it is missing or damaged.
 
-        A config that is not the one that the run is named by is damaged. One of an earlier schema comes in this one's
-        keys, with `upgraded_from`, where it can be said in them; else, and of other schemas, as it is.
+        A config that does not give the run's id is damaged. A config of an earlier schema is translated to today's
+        keys, with `upgraded_from`, if they can express it. Any other config is returned as it is.
         """
         path = self._file("experiment.json")
         record: ExperimentRecord | None = read_record(path, ExperimentRecord)
@@ -93,7 +94,7 @@ class Run(TaskFolder):
             return None
 
     def _in_this_schema(self, version: int, config: dict[str, Any]) -> ExperimentRecord:
-        """Raises ValueError for a config that is not this run's."""
+        """The record of `config`, translated if necessary. Raises ValueError for a config that is not this run's."""
         if version in old_schemas.VERSIONS:
             new = old_schemas.upgraded(version, config)
             if not old_schemas.is_id(self.run_id, version, config):
@@ -104,10 +105,12 @@ class Run(TaskFolder):
         if version == SCHEMA_VERSION:
             of_config = run_id_of(config)
             if of_config != self.run_id:
-                raise ValueError(f"its config is not this run's, but that of {of_config}")
+                raise ValueError(f"its config is not this run's but that of {of_config}")
             self._is_of_this_schema = True
         elif self._is_named_by(config):
-            raise ValueError(f"its schema_version is {version}, its config's {SCHEMA_VERSION}")
+            raise ValueError(
+                f"its schema_version is {version}, but its config is of {SCHEMA_VERSION}"
+            )
         return {"schema_version": version, "config": config}
 
     def _is_named_by(self, config: Mapping[str, Any]) -> bool:
@@ -117,39 +120,39 @@ class Run(TaskFolder):
             return False
 
     def config(self) -> dict[str, Any]:
-        """The frozen config, as nested dictionaries. Raises StorageError where there is none, or a damaged one."""
+        """The frozen config, as nested dictionaries. Raises StorageError if it is missing or damaged."""
         record = self.experiment()
         if record is None:
             raise StorageError(f"{self._file('experiment.json')} is missing or damaged")
         return record["config"]
 
     def is_pretrained(self) -> bool:
-        """Whether an encoder was kept; whether it is whole shows when it is read."""
+        """Whether there is an encoder. Whether it is whole only shows when it is read."""
         return os.path.exists(self.encoder_path)
 
     def write_encoder(self, weights: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
-        """Keeps the `encoder`'s tensors and the `head`'s, if it has one, each by name, and what pretraining came to.
+        """Writes the weights and the metrics of pretraining. Raises StorageError.
 
-        Raises StorageError.
+        weights: the tensors of `encoder` and, if there is one, of `head`, each by name.
         """
         content = {**weights, _PRETRAINING: dict(metrics)}
         tensors.save(self.encoder_path, content, owner_of(self.path, "encoder"))
 
     def weights(self) -> dict[str, dict[str, Any]]:
-        """The `encoder`'s tensors and the `head`'s, if it has one, each by name, on the CPU.
+        """The tensors of `encoder` and, if there is one, of `head`, each by name, on the CPU.
 
         Raises DamagedError, StorageError.
         """
         content = self._encoder()
         if "encoder" not in content:
-            raise tensors.DamagedError(self.encoder_path, "it holds no weights of an encoder")
+            raise tensors.DamagedError(self.encoder_path, "it has no weights of an encoder")
         return {name: content[name] for name in ("encoder", "head") if name in content}
 
     def _encoder(self) -> dict[str, Any]:
         return tensors.load(self.encoder_path, owner_of(self.path, "encoder"))
 
     def set_encoder_aside(self) -> Path:
-        """Renames a damaged encoder, so that pretraining is not complete any more; returns its new path."""
+        """Renames a damaged encoder, so pretraining is no longer complete. Returns the new path."""
         return set_aside(self.encoder_path)
 
     @property
@@ -160,16 +163,16 @@ class Run(TaskFolder):
         write_sealed(self._file("pretraining.json"), metrics, owner_of(self.path, _PRETRAINING))
 
     def pretraining(self) -> dict[str, Any]:
-        """Last metrics of pretraining, that mean what they do now; empty until it is complete."""
+        """The last metrics of pretraining, except those with another meaning now; empty until it is complete."""
         path, owner = self._file("pretraining.json"), owner_of(self.path, _PRETRAINING)
         metrics = read_sealed(path, PretrainingRecord, owner) or {}
         version = self._upgraded_from() if metrics else None
         return metrics if version is None else old_schemas.metrics_of_pretraining(version, metrics)
 
     def restore_pretraining(self) -> bool:
-        """Rebuilds pretraining.json from the encoder, bit for bit. Returns whether it was missing and has been rebuilt.
+        """Rebuilds a missing pretraining.json from the encoder, bit for bit. Returns whether it did.
 
-        Encoders written before they held these numbers change nothing. It needs no lease: whoever does it writes the
+        Does nothing for encoders from before they held these numbers. Needs no lease, since everybody would write the
         same. Raises DamagedError, StorageError.
         """
         if self.pretraining() or not self.is_pretrained():
@@ -181,11 +184,11 @@ class Run(TaskFolder):
         return True
 
     def evaluating(self, key: str) -> EvaluationFolder:
-        """The task of evaluating the encoder, begun or not. key: see `identity.evaluation_key`."""
+        """The task of an evaluation, begun or not. key: see `identity.evaluation_key`."""
         return EvaluationFolder(self, key)
 
     def task(self, key: str) -> TaskFolder:
-        """What is next, or was last, on the way to an evaluation: pretraining until that is done, then itself."""
+        """The task that an evaluation is at: pretraining until that is done, then the evaluation itself."""
         return self.evaluating(key) if self.is_pretrained() else self
 
     def tasks(self) -> Iterator[TaskFolder]:
@@ -204,13 +207,13 @@ class Run(TaskFolder):
         seconds: float | None = None,
         beside: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
-        """Adds one evaluation's result: see `EvaluationFolder.write_result`."""
+        """Writes the result of an evaluation: see `EvaluationFolder.write_result`."""
         self.evaluating(key).write_result(config, metrics, seconds, beside)
 
     def evaluation(self, key: str) -> dict[str, Any] | None:
-        """`{"config": ..., "metrics": ..., "seconds": ...}` of one evaluation, or None where there is no whole one.
+        """`{"config": ..., "metrics": ..., "seconds": ...}` of an evaluation, or None if it is missing or damaged.
 
-        Stores written before seconds were measured have none. `beside` is there if it is not empty.
+        Results from before seconds were measured have none. `beside` is there if it is not empty.
         """
         evaluation = self.evaluating(key).result()
         if evaluation is not None or not os.path.exists(self._file("evaluations")):
@@ -218,19 +221,19 @@ class Run(TaskFolder):
         return None if self._upgraded_from() is None else self.evaluations().get(key)
 
     def _upgraded_from(self) -> int | None:
-        """The earlier schema that the run is of, where it can be said in this one's keys."""
+        """The run's schema if it is an earlier one and today's keys can express the run, else None."""
         record = None if self._is_of_this_schema else self.experiment()
         return record.get("upgraded_from") if record is not None else None
 
     def evaluations(self) -> dict[str, dict[str, Any]]:
-        """Every whole evaluation by its key, which is this schema's."""
+        """Every whole evaluation by its key in today's schema."""
         names = sorted(path.stem for path in records_in(self._file("evaluations")))
         read = {name: self.evaluating(name).result() for name in names}
         whole = {name: content for name, content in read.items() if content is not None}
         record = self.experiment() if whole and not self._is_of_this_schema else None
         if record is None or "upgraded_from" not in record:
             return whole
-        # Under their old names; those that differed in what does not count are one.
+        # The files have their old names. Evaluations that differed only in what does not count become one.
         of_run = record["config"]
         return {
             evaluation_key_of(
@@ -240,15 +243,15 @@ class Run(TaskFolder):
         }
 
     def state(self, evaluation_key: str | None = None) -> str:
-        """One of STATES, of pretraining and an evaluation together (None: whichever there is).
+        """The state, one of STATES, of pretraining and an evaluation together (None: all that there are).
 
-        `complete` means that the evaluation is there and whole, and that the config is.
+        `complete` means that both the evaluation and the config are there and whole.
         """
         if self._is_complete(evaluation_key):
             return "complete"
         try:
             open_tasks = [task for task in self._tasks_of(evaluation_key) if not task.is_done()]
-            # First, since a job that begins meanwhile has a lease by the time that leases are looked at.
+            # Asked first, so that a job that begins meanwhile has a lease by the time that leases are read.
             is_queued = any(task.is_queued() for task in open_tasks)
             if any(leases.holder(task.path) is not None for task in open_tasks):
                 return "running"
@@ -257,9 +260,9 @@ class Run(TaskFolder):
             return "unreadable"
         if is_queued:
             return "queued"
-        if self._is_complete(evaluation_key):  # whoever worked on it has ended meanwhile
+        if self._is_complete(evaluation_key):  # its holder has finished meanwhile
             return "complete"
-        # Earlier versions noted in the run's own folder why an evaluation failed.
+        # Earlier versions wrote the failure of an evaluation into the run's own folder.
         if any(task.failure() is not None for task in (self, *open_tasks)):
             return "failed"
         if any(task.has_begun() for task in open_tasks):
@@ -275,5 +278,5 @@ class Run(TaskFolder):
         return key is not None or all(t.is_done() for t in self.tasks() if t is not self)
 
     def is_evaluated(self, key: str | None = None) -> bool:
-        """Whether the evaluation (any, for None) is there and whole."""
+        """Whether the evaluation (None: any) is there and whole."""
         return bool(self.evaluations()) if key is None else self.evaluation(key) is not None

@@ -1,34 +1,35 @@
-"""The run store: one folder a run, whose files are the truth about it.
+"""The run store: one folder for each run. Its files are the truth about the run.
 
     runs/<run id>/
       experiment.json      the frozen config
       lease.N              who works on it now
-      submission.json      the cluster's job that it was last submitted as, and all that submitting it again takes
+      submission.json      the cluster's job that it was last submitted as, and what it takes to submit it again
       timeouts.json        how often in a row the time limit came without progress
-      progress.json        where it is: epoch, step, loss, ... (what the live view and `status` show)
+      progress.json        how far it is: epoch, step, loss, ... (shown by the live view and `status`)
       history.csv          one row per epoch of training
-      checkpoint.pt        to go on from; checkpoint.previous.pt the one before
-      encoder.pt           pretraining is complete: weights of encoder and head, or a supervised run's classifier, and
-                           what pretraining came to
-      pretraining.json     the latter: last metrics, seconds
-      evaluations/KEY.json one evaluation of that encoder: its config, its metrics, and how long it took
-      evaluations/KEY/     its lease, progress, log, and whatever else a task has, as those of pretraining here
-      failure.json         how the last attempt failed
+      checkpoint.pt        to resume from; checkpoint.previous.pt is the one before
+      encoder.pt           makes pretraining complete: weights of the encoder and of the head, or of a supervised run's
+                           classifier, and the metrics of pretraining
+      pretraining.json     these metrics: those of the last epoch, and seconds
+      evaluations/KEY.json an evaluation of the encoder: its config, its metrics, and how long it took
+      evaluations/KEY/     its lease, progress, log and so on: the same files as for pretraining
+      failure.json         why the last attempt failed
       log.txt              what the run's processes printed
-    runs/.sweeps/NAME-HASH.json  which runs a sweep that was launched consists of
+    runs/.sweeps/NAME-HASH.json  the runs of a launched sweep
     runs/.choices/NAME-HASH/  on a cluster: a job that waits to choose, and to submit what it has chosen
     runs/.jobs/              what submitit writes: scripts, pickles, output of jobs before their run begins
     runs/.submitting/        the lease of the command that submits now
 
-Nothing here is ever rewritten by a second process without a lease, but pretraining.json with what it was; and nothing
-needs torch but the weights.
+Without a lease, no second process rewrites anything here, except pretraining.json with the same content. Only the
+weights need torch.
 
-A damaged file counts as absent and is named, whatever is wrong with it (`records.py`, `tensors.py`): who reads goes on
-without it, and the run's command makes it again. Evaluations and pretraining.json have a digest and say whose they are;
-so do encoder.pt and checkpoints, where it is looked at when they are read. experiment.json must be of the id that its
-folder is named by. What is kept of a damaged file is called `NAME.damaged`.
+A damaged file counts as absent and is reported, whatever is wrong with it (`records.py`, `tensors.py`). Readers go on
+without it, and the run's command makes it again. Evaluations, pretraining.json, encoder.pt and checkpoints have a
+digest and name their owner; those of encoder.pt and checkpoints are checked when they are read. experiment.json must
+give the id that its folder is named by. A damaged file that is kept is renamed to `NAME.damaged`.
 
-A store is trusted as code's own folder is: who can write to it can have `retry` import what experiment.json names.
+A store is trusted like the code's own folder: whoever can write to it can make `retry` import what experiment.json
+names.
 """
 
 import hashlib
@@ -67,9 +68,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SweepRecord:
-    """A sweep that was launched: its name, the runs it consists of, when, and what the command line said of them.
+    """A launched sweep: its name, its runs, when it was launched, and the overrides of its command line.
 
-    overrides: `sweep=NAME` among them; empty where an earlier version has launched it.
+    overrides: includes `sweep=NAME`; empty if an earlier version launched the sweep.
     """
 
     name: str
@@ -85,7 +86,7 @@ class Store:
         self.root = expanded(root, "store")
 
     def prepare(self) -> None:
-        """Sees to it that runs can be kept here. Raises StorageError, which names the key, where they cannot."""
+        """Makes the folder and checks that it can hold runs. Raises StorageError, which names the key, if it cannot."""
         with storing(self.root, "store"):
             self.root.mkdir(parents=True, exist_ok=True)
             probe = self.root / f".probe.{uuid.uuid4().hex}.tmp"
@@ -95,7 +96,7 @@ class Store:
                 probe.unlink(missing_ok=True)
 
     def check(self) -> None:
-        """Raises StorageError where there is no such folder, or one that cannot be read."""
+        """Raises StorageError if the folder does not exist or cannot be read."""
         try:
             os.scandir(self.root).close()
         except FileNotFoundError:
@@ -104,16 +105,16 @@ class Store:
             raise StorageError(told(error, self.root, "store")) from error
 
     def run(self, run_id: str) -> Run:
-        """The run of that id, there or not: one of an earlier schema that is as good, where it was pretrained.
+        """The run with that id, whether it exists or not; or an equivalent run of an earlier schema, if pretrained.
 
-        Raises ConfigError for what is no name of a folder.
+        Raises ConfigError if `run_id` cannot be the name of a folder.
         """
-        _check_name(run_id, "a run")
+        _check_name(run_id, "the run")
         run = Run(self.root / run_id)
         return run if os.path.lexists(run.path) else self._old_run(run_id) or run
 
     def _old_run(self, run_id: str) -> Run | None:
-        """A pretrained run of an earlier schema that has this id in the present one, evaluated if one of them is."""
+        """A pretrained run of an earlier schema that has this id in today's, preferably one that is evaluated."""
         pretrained = []
         for name in self._by_slug.get(slug(run_id), ()):
             run = Run(self.root / name)
@@ -126,18 +127,18 @@ class Store:
 
     @cached_property
     def _by_slug(self) -> dict[str, list[str]]:
-        """The folders there were when this was first asked for, by what they begin with: runs of earlier schemas, for
-        which it is, are not added any more."""
+        """Folders by the slug that they begin with. Cached, since it serves runs of earlier schemas, and no new ones of
+        these appear."""
         names: dict[str, list[str]] = {}
         for name in sorted(self._folders()):
             names.setdefault(slug(name), []).append(name)
         return names
 
     def runs(self) -> Iterator[Run]:
-        """Every run in the store, by id, also where its experiment.json is damaged or gone.
+        """Every run in the store, ordered by id, even if its experiment.json is damaged or gone.
 
-        A run whose folder we may not read is yielded and named; other unreadable folders are named and skipped.
-        Raises StorageError where the store itself cannot be read.
+        A folder that cannot be read is reported; it is yielded if its name looks like a run id, else skipped. Raises
+        StorageError if the store itself cannot be read.
         """
         for run_id in sorted(self._folders()):
             run = Run(self.root / run_id)
@@ -162,21 +163,21 @@ class Store:
 
     @contextmanager
     def submitting(self, wait_seconds: float = 600.0) -> Iterator[None]:
-        """Inside, no other command submits runs of this store. Raises ConfigError where one goes on for too long."""
+        """Keeps other commands from submitting runs of this store inside. Raises ConfigError if one takes too long."""
         folder = self.root / ".submitting"
         with storing(folder, "store"):
             folder.mkdir(parents=True, exist_ok=True)
-        begin, said = time.monotonic(), False
+        begin, warned = time.monotonic(), False
         while (lease := leases.acquire(folder)) is None:
-            who = f"another command submits to the store {self.root}: {leases.describe(folder)}"
+            problem = f"another command submits to the store {self.root}: {leases.describe(folder)}"
             waited = time.monotonic() - begin
             if waited > wait_seconds:
-                raise ConfigError(who)
-            if waited > 1 and not said:
-                said = True
+                raise ConfigError(problem)
+            if waited > 1 and not warned:
+                warned = True
                 log.warning(
-                    "%s; waiting for it, %.0f s at most if it is dead, else %.0f s",
-                    who,
+                    "%s; waiting at most %.0f s if it is dead, else %.0f s",
+                    problem,
                     leases.STALE_SECONDS,
                     wait_seconds,
                 )
@@ -187,28 +188,30 @@ class Store:
             lease.release()
 
     def record_sweep(self, name: str, run_ids: Iterable[str], overrides: Sequence[str] = ()) -> str:
-        """Remembers a sweep's runs, and what the command line said of them; returns the record's name."""
+        """Records a sweep's runs, and the overrides of its command line. Returns the name of the record."""
         return self._record_sweep(name, run_ids, time.time(), overrides)
 
     def extend_sweep(self, record: str, run_ids: Iterable[str]) -> None:
-        """Adds runs to a launched sweep, such as those that it has chosen, and to what was added to it before.
+        """Adds runs, such as those that were chosen, to a launched sweep and to what was added to it before.
 
-        record: what `record_sweep` returned.
+        record: the name that `record_sweep` returned.
         """
         path = self.root / ".sweeps" / f"{record}.json"
         launched = self._launched(path) if is_name(record) else None
         if launched is None:
-            log.warning("%s/.sweeps has lost %s.json, to be added to", self.root, record)
+            log.warning(
+                "%s/.sweeps/%s.json is missing: runs are not added to it", self.root, record
+            )
             return
         name, when = launched["name"], launched["time"]
-        so_far = [one.run_ids for one in self.sweeps() if (one.name, one.time) == (name, when)]
-        members = [*launched["run_ids"], *chain.from_iterable(so_far), *run_ids]
+        earlier = [one.run_ids for one in self.sweeps() if (one.name, one.time) == (name, when)]
+        members = [*launched["run_ids"], *chain.from_iterable(earlier), *run_ids]
         self._record_sweep(name, members, when, launched.get("overrides", ()))
 
     def _record_sweep(
         self, name: str, run_ids: Iterable[str], launched: float, overrides: Sequence[str]
     ) -> str:
-        _check_name(name, "a sweep")
+        _check_name(name, "the sweep")
         members = sorted(set(run_ids))
         digest = hashlib.sha256("\n".join(members).encode()).hexdigest()[:8]
         folder = self.root / ".sweeps"
@@ -221,7 +224,7 @@ class Store:
         return f"{name}-{digest}"
 
     def sweeps(self) -> list[SweepRecord]:
-        """Sweeps launched on this store, oldest first; what was added to comes before the sum."""
+        """Sweeps launched in this store, oldest first; the record of a sweep comes before its extensions."""
         paths = records_in(self.root / ".sweeps")
         records = [record for record in map(self._launched, paths) if record is not None]
         known = [
@@ -231,40 +234,40 @@ class Store:
         return sorted(known, key=lambda record: (record.time, len(record.run_ids)))
 
     def _launched(self, path: Path) -> LaunchRecord | None:
-        """A sweep's record, less what would lead out of the store, which is named."""
-        _check_name(path.stem, "a sweep's record")
+        """The record of a sweep, without ids that would lead out of the store, which are reported."""
+        _check_name(path.stem, "the record of a sweep")
         record: LaunchRecord | None = read_record(path, LaunchRecord)
         if record is None:
             return None
         if not is_name(record["name"]):
-            report_damage(path, f"{record['name']!r} is no name of a sweep")
+            report_damage(path, f"{record['name']!r} is not the name of a sweep")
             return None
         for run_id in record["run_ids"]:
             if not is_name(run_id):
-                log.warning("%s names a run outside of the store, left out: %r", path, run_id)
+                log.warning("%s names a run outside the store, ignored: %r", path, run_id)
         return {**record, "run_ids": [each for each in record["run_ids"] if is_name(each)]}
 
     def choice(self, name: str) -> ChoiceFolder:
-        """The folder of a choice, there or not. name: see `tasks.choose.Choose.name`."""
-        _check_name(name, "a choice")
+        """The folder of a choice, whether it exists or not. name: see `tasks.choose.Choose.name`."""
+        _check_name(name, "the choice")
         return ChoiceFolder(self.root / ".choices" / name)
 
     def choices(self) -> list[ChoiceFolder]:
-        """Every choice that a cluster's job was to make."""
+        """Every choice that was submitted to a cluster."""
         choices = map(self.choice, sorted(names_in(self.root / ".choices")))
         return [choice for choice in choices if choice.exists()]
 
 
 _PROBE_BYTES = 2**16
-"""What must fit into a store for a run to begin: its config, leases and log, and more than that."""
+"""Room that a store must have for a run to begin: ample for its config, leases and log."""
 
 
 _RUN_ID = re.compile(r".+-[0-9a-f]{10}")
-"""What ids are like, for a folder of which nothing else can be known."""
+"""The form of ids, for folders of which nothing else is known."""
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
-    """Whether it is one, also one that cannot be told from other things, which is a closed one then."""
+    """Whether `entry` is a folder. If the system cannot say, it is taken for a closed one."""
     try:
         return entry.is_dir()
     except OSError:
@@ -273,4 +276,4 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 def _check_name(text: str, what: str) -> None:
     if not is_name(text):
-        raise ConfigError(f"{what} must be named as a file can be, got {text!r}")
+        raise ConfigError(f"the name of {what} must be a valid file name, got {text!r}")

@@ -1,6 +1,7 @@
-"""One task's folder: who works on it, the job it was submitted as, how far it is, and why it failed.
+"""The folder of one task: who works on it, the job it was submitted as, how far it is, and why it failed.
 
-What a task yields, and what else its folder holds, is its kind's: `run.py` has pretraining, `evaluation.py` evaluation.
+The kinds of task say what they yield and what else their folders hold: `run.py` (pretraining), `evaluation.py` and
+`choice.py`.
 """
 
 import logging
@@ -29,11 +30,11 @@ STATES = (
     "unreadable",
 )
 BUSY = ("queued", "running")
-"""States in which somebody is seeing to the task."""
+"""States in which a process or a job takes care of the task."""
 
 
 class TaskFolder(ABC):
-    """The ledger of one task. Files are the truth: every method looks at them anew."""
+    """The records of one task. Files are the truth: every method reads them again."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -45,19 +46,19 @@ class TaskFolder(ABC):
 
     @abstractmethod
     def is_done(self) -> bool:
-        """Whether what the task yields is there."""
+        """Whether the task's product is there."""
 
     @abstractmethod
     def create(self, config: Mapping[str, Any]) -> None:
-        """Makes the folder, and writes the frozen config of its run where that is missing. Raises StorageError."""
+        """Makes the folder, and writes the run's frozen config if it is missing. Raises StorageError."""
 
     @abstractmethod
     def leftovers(self) -> Iterator[Path]:
-        """What earlier holders left unfinished; for anybody but the holder, files that are being written."""
+        """Files that earlier holders left unfinished. For the holder only: others would get files in use."""
 
     @abstractmethod
     def used_checkpoints(self) -> Iterator[Path]:
-        """Checkpoints of a task that is done without a doubt, for which nobody has any use."""
+        """Checkpoints that nobody needs any more, because the task is certainly done."""
 
     @property
     def log_path(self) -> Path:
@@ -68,16 +69,17 @@ class TaskFolder(ABC):
         return self._file("history.csv")
 
     def unreadable(self) -> str | None:
-        """Why the folder cannot be read, which is reported then; None where it can be, or is not there."""
+        """Why the folder cannot be read, which is reported too; None if it can be, or does not exist."""
         problem = unreadable(self.path)
         if problem is not None:
             report_damage(self.path, problem)
         return problem
 
     def lease(self, job: str | None = None, clears: bool = True) -> leases.Lease | None:
-        """The right to work on the task, or None where a living process has it. `job`: see `lease.acquire`.
+        """The lease of the task, or None if a live process holds it.
 
-        clears: removes what holders that were killed left unfinished.
+        job: see `lease.acquire`.
+        clears: whether to remove what killed holders left unfinished.
         """
         lease = leases.acquire(self.path, job)
         if lease is not None and clears:
@@ -85,9 +87,9 @@ class TaskFolder(ABC):
         return lease
 
     def tidy(self) -> tuple[int, int]:
-        """Removes what holders that were killed left unfinished, and used checkpoints, where nobody holds the task.
+        """Removes what killed holders left unfinished, and used checkpoints, unless a process holds the task.
 
-        Returns how many files, and their bytes. Raises StorageError.
+        Returns the number of files removed, and their bytes. Raises StorageError.
         """
         files = [*self.leftovers(), *self.used_checkpoints()]
         lease = self.lease(clears=False) if files else None
@@ -99,47 +101,47 @@ class TaskFolder(ABC):
             lease.release()
 
     def holder(self) -> dict[str, Any] | None:
-        """The process that works on the task now (host, pid), or None, also where the folder cannot be read."""
+        """The process that works on the task now (host, pid), or None if there is none or the folder is unreadable."""
         try:
             return leases.holder(self.path)
         except StorageError:
             return None
 
     def is_held(self) -> bool:
-        """Whether a process works on the task, for who is to write something if none does. Raises StorageError."""
+        """Whether a process works on the task, for callers that write something if not. Raises StorageError."""
         return leases.holder(self.path, writes=True) is not None
 
     def write_submission(self, submission: Mapping[str, Any]) -> None:
-        """Records the job that will carry the task out: `job`, and what it takes to submit it again."""
+        """Records the job that will carry out the task: `job`, and what it takes to submit it again."""
         write_json(self._file("submission.json"), {**submission, "time": time.time()})
 
     def submission(self) -> dict[str, Any] | None:
-        """The last submission, or None where its job has ended or was cancelled, also where nobody has noted it."""
+        """The last submission, or None if its job has ended or was cancelled, even if this is not recorded yet."""
         last = self.last_submission()
         if last is None or last.get("withdrawn"):
             return None
-        # Others than SLURM's have nobody who accounts for them: they are their process.
+        # Only SLURM accounts for its jobs. Any other job counts as long as its process lives.
         is_left = last["cluster"] == "slurm" or leases.lives(
             last.get("process"), self._file("submission.json")
         )
         return last if is_left else None
 
     def last_submission(self) -> dict[str, Any] | None:
-        """The last submission, whatever became of it, or None."""
+        """The last submission, whatever has become of it, or None."""
         submission: dict[str, Any] | None = read_record(
             self._file("submission.json"), SubmissionRecord
         )
         return submission
 
     def withdraw_submission(self, cancelled: str | None = None) -> None:
-        """Notes that the submitted job has ended or was cancelled. cancelled: the reason to give for the latter."""
+        """Records that the submitted job has ended, or was cancelled for the reason `cancelled`."""
         last = self.last_submission()
         if last is not None:
             note = {} if cancelled is None else {"cancelled": cancelled}
             write_json(self._file("submission.json"), {**last, "withdrawn": True, **note})
 
     def is_queued(self) -> bool:
-        """Whether a job was submitted that has not begun, or waits to begin again."""
+        """Whether a submitted job has not begun yet, or waits to begin again."""
         submission = self.submission()
         if submission is None:
             return False
@@ -147,20 +149,22 @@ class TaskFolder(ABC):
         return last.get("job") != submission["job"] or bool(last.get("requeued"))
 
     def is_abandoned(self) -> bool:
-        """Whether it is not done, and looks as if nobody saw to it."""
+        """Whether the task is not done and has not failed, yet no process or job seems to take care of it."""
         if self.is_done() or self.failure() is not None or self.unreadable() is not None:
             return False
         return self.holder() is None and not self.is_queued()
 
     def requeue_job(self, job: str) -> None:
-        """Notes that the cluster is to start `job` again, where the store can be written and its process is dead."""
+        """Records that the cluster will start `job` again, if the store is writable and the job's process is dead."""
         with self._noting():
             leases.end_lease_of(self.path, job, requeued=True)
 
     def end_job(self, job: str, reason: str) -> None:
-        """The cluster says that `job` has ended. A task that is neither done nor gone on with elsewhere has failed: for
-        `reason`, where it left no better one. Nothing is noted where the store cannot be written, or where the job's
-        process lives all the same."""
+        """Records that `job` has ended, as the cluster says.
+
+        A task that is not done and that no other process works on has failed, for `reason` unless it recorded one
+        itself. Records nothing if the store is not writable, or the job's process is alive after all.
+        """
         last = self.last_submission()
         if last is not None and last["job"] != job:
             return
@@ -169,24 +173,23 @@ class TaskFolder(ABC):
                 self._end_submission(job, reason)
 
     def lose_job(self, job: str, patience: float, reason: str) -> None:
-        """`end_job` for one that the cluster does not know, `patience` seconds or more after its submission."""
+        """`end_job` for a job that the cluster does not know, once `patience` seconds have passed since submission."""
         with self._noting():
             if abs(age_of(self._file("submission.json"))) > patience:
                 self.end_job(job, reason)
 
     def cancel_job(self, job: str, reason: str) -> None:
-        """`end_job` for one that was called off: its process may take a while to keep what it has, and to end."""
+        """`end_job` for a cancelled job, whose process may take a while to save its work and end."""
         with self._noting():
             leases.end_lease_of(self.path, job)
             self._end_submission(job, reason, cancelled=True)
 
     def _end_submission(self, job: str, reason: str, cancelled: bool = False) -> None:
-        """Nothing more comes of the submission as `job`. The process of one that was cancelled does not count as going
-        on."""
+        """Records that the submission as `job` has ended. The process of a cancelled job does not count as working."""
         last = self.last_submission()
         if last is not None and last["job"] != job:
             return  # somebody has submitted the task again
-        # The reason comes first: whoever finds that no job is left finds out why.
+        # The reason comes first, so that whoever sees that no job is left also sees why.
         self._explain_end(job, reason, cancelled)
         self.withdraw_submission(reason if cancelled else None)
         if cancelled:  # a job that began in between has cleared the reason
@@ -201,14 +204,14 @@ class TaskFolder(ABC):
 
     @contextmanager
     def _noting(self) -> Iterator[None]:
-        """For what readers note where they can: a store that they cannot write to does not stop them."""
+        """For records that even readers write if they can: a store that is not writable does not stop them."""
         try:
             yield
         except StorageError as error:
-            log.debug("what has become of a job is not noted: %s", error)
+            log.debug("the end of a job could not be recorded: %s", error)
 
     def count_timeout(self) -> int:
-        """Counts one more time-out; returns how many in a row, with this one, came without progress."""
+        """Counts a time-out. Returns how many time-outs in a row, including this one, came without progress."""
         reached = [self.is_done(), self.progress().get("step", 0)]
         before = read_record(self._file("timeouts.json"), TimeoutRecord) or {
             "place": [False, 0],
@@ -226,23 +229,25 @@ class TaskFolder(ABC):
         write_json(self._file("progress.json"), {**progress, "time": time.time()})
 
     def progress(self) -> dict[str, Any]:
-        """Where the task is, as last written; empty before it starts."""
+        """How far the task is, as last written; empty before it starts."""
         return read_record(self._file("progress.json"), ProgressRecord) or {}
 
     def has_begun(self) -> bool:
-        """Whether somebody has come so far with it that there is something to go on from."""
+        """Whether there is something to resume from."""
         return bool(leftovers.checkpoints_in(self.path))
 
     def write_failure(self, failure: Mapping[str, Any]) -> None:
-        """Records why an attempt ended: `reason` (one line), `traceback`, and what is known of where."""
+        """Records why an attempt failed: `reason` (one line), `traceback`, and where, if known."""
         write_json(self._file("failure.json"), {**failure, "time": time.time()})
 
     def clear_failure(self, job: str | None = None) -> None:
-        """Forgets why the attempt before failed. job: the cluster's job that begins now. Where it has just been called
-        off, and is about to end, the task keeps that reason."""
+        """Removes the failure of the previous attempt.
+
+        job: the cluster's job that begins now. If it has just been cancelled, the reason for that stays.
+        """
         remove(self._file("failure.json"))
         last = self.last_submission() if job is not None else None
-        # After the removal: whoever calls the job off looks for the reason once more after noting it in the submission.
+        # After the removal, because a cancelling process records the submission as cancelled, then checks the failure.
         if last is not None and last["job"] == job and "cancelled" in last:
             self.write_failure({"reason": last["cancelled"]})
 

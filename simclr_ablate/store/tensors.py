@@ -1,10 +1,10 @@
-"""Files of tensors that carry their own digest: torch's format, with a SHA-256 of all that comes before at the end.
+"""Files of tensors with a digest: torch's format, followed by the SHA-256 of all that comes before.
 
-Whose a file is stands in it, so that one which was copied from another run is not taken for this one's.
+A file names its owner, so a file that was copied from another run is not mistaken for this run's.
 
-torch's reader loads a file without complaint where the damage lies within a tensor; it does not mind the digest. Since
-the digest is part of the file, one rename decides about both. Files written before digests were introduced end as
-torch ends them, those written before owners name none, and both are read as they are.
+torch's reader does not notice damage inside a tensor, and ignores the digest. Since the digest is part of the file, one
+rename decides about both. Files from before digests were introduced end as torch ends them, and those from before
+owners name none; both are read as they are.
 """
 
 import hashlib
@@ -18,13 +18,13 @@ from simclr_ablate.store.records import BELONGS_TO
 
 _DIGEST_BYTES = hashlib.sha256().digest_size
 _CHUNK_BYTES = 2**20
-# A zip archive begins with a local header, and ends with a record of 22 bytes where it has no comment.
+# A zip archive begins with a local header and, without a comment, ends with a record of 22 bytes.
 _ZIP_BEGIN, _ZIP_END, _ZIP_END_BYTES = b"PK\x03\x04", b"PK\x05\x06", 22
-_NO_TENSORS = "it holds something else than tensors and is not loaded"
+_NO_TENSORS = "it holds something other than tensors and is not loaded"
 
 
 class DamagedError(StorageError):
-    """A file is not what was once written there: the message names it and says what is wrong."""
+    """A file is not what was written there. The message names it and says what is wrong."""
 
     def __init__(self, path: Path, problem: str) -> None:
         super().__init__(f"{path} is damaged: {problem}")
@@ -33,7 +33,7 @@ class DamagedError(StorageError):
 
 def save(path: Path, content: Mapping[str, Any], owner: str) -> None:
     """Writes `content` (tensors, plain containers) with its owner and its digest, atomically. Raises StorageError."""
-    # Here, so that nothing else waits for torch.
+    # Imported here because torch is slow to load.
     import torch
 
     def write(file: BinaryIO) -> None:
@@ -45,16 +45,18 @@ def save(path: Path, content: Mapping[str, Any], owner: str) -> None:
 
 
 def load(path: Path, owner: str, needs_digest: bool = False) -> dict[str, Any]:
-    """What `save` wrote for `owner`, on the CPU. Raises DamagedError, and StorageError where the system cannot read it.
+    """The content that `save` wrote for `owner`, on the CPU. Runs no code from the file.
 
-    No code that a file may hold is run. needs_digest: whether a file without one is damaged.
+    needs_digest: whether a file without a digest counts as damaged.
+
+    Raises DamagedError, and StorageError if the system cannot read the file.
     """
     has_digest = check(path)
     if needs_digest and not has_digest:
         raise DamagedError(path, "it has no digest")
     content = _load(path, has_digest)
     if not isinstance(content, dict):
-        raise DamagedError(path, "it holds no names of what is in it")
+        raise DamagedError(path, "its content is not a mapping from names")
     belongs_to = content.pop(BELONGS_TO, owner)
     if belongs_to != owner:
         raise DamagedError(path, f"it belongs to {belongs_to}")
@@ -75,15 +77,15 @@ def _load(path: Path, has_digest: bool) -> Any:
         raise
     except Exception as error:
         if has_digest:
-            check(path)  # torch hides what the system says: was it readable a moment ago alone?
-        # Without a digest, only torch can say what is damaged; but not being able to have memory is no damage.
+            check(path)  # torch hides system errors: this raises if the file has become unreadable
+        # Without a digest, only torch can tell that a file is damaged. But a lack of memory is no damage.
         if has_digest or "memory" in str(error):
             raise
         raise DamagedError(path, "it is cut short or changed") from error
 
 
 def check(path: Path) -> bool:
-    """Whether the file has a digest. Raises DamagedError where it does not match, and StorageError."""
+    """Whether the file has a digest. Raises DamagedError if it does not match, and StorageError."""
     with storing(path):
         is_folder = path.is_dir()
     if is_folder:

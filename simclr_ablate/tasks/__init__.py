@@ -1,1 +1,1 @@
-"""The tasks that experiments are made of: pretraining an encoder, and evaluating it."""
+"""The tasks: pretraining an encoder, evaluating it, and choosing the best candidate."""

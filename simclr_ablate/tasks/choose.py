@@ -1,7 +1,7 @@
-"""Choosing, one task from top to bottom: of what was tried with one seed, the best on the validation split.
+"""Choosing, one task from top to bottom: the best candidate, tried with one seed, on the validation split.
 
-What wins is then run with other seeds, and reported. So what a table reports was not selected on: neither its seeds
-nor, of what was tried, the test split.
+The winner is then run with other seeds and reported. So nothing that a table reports was used to choose: neither its
+seeds nor the test split.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from simclr_ablate.terminal import count
 
 @dataclass(frozen=True)
 class Candidate:
-    """One set of values: the experiment that tries it, and those that are run if it wins."""
+    """A set of values: the experiment that tries it, and those that are run if it wins."""
 
     experiment: Experiment
     reported: tuple[Experiment, ...]
@@ -28,10 +28,13 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Winner:
-    """The best of the candidates that differ in nothing but what is chosen.
+    """The best of a group of candidates that differ only in the keys to choose.
 
-    group, values: in words, what they share that others don't, and what the winner has that they don't share.
-    candidate: None where none is complete; score: its metric, percent.
+    group: in words, the values that set the group apart from other groups.
+    values: in words, the winner's values of the keys in which the group differs.
+    candidate: the winner, or None if no candidate is complete.
+    score: the winner's metric, percent.
+    complete, candidates: how many candidates of the group are complete, and how many there are.
     """
 
     group: str
@@ -42,7 +45,7 @@ class Winner:
     candidates: int
 
     def describe(self) -> str:
-        """One line for a person."""
+        """The winner in one line."""
         begin = f"{self.group}: " if self.group else ""
         if self.candidate is None:
             one, none = "its only candidate did not complete", "none of its candidates completed"
@@ -56,7 +59,8 @@ class Winner:
 class Choose:
     """What a sweep chooses from, and how.
 
-    over: the keys that are chosen; candidates that differ in anything else do not compete. metric: what decides.
+    over: the keys to choose; candidates that differ in any other key do not compete.
+    metric: the metric that decides.
     """
 
     sweep: str
@@ -66,27 +70,27 @@ class Choose:
 
     @property
     def tried(self) -> list[Experiment]:
-        """What is tried."""
+        """The experiments of the candidates."""
         return [candidate.experiment for candidate in self.candidates]
 
     @property
     def name(self) -> str:
-        """Names it in a store: another scale, or other seeds, is another one."""
+        """The name of the choice in a store. Another scale or other seeds make another choice."""
         text = json.dumps([self.over, self.metric, list(map(result_key, self.experiments()))])
         return f"{self.sweep}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
     @property
     def keys(self) -> set[tuple[str, str]]:
-        """Where the results of what is tried lie: runs, and keys of evaluations."""
+        """The run and the evaluation of each candidate, by name."""
         return set(map(result_key, self.tried))
 
     def experiments(self) -> Iterator[Experiment]:
-        """All that it may take: what is tried, and whatever may be chosen."""
+        """All experiments that may be run: those of the candidates, and those of every possible winner."""
         for candidate in self.candidates:
             yield from (candidate.experiment, *candidate.reported)
 
     def replaced(self, by: Mapping[Experiment, Experiment]) -> Self:
-        """The same with other experiments, such as completed ones."""
+        """A copy with each experiment replaced, for example by its completed form."""
         candidates = tuple(
             Candidate(by[each.experiment], tuple(by[one] for one in each.reported))
             for each in self.candidates
@@ -94,7 +98,7 @@ class Choose:
         return type(self)(self.sweep, self.over, self.metric, candidates)
 
     def to_config(self) -> dict[str, Any]:
-        """Plain values that `from_config` takes back: frozen, with nothing left to compose."""
+        """Plain values, the inverse of `from_config`, with nothing left to compose."""
         candidates = [
             {
                 "experiment": each.experiment.to_config(),
@@ -109,7 +113,7 @@ class Choose:
     def from_config(cls, config: Mapping[str, Any]) -> Self:
         candidates = tuple(
             Candidate(
-                # `trial` in jobs that were submitted before it was renamed.
+                # Jobs that were submitted before it was renamed have `trial`.
                 Experiment.from_config(each.get("experiment") or each["trial"]),
                 tuple(map(Experiment.from_config, each["reported"])),
             )
@@ -118,17 +122,17 @@ class Choose:
         return cls(config["sweep"], tuple(config["over"]), config["metric"], candidates)
 
     def is_ready(self, store: Store) -> bool:
-        """Whether all that is tried is complete."""
+        """Whether all candidates are complete."""
         return all(_is_complete(experiment, store) for experiment in self.tried)
 
     def decide(self, store: Store) -> "Chosen":
-        """The best of each group, of what is complete now."""
+        """The best candidate of each group, among those that are complete now."""
         groups = self._groups()
         shared = varying_keys([group[0].experiment for group in groups])
         return Chosen(self, tuple(self._winner(group, shared, store) for group in groups))
 
     def outlook(self, store: Store) -> str:
-        """One line: what will be run, while what is tried is not complete."""
+        """What will be run once the candidates are complete, in one line."""
         groups = self._groups()
         shared = self._free(varying_keys([group[0].experiment for group in groups]))
         each = f" for each {', '.join(shared)}" if shared else ""
@@ -136,13 +140,13 @@ class Choose:
         done = sum(_is_complete(experiment, store) for experiment in tried)
         more = sum(len(set(map(result_key, group[0].reported))) for group in groups)
         return (
-            f"{self.sweep}: {count(more, 'more experiment')} to come when its {len(tried)} with seed "
+            f"{self.sweep}: {count(more, 'more experiment')} to follow once its {len(tried)} with seed "
             f"{self.tried[0].seed} are done ({done} are): the best on {self.metric}{each}, with "
             f"seed {', '.join(str(one.seed) for one in groups[0][0].reported)}"
         )
 
     def _groups(self) -> list[list[Candidate]]:
-        """Candidates that compete, each once, also where it is to be worked on in several ways."""
+        """Groups of candidates that compete, each listed once even if several experiments have its result."""
         groups: dict[tuple[Any, ...], dict[tuple[str, str], Candidate]] = {}
         for candidate in self.candidates:
             config = identity_config(candidate.experiment)
@@ -151,7 +155,7 @@ class Choose:
         return [list(group.values()) for group in groups.values()]
 
     def _free(self, names: Sequence[str]) -> list[str]:
-        """Those of `names` that are not chosen."""
+        """The `names` that are not among the keys to choose."""
         return [name for name in names if not within(name, self.over)]
 
     def _winner(self, group: list[Candidate], shared: Sequence[str], store: Store) -> Winner:
@@ -161,8 +165,8 @@ class Choose:
         varying = varying_keys([each.experiment for each in group])
         chosen = [name for name in varying if within(name, self.over)]
         return Winner(
-            group=_told(group[0].experiment, self._free(shared)),
-            values=_told(best.experiment, chosen) if best else "",
+            group=_in_words(group[0].experiment, self._free(shared)),
+            values=_in_words(best.experiment, chosen) if best else "",
             candidate=best,
             score=scores[best] if best else math.nan,
             complete=len(complete),
@@ -170,7 +174,7 @@ class Choose:
         )
 
     def _score(self, candidate: Candidate, store: Store) -> float:
-        """NaN where what tries it is not complete."""
+        """The candidate's metric, or NaN if it is not complete."""
         run, key = result_key(candidate.experiment)
         evaluation = store.run(run).evaluation(key)
         metrics = evaluation["metrics"] if evaluation is not None else {}
@@ -179,26 +183,26 @@ class Choose:
 
 @dataclass(frozen=True)
 class Chosen:
-    """What a choice has come to at one look at the store: a candidate that ends later changes nothing in it."""
+    """The outcome of a choice, from one look at the store: a candidate that finishes later does not change it."""
 
     choose: Choose
     winners: tuple[Winner, ...]
 
     def experiments(self) -> list[Experiment]:
-        """What is to be run."""
+        """The experiments to run: those of the winners."""
         candidates = (winner.candidate for winner in self.winners)
         return [one for each in candidates if each is not None for one in each.reported]
 
     def describe(self) -> str:
-        """A line for a person, and one for each of the winners."""
+        """The choice in words: a heading and a line for each winner."""
         sweep, metric = self.choose.sweep, self.choose.metric
         heading = f"{sweep}: chosen on {metric} with seed {self.choose.tried[0].seed}"
         return "\n  ".join([heading, *map(Winner.describe, self.winners)])
 
     def note(self, store: Store, records: Mapping[str, str]) -> None:
-        """Records what was chosen, and makes it part of the launched sweeps with these records.
+        """Records the chosen runs, and adds them to the launched sweeps with these records.
 
-        So it is of those that a job of a cluster was to choose for. records: by sweep.
+        They are also added to the sweeps that a cluster's job was to choose for. records: by sweep.
         """
         folder = store.choice(self.choose.name)
         waiting = folder.sweeps if folder.submission() is not None else {}
@@ -211,7 +215,7 @@ class Chosen:
 
 
 def within(name: str, others: Sequence[str]) -> bool:
-    """Whether a key is one of `others` or in a section that is."""
+    """Whether the key `name` is one of `others`, or in a section that is."""
     return any(name == other or name.startswith(f"{other}.") for other in others)
 
 
@@ -220,6 +224,6 @@ def _is_complete(experiment: Experiment, store: Store) -> bool:
     return store.run(run).state(key) == "complete"
 
 
-def _told(experiment: Experiment, names: Sequence[str]) -> str:
+def _in_words(experiment: Experiment, names: Sequence[str]) -> str:
     values = flatten(experiment.to_config())
     return " ".join(f"{name}={values[name]}" for name in names)

@@ -1,4 +1,4 @@
-"""Evaluation, one task from top to bottom: an encoder that was kept is measured, as its protocol says."""
+"""Evaluation, one task from top to bottom: a pretrained encoder is measured by a protocol."""
 
 import dataclasses
 import logging
@@ -42,11 +42,11 @@ def evaluate(
     stop: Stop,
     ranks: Ranks = SOLO,
 ) -> None:
-    """Measures the encoder that `run` has kept, and keeps the result in `folder`.
+    """Measures the encoder in `run`, and writes the result into `folder`.
 
-    ranks: see `pretrain`. Of a protocol on features, all but the first are done once these are computed.
+    ranks: see `pretrain`. If the protocol needs only features, all ranks but the first return once these are computed.
 
-    Raises DamagedError on all ranks where the encoder is damaged or gone, and what `pretrain` raises.
+    Raises DamagedError on all ranks if the encoder is damaged or gone, and whatever `pretrain` raises.
     """
     torch.set_num_threads(share.threads)
     device = torch.device(share.device)
@@ -70,14 +70,14 @@ def evaluate(
     folder.write_examples({name: rows.cpu().numpy() for name, rows in result.examples.items()})
     folder.write_result(config, result.metrics, seconds, evaluated_beside(experiment))
     remove_checkpoints(folder.path)
-    with suppress(StorageError):  # it is complete, whether it can still say so or not
+    with suppress(StorageError):  # it is complete even if this cannot be written
         folder.write_progress({"phase": "complete", "fraction": 1.0})
 
 
 def load_on_all(
     experiment: Experiment, run: Run, device: torch.device, ranks: Ranks = SOLO
 ) -> tuple[Encoder, nn.Module]:
-    """`load_networks` on all ranks, or DamagedError on all of them."""
+    """`load_networks` on all ranks. Raises DamagedError on all ranks or on none."""
     problem = loaded = None
     if ranks.is_first:
         try:
@@ -91,9 +91,9 @@ def load_on_all(
 
 
 def measure(subject: Subject, protocol: Evaluator, cache: Path) -> Result | None:
-    """What the protocol makes of the subject; None on all ranks but the first.
+    """The result of the protocol on the first rank, None on all others.
 
-    cache: where frozen features are kept.
+    cache: the folder of frozen features.
     """
     ranks = subject.ranks
     if protocol.on_network is not None:
@@ -101,7 +101,7 @@ def measure(subject: Subject, protocol: Evaluator, cache: Path) -> Result | None
     else:
         assert protocol.on_features is not None
         frozen = freeze(subject, cache)
-        # Nobody should wait for what the first does alone.
+        # No other rank should wait for what the first does alone.
         ranks.leave()
         if not ranks.is_first:
             return None
@@ -110,7 +110,7 @@ def measure(subject: Subject, protocol: Evaluator, cache: Path) -> Result | None
 
 
 def freeze(subject: Subject, cache: Path) -> Frozen:
-    """The features of all images that the protocol needs, from the cache where it has them."""
+    """The features of all images, from the cache if it has them."""
     experiment, device, ranks = subject.experiment, subject.device, subject.ranks
     spec = experiment.evaluation
     head = subject.head if spec.features == "z" else None
@@ -142,7 +142,7 @@ def freeze(subject: Subject, cache: Path) -> Frozen:
 def batches_of(
     experiment: Experiment, data: Splits, ranks: Ranks
 ) -> Iterator[Iterator[tuple[Tensor, Tensor]]]:
-    """The images of each split as they are, or, for a probe, as something was done to them, and what."""
+    """Batches of images and labels for each split; for a probe, of transformed images, with labels that say how."""
     probe = experiment.evaluation.probe
     for split, images in (
         ("train", data.train),

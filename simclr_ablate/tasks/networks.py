@@ -1,4 +1,4 @@
-"""The networks of an experiment: made from its seed, or loaded as its run has left them."""
+"""The networks of an experiment: made from its seed, or loaded from its run."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,7 +20,7 @@ def build_models(
 ) -> tuple[Encoder, nn.Module]:
     """The encoder f and the projection head g, initialised from the experiment's seed.
 
-    For objective=supervised a linear classifier of `classes` stands in g's place.
+    With objective=supervised, a linear classifier of `classes` classes takes the place of g.
     """
     head: nn.Module
     with seeded_init(experiment.seed, "weights"):
@@ -35,9 +35,9 @@ def build_models(
 
 
 def products(experiment: Experiment, encoder: nn.Module, head: nn.Module) -> dict[str, nn.Module]:
-    """What pretraining yields, by name.
+    """The networks that pretraining yields, by name.
 
-    The random encoder has no head: its z is that of the head that it is evaluated with, as untrained.
+    The random encoder has no head: its z comes from an untrained head that the evaluation adds.
     """
     if experiment.objective == "none":
         return {"encoder": encoder}
@@ -47,7 +47,7 @@ def products(experiment: Experiment, encoder: nn.Module, head: nn.Module) -> dic
 def load_networks(
     experiment: Experiment, run: Run, device: torch.device
 ) -> tuple[Encoder, nn.Module]:
-    """The encoder and the head, or classifier, as the run has left them. Raises DamagedError, StorageError."""
+    """The encoder and the head, or classifier, with the run's final weights. Raises DamagedError, StorageError."""
     weights = run.weights()
     head_weights = weights.get("head")
     classes = len(head_weights.get("weight", ())) if isinstance(head_weights, dict) else 0
@@ -61,14 +61,14 @@ def load_models(
     networks: Mapping[str, nn.Module],
     weights: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> None:
-    """Loads the run's final weights by name, all of `networks` or none. Raises DamagedError, StorageError.
+    """Loads the run's final weights into all of `networks` or none. Raises DamagedError, StorageError.
 
-    weights: where they have been read.
+    weights: the weights, if they have been read already.
     """
     weights = run.weights() if weights is None else weights
     for name, network in networks.items():
         if _shapes(weights.get(name)) != _shapes(network.state_dict()):
-            raise DamagedError(run.encoder_path, f"its {name} is not that of this experiment")
+            raise DamagedError(run.encoder_path, f"its {name} does not fit this experiment")
     for name, network in networks.items():
         network.load_state_dict(weights[name])
 

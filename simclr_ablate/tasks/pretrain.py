@@ -1,4 +1,4 @@
-"""Pretraining, one task from top to bottom: the networks are trained from the seed, and kept."""
+"""Pretraining, one task from top to bottom: the networks are made from the seed, trained and kept."""
 
 import logging
 from collections.abc import Mapping
@@ -40,12 +40,13 @@ def pretrain(
 ) -> None:
     """Trains the experiment's networks, from the last checkpoint if there is one, and keeps them in `run`.
 
-    An encoder that is there and whole is left as it is; one that is damaged is set aside and made again.
+    A whole encoder that exists already is left as it is; a damaged one is renamed and made again.
 
-    ranks: processes that do it together, each by this function with its own share. The first has the lease and writes.
+    ranks: processes that train together. Each calls this function with its own share. The first has the lease and
+        writes.
 
-    Raises Interrupted once `stop` says so on any rank, NonFiniteLossError, LeaseLostError, RankLostError, and what
-    the data may raise.
+    Raises Interrupted once `stop` is true on any rank, NonFiniteLossError, LeaseLostError, RankLostError, and whatever
+    reading the data raises.
     """
     torch.set_num_threads(share.threads)
     device = torch.device(share.device)
@@ -72,9 +73,9 @@ def pretrain(
 
 
 def is_there(run: Run, networks: Mapping[str, nn.Module], ranks: Ranks = SOLO) -> bool:
-    """Whether the run has its final weights, whole; one that is damaged is renamed.
+    """Whether the run has its final weights, whole.
 
-    It is made again from the last checkpoint, where there still is one.
+    A damaged encoder is renamed. It is then made again, from the last checkpoint if there still is one.
     """
     whole = False
     if ranks.is_first and run.is_pretrained():
@@ -82,7 +83,7 @@ def is_there(run: Run, networks: Mapping[str, nn.Module], ranks: Ranks = SOLO) -
             load_models(run, networks)
             whole = True
         except DamagedError as error:
-            log.warning("%s; it is kept as %s, and made again", error, run.set_encoder_aside().name)
+            log.warning("%s; it is kept as %s and made again", error, run.set_encoder_aside().name)
     return ranks.from_first(whole)
 
 
@@ -94,7 +95,7 @@ def build_loop(
     device: torch.device,
     ranks: Ranks = SOLO,
 ) -> Loop:
-    """The experiment's loop at its first step. Raises ConfigError where it needs labels and there are none."""
+    """The experiment's loop at its first step. Raises ConfigError if it needs labels and there are none."""
     is_supervised = experiment.objective == "supervised"
     images = data.train if is_supervised or data.unlabelled is None else data.unlabelled
     if is_supervised:
@@ -116,7 +117,7 @@ def build_loop(
 
 
 def calibrate(data: Splits, encoder: nn.Module, ranks: Ranks = SOLO) -> None:
-    """The random encoder: untrained weights, batch norm's statistics from one pass over the training images."""
+    """Makes the random encoder: untrained, with batch norm's statistics from one pass over the training images."""
     device = next(encoder.parameters()).device
     reset_batchnorm(encoder, data.train.batches(FEATURE_BATCH, ranks), device, ranks)
 
@@ -127,11 +128,11 @@ def keep(
     networks: Mapping[str, nn.Module],
     metrics: dict[str, float],
 ) -> None:
-    """Writes the product of pretraining. After this, checkpoints are of no more use."""
+    """Writes the products of pretraining, and removes its checkpoints."""
     if lease is None:
         return
     lease.check()
     run.write_pretraining(metrics)
-    # This says that pretraining is complete, so it comes last.
+    # This makes pretraining complete, so it comes last.
     run.write_encoder({name: network.state_dict() for name, network in networks.items()}, metrics)
     remove_checkpoints(run.path)

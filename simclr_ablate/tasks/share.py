@@ -1,4 +1,4 @@
-"""What a task is given of the machine, and the images it opens with that."""
+"""A task's share of the machine, and the images that it opens with it."""
 
 from pathlib import Path
 from typing import Protocol
@@ -12,7 +12,7 @@ from simclr_ablate.store import TaskFolder
 
 
 class Share(Protocol):
-    """What a launcher gives a task of the machine."""
+    """The share of the machine that a launcher gives a task."""
 
     @property
     def cache(self) -> str: ...
@@ -25,7 +25,7 @@ class Share(Protocol):
 def read_data(
     data: Data, experiment: Experiment, folder: TaskFolder, share: Share, ranks: Ranks = SOLO
 ) -> Splits:
-    """The images of `data`; what takes long of it (decoding, once) shows as the task's progress. Raises ConfigError."""
+    """The images of `data`. Decoding, needed only once, shows as the task's progress. Raises ConfigError."""
 
     def write(progress: dict[str, object]) -> None:
         if ranks.is_first:
@@ -35,15 +35,15 @@ def read_data(
         write({"phase": f"{what}: {done:,} of {total:,}", "fraction": done / max(total, 1)})
 
     write({"phase": "reading the data"})
-    # One rank after the other: the others find in the cache what the first has decoded.
+    # The first rank goes first: the others find in the cache what it has decoded.
     with ranks.first_alone(), reporting(report):
         return open_data(data, Path(share.cache), loader_workers(experiment, share, ranks))
 
 
 def loader_workers(experiment: Experiment, share: Share, ranks: Ranks) -> int:
-    """Processes that decode images."""
+    """How many processes decode images for this rank."""
     if experiment.compute.workers is not None:
         return experiment.compute.workers
-    # Other ranks have workers too: this one's are for its own share of the cores.
+    # Other ranks have workers too, so this rank's must fit its own share of the cores.
     cores = available_cores() if ranks.count == 1 else share.threads
     return min(cores, 16)

@@ -51,7 +51,7 @@ def test_a_store_that_is_none_is_refused_in_one_true_line(tmp_path, capsys, name
     for store, said in (
         (tmp_path / "nowhere", f"the store {tmp_path / 'nowhere'} does not exist"),
         (empty, f"the store {empty} has nothing to show: it holds no runs"),
-        (file, f"{file} is a file and no folder; choose another place by --store=DIR"),
+        (file, f"{file} is a file, not a folder; choose another place with --store=DIR"),
     ):
         assert main([*names, "--store", str(store), "--out", str(out)]) == 2
         (line,) = capsys.readouterr().err.splitlines()
@@ -98,8 +98,8 @@ def test_a_folder_for_reports_that_is_none_is_refused_in_one_line(store, tmp_pat
         assert main([*names, "--store", str(store), "--out", str(out)]) == 2
         (line,) = capsys.readouterr().err.splitlines()
         assert line == (
-            f"error: cannot use {out}: {file} is a file and no folder; "
-            "choose another place by --out=DIR"
+            f"error: cannot use {out}: {file} is a file, not a folder; "
+            "choose another place with --out=DIR"
         )
 
 

@@ -191,7 +191,7 @@ def test_two_processes_make_a_damaged_set_again_once(built: Path, tmp_path: Path
 
 def test_a_cache_that_cannot_be_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(StorageError, match=r"file is a file and no folder; choose .* cache=DIR"):
+    with pytest.raises(StorageError, match=r"file is a file, not a folder; choose .* cache=DIR"):
         build_once(tmp_path / "file", "set", _build)
 
 

@@ -251,7 +251,7 @@ def test_a_folder_that_cannot_be_made_costs_its_run_alone(environment, tmp_path)
     assert states == {0: "complete", 2: "complete"}
     (line,) = [line for line in output.splitlines() if line.startswith(f"FAILED {blocked}")]
     assert str(tmp_path / blocked) in line
-    assert "is a file and no folder" in line
+    assert "is a file, not a folder" in line
     assert "2 done, 1 not" in output
 
 

@@ -81,7 +81,7 @@ def test_the_best_on_validation_are_run_with_the_reported_seeds(selection, sweep
     assert (before.decided, len(before.pending)) == ((), 1)
     assert [planned.experiment for planned in before.runs] == choose.tried
     assert before.outlook() == [
-        "pick: 4 more experiments to come when its 4 with seed 9 are done (3 are): the best on "
+        "pick: 4 more experiments to follow once its 4 with seed 9 are done (3 are): the best on "
         "validation_top1 for each head.kind, with seed 0, 1"
     ]
     finish(store, choose.tried[-1], scores[point_of(choose.tried[-1])])
@@ -213,7 +213,7 @@ def test_what_changes_no_result_is_counted_once(selection, sweep, tmp_path) -> N
     planned = plan_of(choose, store)
     assert len(planned.runs) == 4
     assert planned.outlook()[0].startswith(
-        "pick: 4 more experiments to come when its 4 with seed 9"
+        "pick: 4 more experiments to follow once its 4 with seed 9"
     )
     assert [choice.candidates for choice in choose.decide(store).winners] == [2, 2]
 

@@ -48,7 +48,7 @@ def test_the_second_stage_follows_in_the_same_command(environment, tmp_path) -> 
     status, output = run(environment, store, *arguments, "dry_run=true")
     assert status == 0, output
     assert "pick: 6 experiments, 0 already finished, 6 to run" in output
-    assert "pick: 4 more experiments to come when its 4 with seed 9 are done (0 are)" in output
+    assert "pick: 4 more experiments to follow once its 4 with seed 9 are done (0 are)" in output
     assert output.count(" planned") == 6
     assert not store.exists()
 

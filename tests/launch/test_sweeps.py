@@ -229,7 +229,7 @@ def test_the_folder_of_another_sweeper_is_below_the_store(planned: Planned, tmp_
     status, output = planned(*basic, "store=file/my_runs", "dry_run=false")
     assert status == 2
     (line,) = output.splitlines()
-    assert "file is a file and no folder; choose another place by store=DIR" in line
+    assert "file is a file, not a folder; choose another place with store=DIR" in line
 
 
 def test_keys_of_another_launcher_are_refused(planned: Planned) -> None:
