@@ -204,7 +204,7 @@ def test_what_the_whole_command_has_cannot_follow_what_is_swept(planned: Planned
     assert status == 2
     assert output == (
         "error: seed=1 changes store, which must be the same for all experiments of a sweep: "
-        "give one command for each\n"
+        "give a command for each value\n"
     )
 
 
@@ -261,7 +261,7 @@ def test_keys_of_another_launcher_are_refused(planned: Planned) -> None:
         ("name: " + "a" * 300 + "\ngrids:\n  - seed: [0]\n", "sweep.name must be a file's name"),
         ("grids:\n  - seed: [0]\ngrids:\n  - seed: [1]\n", "the key grids is given twice"),
         ("grids:\n  - seed: ${nope}\n", "Interpolation key 'nope' not found"),
-        ("grids:\n  - hydra.job.num: [1, 2]\n", "hydra.job.num is Hydra's"),
+        ("grids:\n  - hydra.job.num: [1, 2]\n", "hydra.job.num cannot be varied in a sweep"),
         ("grids:\n  - ++optimizer.lr: [0.1]\n", "must be written without +, as optimizer.lr"),
         ("grids:\n  - loss: [null, nt_xent]\n", "loss must be the name of a config file, got null"),
         ("seeds: [1, 2]\ngrids:\n  - optimizer.lr: '${seed}'\n", "varies seed and has values"),
