@@ -109,7 +109,7 @@ def test_a_scale_that_is_swept_has_its_own_values(planned: Planned) -> None:
         ),
         (
             ["hydra/launcher=slurm", "hydra.launcher.time_minutes=${optimizer.epochs}"],
-            "hydra.launcher.time_minutes holds for the whole command and cannot follow",
+            "hydra.launcher.time_minutes holds for the whole command and cannot refer to",
         ),
         (["hydra.job.name=a,b"], "Sweeping over Hydra's configuration is not supported"),
     ],
