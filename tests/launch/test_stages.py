@@ -161,7 +161,7 @@ def test_wrong_selections_are_refused_before_anything_starts(environment, tmp_pa
     flags = own_sweeps(tmp_path / "config", pick=SELECTING.replace("seed: 9", "seed: 1"))
     status, output = run(environment, tmp_path / "store", *flags, "sweep=pick")
     assert status == 2
-    assert "error: sweep.select.seed must be none of the seeds that are reported" in output
+    assert "error: sweep.select.seed must not be one of the reported seeds" in output
     environment = {**environment, "TORCHELASTIC_RUN_ID": "x", "RANK": "0", "WORLD_SIZE": "1"}
     environment |= {"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
     flags = own_sweeps(tmp_path / "config", pick=SELECTING)
