@@ -143,7 +143,7 @@ def test_wrong_operations(
         ("views.policy={}:too_large", "make views of images .*, and failed: RuntimeError"),
         ("views.policy={}:invert", "must make a Policy, got list"),
         ("views.policy={}:misnamed", r"failed: ConfigError: views\.first must be .*line \d+\)"),
-        ("head.kind={}:forgetful", "must draw nothing at random .*, but made two different z"),
+        ("head.kind={}:forgetful", "must not be random .*, but made two different z"),
         ("head.kind={}:narrow", r"take h, \(3, 128\), and failed: RuntimeError: mat1"),
         ("head.kind={}:no_arguments", "make a head for h of width 128, and failed: TypeError"),
         ("loss.name={}:scalar", "must return a ContrastiveLoss of three scalar .*, got Tensor"),
