@@ -21,7 +21,7 @@ METRICS_OF = {
     "linear": (*METRICS, "knn_top1"),
     "probe": ("probe_validation_accuracy", "probe_accuracy"),
 }
-"""The metrics of protocols that have others than METRICS; all in percent, higher is better."""
+"""The metrics of protocols that do not just have METRICS; all in percent, higher is better."""
 
 
 @dataclass(frozen=True)

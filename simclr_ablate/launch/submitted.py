@@ -103,7 +103,7 @@ class Submitted:
     def _carry_out(
         self, job: worker.Job, stop: StopSignal, environment: submitit.JobEnvironment
     ) -> worker.Ending:
-        """Carries out the job, once a lease that may only seem alive has expired, as of a job killed elsewhere."""
+        """Carries out the job; while another process seems to hold it, tries again until a dead lease would expire."""
         deadline = time.monotonic() + _HELD_SECONDS
         for attempt in itertools.count():
             if environment.num_tasks == 1:

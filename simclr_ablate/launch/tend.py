@@ -141,7 +141,7 @@ def _open_choices(store: Store, sweep: str | None) -> dict[ChoiceFolder, str]:
 def clean(store: Store, runs: Sequence[Run], say: Callable[[str], None]) -> int:
     """Removes unfinished files that killed processes left in the store and in `runs`. Returns an exit status.
 
-    Runs that somebody works on, or that have a job which has not been seen to end, are left alone.
+    Tasks that somebody works on, or with a job that is not known to have ended, are left alone.
     """
     count, size = leftovers.clear(leftovers.of_store(store.root))
     status = ExitStatus.OK

@@ -328,9 +328,7 @@ def record_failure(
     if lost:
         time.sleep(LOST_SECONDS)
         if stop():
-            return Ending(
-                Status.INTERRUPTED
-            )  # all ranks were asked to stop, and the other was quicker
+            return Ending(Status.INTERRUPTED)  # all were asked to stop; that one was quicker
     # A rank that does not know its lease's number cannot tell a holder from its own first rank.
     return keep_failure(
         job,
