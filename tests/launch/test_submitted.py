@@ -121,7 +121,7 @@ def test_time_limits_requeue_as_long_as_they_see_progress(submitted, make_runs) 
         RunFailedError, match="reached its time limit of 60 minutes 3 times in a row"
     ):
         time_is_up()
-    assert "launcher.time_minutes gives it more" in found.failure()["reason"]
+    assert "give it more with launcher.time_minutes" in found.failure()["reason"]
     assert TIMEOUTS == 3
 
 

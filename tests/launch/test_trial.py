@@ -125,7 +125,7 @@ def test_what_an_experiment_does_not_use_is_not_tried(
         ("smaller", r"make views of images \(4, 3, 32, 32\), and failed: RuntimeError"),
         ("mixed", "treat each image by itself, but the same draw gave other views"),
         ("drawn_late", "the same draw gave other views"),
-        ("drawn_elsewhere", "must draw from its generator alone"),
+        ("drawn_elsewhere", "must draw only from its generator"),
         ("drawn_short", "make views of images .*, and failed: IndexError"),
     ],
 )
