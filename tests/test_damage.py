@@ -422,7 +422,7 @@ def test_an_encoder_that_is_damaged_too_costs_no_evaluation(store, whole, again,
     for run in runs_of(store):
         (run.path / "pretraining.json").unlink()
     again(store)
-    told = [r.getMessage() for r in caplog.records if "is not rebuilt" in r.getMessage()]
+    told = [r.getMessage() for r in caplog.records if "was not rebuilt" in r.getMessage()]
     assert len(told) == SEEDS - 1, "one holds something that is no encoder, and of before"
     assert [run.evaluations() for run in runs_of(store)] == [
         run.evaluations() for run in runs_of(whole)

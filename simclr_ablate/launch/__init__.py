@@ -1,1 +1,1 @@
-"""Planning a sweep, carrying its runs out, showing how they go."""
+"""Plan a sweep, carry out its runs and show their progress."""

@@ -1,4 +1,4 @@
-"""The environment in which SLURM's programs are called: the user's own, whatever allocation the command runs in."""
+"""The environment in which SLURM's programs are called: the user's own, even inside an allocation."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -8,20 +8,21 @@ _CLIENT = {
     *("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS", "SLURM_JWT"),
     *("SLURM_TIME_FORMAT", "SLURM_EXIT_ERROR", "SLURM_DEBUG_FLAGS"),
 }
-"""What tells SLURM's programs where and how to ask, and is no part of an allocation."""
+"""Variables that tell SLURM's programs where and how to ask; they do not belong to an allocation."""
 _OF_A_JOB = ("SLURM_", "SLURMD_", "SRUN_", "SUBMITIT_", "SBATCH_CPU_BIND", "SBATCH_MEM_BIND")
 _OF_A_RANK = {
     *("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"),
 }
 _QUESTIONS = ("SQUEUE_", "SACCT_", "SCANCEL_")
-"""A user's own filters, which would hide jobs."""
+"""Prefixes of a user's own filters, which would hide jobs."""
 
 
 @contextmanager
 def outside_of_an_allocation(sbatch: Mapping[str, str] | None = None) -> Iterator[None]:
-    """Inside, what a surrounding job has set is hidden, lest sbatch takes it for what was asked for.
+    """Hides the variables that a surrounding job has set, which sbatch would take for options.
 
-    sbatch: the variables by which the user tells sbatch what no option says (SBATCH_ACCOUNT, ...); None: as they are.
+    sbatch: the user's SBATCH_ variables (SBATCH_ACCOUNT, ...), which replace those of this environment; None keeps
+    these.
     """
     before = dict(os.environ)
     _set(_without(before, sbatch))
@@ -32,12 +33,12 @@ def outside_of_an_allocation(sbatch: Mapping[str, str] | None = None) -> Iterato
 
 
 def sbatch_variables() -> dict[str, str]:
-    """The user's own variables for sbatch, to be handed on."""
+    """The user's own SBATCH_ variables, to pass on to a later submission."""
     return {name: value for name, value in _without(os.environ, None).items() if _is_sbatch(name)}
 
 
 def for_questions() -> dict[str, str]:
-    """The environment in which SLURM is asked: its answers are the same for everybody."""
+    """The environment for queries, without the user's filters: everybody gets the same answers."""
     return {name: value for name, value in os.environ.items() if not name.startswith(_QUESTIONS)}
 
 

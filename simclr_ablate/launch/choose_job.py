@@ -1,8 +1,8 @@
-"""A choice on a cluster: a small job that SLURM starts once all that is tried has ended, which chooses and submits.
+"""Choosing on a cluster: a small job that waits for the candidates, chooses the best and submits the second stage.
 
-It carries all candidates as they were frozen when what is tried was submitted. What has become of it lies in the store,
-as of any task. Any number of commands may see to one choice: as long as its job lives there is no other, and what is
-queued or running is submitted by none.
+The job carries all candidates, frozen when they were submitted. Its state is in the store, like that of any task.
+Any number of commands may ask for the same choice: there is only one job for it at a time, and no command submits what
+is queued or running already.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,17 +23,17 @@ from simclr_ablate.store import ChoiceFolder, Store
 from simclr_ablate.tasks.choose import Choose
 
 AGAIN_SECONDS = 200
-"""How long the job waits at least where it finds that a candidate goes on: longer than a dead lease lasts."""
+"""The least delay before the job starts again if a candidate is still running: longer than a dead lease lasts."""
 _SHAPE = (Resources(nodes=1, gpus=0, cpus=1, memory_gb=2.0, time_minutes=30), 1)
 
 
 def arrange(
     launcher: SlurmLauncher, store: Store, sweeps: Mapping[str, str], choose: Choose
 ) -> ChoiceFolder:
-    """Sees to it that the choice is made once its candidates have ended, by the job that waits already or by a new one.
+    """Submits the job that makes the choice once its candidates have ended, unless one is waiting already.
 
-    sweeps: launched sweeps that what is chosen will be part of, each with its record. Raises ConfigError as submitting
-    does.
+    sweeps: the launched sweeps that the winners will be part of, each with its record. Raises ConfigError if SLURM
+    does not accept the job.
     """
     with store.submitting():
         adopt(store)
@@ -50,10 +50,10 @@ def arrange(
 
 @dataclass(frozen=True)
 class ChooseJob:
-    """What the job carries, in plain values. Calling it chooses and submits.
+    """The job's content, in plain values. Calling it chooses and submits.
 
-    choose: see `Choose.to_config`; launcher, sbatch: its options, and sbatch's variables (SBATCH_ACCOUNT, ...), that
-    the candidates were submitted with.
+    choose: see `Choose.to_config`. launcher, sbatch: the launcher options and SBATCH_ variables with which the
+    candidates were submitted.
     """
 
     choose: dict[str, Any]
@@ -63,14 +63,14 @@ class ChooseJob:
     sbatch: dict[str, str]
 
     def __call__(self) -> None:
-        """Returns when what is chosen is submitted, the choice is called off, or another job waits for them."""
+        """Returns when the second stage is submitted, the choice is cancelled, or another job waits for it."""
         store, choose = Store(self.store), Choose.from_config(self.choose)
         job, folder = submitit.JobEnvironment().job_id, store.choice(choose.name)
-        # Inside, the record cannot change, and that of a job that began at once is written.
+        # Inside, the record cannot change. If this job began at once, its record is written by now.
         with outside_of_an_allocation(self.sbatch), store.submitting():
             submission = folder.submission()
             if submission is None or submission["job"] != job or folder.is_done():
-                print(f"nothing is left to job {job}: {folder.last_submission()}", flush=True)
+                print(f"job {job} has nothing to do: {folder.last_submission()}", flush=True)
                 return
             try:
                 self._go_on(store, choose, folder)
@@ -82,7 +82,7 @@ class ChooseJob:
                 raise
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
-        """What to call after a requeue: the same; all state is in the store."""
+        """The call for after a requeue: the same one, because all state is in the store."""
         return submitit.helpers.DelayedSubmission(self)
 
     def submit(
@@ -93,9 +93,9 @@ class ChooseJob:
         sweeps: Mapping[str, str],
         **more: str,
     ) -> None:
-        """Hands the job in, to begin when no job works on a candidate any more, and records it.
+        """Submits the job, to start once no job works on a candidate, and records it.
 
-        more: options of sbatch. Raises ConfigError with sbatch's own words.
+        more: options of sbatch. Raises ConfigError with sbatch's own message.
         """
         if jobs := _jobs_of(_unfinished(store, choose)):
             more["dependency"] = ":".join(["afterany", *jobs])
@@ -119,14 +119,14 @@ class ChooseJob:
 
 
 def _unfinished(store: Store, choose: Choose) -> list[PlannedRun]:
-    """What is tried and somebody still sees to, SLURM being asked."""
+    """The candidates that somebody is still working on or that are queued, according to SLURM and the store."""
     tried = [planned_run(experiment, store) for experiment in choose.tried]
     settle(task for planned in tried for task in planned.tasks)
     return [planned for planned in tried if is_seen_to(planned, planned.state())]
 
 
 def _jobs_of(runs: Sequence[PlannedRun]) -> list[str]:
-    """SLURM's jobs of the runs that have one."""
+    """The SLURM jobs of these runs, as far as they have one."""
     submissions = (task.submission() for planned in runs for task in planned.tasks)
     jobs = (each["job"] for each in submissions if each and each["cluster"] == "slurm")
     return list(dict.fromkeys(jobs))

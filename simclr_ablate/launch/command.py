@@ -1,4 +1,4 @@
-"""One command from its experiments to its exit status: plan, launch, summary."""
+"""One command, from its experiments to its exit status: plan, launch and summarise."""
 
 import dataclasses
 import enum
@@ -34,11 +34,11 @@ if TYPE_CHECKING:
 
 
 CHOICE_SECONDS = 5.0
-"""How often it is looked whether a choice has been made."""
+"""How often to check whether a choice has been made."""
 
 
 class ExitStatus(enum.IntEnum):
-    """How a command ended."""
+    """The exit status of a command."""
 
     OK = 0
     SOME_FAILED = 1
@@ -48,10 +48,10 @@ class ExitStatus(enum.IntEnum):
 
 @dataclass(frozen=True)
 class Command:
-    """What the command line says besides the experiments.
+    """What the command line says apart from the experiments.
 
-    sweep: the name of the sweep, if it is one; asked: as the command line has it, such as a file. overrides: what
-    the command line said of the experiments.
+    sweep: the sweep's name, if there is one. asked: the sweep as it is written on the command line, such as a file.
+    overrides: the command line's overrides that concern experiments.
     """
 
     store: Store
@@ -66,7 +66,7 @@ class Command:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
-        """Reads the app's own keys. Raises ConfigError."""
+        """Reads the keys of the command. Raises ConfigError."""
         check_top_level(config)
         names = [info.name for info in keys(CommandKeys)]
         given = build(CommandKeys, {name: config[name] for name in names if name in config})
@@ -80,7 +80,7 @@ class Command:
 
 
 class Ended(NamedTuple):
-    """What has become of a command: its exit status, and the experiments of its first plan."""
+    """How a command ended: its exit status, and its first plan."""
 
     status: int
     plan: Plan
@@ -93,17 +93,19 @@ def execute(
     chooses: Sequence[Choose] = (),
     jobs: "Jobs | None" = None,
 ) -> Ended:
-    """Plans and carries out the experiments. Raises ConfigError, always before the first of them starts.
+    """Plans and carries out the experiments. Raises ConfigError, always before the first one starts.
 
-    sweeps: of which sweeps each experiment is. chooses: of those sweeps that choose; what they try is among the
-    experiments. jobs: is told when each starts and ends.
+    sweeps: the sweeps that each experiment belongs to. chooses: one for each sweep with `select`; their candidates are
+    among the experiments. jobs: notified when each run starts and ends.
     """
     torchrun = TorchrunRank.from_environment()
     console = make_console(quiet=torchrun is not None and torchrun.rank > 0)
     say = _say(console)
     plan = plan_all(command.sweep, command.store, experiments, sweeps, chooses, command.cache)
     if torchrun is not None and chooses:
-        raise ConfigError("torchrun carries out one run, got a sweep that selects: leave it out")
+        raise ConfigError(
+            "torchrun carries out one run, got a sweep with select: give the command without torchrun"
+        )
     later = [one for choose in plan.pending for one in choose.experiments()]
     for experiment in (*(planned.experiment for planned in plan.runs), *later):
         check_devices(experiment, command.launcher, shared=torchrun is not None)
@@ -118,7 +120,7 @@ def execute(
     command.store.prepare()
     if torchrun is None or torchrun.rank == 0:
         for restored in plan.restore_pretraining():
-            say(f"{restored}: pretraining.json is rebuilt from encoder.pt")
+            say(f"{restored}: pretraining.json was rebuilt from encoder.pt")
     plan = plan.recorded(command.overrides, command.asked)
     if torchrun is None:
         return Ended(launch(command, plan, console, jobs), plan)
@@ -126,7 +128,7 @@ def execute(
 
 
 def returns_at_once(command: Command) -> bool:
-    """Whether the command hands its runs to a cluster and ends before they do."""
+    """Whether the command submits its runs to a cluster and ends before they do."""
     launcher = command.launcher
     if not isinstance(launcher, SlurmOptions):
         return False
@@ -134,7 +136,7 @@ def returns_at_once(command: Command) -> bool:
 
 
 def _sweeps(plan: Plan) -> list[str]:
-    """The names of the sweeps that the plan's runs are of."""
+    """The names of the sweeps that the plan's runs belong to."""
     return list(dict.fromkeys(name for planned in plan.runs for name in planned.sweeps))
 
 
@@ -145,21 +147,21 @@ def _be_rank(command: Command, plan: Plan, torchrun: TorchrunRank, console: Any)
     outcome = Outcome(interrupted=status == worker.Status.INTERRUPTED)
     held = status in (worker.Status.HELD, worker.Status.TAKEN)
     if held:
-        console.print(f"{plan.runs[0].run_id} is run by another command", highlight=False)
+        console.print(f"another command is running {plan.runs[0].run_id}", highlight=False)
     elif not outcome.interrupted:
         (outcome.complete if status == worker.Status.COMPLETE else outcome.failed).extend(plan.runs)
     if torchrun.rank > 0:
-        return status  # the first rank speaks for all
+        return status  # the first rank reports for all
     return ExitStatus.SOME_FAILED if held else _report(command, plan, outcome, _say(console))
 
 
 def launch(command: Command, plan: Plan, console: Any, jobs: "Jobs | None" = None) -> int:
-    """Carries the plan out by the command's launcher, and what follows of its choices. jobs: see `execute`.
+    """Carries out the plan and its second stage with the command's launcher. jobs: see `execute`.
 
     Returns the command's exit status. Raises ConfigError.
     """
     say = _say(console)
-    # What it tries may have been completed elsewhere since it was planned.
+    # A pending choice still has to be made, even if its candidates were completed elsewhere meanwhile.
     if not plan.pending and all(state == "complete" for state in plan.states()):
         plan.note_choices()
         return _report(command, plan, Outcome(complete=list(plan.runs)), say)
@@ -172,7 +174,7 @@ def launch(command: Command, plan: Plan, console: Any, jobs: "Jobs | None" = Non
 
 
 def _launcher_here(command: Command) -> Callable[[Plan, "ProgressView"], Ledger]:
-    """What carries a plan out while the command waits."""
+    """The function that carries out a plan while the command waits."""
     if isinstance(command.launcher, SlurmOptions):
         from simclr_ablate.launch.slurm import SlurmLauncher
 
@@ -194,7 +196,7 @@ def _view(console: Any, plan: Plan, jobs: "Jobs | None") -> "ProgressView":
 
 
 def _following(plan: Plan, say: Callable[[str], None]) -> Plan:
-    """What follows from the pending choices, made now, and told."""
+    """Makes the pending choices now and prints them; returns the second stage."""
     following = dataclasses.replace(plan, runs=(), pending=(), decided=())
     for choose in plan.pending:
         following = following.and_then(plan.and_then(following).choose(choose))
@@ -233,7 +235,7 @@ def _submit(
     if plan.pending and not outcome.interrupted:
         plan, outcome = _follow_choices(command, launcher, console, plan, outcome, jobs)
     if outcome.interrupted:
-        say(f"\nthe jobs go on without this command; come back to them with\n  {watch}")
+        say(f"\nthe jobs continue without this command; to watch them again:\n  {watch}")
         return ExitStatus.STOPPED
     return _report(command, plan, outcome, say)
 
@@ -246,7 +248,7 @@ def _follow_choices(
     outcome: Outcome,
     jobs: "Jobs | None",
 ) -> tuple[Plan, Outcome]:
-    """Follows what is chosen too: what has come of all."""
+    """Follows the second stage too; returns the whole plan and its outcome."""
     say = _say(console)
     folders = {choose: command.store.choice(choose.name) for choose in plan.pending}
     if not _wait(list(folders.values())):
@@ -260,11 +262,11 @@ def _follow_choices(
             continue
         left.append(choose)
         if failure is not None:
-            say(f"{describe_choice(folder)}; it is submitted from here")
+            say(f"{describe_choice(folder)}; this command submits it")
     if not left:
         return plan, outcome
     following = _following(dataclasses.replace(plan, pending=tuple(left)), say)
-    # Where the jobs have done their work, nothing is left to submit.
+    # If the choosing jobs did their work, nothing is left to submit.
     with command.store.submitting():
         submission = launcher.submit(following)
         following.note_choices()
@@ -273,7 +275,7 @@ def _follow_choices(
 
 
 def _wait(folders: Sequence[ChoiceFolder]) -> bool:
-    """Returns when no job is to make one of these choices any more; False at Ctrl-C."""
+    """Waits until no job is left to make these choices; returns False at Ctrl-C."""
     settle_now_and_then = Settler()
     try:
         while True:
@@ -290,18 +292,21 @@ def _say(console: Any) -> Callable[[str], None]:
 
 
 def _report(command: Command, plan: Plan, outcome: Outcome, say: Callable[[str], None]) -> int:
-    """How it came out, in the end."""
+    """Prints how the plan ended; returns the exit status."""
     again = shlex.join(["python", "-m", "simclr_ablate", *sys.argv[1:]])
     for planned in outcome.failed:
         reason = outcome.reason_of(planned)
         say(f"\nFAILED {planned.run_id}: {reason}\n  log: {planned.task.log_path}")
     if outcome.called_off and not outcome.failed and not outcome.interrupted:
-        say(f"a second stage is called off; the same command goes on with it:\n  {again}")
+        say(f"a second stage was cancelled; to resume it, run the same command again:\n  {again}")
         return ExitStatus.SOME_FAILED
     if outcome.failed or outcome.interrupted:
         left = len(plan.runs) - len(outcome.complete)
-        what = "retry what failed with" if outcome.failed else "go on with"
-        say(f"\n{len(outcome.complete)} done, {left} not; {what} the same command:\n  {again}")
+        what = "retry what failed" if outcome.failed else "resume"
+        say(
+            f"\n{len(outcome.complete)} done, {left} not; to {what}, run the same command again:\n"
+            f"  {again}"
+        )
         return ExitStatus.STOPPED if outcome.interrupted else ExitStatus.SOME_FAILED
     if len(plan.runs) == 1:
         _print_result(plan, say)
@@ -322,13 +327,13 @@ def _print_result(plan: Plan, say: Callable[[str], None]) -> None:
     say(f"folder   {planned.run.path}")
     if spec.protocol == "probe":
         accuracy, guess = metrics["probe_accuracy"], metrics["probe_guess"]
-        say(f"probe    {accuracy:.2f} %, by guessing {guess:.2f} %")
+        say(f"probe    {accuracy:.2f} % (guessing: {guess:.2f} %)")
     elif spec.protocol == "linear":
         say(f"linear   top-1 {metrics['top1']:.2f} %, top-5 {metrics['top5']:.2f} %")
         say(f"kNN      top-1 {metrics['knn_top1']:.2f} %")
     else:
-        told = ", ".join(f"{name} {value:.4g}" for name, value in evaluation["metrics"].items())
-        say(f"{spec.protocol}: {told}")
+        values = ", ".join(f"{name} {value:.4g}" for name, value in evaluation["metrics"].items())
+        say(f"{spec.protocol}: {values}")
 
 
 def _print_table(plan: Plan, console: Any) -> None:
@@ -347,13 +352,13 @@ def _print_table(plan: Plan, console: Any) -> None:
 
 
 def _print_union(plan: Plan, flat: list[dict[str, Any]], columns: list[str], console: Any) -> None:
-    """The sweeps that share each run, and what sets it apart: too many keys vary for a column each."""
+    """One row per run: its sweeps and its unusual values, because too many keys vary for a column each."""
     from rich.table import Column, Table
 
     usual = {
         name: Counter(repr(row[name]) for row in flat).most_common(1)[0][0] for name in columns
     }
-    table = Table(Column("run", no_wrap=True), "sweeps", "what is unusual", "state")
+    table = Table(Column("run", no_wrap=True), "sweeps", "unusual values", "state")
     for planned, row in zip(plan.runs, flat, strict=True):
         unusual = [f"{name}={row[name]}" for name in columns if repr(row[name]) != usual[name]]
         table.add_row(planned.run_id, ", ".join(planned.sweeps), " ".join(unusual), planned.state())

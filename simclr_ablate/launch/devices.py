@@ -1,4 +1,4 @@
-"""The devices of this machine, known without loading torch into a command that is to fork."""
+"""The devices of this machine, counted without loading torch into the command, which may fork later."""
 
 import functools
 import os
@@ -12,16 +12,16 @@ from simclr_ablate.launch.resources import ranks_of, resources_of
 from simclr_ablate.schema import Experiment
 
 _SIGNS = ("/dev/nvidia*", "/proc/driver/nvidia/gpus/*", "/dev/kfd", "/dev/dxg")
-"""What a machine with a GPU has one of: NVIDIA's driver, AMD's, or Windows' in WSL."""
+"""A machine with a GPU has at least one of these: the driver of NVIDIA, of AMD, or of Windows in WSL."""
 
 _COUNT = "import torch; print(torch.cuda.device_count())"
 _SECONDS = 120.0
 
 
 def gpu_count() -> int:
-    """GPUs that runs may use here: as many as torch finds, so that CUDA_VISIBLE_DEVICES means here what it means there.
+    """The number of GPUs that torch finds here; CUDA_VISIBLE_DEVICES means what it means to torch.
 
-    It is asked in another process, once, and not at all where there is no sign of a GPU.
+    Torch is asked once, in another process, and only if the machine has a sign of a GPU.
     """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     hidden = visible is not None and visible.strip() in ("", "-1")
@@ -32,7 +32,7 @@ def gpu_count() -> int:
 
 @functools.cache
 def _torch_count(visible: str | None) -> int:
-    """visible: CUDA_VISIBLE_DEVICES, on which the answer depends."""
+    """The number of GPUs that torch finds. visible: CUDA_VISIBLE_DEVICES, on which the answer depends."""
     try:
         asked = subprocess.run(
             [sys.executable, "-c", _COUNT], capture_output=True, text=True, timeout=_SECONDS
@@ -43,10 +43,10 @@ def _torch_count(visible: str | None) -> int:
 
 
 def check_devices(experiment: Experiment, launcher: LauncherOptions, shared: bool = False) -> None:
-    """Raises ConfigError where the experiment asks for devices that are not where it runs.
+    """Raises ConfigError if the experiment asks for devices that do not exist where it runs.
 
-    launcher: of a cluster, its rules alone are looked at; this machine's devices say nothing of those of its nodes.
-    shared: whether torchrun has started the run's processes, so that ranks are its affair.
+    launcher: for a cluster, only its rules are checked, because its nodes have other devices than this machine.
+    shared: whether torchrun started the run's processes, and thus set the number of ranks.
     """
     compute, ranks = experiment.compute, 1
     if isinstance(launcher, SlurmOptions):
@@ -62,14 +62,14 @@ def check_devices(experiment: Experiment, launcher: LauncherOptions, shared: boo
         return
     count = gpu_count()
     if count and ranks > count:
-        raise ConfigError(f"compute.ranks must be <= {count}, the GPUs here, got {ranks}")
+        raise ConfigError(f"compute.ranks must be <= {count}, the number of GPUs here, got {ranks}")
 
 
 def _check_device(device: str) -> None:
     count = gpu_count()
     if not count:
         raise ConfigError(
-            f"compute.device must be auto or cpu where torch finds no GPU, got {device!r}"
+            f"compute.device must be auto or cpu if torch finds no GPU, got {device!r}"
         )
     number = int(device.partition(":")[2] or 0)
     if number >= count:

@@ -1,7 +1,8 @@
-"""A sweep's experiments: the union of its grids, multiplied by the seeds and by the command line's own sweeps.
+"""The experiments of a sweep: the union of its grids, multiplied by seeds and by the command line's `key=a,b`.
 
-Composing one config through Hydra takes about 50 ms, so each distinct choice of groups is composed once and plain
-values are set on copies. Where keys refer to others, the copies are still unresolved, so that they follow.
+Composing one config through Hydra takes about 50 ms. So each distinct choice of groups is composed once, and plain
+values are set on copies. If keys refer to others, values are set before references are resolved, so the references
+follow.
 """
 
 import copy
@@ -35,17 +36,17 @@ Values = dict[str, Any]
 
 @dataclass
 class Grids:
-    """What a sweep varies: grids (mappings of keys to lists of values) and seeds."""
+    """What a sweep varies: grids, each a mapping of keys to lists of values, and seeds."""
 
     grids: list[dict[str, list[Any]]] = field(default_factory=lambda: [{}])
     seeds: list[int] | None = None
 
     @classmethod
     def from_config(cls, sweep: Mapping[str, Any] | None) -> "Grids":
-        """Reads the `sweep` section. Raises ConfigError where it is no sweep."""
+        """Reads the `sweep` section. Raises ConfigError if it is not a sweep."""
         if sweep is None:
             return cls()
-        # All that a sweep runs may be what it selects from.
+        # A sweep with `select` needs no grids of its own.
         grids = sweep.get("grids", [] if "select" in sweep else None)
         seeds = None if sweep.get("seeds") is None else _as_list(sweep["seeds"])
         if seeds is not None:
@@ -53,7 +54,7 @@ class Grids:
         return cls(read_grids(grids, "sweep.grids"), seeds)
 
     def points(self, fixed: Sequence[str]) -> Iterator[Values]:
-        """Every point of every grid; keys in `fixed` were set on the command line, which wins."""
+        """Every point of every grid. fixed: keys set on the command line, which overrides the grids."""
         for grid in self.grids:
             free = {name: values for name, values in grid.items() if name not in fixed}
             if self.seeds is not None and "seed" not in fixed and "seed" not in free:
@@ -63,7 +64,7 @@ class Grids:
 
 
 def read_grids(grids: Any, path: str) -> list[dict[str, list[Any]]]:
-    """Checked grids, each value a list. path: the key's, for messages. Raises ConfigError."""
+    """The checked grids, with a list for each key. path: the grids' key, for messages. Raises ConfigError."""
     if not isinstance(grids, list) or not all(isinstance(grid, Mapping) for grid in grids):
         raise ConfigError(f"{path} must be a list of mappings of keys, got {grids!r}")
     listed = [
@@ -76,7 +77,7 @@ def read_grids(grids: Any, path: str) -> list[dict[str, list[Any]]]:
 
 
 def _check_varied(name: str, values: list[Any], path: str) -> None:
-    """Raises ConfigError for what a grid cannot vary. path: the grids' key."""
+    """Raises ConfigError if a grid cannot vary this key or these values. path: the grids' key."""
     if not values:
         raise ConfigError(f"{path}: {name} must have at least one value, got []")
     nested = next((value for value in values if isinstance(value, Mapping | list)), None)
@@ -92,18 +93,20 @@ def _check_varied(name: str, values: list[Any], path: str) -> None:
         )
     if name == "scale" or top_level(name) == "sweep":
         raise ConfigError(
-            f"{path}: {name} cannot be varied in a sweep, whose values come from it: "
+            f"{path}: {name} cannot be varied in a sweep, because the sweep's values come from it: "
             f"give -m {name}={','.join(map(str, values))}"
         )
     if top_level(name) == "hydra":
-        raise ConfigError(f"{path}: {name} is Hydra's, for the whole command, and cannot be varied")
+        raise ConfigError(
+            f"{path}: {name} cannot be varied in a sweep, because it is Hydra's and holds for the whole command"
+        )
 
 
 class Composer:
     """Turns points of a grid into experiments.
 
-    compose: override strings -> the app's config, as Hydra composes it.
-    is_group: whether a key names a config group.
+    compose: returns the config that Hydra composes from a list of overrides.
+    is_group: tells whether a key names a config group.
     """
 
     def __init__(
@@ -121,7 +124,7 @@ class Composer:
         through_hydra = {
             name: value
             for name, value in point.items()
-            # null: the experiment's own data set, which is the default.
+            # null means the experiment's own data set, which is the default.
             if name not in plain and not (name == DATA_GROUP and value is None)
         }
         return Experiment.from_config(self._base(overrides_of(through_hydra)).at(plain))
@@ -131,7 +134,7 @@ class Composer:
             raise ConfigError(f"{name} must be the name of a config file, got {literal(value)}")
 
     def _is_plain(self, name: str) -> bool:
-        """Whether the value of the key can be set on what is composed without it."""
+        """Whether the key's value can be set on a config that was composed without it."""
         prefixed = name.lstrip("+~") != name
         return not prefixed and not self._is_group(name) and top_level(name) in EXPERIMENT_SECTIONS
 
@@ -143,10 +146,10 @@ class Composer:
 
 
 class _Base:
-    """A composed config, on which plain values are set.
+    """A composed config on which plain values are set.
 
-    overrides: what it was composed with. command: a resolved config with the keys of the whole command; None for this
-    one. Raises ConfigError where this one has others.
+    overrides: those it was composed with. command: a resolved config with the keys that hold for the whole command;
+    None: this config. Raises ConfigError if this config has other values for those keys.
     """
 
     def __init__(
@@ -164,7 +167,7 @@ class _Base:
         self._follows = refers_beyond_scale(config, names)
 
     def at(self, values: Values) -> dict[str, Any]:
-        """The sections of the experiment with these values. Raises ConfigError."""
+        """The experiment's sections with these values. Raises ConfigError."""
         sections = copy.deepcopy(self._sections)
         for name, value in values.items():
             _set(sections, name, value)
@@ -177,7 +180,7 @@ class _Base:
         return self._checked(resolve(config), (*self._overrides, *overrides_of(values)))
 
     def _checked(self, config: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-        """The experiment's sections. Raises ConfigError where the overrides, such as a group, change more than them."""
+        """The experiment's sections. Raises ConfigError if the overrides change anything else, as a group may."""
         check_top_level(config)
         check_command(config, self.command, overrides)
         return {name: config[name] for name in EXPERIMENT_SECTIONS if name in config}
@@ -186,22 +189,22 @@ class _Base:
 def check_command(
     config: Mapping[str, Any], command: Mapping[str, Any], overrides: Sequence[str]
 ) -> None:
-    """Raises ConfigError where the keys of the whole command, in a resolved config, are not those that it has.
+    """Raises ConfigError if a resolved config changes a key that holds for the whole command.
 
-    overrides: what brought the config about.
+    command: the resolved config of the command. overrides: those that `config` was composed with.
     """
     changed = [name for name in COMMAND if config.get(name) != command.get(name)]
     if changed:
         raise ConfigError(
             f"{' '.join(overrides)} changes {changed[0]}, which must be the same for all experiments "
-            "of a sweep: give one command for each"
+            "of a sweep: give a command for each value"
         )
 
 
 def expand(
     composer: Composer, grids: Grids, swept: Mapping[str, list[Any]], fixed: Sequence[str]
 ) -> list[Experiment]:
-    """All experiments of a sweep, doubles removed, in order. Raises ConfigError at the first wrong one.
+    """All experiments of a sweep, in order, without duplicates. Raises ConfigError at the first invalid one.
 
     swept, fixed: see `multiplied`.
     """
@@ -212,9 +215,9 @@ def expand(
 def multiplied(
     grids: Grids, swept: Mapping[str, list[Any]], fixed: Sequence[str]
 ) -> Iterator[Values]:
-    """Every point of every grid, with every combination of the command line's values.
+    """Every point of every grid with every combination of the command line's values.
 
-    swept: keys that the command line sweeps (`key=a,b`); fixed: keys that it sets. Both win over the grids.
+    swept: keys that the command line sweeps (`key=a,b`). fixed: keys that it sets. Both override the grids.
     """
     for point in grids.points([*fixed, *swept]):
         for values in itertools.product(*swept.values()):
@@ -222,25 +225,25 @@ def multiplied(
 
 
 def experiment_sections(config: DictConfig) -> dict[str, Any]:
-    """The part of the composed config that an experiment is made of, interpolations resolved."""
+    """The sections of a composed config that make up an experiment, with interpolations resolved."""
     resolved = resolve(config)
     return {name: resolved[name] for name in EXPERIMENT_SECTIONS if name in resolved}
 
 
 def resolve(config: DictConfig) -> dict[str, Any]:
-    """The app's own keys as plain containers; Hydra's section is for Hydra."""
+    """The config as plain containers, resolved, without Hydra's section."""
     return OmegaConf.to_container(without_hydra(config), resolve=True)  # type: ignore[return-value]
 
 
 def split_overrides(overrides: Sequence[Override]) -> tuple[dict[str, list[str]], list[Override]]:
-    """Separates `key=a,b` sweeps (as lists of texts) from plain overrides; of a key given twice, the last counts.
+    """Separates `key=a,b` sweeps (as lists of texts) from plain overrides. If a key is given twice, the last counts.
 
-    Raises ConfigError for a sweep without values, and for one whose values cannot be listed.
+    Raises ConfigError if a sweep has no values, or values that cannot be listed.
     """
     swept: dict[str, list[str]] = {}
     plain = []
     for override in overrides:
-        # `++` sets what is there, as nothing before the name does.
+        # `++` before the name sets an existing key, just as a bare name does.
         name = override.get_key_element().removeprefix("++")
         swept.pop(name, None)
         if override.is_sweep_override():
@@ -251,16 +254,16 @@ def split_overrides(overrides: Sequence[Override]) -> tuple[dict[str, list[str]]
 
 
 def listed(override: Override) -> list[str]:
-    """The values of a sweep, as they stand in an override. Raises ConfigError where there are none."""
+    """The values of a sweep, as texts of an override. Raises ConfigError if there are none."""
     name, line = override.get_key_element(), override.input_line
     if not override.is_discrete_sweep():
         raise ConfigError(
-            f"{name} must have values that can be listed, such as 1,2 or range(1,3), got {line}: an "
-            "interval is for sweepers that draw from it, such as hydra/sweeper=optuna"
+            f"{name} must have values that can be listed, such as 1,2 or range(1,3), got {line}: only "
+            "sweepers that draw values, such as hydra/sweeper=optuna, take an interval"
         )
     texts = list(override.sweep_string_iterator())
     if not texts:
-        raise ConfigError(f"{name} must have at least one value, and {line} has none")
+        raise ConfigError(f"{name} must have at least one value, got {line}")
     values = override.sweep_iterator()
     mapping = next((value for value in values if isinstance(value, Mapping)), None)
     if mapping is not None:
@@ -270,12 +273,12 @@ def listed(override: Override) -> list[str]:
 
 
 def value_of(text: str) -> Any:
-    """The value that stands as `text` in an override."""
+    """The value that `text` means in an override."""
     return OverridesParser.create().parse_override(f"key={text}").value()
 
 
 def overrides_of(values: Values) -> tuple[str, ...]:
-    """The values as overrides of Hydra's."""
+    """The values as Hydra overrides."""
     return tuple(f"{name}={literal(value)}" for name, value in values.items())
 
 

@@ -1,12 +1,12 @@
-"""Jobs that are about to be handed to SLURM, written down first.
+"""Intents: jobs are written down before they are handed to SLURM.
 
-A command that is killed, or never hears SLURM's answer, leaves what the next one needs to find its jobs by their name,
-instead of submitting the same runs twice.
+If a command is killed, or SLURM's answer never arrives, the next command finds the jobs by their name instead of
+submitting the same runs twice.
 
-    runs/.jobs/NAME/intent.json  until what sbatch answered is recorded
+    runs/.jobs/NAME/intent.json  exists until sbatch's answer is recorded
 
-`NAME` is the name of the job or array, unlike any other, and of submitit's folder for it. What the jobs of an array are
-to do lies there in its order.
+`NAME` is the unique name of the job or array, and of submitit's folder for it. The file describes the jobs of an array
+in the array's order.
 """
 
 import json
@@ -41,11 +41,11 @@ LOOK_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class Intent:
-    """One job, or one array, of which no record tells yet.
+    """One job or array that the store has no record of yet.
 
-    folder: submitit's. time: when it was written. records: what to write into the store for each job, in the array's
-    order, apart from the job's id and output: `submission`, and `run`, `config`, whether it `pretrains` and the
-    `evaluation` that it does; or the `choice` that it makes.
+    folder: submitit's. time: when the intent was written. records: what to write into the store for each job, in the
+    array's order, apart from the job's id and output. Each has the `submission`, and either `run`, `config`, whether
+    the job `pretrains`, and its `evaluation`; or the `choice` that the job makes.
     """
 
     folder: Path
@@ -57,14 +57,14 @@ class Intent:
         return self.folder.name
 
     def write(self) -> None:
-        """Raises StorageError."""
+        """Writes `intent.json`. Raises StorageError."""
         with storing(self.folder, "store"):
             self.folder.mkdir(parents=True, exist_ok=True)
         write_json(self.folder / "intent.json", {"time": self.time, "records": list(self.records)})
 
     @classmethod
     def read_all(cls, store: Store) -> list[Self]:
-        """Those that commands have left, oldest first."""
+        """The intents that commands have left in the store, oldest first."""
         folder = store.root / ".jobs"
         intents = (cls._read(folder / name / "intent.json") for name in names_in(folder))
         return sorted((one for one in intents if one is not None), key=lambda intent: intent.time)
@@ -84,27 +84,27 @@ class Intent:
                 return intent
         except (TypeError, KeyError, ValueError):
             pass
-        report_damage(path, "it tells of no jobs")
+        report_damage(path, "it describes no jobs")
         return None
 
     def age(self) -> float:
-        """Seconds since it was written, by the file system's clock; by ours where another user's folder is closed."""
+        """Seconds since it was written, by the file system's clock; by ours if another user's folder is closed."""
         try:
             return age_of(self.folder / "intent.json")
         except StorageError:
             return time.time() - self.time
 
     def job_ids(self, first: str) -> list[str]:
-        """SLURM's ids of the jobs, where `first` is that of the job or array."""
+        """SLURM's ids of the jobs. first: the id of the job or array."""
         if len(self.records) == 1:
             return [first]
         return [f"{first}_{index}" for index in range(len(self.records))]
 
     def settle(self, store: Store, first: str, process: Mapping[str, Any] | None = None) -> None:
-        """Records that SLURM has the jobs, as `first`. What tells of them already stays as it is.
+        """Records that SLURM has the jobs, as `first`. A record that exists already stays as it is.
 
-        process: what carries the job out, see `lease.process`, where it is one of this machine and not SLURM's. A run
-        that cannot be written keeps no other from being recorded.
+        If one run's record cannot be written, the others are still recorded. process: the process on this machine that
+        carries out the job (`lease.process`), if the job is not SLURM's.
         """
         for job, record in zip(self.job_ids(first), self.records, strict=True):
             output = str(JobPaths(self.folder, job_id=job).stderr)
@@ -116,12 +116,12 @@ class Intent:
         self.withdraw()
 
     def withdraw(self) -> None:
-        """Forgets the intent: its jobs are recorded, or there are none."""
+        """Deletes the intent, because its jobs are recorded or do not exist."""
         with suppress(OSError):
             (self.folder / "intent.json").unlink(missing_ok=True)
 
     def drop(self) -> None:
-        """Forgets the intent and removes what its jobs were to be given: there are none."""
+        """Deletes the intent and submitit's folder, because its jobs do not exist."""
         self.withdraw()
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -130,13 +130,13 @@ class Intent:
         return (self.folder / "intent.json").exists()
 
     def has_script(self) -> bool:
-        """Whether submitit has written what sbatch is called with, so that SLURM may have the jobs."""
+        """Whether submitit has written the script for sbatch; if so, SLURM may have the jobs."""
         return any(self.folder.glob("*submission*.sh"))
 
     def look_up(self, patience: float = 0.0) -> str | None:
-        """SLURM's id of the job or array, or None where it has none of this name, also after so many seconds.
+        """SLURM's id of the job or array, or None if SLURM has none of this name after `patience` seconds.
 
-        Raises ConfigError where SLURM does not answer.
+        Raises ConfigError if SLURM does not answer.
         """
         deadline = time.monotonic() + patience
         while (job := self._ask()) is None and time.monotonic() < deadline:
@@ -149,19 +149,19 @@ class Intent:
         )
         if queued is None:
             raise ConfigError(
-                f"jobs named {self.name} may have been submitted, and SLURM does not answer: try again"
+                f"jobs named {self.name} may have been submitted, but SLURM does not answer: try again"
             )
         begin = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(self.time - 86_400))
         account = ["sacct", "--noheader", "--parsable2", "--allocations", "--allusers"]
         more = [f"--name={self.name}", f"--starttime={begin}", "--format=JobID"]
-        # Not everywhere is there an accounting database.
+        # Not every cluster has an accounting database.
         ids = queued or _words([*account, *more]) or []
         return min((job.partition("_")[0] for job in ids), key=int, default=None)
 
     def complete_pickles(self, first: str) -> None:
-        """Gives each job what it is to call, where the command ended before submitit had.
+        """Gives each job the pickle of its call, if the command ended before submitit did so.
 
-        One that is damaged costs its own job, which fails for want of it.
+        A damaged pickle is left where it is, and its job fails without it.
         """
         jobs = self.job_ids(first)
         for left in map(self.folder.joinpath, names_in(self.folder)):
@@ -170,11 +170,11 @@ class Intent:
             try:
                 job = jobs[self._position(DelayedSubmission.load(left).function)]
                 JobPaths(self.folder, job_id=job).move_temporary_file(left, "submitted_pickle")
-            except Exception as error:  # pickle raises whatever it comes upon
+            except Exception as error:  # unpickling can raise anything
                 report_damage(left, f"{type(error).__name__}: {error}")
 
     def _position(self, call: Any) -> int:
-        """Where `call` belongs in the array."""
+        """The position of `call` in the array."""
         if len(self.records) == 1:
             return 0
         config = json.loads(json.dumps(call.job.config))
@@ -182,16 +182,16 @@ class Intent:
 
 
 def adopt(store: Store) -> None:
-    """Records the jobs that commands have submitted and not come to record; forgets what never reached SLURM.
+    """Records jobs that commands submitted but could not record; forgets those that never reached SLURM.
 
-    To be called inside `Store.submitting`. Raises ConfigError where SLURM does not answer.
+    Call it inside `Store.submitting`. Raises ConfigError if SLURM does not answer.
     """
     for intent in Intent.read_all(store):
-        # SLURM may be slow to show what it has just been given.
+        # SLURM may be slow to show a job that it has just received.
         patience = UNSEEN_SECONDS - abs(intent.age())
         if patience > 0:
             log.warning(
-                "a command has ended while it submitted jobs named %s: looking for them, %.0f s at most",
+                "a command ended while submitting jobs named %s: looking for them for at most %.0f s",
                 intent.name,
                 patience,
             )
@@ -205,7 +205,7 @@ def adopt(store: Store) -> None:
 
 
 def _tasks(store: Store, record: Mapping[str, Any]) -> Iterator[TaskFolder]:
-    """The tasks that a record's job carries out."""
+    """The tasks of the job that `record` describes."""
     if "choice" in record:
         yield store.choice(record["choice"])
         return
@@ -228,7 +228,7 @@ def _settle_task(
     if (last.get("job"), last.get("process")) == (job, process):
         return
     task.create(record.get("config", {}))
-    # First, since the job may fail at once.
+    # Before the submission is written, because the job may fail at once.
     task.clear_failure()
     task.forget_timeouts()
     submission = {**record["submission"], "job": job, "output": output}
@@ -236,6 +236,6 @@ def _settle_task(
 
 
 def _words(command: list[str]) -> list[str] | None:
-    """The words of an answer of SLURM's; None for no answer."""
+    """The words of SLURM's answer, or None if it does not answer."""
     done = ask(command)
     return None if done is None or done.returncode else done.stdout.split()

@@ -1,4 +1,4 @@
-"""The runs of a sweep as jobs of Hydra's: `hydra.callbacks` hear of each, as they do under Hydra's own launchers."""
+"""The runs of a sweep as Hydra jobs: `hydra.callbacks` hear of each, as they do from Hydra's own launchers."""
 
 import copy
 import os
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 class Jobs:
-    """Tells the callbacks when a run of the command starts and ends: `on_job_start`, `on_job_end`.
+    """Calls the callbacks' `on_job_start` and `on_job_end` when a run of the command starts and ends.
 
-    config: the command's, composed, with Hydra's section; each job's has its experiment's values in it, and its number,
-    from `first` on, in `hydra.job.num`. metric: what a run returns.
+    config: the command's composed config, with Hydra's section. Each job gets a copy with its experiment's values and,
+    in `hydra.job.num`, its number, counted from `first`. metric: the one that a run returns.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Jobs:
         self._callbacks.on_job_start(config=config, task_function=self._task)
 
     def ended(self, planned: "PlannedRun", status: JobStatus) -> None:
-        """Of a run that another command has carried out, nothing is told."""
+        """Calls `on_job_end`, unless another command carried out the run."""
         config = self._configs.pop(planned, None)
         if config is None:
             return
@@ -66,7 +66,7 @@ class Jobs:
 
 
 class TellingView(ProgressView):
-    """A view that tells jobs what it shows."""
+    """A progress view that also notifies `jobs` when runs start and end."""
 
     def __init__(self, jobs: Jobs, *arguments: Any) -> None:
         super().__init__(*arguments)

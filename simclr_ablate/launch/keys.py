@@ -1,4 +1,4 @@
-"""The keys of a command beside those of its experiments: what they mean, and which ones there are."""
+"""The keys of a command, apart from those of its experiments."""
 
 import functools
 import re
@@ -21,35 +21,35 @@ METRICS_OF = {
     "linear": (*METRICS, "knn_top1"),
     "probe": ("probe_validation_accuracy", "probe_accuracy"),
 }
-"""What an evaluation comes to, in percent, higher is better: with most protocols, and with these."""
+"""The metrics of protocols that do not just have METRICS; all in percent, higher is better."""
 
 
 @dataclass(frozen=True)
 class CommandKeys:
-    """The keys that say what a command does with its experiments."""
+    """Keys that say what a command does with its experiments."""
 
     store: str = key("folder of the runs")
     cache: str | None = key("folder of decoded images; null: $SIMCLR_ABLATE_CACHE or ~/.cache")
     dry_run: bool = key("print the plan and start nothing")
     objective_metric: str = key(
-        "what a run returns to a sweeper of Hydra's that chooses, such as Optuna's: percent, higher is better, "
-        "so hydra.sweeper.direction=maximize",
+        "metric that a run returns to a Hydra sweeper such as Optuna's: percent, higher is better, "
+        "so give hydra.sweeper.direction=maximize",
         choices=tuple(dict.fromkeys(chain(METRICS, *METRICS_OF.values()))),
     )
 
 
 COMMAND = (*(info.name for info in keys(CommandKeys)), "launcher")
-"""Top-level keys of which a command has one value, however many experiments."""
+"""Top-level keys that have one value for the whole command, however many experiments it has."""
 
 CHOICES = ("scale", "sweep")
-"""Top-level keys from which experiments are made, and which are no part of one."""
+"""Top-level keys that shape experiments but are not part of one."""
 
 EXPERIMENT_SECTIONS = tuple(Experiment.__dataclass_fields__)
 """Top-level keys of the composed config that make up an experiment."""
 
 
 def launcher_keys() -> list[KeyInfo]:
-    """The keys of all launchers; one that two of them have is named once, with the launchers' names."""
+    """The keys of all launchers; a key that two launchers share is listed once."""
     infos: dict[str, KeyInfo] = {}
     for options in LAUNCHERS.values():
         for info in keys(options, "launcher"):
@@ -58,14 +58,14 @@ def launcher_keys() -> list[KeyInfo]:
 
 
 def known_keys() -> list[str]:
-    """Every key that a config can have, and every section of it; of a scale and a sweep, the section alone."""
+    """Every key and section that a config can have; for `scale` and `sweep`, only the section."""
     named = [info.name for info in (*keys(Experiment), *keys(CommandKeys), *launcher_keys())]
     sections = dict.fromkeys(name.split(".")[0] for name in named if "." in name)
     return [*named, *sections, *CHOICES]
 
 
 def check_top_level(config: Mapping[str, Any]) -> None:
-    """Raises ConfigError for a top-level key of the composed config that means nothing, wherever it comes from."""
+    """Raises ConfigError if the composed config has an unknown top-level key, wherever it comes from."""
     for name, value in config.items():
         if name not in (*EXPERIMENT_SECTIONS, *COMMAND, *CHOICES):
             full = next(leaves(value, str(name)), str(name))
@@ -73,7 +73,7 @@ def check_top_level(config: Mapping[str, Any]) -> None:
 
 
 def interpolations(config: DictConfig, sections: Collection[str]) -> list[str]:
-    """Values of these top-level keys that refer to others, as they are written: `${optimizer.lr}`, `${.lr}`."""
+    """Values under these top-level keys that refer to other keys, as written: `${optimizer.lr}`, `${.lr}`."""
     plain = OmegaConf.to_container(config, resolve=False)
     assert isinstance(plain, dict)
     values = _values([plain.get(name) for name in sections])
@@ -81,7 +81,7 @@ def interpolations(config: DictConfig, sections: Collection[str]) -> list[str]:
 
 
 def refers_beyond_scale(config: DictConfig, sections: Collection[str]) -> bool:
-    """Whether a value of these top-level keys refers to anything but a value of the scale that is fixed itself."""
+    """Whether a value under these top-level keys refers to anything but a plain value of the scale."""
     references = interpolations(config, sections)
     return any(not _OF_SCALE.fullmatch(text) for text in references) or (
         bool(references) and bool(interpolations(config, ["scale"]))
@@ -92,14 +92,14 @@ _OF_SCALE = re.compile(r"\$\{scale\.\w+\}")
 
 
 def without_hydra(config: DictConfig) -> DictConfig:
-    """The app's own keys."""
+    """The config without Hydra's section."""
     return OmegaConf.masked_copy(config, [str(name) for name in config if name != "hydra"])
 
 
 def check_scale(config: DictConfig, references: Sequence[str] = ()) -> None:
-    """Raises ConfigError for a key of the scale that ours don't have, and that nothing refers to as `${scale.KEY}`.
+    """Raises ConfigError if the scale has a key that our scales don't have and that no `${scale.KEY}` refers to.
 
-    config: unresolved. references: interpolations besides those in it.
+    config: unresolved. references: interpolations beyond those in the config.
     """
     known = _scale_keys()
     own = [str(name) for name in config if name != "hydra"]
@@ -120,33 +120,33 @@ def _scale_keys() -> frozenset[str]:
 
 
 def check_swept(name: str, values: Sequence[Any]) -> None:
-    """Raises ConfigError where the key `name` has one value for all experiments. values: what it was to have."""
+    """Raises ConfigError if the key `name` holds for the whole command. values: those it was given."""
     if top_level(name) in COMMAND:
         listed = ", ".join(map(str, values))
         raise ConfigError(
             f"{name} holds for the whole command and cannot be swept, got {listed}: "
-            "give one command for each"
+            "give a command for each value"
         )
 
 
 def top_level(name: str) -> str:
-    """The top-level key that `name`, dotted, or a group of Hydra's, or with its prefixes, belongs to."""
+    """The top-level key of `name`, which may be dotted, a Hydra group, or prefixed with `+` or `~`."""
     return name.lstrip("+~").split("@")[0].split(".")[0].split("/")[0]
 
 
 DATA_GROUP = "data@evaluation.data"
-"""The group of Hydra's behind `evaluation.data=NAME`."""
+"""The Hydra group behind `evaluation.data=NAME`."""
 
 
 def with_groups(arguments: Sequence[str]) -> list[str]:
-    """The command line with `evaluation.data=NAME` as Hydra spells it: as a group, which has no value null."""
+    """The command line with `evaluation.data=NAME` spelled as a Hydra group; null, which no group has, is dropped."""
     spelled = [re.sub(r"^(\+\+)?evaluation\.data=", f"{DATA_GROUP}=", each) for each in arguments]
     last = max((k for k, each in enumerate(spelled) if each == f"{DATA_GROUP}=null"), default=-1)
     return [e for k, e in enumerate(spelled) if k > last or not e.startswith(f"{DATA_GROUP}=")]
 
 
 def told_of_experiments(arguments: Sequence[str]) -> tuple[str, ...]:
-    """The overrides on a command line that say which experiments are run, without the sweep, as they were given."""
+    """The command line's overrides that concern experiments, as given, without the sweep."""
     spelled = (
         re.sub(rf"^(\+\+)?{re.escape(DATA_GROUP)}=", r"\1evaluation.data=", a) for a in arguments
     )
@@ -156,12 +156,12 @@ def told_of_experiments(arguments: Sequence[str]) -> tuple[str, ...]:
 
 
 def misspelled_key(arguments: Sequence[str]) -> str | None:
-    """A message for the first `key=value` whose key nobody could mean, before Hydra's own less helpful one.
+    """A message for the first `key=value` with an unknown key, in place of Hydra's less helpful one; or None.
 
-    What is added (`+key`) is judged once it is composed: it may be a group of the user's own.
+    Added keys (`+key`) are checked once they are composed, because they may be groups of the user's own.
     """
     if {"-sc", "--shell-completion"}.intersection(arguments):
-        return None  # what follows is Hydra's own: install=bash
+        return None  # its argument is Hydra's: install=bash
     known = known_keys()
     for argument in arguments:
         name = argument.split("=")[0]
@@ -182,7 +182,7 @@ def _values(value: Any) -> Iterator[Any]:
 
 
 def misused_group(arguments: Sequence[str]) -> str | None:
-    """A message for the first `group=value` whose value is no name, with which Hydra ends in a traceback."""
+    """A message for the first `group=value` with a value that is not a name, or None. Hydra would show a traceback."""
     groups = {path.name for path in config_folder("conf").iterdir() if path.is_dir()}
     for argument in arguments:
         name = argument.partition("=")[0].lstrip("+")
@@ -191,7 +191,7 @@ def misused_group(arguments: Sequence[str]) -> str | None:
         try:
             override = OverridesParser.create().parse_override(argument)
         except HydraException:
-            continue  # Hydra says so itself
+            continue  # Hydra reports it itself
         values = [override.value()]
         if override.is_sweep_override():
             values = list(override.sweep_iterator()) if override.is_choice_sweep() else []
@@ -209,7 +209,7 @@ def is_no_option(value: Any) -> bool:
 
 
 def leaves(value: Any, path: str) -> Iterator[str]:
-    """The dotted keys, below `path`, of a value's own values; of one that is no mapping, `path`."""
+    """The dotted keys of a mapping's values, below `path`; `path` itself if the value is not a mapping."""
     if isinstance(value, Mapping):
         for name, each in value.items():
             yield from leaves(each, f"{path}.{name}")

@@ -1,4 +1,4 @@
-"""What a launcher can be told: the keys under `launcher`."""
+"""The options of launchers: the keys under `launcher`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,15 +13,15 @@ class LocalOptions:
 
     name: str = key("launcher", choices=("local",))
     parallel: int | None = key(
-        "runs side by side; null: as many as fit cores and memory", at_least=1
+        "runs side by side; null: as many as cores and memory allow", at_least=1
     )
-    memory_gb: float = key("memory that one run is taken to need, GiB", above=0)
+    memory_gb: float = key("memory that one run is assumed to need, GiB", above=0)
     runs_per_gpu: int = key("runs that share one GPU", at_least=1)
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What one run is given. Where all five are equal, runs are submitted as one job array."""
+    """The resources of one run. Runs with equal resources are submitted as one job array."""
 
     nodes: int = key("nodes of one run", at_least=1)
     gpus: int = key("GPUs of one run, over all its nodes; each has a rank", at_least=0)
@@ -50,17 +50,19 @@ class SlurmOptions(Resources):
 
     name: str = key("launcher", choices=("slurm",))
     cluster: str = key(
-        "slurm; local: submitit's processes on this machine; debug: in this process",
+        "slurm; local: processes on this machine; debug: the command's own process",
         choices=("slurm", "local", "debug"),
     )
-    follow: bool = key("stay and show how the runs go, instead of returning at once")
+    follow: bool = key("stay and show the runs' progress, instead of returning at once")
     max_parallel: int | None = key("runs of one array at a time; null: no limit", at_least=1)
     resources: tuple[ResourceRule, ...] = key("other resources for some runs; later rules win")
     partition: str | None = key("partition; null: the cluster's default")
-    account: str | None = key("account that is charged")
+    account: str | None = key("account to charge")
     qos: str | None = key("quality of service")
     constraint: str | None = key("features that a node must have")
-    signal_seconds: int = key("warning before the time limit, seconds", at_least=10)
+    signal_seconds: int = key(
+        "how long before the time limit a run is signalled to save, seconds", at_least=10
+    )
     setup: tuple[str, ...] = key("shell lines before the run, such as 'module load cuda'")
     sbatch: dict[str, Any] = key("any other sbatch option: {mail-type: END}")
 
@@ -70,7 +72,7 @@ LAUNCHERS: dict[str, type[LauncherOptions]] = {"local": LocalOptions, "slurm": S
 
 
 def read_launcher(config: Mapping[str, Any]) -> LauncherOptions:
-    """The options of the launcher that `config` names. Raises ConfigError."""
+    """The options of the launcher named by `config`. Raises ConfigError."""
     name = config.get("name")
     if name not in LAUNCHERS:
         accepted = ", ".join(LAUNCHERS)

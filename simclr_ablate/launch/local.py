@@ -1,7 +1,7 @@
-"""The local launcher: a process for each task that is ready, from a fork server that has torch loaded.
+"""The local launcher: forks a process for each task that is ready, from a fork server that has torch loaded.
 
-Importing torch takes seconds; forking a process that has imported it takes milliseconds. Runs with few threads side
-by side beat one run with all of them, because small tensors leave threads waiting for each other.
+Importing torch takes seconds; forking a process that has imported it takes milliseconds. Several runs with few threads
+each are faster than one run with all threads, because threads that share small tensors wait for each other.
 """
 
 import itertools
@@ -35,14 +35,14 @@ POLL_SECONDS = 0.1
 ELSEWHERE_SECONDS = 2.0
 STOP_SECONDS = 120.0
 STARTS = 2
-"""How often a run is started, should the fork server be killed each time."""
+"""How often a run is started if the fork server is killed each time."""
 _SERVER_GONE = 255
-"""multiprocessing's status for a process whose fork server, which alone knows how it ended, is gone."""
+"""multiprocessing's exit status for a process if the fork server, which alone knows the real one, is gone."""
 _SERVER_GONE_REASON = "the process that starts runs was killed (out of memory?)"
 
 
 class Started(NamedTuple):
-    """A process that carries a run out, and the end of the pipe by which it tells why it could not."""
+    """A process that carries out a run, and the receiving end of the pipe for its reason if that fails."""
 
     process: ForkServerProcess
     receiver: Connection
@@ -50,12 +50,12 @@ class Started(NamedTuple):
 
 @dataclass
 class Division:
-    """How the machine is shared out: `parallel` processes, the threads of each, the devices that they choose from."""
+    """How the runs share the machine: the number of processes, the threads of each, and the devices for all."""
 
     parallel: int
     threads: int
     pretraining_threads: int
-    """Of a run that pretrains for several evaluations."""
+    """Threads of a process that pretrains an encoder for several evaluations."""
     devices: list[str]
 
 
@@ -68,15 +68,15 @@ class LocalLauncher:
         self._settle_now_and_then = Settler()
         self._devices_of: dict[PlannedRun, list[str]] = {}
         self._lost: Counter[PlannedRun] = Counter()
-        """How often the fork server went away under each."""
+        """How often each run lost its fork server."""
         self._shown: set[PlannedRun] = set()
-        """Those that somebody was told have begun."""
+        """The runs that were shown as started."""
         self._context = multiprocessing.get_context("forkserver")
-        # The names are imported in the server before it forks, never in the command itself.
+        # The server imports these modules before it forks; the command itself never does.
         self._context.set_forkserver_preload(PRELOAD)
 
     def run(self, plan: Plan, view: ProgressView) -> Ledger:
-        """Carries out every run of `plan` that is not complete, and what is chosen; goes on past failed ones."""
+        """Carries out every run of `plan` that is not complete, then the second stage. Continues after failures."""
         ledger = Ledger(plan, view)
         waiting = deque[PlannedRun]()
         for planned in plan.runs:
@@ -108,14 +108,14 @@ class LocalLauncher:
             self._take_back(elsewhere, waiting, ledger)
             while len(active) < division.parallel and (planned := _next(waiting, active)):
                 state = planned.state()
-                if state == "complete":  # by another command, meanwhile
+                if state == "complete":  # another command did it meanwhile
                     ledger.complete(planned)
                     continue
                 if state == "queued":
                     elsewhere[planned] = time.monotonic()
                     ledger.view.held(planned)
                     continue
-                with held_back():  # lest a process is started that nobody knows of
+                with held_back():  # otherwise a signal could leave a process that nobody stops
                     status = self._start(ledger.plan, planned, division, active)
                 if status is not None:
                     self._ended(planned, status, None, waiting, elsewhere, ledger)
@@ -140,13 +140,13 @@ class LocalLauncher:
         division: Division,
         active: dict[PlannedRun, Started],
     ) -> int | None:
-        """Adds the run's process to `active`; returns _SERVER_GONE where the fork server went away meanwhile.
+        """Adds the run's process to `active`; returns _SERVER_GONE if the fork server died meanwhile.
 
-        To be called where signals to stop are held back, which the fork server inherits: what reaches the whole
-        process group, as the end of a terminal does, is for its children.
+        Call it while stop signals are held back. The fork server inherits that, so signals to the whole process group,
+        such as at the end of a terminal, only reach its children.
         """
         devices = self._choose_devices(planned, division)
-        # Where others wait for the same encoder, each evaluation begins as soon as there is a place for it.
+        # If others wait for the same encoder, this process only pretrains; then each evaluation gets its own.
         alone = planned.run.is_pretrained() or not _shares_run(planned, plan)
         job = plan.job(
             planned,
@@ -158,7 +158,7 @@ class LocalLauncher:
         )
         try:
             with held_back():
-                # The fork server starts it otherwise, and lets signals through.
+                # Otherwise the fork server would start it, without holding signals back.
                 resource_tracker.ensure_running()
             receiver, sender = self._context.Pipe(duplex=False)
         except OSError:  # too many processes or files
@@ -176,7 +176,7 @@ class LocalLauncher:
         return None
 
     def _choose_devices(self, planned: PlannedRun, division: Division) -> list[str]:
-        """One for each of the run's ranks: the GPUs with the fewest of them."""
+        """A device for each of the run's ranks: the GPUs with the fewest ranks."""
         compute, count = planned.experiment.compute, ranks_of(planned.experiment)
         managed = compute.device == "auto" or (count > 1 and compute.device == "cuda")
         if not managed or division.devices == ["cpu"]:
@@ -195,7 +195,7 @@ class LocalLauncher:
         elsewhere: dict[PlannedRun, float],
         ledger: Ledger,
     ) -> None:
-        """Notes how a process ended, and sees to its run. reason: what it told, if it did."""
+        """Notes how a process ended and decides what happens to its run. reason: the one it sent, if any."""
         if status == worker.Status.COMPLETE:
             if planned.run.is_evaluated(planned.evaluation_key):
                 ledger.complete(planned)
@@ -204,16 +204,16 @@ class LocalLauncher:
         elif status in (worker.Status.HELD, worker.Status.TAKEN):
             elsewhere[planned] = time.monotonic()
             ledger.view.held(planned)
-        elif status == _SERVER_GONE and self._is_to_start_again(planned):
-            # Its process ends by itself; as long as it has not, it holds the run.
+        elif status == _SERVER_GONE and self._may_start_again(planned):
+            # The old process ends by itself, and holds the run until then.
             waiting.append(planned)
-            ledger.view.say(f"again     {planned.label}  {_SERVER_GONE_REASON}")
-        elif status != _SERVER_GONE and _is_gone_on_with(planned):
+            ledger.view.say(f"retrying  {planned.label}  {_SERVER_GONE_REASON}")
+        elif status != _SERVER_GONE and _is_continued(planned):
             elsewhere[planned] = time.monotonic()
         else:
             ledger.fail(planned, _why(status, reason))
 
-    def _is_to_start_again(self, planned: PlannedRun) -> bool:
+    def _may_start_again(self, planned: PlannedRun) -> bool:
         self._lost[planned] += 1
         return self._lost[planned] < STARTS
 
@@ -223,7 +223,7 @@ class LocalLauncher:
         waiting: deque[PlannedRun],
         ledger: Ledger,
     ) -> None:
-        """Looks after runs that another command works on, or a cluster: they end, or are to be taken over."""
+        """Checks runs that another command or a cluster works on: notes those that ended, takes over abandoned ones."""
         if elsewhere:
             self._settle_now_and_then(task for planned in elsewhere for task in planned.tasks)
         for planned, looked in list(elsewhere.items()):
@@ -242,7 +242,7 @@ class LocalLauncher:
                 waiting.append(planned)
 
     def _stop(self, active: dict[PlannedRun, Started], view: ProgressView) -> None:
-        """Asks the running ones to checkpoint and end, and waits for them."""
+        """Asks the running processes to checkpoint and end, and waits for them."""
         processes = [started.process for started in active.values()]
         for process in processes:
             process.terminate()
@@ -253,18 +253,18 @@ class LocalLauncher:
             for process in processes:
                 process.join(max(0.0, deadline - time.monotonic()))
         except KeyboardInterrupt:
-            view.say("stopped at once; runs go on from their last periodic checkpoint")
+            view.say("stopped at once; runs will resume from their last periodic checkpoint")
         for process in processes:
             if process.exitcode is None:
                 process.kill()
 
 
 def fit(options: LocalOptions, runs: list[PlannedRun], count: int, encoders: int) -> Division:
-    """As many of `runs` side by side as the cores (or GPUs) and the memory allow, and each one's share.
+    """How many of `runs` fit side by side in the cores (or GPUs) and memory, and how many threads each gets.
 
-    The share is that of `count` runs on an idle machine, also where fewer are left or memory is short: sums come out
-    in another order with another number of threads. count: the experiments that the command names, finished ones too;
-    encoders: those of them that differ in more than their evaluation.
+    The threads are those for `count` runs on an idle machine, even if fewer runs are left or memory is short: another
+    number of threads changes the order of sums, and so the results. count: the command's experiments, including
+    finished ones. encoders: the distinct encoders among them.
     """
     cores = available_cores()
     devices = [f"cuda:{index}" for index in range(gpu_count())]
@@ -280,27 +280,27 @@ def fit(options: LocalOptions, runs: list[PlannedRun], count: int, encoders: int
 
 
 def _why(status: int, reason: str | None) -> str:
-    """Why a process has ended otherwise than well. reason: what it told, if it did."""
+    """Why a process failed. reason: the one it sent, if any."""
     if status < 0:
         return worker.killed(-status)
     if status == _SERVER_GONE:
         return _SERVER_GONE_REASON
-    # Else it came to its end before, or beside, what records failures.
-    return reason or f"its process ended with status {status} and left no reason"
+    # Without a reason, the process ended before or outside the code that records failures.
+    return reason or f"its process ended with status {status} and gave no reason"
 
 
-def _is_gone_on_with(planned: PlannedRun) -> bool:
-    """Whether another process has done the run, or works on it, since the one that had it has ended."""
+def _is_continued(planned: PlannedRun) -> bool:
+    """Whether another process has completed the run or works on it, now that this one's process has ended."""
     if planned.state() == "complete":
         return True
-    # Ranks may outlive the process that leads them for a moment.
+    # Ranks may briefly outlive the process that leads them.
     with suppress(StorageError):
         return ranks_of(planned.experiment) == 1 and planned.task.is_held()
     return False
 
 
 def _next(waiting: deque[PlannedRun], active: Mapping[PlannedRun, object]) -> PlannedRun | None:
-    """Takes the first that is ready: it has an encoder, or nobody in `active` is making it one."""
+    """Takes the first run that is ready: its encoder exists, or no run in `active` is pretraining it."""
     busy = {planned.run_id for planned in active}
 
     def is_ready(planned: PlannedRun) -> bool:
@@ -313,12 +313,12 @@ def _next(waiting: deque[PlannedRun], active: Mapping[PlannedRun, object]) -> Pl
 
 
 def _shares_run(planned: PlannedRun, plan: Plan) -> bool:
-    """Whether other experiments of the plan evaluate the same encoder."""
+    """Whether the plan has other experiments that evaluate the same encoder."""
     return sum(other.run_id == planned.run_id for other in plan.runs) > 1
 
 
 def memory() -> tuple[float, float]:
-    """Bytes of memory in all, and those that can be had now; a guess where the system does not say."""
+    """Total and available memory in bytes; a guess if the system does not say."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         sizes = {name: rest for name, _, rest in (line.partition(":") for line in lines)}

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 @dataclass
 class Outcome:
-    """What a launcher made of a plan's runs.
+    """How a plan's runs ended.
 
-    interrupted: it was told to stop before all had ended; called_off: somebody cancelled what was to follow. reasons:
-    of failures that the store could not keep.
+    interrupted: whether the launcher had to stop before all runs had ended. called_off: whether somebody cancelled the
+    second stage. reasons: why runs failed, if the store could not record it.
     """
 
     complete: list[PlannedRun] = field(default_factory=list)
@@ -27,7 +27,7 @@ class Outcome:
     reasons: dict[PlannedRun, str] = field(default_factory=dict)
 
     def fail(self, planned: PlannedRun, reason: str) -> None:
-        """Notes that a run has failed: in its folder, unless it says so already or cannot be written. Never raises."""
+        """Notes that a run failed, also in its folder if that can be written and does not say so. Never raises."""
         self.failed.append(planned)
         if planned.run.unreadable() is not None:
             self.reasons[planned] = reason
@@ -39,18 +39,18 @@ class Outcome:
                     folder.create(planned.experiment.to_config())
             planned.task.write_failure({"reason": reason})
         except StorageError as error:
-            told = f"{error}" in reason  # the process met the same
-            self.reasons[planned] = reason if told else f"{reason} (not recorded: {error})"
+            is_known = f"{error}" in reason  # the process met the same error
+            self.reasons[planned] = reason if is_known else f"{reason} (not recorded: {error})"
 
     def reason_of(self, planned: PlannedRun) -> str:
-        """Why a run has failed."""
+        """Why a run failed."""
         failure = planned.failure() or {}
         closed = planned.run.unreadable()
         unknown = f"cannot use {planned.run.path}: {closed}" if closed else "unknown reason"
         return self.reasons.get(planned) or failure.get("reason", unknown)
 
     def and_then(self, other: "Outcome") -> "Outcome":
-        """What became of both plans, of which `other` is the later one's."""
+        """Both outcomes together; `other` is that of the later plan."""
         return Outcome(
             [*self.complete, *other.complete],
             [*self.failed, *other.failed],
@@ -62,7 +62,7 @@ class Outcome:
 
 @dataclass
 class Ledger:
-    """What a launcher notes of a plan's runs, and tells whoever watches. The plan grows by what is chosen."""
+    """A plan's outcome so far, with the view that shows it. The plan grows when winners are chosen."""
 
     plan: Plan
     view: "ProgressView"
@@ -73,7 +73,7 @@ class Ledger:
         self.view.completed(planned)
 
     def fail(self, planned: PlannedRun, reason: str | None = None) -> None:
-        """reason: for the run's folder to keep; None where it has one, or cannot be read."""
+        """reason: to be recorded in the run's folder; None if the folder has one or cannot be read."""
         if reason is None:
             self.outcome.failed.append(planned)
         else:
@@ -81,7 +81,7 @@ class Ledger:
         self.view.failed(planned, self.outcome.reason_of(planned))
 
     def choose(self, unfinished: Iterable[PlannedRun]) -> list[PlannedRun]:
-        """Makes the choices whose candidates have ended: none is among `unfinished`. Returns what is to be run now."""
+        """Chooses, for each sweep that has no candidate among `unfinished`; returns the runs to start now."""
         left = set[PlannedRun]()
         if self.plan.pending:
             keys = {planned.key for planned in unfinished}

@@ -1,4 +1,4 @@
-"""What a command is about to do: its experiments, completed and checked, beside what the store already has."""
+"""What a command is about to do: its experiments, completed and checked, and the state of their runs in the store."""
 
 import dataclasses
 import functools
@@ -35,15 +35,15 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One experiment and its run in the store."""
+    """An experiment and its run in the store."""
 
     experiment: Experiment
     run: Run
     evaluation_key: str
     sweeps: tuple[str, ...] = ()
-    """The sweeps of a union that share it."""
+    """The named sweeps that it belongs to."""
     apart: str = ""
-    """What tells it from others of its plan whose ids differ in the hash alone: `temperature=0.1 dim=64`."""
+    """What distinguishes it from runs of the plan with the same slug: `temperature=0.1 dim=64`."""
 
     @property
     def run_id(self) -> str:
@@ -51,12 +51,12 @@ class PlannedRun:
 
     @property
     def key(self) -> tuple[str, str]:
-        """As `identity.result_key`: experiments of one key are one."""
+        """The experiment's `identity.result_key`; experiments with equal keys are the same."""
         return self.run_id, self.evaluation_key
 
     @property
     def label(self) -> str:
-        """The run id without its hash, and what tells it from others, for people."""
+        """The run id without its hash, and what distinguishes it from others, for people."""
         return f"{slug(self.run_id)} {self.apart}".rstrip()
 
     def state(self) -> str:
@@ -65,12 +65,12 @@ class PlannedRun:
 
     @property
     def task(self) -> TaskFolder:
-        """What of it is being done now, or is next, or was last: pretraining, or the evaluation."""
+        """The task that is current, next or last: pretraining or the evaluation."""
         return self.run.task(self.evaluation_key)
 
     @property
     def evaluating(self) -> TaskFolder:
-        """Its evaluation, which ends it."""
+        """Its evaluation, the last task."""
         return self.run.evaluating(self.evaluation_key)
 
     @property
@@ -79,7 +79,7 @@ class PlannedRun:
         return self.run, self.evaluating
 
     def failure(self) -> dict[str, Any] | None:
-        """Why the last attempt at it failed."""
+        """Why the last attempt failed."""
         return self.task.failure() or self.run.failure()
 
 
@@ -87,10 +87,10 @@ class PlannedRun:
 class Plan:
     """The runs of one command, in order.
 
-    sweep: its name, if it is one. unused: keys in which experiments differed that are the same run, since these keys
-    don't count in them. pending: choices between runs that are not complete, from which more runs follow. decided:
-    those that have been made, what they have chosen being among the runs. records: of the sweeps that the runs are of,
-    by name, once the store has them.
+    sweep: the sweep's name, if there is one. unused: keys that do not count in some runs, although experiments of the
+    same run differ in them. pending: choices whose candidates are not all complete; more runs follow from them.
+    decided: choices that have been made; their winners are among the runs. records: the sweeps' records in the store,
+    by the sweep's name, once they exist.
     """
 
     sweep: str | None
@@ -105,9 +105,9 @@ class Plan:
         return [planned.state() for planned in self.runs]
 
     def restore_pretraining(self) -> list[str]:
-        """Rebuilds pretraining.json where a complete run has lost it; returns the ids of those runs.
+        """Rebuilds pretraining.json for complete runs that have lost it; returns the ids of those runs.
 
-        Whoever carries out the other runs does it for them.
+        For the other runs, the process that carries them out does it.
         """
         complete = {p.run_id: p.run for p in self.runs if p.state() == "complete"}
         restored = []
@@ -116,12 +116,12 @@ class Plan:
                 if run.restore_pretraining():
                     restored.append(run.run_id)
             except Exception as error:
-                # torch raises whatever it comes upon, and the run is complete all the same.
-                log.warning("%s: pretraining.json is not rebuilt: %s", run.run_id, error)
+                # torch can raise anything here, and the run is complete even so.
+                log.warning("%s: pretraining.json was not rebuilt: %s", run.run_id, error)
         return restored
 
     def members(self) -> dict[str, list[str]]:
-        """The runs of the sweep, where it has a name, and of each that it unites."""
+        """The ids of the runs of each sweep, by name: the plan's own sweep, and those that it unites."""
         members: dict[str, list[str]] = {}
         if self.sweep is not None:
             members[self.sweep] = [planned.run_id for planned in self.runs]
@@ -132,7 +132,7 @@ class Plan:
         return members
 
     def choose(self, choose: Choose) -> "Plan":
-        """What follows from a pending choice that is made now: the runs that are not in this plan already."""
+        """Makes a pending choice now; returns a plan of the runs that follow and are not in this plan yet."""
         chosen = choose.decide(self.store)
         ours = {planned.key for planned in self.runs}
         names = dict.fromkeys(chosen.experiments(), (choose.sweep,))
@@ -141,18 +141,18 @@ class Plan:
         return dataclasses.replace(plan, runs=runs, decided=(chosen,), records=self.records)
 
     def and_then(self, other: "Plan") -> "Plan":
-        """Both, where `other` has come of some of the pending choices."""
+        """This plan and `other`, which follows from some of its pending choices."""
         made = [chosen.choose.name for chosen in other.decided]
         pending = tuple(choose for choose in self.pending if choose.name not in made)
         decided, runs = (*self.decided, *other.decided), (*self.runs, *other.runs)
         return dataclasses.replace(self, runs=runs, pending=pending, decided=decided)
 
     def recorded(self, overrides: Sequence[str] = (), asked: str | None = None) -> "Plan":
-        """The same once the store has a record of each sweep's runs, as far as they are known.
+        """The same plan, after recording each sweep's runs in the store, as far as they are known.
 
-        What is there already of choices that are to be made anew remains part of their sweeps.
+        If a choice is to be made again, its earlier winners that exist remain part of the sweep.
 
-        overrides: what the command line said besides. asked: the sweep as it named it, where it named one.
+        overrides: the command line's other overrides. asked: the sweep as the command line named it, if it did.
         """
         plan = self
         for choose in self.pending:
@@ -166,26 +166,26 @@ class Plan:
         return dataclasses.replace(self, records=records)
 
     def note_choices(self) -> None:
-        """Records what was chosen, and makes it part of its sweeps."""
+        """Records the winners and adds them to their sweeps."""
         for chosen in self.decided:
             chosen.note(self.store, self.records_of(chosen.choose))
 
     def records_of(self, choose: Choose) -> dict[str, str]:
-        """The records, by sweep, of which what is chosen is to be part."""
+        """The records, by sweep, that the winners of `choose` will be added to."""
         sweeps = (self.sweep, choose.sweep)
         return {name: record for name, record in self.records.items() if name in sweeps}
 
     def outlook(self) -> list[str]:
-        """Lines for a person: what was chosen, and what will follow."""
+        """Lines for people: what was chosen, and what will follow."""
         made = [chosen.describe() for chosen in self.decided]
         return [*made, *(choose.outlook(self.store) for choose in self.pending)]
 
     def second_stage(self) -> list[str]:
-        """Lines for a person, of a plan that has come of choices."""
+        """Lines for people about a plan that follows from choices."""
         return [*self.outlook(), f"second stage: {self.summary()}"]
 
     def job(self, planned: PlannedRun, cache: str, threads: int, **more: Any) -> Job:
-        """What a worker needs to carry `planned` out. threads: where `compute.threads` doesn't say. more: of Job."""
+        """The worker's job for `planned`. threads: the number if `compute.threads` is null. more: fields of Job."""
         return Job(
             config=planned.experiment.to_config(),
             store=str(self.store.root.resolve()),
@@ -196,7 +196,7 @@ class Plan:
         )
 
     def summary(self) -> str:
-        """One line: experiments, already finished, to run."""
+        """One line: how many experiments there are, are finished, and are to run."""
         states = Counter(self.states())
         done = states.pop("complete", 0)
         parts = [
@@ -208,14 +208,14 @@ class Plan:
         text = ", ".join(parts) + (f" ({', '.join(notable)})" if notable else "")
         if self.unused:
             keys = ", ".join(self.unused)
-            text += f"; experiments that differ only in {keys} are one where it doesn't count"
+            text += f"; experiments that differ only in {keys} are the same where it doesn't count"
         return text
 
 
 def make_plan(
     experiments: Iterable[Experiment], store: Store, sweep: str | None, cache: str | None = None
 ) -> Plan:
-    """Completes every experiment, checks it against its data, and looks up its run. Raises ConfigError.
+    """Completes each experiment, checks it against its data, and looks up its run. Raises ConfigError.
 
     cache: see `complete`.
     """
@@ -230,11 +230,11 @@ def plan_all(
     chooses: Sequence[Choose],
     cache: str | None = None,
 ) -> Plan:
-    """The plan of experiments and of sweeps that choose, with what follows where all they try is complete.
+    """The plan of all experiments, with the winners of those choices whose candidates are complete.
 
-    Everything that may be run later is completed and checked too. Raises ConfigError.
+    Everything that may run later is completed and checked too. Raises ConfigError.
 
-    sweeps: of which sweeps an experiment is. cache: see `complete`.
+    sweeps: the sweeps that each experiment belongs to. cache: see `complete`.
     """
     experiments = list(experiments)
     later = [one for choose in chooses for one in choose.experiments()]
@@ -256,9 +256,9 @@ def plan_all(
 def complete(
     experiments: Iterable[Experiment], cache: str | None = None
 ) -> dict[Experiment, Experiment]:
-    """Each experiment, as given, completed and checked against its data. Raises ConfigError.
+    """Maps each experiment to itself, completed and checked against its data. Raises ConfigError.
 
-    cache: where images are kept; None: the default.
+    cache: folder of decoded images; None: the default.
     """
     cache = cache or default_cache()
     complete_once = functools.cache(lambda given: complete_data(given, cache))
@@ -287,9 +287,9 @@ def plan_completed(
     sweep: str | None,
     sweeps: Mapping[Experiment, Sequence[str]] = MappingProxyType({}),
 ) -> Plan:
-    """The plan of experiments that are completed already; each run once, in order.
+    """The plan of experiments that are completed already: each distinct one once, in order.
 
-    sweeps: of which sweeps an experiment is, where several are united.
+    sweeps: the named sweeps that each experiment belongs to.
     """
     alike: dict[tuple[str, str], list[PlannedRun]] = {}
     for experiment in experiments:
@@ -300,10 +300,10 @@ def plan_completed(
         of_all = chain.from_iterable(planned.sweeps for planned in group)
         runs.append(dataclasses.replace(group[0], sweeps=tuple(dict.fromkeys(of_all))))
         unused |= dict.fromkeys(_varied(group))
-    return Plan(sweep, tuple(_told_apart(runs)), store, tuple(unused))
+    return Plan(sweep, tuple(_distinguished(runs)), store, tuple(unused))
 
 
-def _told_apart(runs: Sequence[PlannedRun]) -> Iterator[PlannedRun]:
+def _distinguished(runs: Sequence[PlannedRun]) -> Iterator[PlannedRun]:
     groups: dict[str, list[PlannedRun]] = {}
     for planned in runs:
         groups.setdefault(slug(planned.run_id), []).append(planned)
@@ -311,19 +311,19 @@ def _told_apart(runs: Sequence[PlannedRun]) -> Iterator[PlannedRun]:
     for planned in runs:
         names = varied[slug(planned.run_id)]
         values = identity_config(planned.experiment) if names else {}
-        told = [(name, values[name]) for name in names if name in values]
-        yield dataclasses.replace(planned, apart=_spelled(told))
+        differing = [(name, values[name]) for name in names if name in values]
+        yield dataclasses.replace(planned, apart=_spelled(differing))
 
 
 def _varied(group: Sequence[PlannedRun]) -> list[str]:
-    """The keys that differ between the runs' experiments and can change a result."""
+    """The keys that differ between the runs and can change a result."""
     if len(group) == 1:
         return []
     return [n for n in varying_keys([p.experiment for p in group]) if n in _IDENTITY]
 
 
 def _spelled(values: Sequence[tuple[str, Any]]) -> str:
-    """`head=none temperature=0.1`: by each key's last name; by its section's where that names a kind of things."""
+    """`head=none temperature=0.1`: each key by its last part, or by its section if that part is `name` or `kind`."""
     short = [
         section if section and last in ("name", "kind") else last
         for section, _, last in (name.rpartition(".") for name, _ in values)
@@ -335,15 +335,15 @@ def _spelled(values: Sequence[tuple[str, Any]]) -> str:
 
 
 def planned_run(experiment: Experiment, store: Store, sweeps: Sequence[str] = ()) -> PlannedRun:
-    """A completed experiment with its run in `store`."""
+    """A completed experiment and its run in `store`."""
     run_id, evaluation_key = result_key(experiment)
     return PlannedRun(experiment, store.run(run_id), evaluation_key, tuple(sweeps))
 
 
 def complete_data(data: Data, cache: str) -> Data:
-    """Fills in what identifies the images: a fingerprint and a label. Raises ConfigError.
+    """Fills in a fingerprint and a label, which identify the images. Raises ConfigError.
 
-    Images of a folder, and of a user's function, are made for it, where the cache does not have them.
+    Images of a folder or of a user's function are made for this, unless the cache has them.
     """
     if is_own(data.name):
         return _complete_own(data, cache)
@@ -379,7 +379,7 @@ def _sizes_of(data: Data, cache: str) -> "Sizes":
 
 
 def _check_sizes(experiment: Experiment, sizes: "Sizes") -> None:
-    """Raises ConfigError where the experiment needs more images, or more classes, than there are."""
+    """Raises ConfigError if the experiment needs more images or classes than the data has."""
     data, supervised = experiment.data, experiment.objective == "supervised"
     available = sizes.labelled if supervised else sizes.pretraining
     batch_size = experiment.optimizer.batch_size
@@ -395,7 +395,7 @@ def _check_sizes(experiment: Experiment, sizes: "Sizes") -> None:
 
 
 def _check_evaluated_sizes(experiment: Experiment, sizes: "Sizes") -> None:
-    """The same of what it is evaluated on."""
+    """Raises ConfigError if the evaluation needs more images or classes than its data has."""
     evaluation, data = experiment.evaluation, experiment.evaluated_data
     named = f"data={data.name}" if evaluation.data.name is None else f"evaluation.data={data.name}"
     if sizes.classes < 2 and evaluation.protocol != "probe":

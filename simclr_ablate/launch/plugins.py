@@ -1,8 +1,8 @@
-"""Hydra's plugins: the sweeper behind `-m`, for sweeps that are unions of grids, and the SLURM launcher.
+"""Our Hydra plugins: the sweeper behind `-m`, for sweeps that are unions of grids, and the SLURM launcher.
 
-Hydra's own sweeper composes every job through Hydra and knows products only. PlanSweeper reads the `sweep` section,
+Hydra's own sweeper composes every job through Hydra and only knows products. PlanSweeper reads the `sweep` section,
 multiplies it by the command line's `key=a,b`, checks all experiments, and carries them out as one plan. With another
-sweeper (`hydra/sweeper=basic`), `task.py` carries each job out, or `hydra/launcher=slurm` a batch of them.
+sweeper (`hydra/sweeper=basic`), `task.py` carries out each job, or `hydra/launcher=slurm` carries out a batch of jobs.
 """
 
 import dataclasses
@@ -68,15 +68,15 @@ OWN_CALLBACKS = {"sweep_folder", "end_of_run"}
 """The names of `task.SweepFolder` and `task.EndOfRun` in `hydra.callbacks`."""
 
 PLUGIN_MODULE = "hydra_plugins.simclr_ablate"
-"""Where Hydra is told that the plugins lie: it takes some from the package `hydra_plugins` alone."""
+"""The module that Hydra believes the plugins are in: it instantiates only those of the package `hydra_plugins`."""
 
 _BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 
 
 def register_plugins() -> None:
-    """Makes them known to Hydra as `hydra/sweeper=plan` and `hydra/launcher=slurm`, without a hydra_plugins folder."""
+    """Registers the plugins as `hydra/sweeper=plan` and `hydra/launcher=slurm`, without a hydra_plugins folder."""
     for plugin in (PlanSweeper, SlurmPlugin):
-        # For the time of it alone: launchers that start processes pickle plugins by the module that they are in.
+        # Only while registering: launchers that start processes pickle plugins by their real module.
         module, plugin.__module__ = plugin.__module__, PLUGIN_MODULE
         Plugins.instance().register(plugin)
         plugin.__module__ = module
@@ -93,14 +93,16 @@ def _target(plugin: type) -> str:
 
 
 def read_command(app: Mapping[str, Any], hydra: Any) -> Command:
-    """The command that `app`, resolved, and Hydra's own section ask for. Raises ConfigError.
+    """The command that the resolved config `app` and Hydra's own section ask for. Raises ConfigError.
 
     `hydra/launcher=slurm hydra.launcher.partition=gpu` is the same as `launcher=slurm launcher.partition=gpu`.
     """
     launcher, sweeper = (hydra[name].get("_target_") for name in ("launcher", "sweeper"))
     choices = hydra.runtime.choices
     if hydra.mode != RunMode.MULTIRUN and sweeper != _target(PlanSweeper):
-        raise ConfigError(f"hydra/sweeper={choices['hydra/sweeper']} carries out nothing: add -m")
+        raise ConfigError(
+            f"hydra/sweeper={choices['hydra/sweeper']} has no effect without -m: add -m"
+        )
     if launcher == _target(SlurmPlugin):
         _check_options_of(hydra)
         options = OmegaConf.to_container(hydra.launcher, resolve=True)
@@ -111,7 +113,7 @@ def read_command(app: Mapping[str, Any], hydra: Any) -> Command:
         raise ConfigError(
             "hydra/launcher must be basic or slurm with hydra/sweeper=plan, which hands runs to "
             f"launcher=local or launcher=slurm, got {choices['hydra/launcher']}: "
-            "-m hydra/sweeper=basic hands jobs to it"
+            "to use it, give -m hydra/sweeper=basic"
         )
     return Command.from_config(app)
 
@@ -119,7 +121,7 @@ def read_command(app: Mapping[str, Any], hydra: Any) -> Command:
 def _jobs(
     context: HydraContext, task: TaskFunction, config: DictConfig, command: Command, first: int = 0
 ) -> "Jobs | None":
-    """What tells the user's callbacks of each run, where there are some. config, first: see `Jobs`."""
+    """The `Jobs` that notify the user's callbacks of each run; None if there are no callbacks."""
     if set(config.hydra.callbacks) <= OWN_CALLBACKS:
         return None
     from simclr_ablate.launch.jobs import Jobs
@@ -128,7 +130,7 @@ def _jobs(
 
 
 def _check_options_of(hydra: Any) -> None:
-    """Raises ConfigError for the app's own launcher keys beside `hydra/launcher=slurm`, which has its own."""
+    """Raises ConfigError if keys of `launcher` are given with `hydra/launcher=slurm`, which has its own."""
     for override in hydra.overrides.task:
         name = override.partition("=")[0].lstrip("+~")
         if top_level(name) == "launcher":
@@ -142,16 +144,16 @@ def _check_options_of(hydra: Any) -> None:
     for name, value in options.items():
         if isinstance(value, str) and "${" in value and sections.search(value):
             raise ConfigError(
-                f"hydra.launcher.{name!s} holds for the whole command and cannot follow a key of an "
-                f"experiment, got {value}: launcher.resources has rules for some runs"
+                f"hydra.launcher.{name!s} holds for the whole command and cannot refer to a key of an "
+                f"experiment, got {value}: give some runs other resources with launcher.resources"
             )
 
 
 class SlurmPlugin(Launcher):
-    """`hydra/launcher=slurm` for sweepers that hand out jobs as overrides: all of a batch become one plan."""
+    """`hydra/launcher=slurm`, for sweepers that hand out jobs as overrides: each batch becomes one plan."""
 
     def __init__(self, **options: Any) -> None:
-        """`options`: see `simclr_ablate.launch.launchers.SlurmOptions`. They are read with the rest of the config."""
+        """options: see `launchers.SlurmOptions`; they are read later, with the rest of the config."""
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -163,7 +165,7 @@ class SlurmPlugin(Launcher):
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
-        """What each job returns where the command waits for it, and None where it is left to the cluster."""
+        """The result of each job, with the return value None if the command leaves it to the cluster."""
         configs = [self._loader.load_sweep_config(self._config, list(job)) for job in job_overrides]
         command = self._command(configs)
         experiments = [Experiment.from_config(experiment_sections(config)) for config in configs]
@@ -186,7 +188,7 @@ class SlurmPlugin(Launcher):
         return returned
 
     def _command(self, configs: Sequence[DictConfig]) -> Command:
-        """The one command that all jobs are part of. Raises ConfigError where they are of several, or hold sweeps."""
+        """The command of all jobs. Raises ConfigError if they differ in keys of the command, or contain sweeps."""
         apps = [resolve(config) for config in configs]
         for app, config in zip(apps, configs, strict=True):
             check_one_experiment(app, config, config.hydra)
@@ -198,7 +200,7 @@ class SlurmPlugin(Launcher):
 
 
 class PlanSweeper(Sweeper):
-    """Plans a sweep whole, then launches it."""
+    """Plans a whole sweep, then launches it."""
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -210,10 +212,10 @@ class PlanSweeper(Sweeper):
         self._sections = Sections(self._composed, config.hydra.runtime.choices.get("sweep"))
 
     def sweep(self, arguments: list[str]) -> None:
-        """Exits with the command's status where not all is done. Raises ConfigError."""
+        """Exits with the command's status unless everything is done. Raises ConfigError."""
         status, _ = self._sweep(arguments)
         if status != ExitStatus.OK:
-            sys.exit(status)  # all that is to be said is said
+            sys.exit(status)  # everything has been printed
 
     def _sweep(self, arguments: list[str]) -> Ended:
         asked = Asked.read(arguments, self._loader)
@@ -237,9 +239,9 @@ class PlanSweeper(Sweeper):
         return execute(command, expanded.sweeps, named, expanded.chooses, jobs)
 
     def _combinations(self, names: Sequence[str], asked: "Asked") -> Iterator["Asked"]:
-        """What is asked for, parted until no sweep's own values come from a key that is still swept.
+        """Splits what is asked for until no sweep takes its values from a key that is still swept.
 
-        A value of one such key may bring in a reference to the next.
+        A value of one such key may bring in a reference to another.
         """
         shaping = self._shaping(names, asked)
         if not shaping:
@@ -249,9 +251,9 @@ class PlanSweeper(Sweeper):
                 yield from self._combinations(names, one)
 
     def _shaping(self, names: Sequence[str], asked: "Asked") -> list[str]:
-        """The keys that the command line sweeps and that the sweeps' own values come from.
+        """The keys that the command line sweeps and from which the sweeps take their values.
 
-        Such keys are the scale's, groups' of the user's own, and those that a sweep refers to.
+        These are keys of the scale, of the user's own groups, and those that a sweep refers to.
         """
         shaping = [name for name in asked.texts if top_level(name) not in EXPERIMENT_SECTIONS]
         rest = {name: values for name, values in asked.swept.items() if name not in shaping}
@@ -260,7 +262,7 @@ class PlanSweeper(Sweeper):
         return shaping
 
     def _add(self, expanded: "Expanded", names: Sequence[str], asked: "Asked") -> None:
-        """Adds what the sweeps hold. Raises ConfigError."""
+        """Adds the experiments and choices of the sweeps. Raises ConfigError."""
         read, lines = self._sections, asked.lines
         for name in (asked_for := read.all(names, lines)):
             read.check_values(name, lines, [*asked.fixed, *asked.texts])
@@ -269,7 +271,7 @@ class PlanSweeper(Sweeper):
         fixed, sections = asked.fixed, dict[str, Mapping[str, Any] | None]()
         for name, section in parts(lambda name: read.read(name, lines), names):
             if sections.setdefault(name, section) != section:
-                raise ConfigError(f"sweep.name must be another for each sweep, got {name!r} twice")
+                raise ConfigError(f"sweep.name must be unique, got {name!r} for different sweeps")
         for name, held in (sections or {"": None}).items():
             grids, rule = Grids.from_config(held), Rule.from_config(held)
             experiments = expand(composer, grids, asked.swept, fixed)
@@ -280,8 +282,8 @@ class PlanSweeper(Sweeper):
             if not experiments:
                 raise ConfigError(f"sweep={name} holds no experiments")
             for experiment in dict.fromkeys(experiments):
-                listed_so_far = expanded.sweeps.setdefault(experiment, [])
-                listed_so_far.extend({name}.difference(listed_so_far))
+                its_sweeps = expanded.sweeps.setdefault(experiment, [])
+                its_sweeps.extend({name}.difference(its_sweeps))
 
     def _compose(self, lines: tuple[str, ...]) -> DictConfig:
         return self._loader.load_sweep_config(self._config, list(lines))
@@ -296,7 +298,7 @@ class PlanSweeper(Sweeper):
 
 @dataclass
 class Expanded:
-    """Experiments, each with the sweeps that it is of, and the choices of those sweeps that choose."""
+    """Experiments, each with the sweeps it belongs to, and the choices of sweeps with `select`."""
 
     sweeps: dict[Experiment, list[str]] = field(default_factory=dict)
     chooses: list[Choose] = field(default_factory=list)
@@ -304,9 +306,10 @@ class Expanded:
 
 @dataclass(frozen=True)
 class Asked:
-    """What a command line asks for: sweeps, where it names several; keys that it sweeps, as text; lines that it sets.
+    """What a command line asks for.
 
-    fixed: the keys of the lines.
+    sweeps: their names, if it names several. texts: the values of the keys that it sweeps, as text. lines: its plain
+    overrides. fixed: the keys that these set.
     """
 
     sweeps: list[str] | None
@@ -316,7 +319,7 @@ class Asked:
 
     @classmethod
     def read(cls, arguments: list[str], loader: ConfigLoader) -> Self:
-        """Raises ConfigError for what cannot be swept."""
+        """Reads a command line. Raises ConfigError if it sweeps a key that cannot be swept."""
         overrides = OverridesParser.create(config_loader=loader).parse_overrides(arguments)
         named = [each for each in overrides if each.get_key_element().lstrip("+") == "sweep"]
         sweeps = chosen(named[-1]) if named else None
@@ -334,7 +337,7 @@ class Asked:
         return {name: list(map(value_of, texts)) for name, texts in self.texts.items()}
 
     def combinations(self, shaping: Collection[str]) -> Iterator[Self]:
-        """The same for each combination of values of the keys `shaping`, which its lines set then."""
+        """One for each combination of values of the keys in `shaping`, which then are among its plain overrides."""
         outer = [name for name in self.texts if name in shaping]
         rest = {name: texts for name, texts in self.texts.items() if name not in outer}
         for values in itertools.product(*(self.texts[name] for name in outer)):
@@ -344,7 +347,7 @@ class Asked:
 
 
 def _set_by(override: Override) -> list[str]:
-    """The keys that an override sets: of `views={strength: 1}`, `views.strength` too."""
+    """The keys that an override sets; `views={strength: 1}` sets `views` and `views.strength`."""
     name = override.get_key_element().lstrip("+~")
     value = None if override.is_delete() else override.value()
     return [name, *leaves(value, name)] if isinstance(value, Mapping) else [name]

@@ -1,6 +1,6 @@
-"""How runs are going, for a person who watches: live on a terminal, plain lines elsewhere.
+"""The progress of runs, for people: live on a terminal, plain lines elsewhere.
 
-Reads what the runs write into the store, so that it shows runs of any launcher.
+It reads what runs write into the store, so it works for every launcher.
 """
 
 import time
@@ -22,7 +22,7 @@ PLAIN_SECONDS = 30.0
 
 
 class ProgressView:
-    """One line per running experiment, and counts of done, failed and left."""
+    """One line per running experiment, and counts of those that are done, failed or left."""
 
     def __init__(self, console: Console, total: int, done: int) -> None:
         self._console = console
@@ -52,11 +52,11 @@ class ProgressView:
             self._live.stop()
 
     def say(self, text: str) -> None:
-        """One line above the live part."""
+        """Prints a line above the live part."""
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def expect(self, more: int, done: int) -> None:
-        """There are more runs than there were, some of which are done."""
+        """Adds `more` runs to the total, of which `done` are done."""
         self._total += more
         self._done_before += done
 
@@ -69,7 +69,7 @@ class ProgressView:
         self._completed.append(planned)
         parts = [f"done      {planned.label}", headline(planned)]
         start = self._starts.pop(planned, None)
-        if start is not None:  # not another command's
+        if start is not None:  # None: another command's run
             self._durations.append(time.monotonic() - start)
             parts.append(duration(self._durations[-1]))
         parts.append(f"[{self._finished()}/{self._total}]")
@@ -84,17 +84,17 @@ class ProgressView:
         self._starts.pop(planned, None)
         owner, submission = planned.task.holder(), planned.task.submission()
         if owner is None and submission is not None:
-            self.say(f"waiting   {planned.label}  it is queued as job {submission['job']}")
+            self.say(f"waiting   {planned.label}  queued as job {submission['job']}")
             return
         where = f" (process {owner['pid']} on {owner['host']})" if owner else ""
-        self.say(f"waiting   {planned.label}  another command runs it{where}")
+        self.say(f"waiting   {planned.label}  another command is running it{where}")
 
     def stopping(self, running: int) -> None:
         if running:
             self.say(f"stopping: waiting for {count(running, 'running experiment')} to save ...")
 
     def update(self, active: list[PlannedRun], waiting: int, elsewhere: int) -> None:
-        """Shows where the active runs are; rate-limited, so it may be called often."""
+        """Shows how far the active runs are. It is rate-limited, so call it as often as you like."""
         now = time.monotonic()
         if now - self._shown < (LIVE_SECONDS if self._live else PLAIN_SECONDS):
             return
@@ -143,7 +143,7 @@ class ProgressView:
     def _seconds_left(
         self, progress: dict[PlannedRun, dict[str, Any]], waiting: int
     ) -> float | None:
-        """From the durations of the finished ones; from the run's own estimate where it is alone."""
+        """Estimated from the durations of finished runs; without any, from the active runs' own estimates."""
         if self._durations and progress:
             each = sum(self._durations) / len(self._durations)
             done_part = sum(map(_done_part, progress.values()))
@@ -156,7 +156,7 @@ class ProgressView:
 
 
 def _done_part(progress: dict[str, Any]) -> float:
-    """About how much of a run is done; reading and evaluating take little of it."""
+    """Roughly how much of a run is done; reading data and evaluating take little of it."""
     if "step" in progress:
         return float(progress.get("fraction", 0.0))
     return float(progress.get("phase") in _LATE)
@@ -166,7 +166,7 @@ _LATE = ("evaluating", "complete")
 
 
 def columns(progress: dict[str, Any]) -> list[str]:
-    """A run's progress as the cells of its line: what of it was written."""
+    """A run's progress as the cells of its line, as far as it was written."""
     if not progress:
         return ["starting"]
     if "step" not in progress:
@@ -190,7 +190,7 @@ def columns(progress: dict[str, Any]) -> list[str]:
 
 
 def headline(planned: PlannedRun) -> str:
-    """The one number that a finished run is known by."""
+    """The main metric of a finished run, as text."""
     evaluation = planned.run.evaluation(planned.evaluation_key)
     if evaluation is None:
         return ""

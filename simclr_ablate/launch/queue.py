@@ -1,4 +1,4 @@
-"""What SLURM says of jobs, and what follows from it for the tasks of a store."""
+"""What SLURM says about jobs, and what that means for the tasks of a store."""
 
 import logging
 import math
@@ -18,13 +18,13 @@ from simclr_ablate.store import ChoiceFolder, TaskFolder
 log = logging.getLogger(__name__)
 
 QUEUE_SECONDS = 30.0
-"""How long a query may take; a controller that is down or busy does not stop whoever asks."""
+"""How long a query may take, so that a controller that is down or busy does not block the caller."""
 SETTLE_SECONDS = 10.0
 UNSEEN_SECONDS = 60.0
-"""How long after its submission a job may be unknown to SLURM without being taken for lost."""
+"""How long after its submission a job may be unknown to SLURM before it counts as lost."""
 
 ATTEMPT = "simclr_ablate: attempt "
-"""What a job prints first each time it starts, since SLURM adds to the output of a job that it starts again."""
+"""A job prints this first whenever it starts, because SLURM appends to the output of a job that it starts again."""
 
 _WAITING = {"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD"}
 _RUNNING = {
@@ -32,7 +32,7 @@ _RUNNING = {
     *("STOPPED", "RESIZING"),
 }
 _PAUSED = {"SUSPENDED", "STOPPED"}
-"""The job's processes are there, and beat no more until SLURM lets them go on."""
+"""The job's processes exist, but their leases do not beat until SLURM lets them continue."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,9 @@ class JobInfo:
 
     job: str
     state: str
-    """SLURM's: PENDING, RUNNING, OUT_OF_MEMORY, ..."""
+    """In SLURM's words: PENDING, RUNNING, OUT_OF_MEMORY, ..."""
     why: str
-    """Why it waits (Priority, Resources, ...), or its exit code once it has ended."""
+    """Why it is waiting (Priority, Resources, ...), or its exit code once it has ended."""
     node: str
     elapsed: str
 
@@ -56,24 +56,24 @@ class JobInfo:
         return self.state not in _WAITING and self.state not in _RUNNING
 
     def ending(self) -> str:
-        """How it ended, for a person."""
+        """How it ended, for people."""
         node = f" on {self.node}" if self.node and not self.node.startswith("None") else ""
         code = f", exit code {self.why}" if ":" in self.why else ""
         return f"SLURM job {self.job} ended as {self.state}{node} after {self.elapsed}{code}"
 
 
 def require_slurm() -> None:
-    """Raises ConfigError where there is no SLURM to submit to."""
+    """Raises ConfigError if SLURM's programs are not installed here."""
     missing = [program for program in ("sbatch", "srun") if shutil.which(program) is None]
     if missing:
         raise ConfigError(
-            f"launcher=slurm needs SLURM, and here is no {' and no '.join(missing)}: use launcher=local, or "
-            "launcher=slurm launcher.cluster=local, which takes the way of jobs on this machine"
+            f"launcher=slurm needs SLURM, but this machine has no {' and no '.join(missing)}: use launcher=local, "
+            "or launcher=slurm launcher.cluster=local, which runs the jobs as processes on this machine"
         )
 
 
 def look_up(jobs: Iterable[str]) -> dict[str, JobInfo] | None:
-    """What SLURM knows of `jobs` (`17_3`); those that it does not know are missing. None: it does not answer."""
+    """What SLURM knows about `jobs` (such as `17_3`), without unknown ones; None if it does not answer."""
     wanted = set(jobs)
     if not wanted:
         return {}
@@ -85,18 +85,17 @@ def look_up(jobs: Iterable[str]) -> dict[str, JobInfo] | None:
     missing = {job for job in wanted if job not in queued or queued[job].has_ended}
     if missing:
         columns = "--format=JobID,State,ExitCode,NodeList,Elapsed"
-        # Not everywhere is there an accounting database.
+        # Not every cluster has an accounting database.
         ended = _query(["sacct", "--noheader", "--parsable2", "--allocations", columns], missing)
         queued.update({job: info for job, info in (ended or {}).items() if info.has_ended})
     return {job: info for job, info in queued.items() if job in wanted}
 
 
 def settle(tasks: Iterable[TaskFolder]) -> dict[str, JobInfo]:
-    """Brings the store up to date with SLURM: a task whose job has ended, and that is not done, has failed; one that
-    nobody works on while its job has not ended, such as after a requeue from outside, is queued. A job that still
-    works on its task has not ended, whatever SLURM says or has forgotten.
+    """Updates the store from SLURM's answer, and returns that answer for the jobs of `tasks`, by the task's name.
 
-    Returns what SLURM says of the jobs of `tasks`, by the task's name.
+    An unfinished task has failed if its job has ended. It is queued again if its job has not ended but nobody works on
+    it, as after a requeue from outside. A job that still works on its task has not ended, whatever SLURM says.
     """
     submitted = [(task, task.submission()) for task in tasks]
     submissions = [(task, each) for task, each in submitted if each and each["cluster"] == "slurm"]
@@ -110,7 +109,7 @@ def settle(tasks: Iterable[TaskFolder]) -> dict[str, JobInfo]:
             infos[task.name] = info
         try:
             _settle(task, submission, info)
-        except StorageError as error:  # a store that one may read only, or that is full
+        except StorageError as error:  # a store that is read-only or full
             log.warning("%s", error)
     return infos
 
@@ -123,18 +122,18 @@ def _settle(task: TaskFolder, submission: dict[str, Any], info: JobInfo | None) 
     elif info is not None:
         task.end_job(job, info.ending() + _last_words(Path(submission["output"])))
     else:
-        task.lose_job(job, UNSEEN_SECONDS, f"SLURM does not know job {job} any more")
+        task.lose_job(job, UNSEEN_SECONDS, f"SLURM no longer knows job {job}")
 
 
 class Settler:
-    """`settle` for those who look at tasks again and again: SLURM is asked every SETTLE_SECONDS at most."""
+    """`settle` for repeated use: it asks SLURM at most every SETTLE_SECONDS."""
 
     def __init__(self) -> None:
         self._infos: dict[str, JobInfo] = {}
         self._asked = -math.inf
 
     def __call__(self, tasks: Iterable[TaskFolder]) -> dict[str, JobInfo]:
-        """What SLURM said of the jobs of `tasks` when it was last asked, by the task's name."""
+        """What SLURM last said about the jobs of `tasks`, by the task's name."""
         if time.monotonic() - self._asked > SETTLE_SECONDS:
             self._infos = settle(tasks)
             self._asked = time.monotonic()
@@ -142,7 +141,7 @@ class Settler:
 
 
 def ask(command: list[str]) -> subprocess.CompletedProcess[str] | None:
-    """What one of SLURM's programs answers, whatever filters the user has set; None where it does not."""
+    """The answer of one of SLURM's programs, without the user's filters; None if there is none."""
     try:
         return subprocess.run(
             command,
@@ -157,7 +156,7 @@ def ask(command: list[str]) -> subprocess.CompletedProcess[str] | None:
 
 
 def _query(command: list[str], jobs: set[str]) -> dict[str, JobInfo] | None:
-    """The answer's lines by job; empty where SLURM knows none of the jobs, None where it does not answer."""
+    """The answer's lines by job: empty if SLURM knows none of the jobs, None if it does not answer."""
     arrays = sorted({job.partition("_")[0] for job in jobs})
     done = ask([*command, f"--jobs={','.join(arrays)}"])
     if done is None:
@@ -173,7 +172,7 @@ def _query(command: list[str], jobs: set[str]) -> dict[str, JobInfo] | None:
 
 
 def _last_words(output: Path) -> str:
-    """What SLURM itself said last of the job's last attempt, such as that it was over its memory limit."""
+    """SLURM's own last message about the job's last attempt, such as that it exceeded its memory limit."""
     try:
         text = output.read_text(errors="replace")
     except OSError:
@@ -184,18 +183,18 @@ def _last_words(output: Path) -> str:
 
 
 def describe_choice(folder: ChoiceFolder, info: JobInfo | None = None) -> str:
-    """One line for a person on a choice that is not made. info: what SLURM says of its job."""
+    """One line for people about a choice that has not been made. info: what SLURM says about its job."""
     begin, last = f"second stage of {folder.sweep}", folder.last_submission() or {}
     if folder.is_queued():
         what = f"job {last.get('job')}" if info is None else describe(info)
         return f"{begin}: {what} submits it once the first has ended"
-    unknown = {"reason": f"job {last.get('job')} ended before it had submitted it"}
+    unknown = {"reason": f"job {last.get('job')} ended before submitting it"}
     reason = (folder.failure() or unknown)["reason"]
     return f"{begin}: {reason} (log: {last.get('output')})"
 
 
 def scancel(jobs: list[str]) -> None:
-    """Cancels jobs of the cluster. Raises ConfigError with SLURM's own words where it refuses."""
+    """Cancels jobs of the cluster. Raises ConfigError with SLURM's own message if it refuses."""
     try:
         done = subprocess.run(
             ["scancel", *jobs],
@@ -207,7 +206,7 @@ def scancel(jobs: list[str]) -> None:
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ConfigError(f"scancel: {error}") from error
-    # A job that has ended meanwhile is as good as cancelled.
+    # A job that has ended meanwhile needs no cancelling.
     problems = [line for line in done.stderr.splitlines() if "Invalid job id" not in line]
     if done.returncode and problems:
         raise ConfigError("; ".join(problems))

@@ -1,4 +1,4 @@
-"""A run that several processes share, one per GPU: what each of them does, and who looks after them on one machine."""
+"""A run shared by several processes, one per GPU: what each of them does, and who leads them on one machine."""
 
 import dataclasses
 import multiprocessing
@@ -14,7 +14,7 @@ from simclr_ablate.stopping import StopSignal, end_with_parent
 
 POLL_SECONDS = 0.05
 GRACE_SECONDS = 5.0
-"""For the others, once a rank ended otherwise than well: to notice by themselves, and to say so in the log."""
+"""How long the other ranks have, once one has failed, to notice by themselves and to log it."""
 
 _ENDINGS = (
     worker.Status.COMPLETE,
@@ -22,15 +22,15 @@ _ENDINGS = (
     worker.Status.HELD,
     worker.Status.TAKEN,
 )
-"""Of a rank that agreed with the others on how to end."""
+"""Exit statuses of a rank that agreed with the others on how to end."""
 
 
 def carry_out_rank(
     job: worker.Job, stop: StopSignal, index: int, count: int, init_method: str
 ) -> worker.Ending:
-    """Carries out rank `index` of the `count` that share `job`'s run. Never raises.
+    """Carries out rank `index` of the `count` ranks that share the job's run. Never raises.
 
-    job: its threads and device are this rank's own. init_method: where they meet (`ranks.join`).
+    job: with this rank's own threads and device. init_method: where the ranks meet (`ranks.join`).
     """
     try:
         import torch
@@ -39,12 +39,12 @@ def carry_out_rank(
 
         with join(index, count, init_method, torch.device(job.device)) as ranks:
             return worker.carry_out_job(job, stop, ranks)
-    except Exception as error:  # they have not met
+    except Exception as error:  # the ranks did not meet
         return worker.record_failure(job, error, stop, index, count)
 
 
 def device_of_rank(asked: str, local_rank: int) -> str:
-    """The device of the rank that is the `local_rank`-th on its machine: a GPU of its own, if there are some."""
+    """The device of the `local_rank`-th rank on this machine: a GPU of its own, if there are GPUs."""
     import torch
 
     gpus = torch.cuda.device_count()
@@ -54,10 +54,10 @@ def device_of_rank(asked: str, local_rank: int) -> str:
 
 
 def lead(job: worker.Job, stop: Callable[[], bool]) -> worker.Ending:
-    """Carries `job` out by a process for each of its devices, and waits for them.
+    """Carries out `job` with a process for each of its devices, and waits for them.
 
-    To be called in a process that has run no threads yet. A rank that dies takes the others with it, and its number
-    and its end are the run's failure. `stop` is passed on: they checkpoint and end.
+    Call it in a process that has started no threads yet. If a rank dies, the others are ended too, and the run fails
+    with the rank's number and how it ended. `stop` is passed on: the ranks checkpoint and end.
     """
     with tempfile.TemporaryDirectory(prefix="simclr_ablate_") as folder:
         processes, receivers = _start(job, f"file://{folder}/meet")
@@ -71,21 +71,21 @@ def lead(job: worker.Job, stop: Callable[[], bool]) -> worker.Ending:
         return worker.Ending(processes[0].exitcode or worker.Status.COMPLETE, sent(receivers[0]))
     status = processes[culprit].exitcode
     reason = sent(receivers[culprit])
-    if status not in (worker.Status.FAILED, worker.Status.LOST):  # those have left their reason
+    if status not in (worker.Status.FAILED, worker.Status.LOST):  # these have recorded their reason
         reason = f"rank {culprit} of {len(processes)} {_ending(status)}"
         return worker.keep_failure(job, reason)
     return worker.Ending(worker.Status.FAILED, reason)
 
 
 def sent(receiver: Connection) -> str | None:
-    """The reason that a process which has ended left for its launcher, if it left one (`worker.leave`)."""
+    """The reason that an ended process sent to its launcher, if any (`worker.leave`)."""
     with receiver, suppress(EOFError, OSError):
         return receiver.recv() if receiver.poll() else None
     return None
 
 
 def _start(job: worker.Job, init_method: str) -> tuple[list[BaseProcess], list[Connection]]:
-    """A process for each rank, and the ends of the pipes by which they tell their reasons."""
+    """A process for each rank, and the receiving ends of the pipes for their reasons."""
     context = multiprocessing.get_context("fork")
     count = len(job.devices)
     threads = max(1, job.threads // count)
@@ -104,13 +104,13 @@ def _start(job: worker.Job, init_method: str) -> tuple[list[BaseProcess], list[C
 
 def _be_rank(job: worker.Job, index: int, count: int, init_method: str, sender: Connection) -> None:
     end_with_parent()
-    with StopSignal() as stop:  # the leader's own is for another process
+    with StopSignal() as stop:  # the leader's own belongs to the leader's process
         ending = carry_out_rank(job, stop, index, count, init_method)
     worker.leave(ending, sender)
 
 
 def _follow(processes: Sequence[BaseProcess], stop: Callable[[], bool]) -> int | None:
-    """Waits for all ranks; returns which one failed first, not counting those that only missed another."""
+    """Waits for all ranks; returns the first that failed, if possible one that did not just lose another."""
     asked = False
     deadline: float | None = None
     failed: list[int] = []
@@ -139,4 +139,4 @@ def _note_failed(processes: Sequence[BaseProcess], failed: list[int]) -> None:
 def _ending(status: int | None) -> str:
     if status is not None and status < 0:
         return worker.killed(-status)
-    return f"ended with status {status} and left no reason"
+    return f"ended with status {status} and gave no reason"

@@ -1,4 +1,4 @@
-"""What each run of a sweep is given on a cluster: `launcher.resources`, rules on the experiment."""
+"""The resources of each run on a cluster, which rules may change by experiment: `launcher.resources`."""
 
 import dataclasses
 import operator
@@ -16,9 +16,9 @@ _NAMES = [field.name for field in dataclasses.fields(Resources)]
 
 
 def resources_of(experiment: Experiment, options: SlurmOptions) -> Resources:
-    """What the experiment's run gets: the launcher's own values, changed by every rule that applies, in order.
+    """The resources of the experiment's run: the launcher's own values, changed by each rule that applies, in order.
 
-    Raises ConfigError where a rule makes no sense or nodes, GPUs and `compute.ranks` don't go together.
+    Raises ConfigError if a rule is invalid, or if nodes, GPUs and `compute.ranks` do not fit together.
     """
     values = {name: getattr(options, name) for name in _NAMES}
     config = flatten(experiment.to_config())
@@ -32,7 +32,7 @@ def resources_of(experiment: Experiment, options: SlurmOptions) -> Resources:
 
 
 def ranks_of(experiment: Experiment, gpus: int = 0) -> int:
-    """Processes that share the run: `compute.ranks`, else one for each of `gpus` that it is given, else one."""
+    """The number of processes that share the run: `compute.ranks` if set, else one per GPU, at least one."""
     return experiment.compute.ranks or max(1, gpus)
 
 
@@ -45,7 +45,7 @@ def _check(experiment: Experiment, resources: Resources) -> None:
         )
     if ranks % resources.nodes:
         raise ConfigError(
-            f"launcher.nodes must divide the ranks of a run ({ranks}), got {resources.nodes}"
+            f"launcher.nodes must divide the number of ranks of a run ({ranks}), got {resources.nodes}"
         )
     check_ranks(experiment, ranks)
 
@@ -67,5 +67,8 @@ def _holds(value: Any, condition: Any, path: str) -> bool:
         return bool(value == condition)
     sign, bound = comparison.groups()
     if not isinstance(value, int | float):
-        raise ConfigError(f"{path} compares a number, got {condition!r} for {value!r}")
+        raise ConfigError(
+            f"{path} must be a value or a list of values, because {value!r} is not a number, "
+            f"got {condition!r}"
+        )
     return bool(_OPERATORS[sign](value, float(bound)))

@@ -1,4 +1,4 @@
-"""Runs handed to sbatch, through submitit: one job or array at a time, found again whatever becomes of the command."""
+"""Submitting through submitit, one job or array at a time, so that it is found again even if the command is killed."""
 
 import re
 import signal
@@ -20,17 +20,17 @@ from simclr_ablate.launch.launchers import Resources, SlurmOptions
 from simclr_ablate.store import Store
 
 ANSWER_SECONDS = 10.0
-"""How long jobs are looked for whose submission SLURM did not answer."""
+"""How long to look for jobs if SLURM did not answer their submission."""
 _NO_ANSWER = re.compile(
     "timed? ?out|contact|connect|communicat|zero bytes|message (receive|length)|unexpected message",
     re.I,
 )
-"""In sbatch's words: it does not know whether the jobs were taken."""
+"""Matches sbatch's messages that leave open whether SLURM took the jobs."""
 _ENDLESS = 10**6
-"""Time-outs that submitit lets pass: our own rule is in `submitted.py`."""
+"""More time-outs than submitit will ever count: our own rule is in `submitted.py`."""
 
 Shape = tuple[Resources, int]
-"""What an array's runs are given, and their ranks."""
+"""The resources of each run of an array, and its number of ranks."""
 
 
 def hand_in(
@@ -42,13 +42,13 @@ def hand_in(
     records: Sequence[Mapping[str, Any]],
     **more: str,
 ) -> list[str]:
-    """Submits one array, or one job, of these calls, and records it; returns SLURM's id of each. Raises ConfigError.
+    """Submits these calls as one job or array and records it; returns SLURM's id of each. Raises ConfigError.
 
-    records: what the store is to tell of each job, see `Intent`. more: options of sbatch, besides those of `options`.
+    records: what to write into the store for each job, see `Intent`. more: options of sbatch beyond `options`.
     """
     intent = plan_intent(options, store, name, records)
-    # Lest jobs are submitted that no record tells of; where the command is killed all the same, the next one
-    # finds the intent.
+    # Ctrl-C must not leave jobs without a record. If the command is killed nevertheless, the next one finds the
+    # intent.
     with one_line(intent.folder), deaf_to_ctrl_c():
         intent.write()
         first = _submit(options, intent, shape, calls, more)
@@ -63,7 +63,7 @@ def _submit(
     calls: Sequence[Callable[[], None]],
     more: Mapping[str, str],
 ) -> str:
-    """SLURM's id of the job or array. Whatever this raises, the intent stays only where SLURM may have the jobs."""
+    """SLURM's id of the job or array. If this raises, the intent stays only if SLURM may have the jobs."""
     try:
         executor = make_executor(options, intent, shape, more)
         with outside_of_an_allocation(), executor.batch():
@@ -84,19 +84,19 @@ def _submit(
 def plan_intent(
     options: SlurmOptions, store: Store, name: str, records: Sequence[Mapping[str, Any]]
 ) -> Intent:
-    """The intent of one job or array, not written yet. name: what the job's own begins with. Raises ConfigError."""
+    """The intent of one job or array, not yet written. name: the beginning of the job's name. Raises ConfigError."""
     root = store.root.resolve()
     name = options.sbatch.get("job-name", name)
     unique = f"{re.sub(r'[^A-Za-z0-9_.-]', '_', name)}-{uuid.uuid4().hex[:12]}"
     folder = root / ".jobs" / unique
-    literal_logs(str(folder), len(records))  # refused before anything is written down
+    literal_logs(str(folder), len(records))  # raises before anything is written
     return Intent(folder, time.time(), records)
 
 
 def make_executor(
     options: SlurmOptions, intent: Intent, shape: Shape, more: Mapping[str, str]
 ) -> submitit.AutoExecutor:
-    """submitit's, for the jobs of `intent`. more: see `hand_in`."""
+    """submitit's executor for the jobs of `intent`. more: see `hand_in`."""
     executor = submitit.AutoExecutor(
         intent.folder, cluster=options.cluster, slurm_max_num_timeout=_ENDLESS
     )
@@ -108,29 +108,29 @@ def make_executor(
 
 
 def literal_logs(folder: str, jobs: int) -> tuple[dict[str, str], list[str]]:
-    """Options of sbatch, and srun's, for a folder with `%` in its name, which both would read as a pattern.
+    """Options of sbatch and of srun for a folder with `%` in its name, which both would read as a pattern.
 
-    jobs: how many are submitted at once. Nothing for other folders, whose logs submitit names. Raises ConfigError for
-    a folder with a pattern of submitit's own.
+    They are empty for other folders, because submitit names the logs there. jobs: how many are submitted at once.
+    Raises ConfigError if the folder's name contains one of submitit's own patterns.
     """
     if "%" not in folder:
         return {}, []
     own = [pattern for pattern in ("%j", "%t", "%A", "%a") if pattern in folder]
     if own:
-        raise ConfigError(f"store must not hold {own[0]} with launcher=slurm, got {folder!r}")
+        raise ConfigError(f"store must not contain {own[0]} with launcher=slurm, got {folder!r}")
     pattern = folder.replace("%", "%%") + ("/%j" if jobs == 1 else "/%A_%a")
     of_tasks = [f"--{name}={pattern}_%t_log.{end}" for name, end in _LOGS.items()]
     return {name: f"{pattern}_0_log.{end}" for name, end in _LOGS.items()}, of_tasks
 
 
 _LOGS = {"output": "out", "error": "err"}
-"""Options, and how submitit ends the names of the files."""
+"""Options for log files, and the endings that submitit gives their names."""
 
 
 def _parameters(
     options: SlurmOptions, name: str, shape: Shape, more: Mapping[str, str]
 ) -> dict[str, Any]:
-    """submitit's names for what one array gets. more: options of sbatch."""
+    """The parameters of one array, by submitit's names. more: options of sbatch."""
     resources, ranks = shape
     given = {"requeue": True, **options.sbatch, **more}
     given = {
@@ -153,7 +153,7 @@ def _parameters(
         "slurm_signal_delay_s": options.signal_seconds,
         "slurm_array_parallelism": options.max_parallel or _ENDLESS,
         "slurm_setup": list(options.setup) or None,
-        # One task that dies takes the others with it.
+        # If one task dies, the others are ended too.
         "slurm_srun_args": ["--kill-on-bad-exit=1"],
         "slurm_additional_parameters": given,
     }
@@ -161,7 +161,7 @@ def _parameters(
 
 
 def _submitted_after_all(intent: Intent, error: Exception) -> str:
-    """The id of what SLURM has taken although sbatch failed, as when its answer was lost. Raises ConfigError."""
+    """SLURM's id of jobs that it took although sbatch failed, as when its answer was lost. Raises ConfigError."""
     words = _refusal(error)
     unsure = isinstance(error, FailedSubmissionError) or _NO_ANSWER.search(words) is not None
     first = _taken(intent, unsure)
@@ -176,13 +176,13 @@ def _submitted_after_all(intent: Intent, error: Exception) -> str:
 
 
 def _taken(intent: Intent, unsure: bool = False) -> str | None:
-    """SLURM's id of the job or array, where it has them. Where it has none for certain, the intent is dropped.
+    """SLURM's id of the job or array, or None. The intent is dropped if it is certain that SLURM does not have it.
 
-    unsure: whether SLURM may have taken them and not show it yet.
+    unsure: whether SLURM may have taken the jobs without showing them yet.
     """
     try:
         first = intent.look_up(ANSWER_SECONDS if unsure else 0.0)
-    except ConfigError:  # it does not answer
+    except ConfigError:  # SLURM does not answer
         return None
     if first is not None:
         intent.complete_pickles(first)
@@ -193,7 +193,7 @@ def _taken(intent: Intent, unsure: bool = False) -> str | None:
 
 @contextmanager
 def one_line(folder: Path) -> Iterator[None]:
-    """What submitit and the system refuse inside comes out as ConfigError. folder: submitit's."""
+    """Turns errors of submitit and of the system into one-line ConfigErrors. folder: submitit's."""
     try:
         with storing(folder, "store"):
             yield
@@ -204,15 +204,15 @@ def one_line(folder: Path) -> Iterator[None]:
 
 
 def _refusal(error: Exception) -> str:
-    """sbatch's own words."""
+    """sbatch's own error message."""
     lines = [line.strip() for line in str(error).splitlines()]
     said = [line for line in lines if line.startswith("sbatch:")]
-    return "; ".join(said or lines) or "sbatch failed and said nothing"
+    return "; ".join(said or lines) or "sbatch failed without a message"
 
 
 @contextmanager
 def deaf_to_ctrl_c() -> Iterator[None]:
-    """What is started inside does not hear Ctrl-C, which is for the command that shows it."""
+    """Processes started inside ignore Ctrl-C, which is meant for the command."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield

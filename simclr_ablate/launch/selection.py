@@ -1,4 +1,4 @@
-"""`select` of a sweep's YAML: what the sweep chooses from."""
+"""`select` in a sweep's YAML: the candidates that the sweep chooses from."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,17 +10,19 @@ from simclr_ablate.schema import Experiment
 from simclr_ablate.tasks.choose import Candidate, Choose, within
 
 METRICS = ("validation_top1",)
-"""What may decide: measured on images that no table reports."""
+"""Metrics that may decide: those measured on images that no table reports."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """`select` of a sweep's YAML."""
+    """`select` in a sweep's YAML."""
 
-    seed: int = key("seed of the first stage, none of those that are reported", at_least=0)
-    over: tuple[str, ...] = key("keys whose values are chosen; what else differs has a winner each")
-    metric: str = key("what decides, on the validation split", choices=METRICS)
-    grids: tuple[dict[str, Any], ...] = key("as the sweep's own: what is tried")
+    seed: int = key("seed of the first stage, which must not be a reported one", at_least=0)
+    over: tuple[str, ...] = key(
+        "keys to choose; candidates that differ in any other key do not compete"
+    )
+    metric: str = key("metric that decides, on the validation split", choices=METRICS)
+    grids: tuple[dict[str, Any], ...] = key("grids of candidates, written like the sweep's own")
 
     @classmethod
     def from_config(cls, sweep: Mapping[str, Any] | None) -> Self | None:
@@ -35,19 +37,19 @@ class Rule:
                 raise ConfigError(f"sweep.select.over: {unknown_key(name, known)}")
         if not rule.over or "seed" in rule.over:
             raise ConfigError(
-                f"sweep.select.over must name the keys to choose, seed aside, got {list(rule.over)}"
+                f"sweep.select.over must name the keys to choose, without seed, got {list(rule.over)}"
             )
         if not rule.grids:
             raise ConfigError("sweep.select.grids must have at least one grid, got []")
         if any("seed" in grid for grid in rule.read()):
             raise ConfigError(
-                "sweep.select.grids must not name seed: its runs have sweep.select.seed "
-                f"({rule.seed}), and the best then those of sweep.seeds"
+                "sweep.select.grids must not vary seed: candidates have sweep.select.seed "
+                f"({rule.seed}), and winners have sweep.seeds"
             )
         return rule
 
     def read(self) -> list[dict[str, list[Any]]]:
-        """Its grids with a list for each key. Raises ConfigError."""
+        """The rule's grids, with a list for each key. Raises ConfigError."""
         return read_grids(list(self.grids), "sweep.select.grids")
 
 
@@ -59,9 +61,9 @@ def select(
     swept: Mapping[str, list[Any]],
     fixed: Sequence[str],
 ) -> Choose:
-    """What the sweep of that name chooses from. Raises ConfigError.
+    """The candidates that the named sweep chooses from. Raises ConfigError.
 
-    seeds: those that are reported, where the command line does not say. swept, fixed: see `multiplied`.
+    seeds: the reported ones, unless the command line gives others. swept, fixed: see `multiplied`.
     """
     grids = rule.read()
     _check_varied(rule, [*swept, *fixed, *(name for grid in grids for name in grid)])
@@ -83,7 +85,7 @@ def select(
 def _seeds(
     seeds: Sequence[int] | None, swept: Mapping[str, list[Any]], fixed: Sequence[str]
 ) -> list[Values]:
-    """Those that are reported, as values of a point: one that says nothing where the composed config has the seed."""
+    """The reported seeds, as values of a point: only one, without values, if the composed config has the seed."""
     listed = swept.get("seed") or (None if "seed" in fixed else seeds)
     return [{}] if listed is None else [{"seed": seed} for seed in listed]
 
@@ -92,7 +94,7 @@ def _check_varied(rule: Rule, named: Sequence[str]) -> None:
     for name in rule.over:
         if not any(within(name, [one]) or within(one, [name]) for one in named):
             raise ConfigError(
-                f"sweep.select.over names what sweep.select.grids vary, got {name!r}"
+                f"sweep.select.over must name keys that sweep.select.grids vary, got {name!r}"
                 f"{nearest(name, named)}"
             )
 
@@ -101,8 +103,7 @@ def _check(candidate: Candidate, rule: Rule) -> None:
     reported = [one.seed for one in candidate.reported]
     if rule.seed in reported:
         raise ConfigError(
-            f"sweep.select.seed must be none of the seeds that are reported ({reported}), "
-            f"got {rule.seed}"
+            f"sweep.select.seed must not be one of the reported seeds ({reported}), got {rule.seed}"
         )
     protocol = candidate.experiment.evaluation.protocol
     if protocol == "probe":

@@ -1,7 +1,7 @@
-"""The SLURM launcher: tasks as jobs of a cluster, through submitit. Submit and walk away.
+"""The SLURM launcher: submits tasks as jobs of a cluster, through submitit.
 
-hydra-submitit-launcher composes each config again on the node, where an edit made meanwhile leaks in, and reports a
-failed run as completed. Here a job is the frozen config, and fails where its run does.
+hydra-submitit-launcher composes each config again on the node, so edits made meanwhile leak in, and it reports failed
+runs as completed. Here a job carries the frozen config, and fails if its run does.
 """
 
 import getpass
@@ -41,18 +41,18 @@ from simclr_ablate.store import BUSY, Run, TaskFolder
 from simclr_ablate.terminal import count
 
 LOOK_SECONDS = 0.5
-"""How often the store is looked at while following, at most."""
+"""The least time between two looks at the store while following."""
 LOOK_SECONDS_EACH = 0.005
-_NO_REASON = "its process ended and left no reason"
+_NO_REASON = "its process ended and gave no reason"
 _LARGEST_ARRAY = 1000
-"""By SLURM's own MaxArraySize, where it does not say."""
+"""The most jobs of an array if SLURM does not report its MaxArraySize: that of its default."""
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """What one job carries out: pretraining, where it is not done yet, and then an evaluation, or one of the two.
+    """What one job carries out: pretraining unless it is done, then an evaluation, or only one of the two.
 
-    after: what the job waits for, as sbatch's `dependency` says it.
+    after: what the job waits for, in the form of sbatch's `dependency`.
     """
 
     planned: PlannedRun
@@ -61,26 +61,26 @@ class Assignment:
 
     @property
     def tasks(self) -> list[TaskFolder]:
-        """Those whose submission it is."""
+        """The tasks that this job is the submission of."""
         tasks = self.planned.tasks if self.evaluates else (self.planned.run,)
-        # What waits for pretraining leaves that to another job.
+        # If the job waits for pretraining, another job does that.
         return [t for t in tasks if not (t is self.planned.run and (self.after or t.is_done()))]
 
 
 @dataclass
 class Submission:
-    """What one command handed to the cluster."""
+    """What one command submitted, and the state of its other runs."""
 
     jobs: dict[PlannedRun, list[str]] = field(default_factory=dict)
-    """One, or that of pretraining and that of the evaluation which follows."""
+    """SLURM's ids: one job for a run, or one for pretraining and one for the evaluation."""
     elsewhere: list[PlannedRun] = field(default_factory=list)
-    """Queued or running already: this command has nothing to do with them."""
+    """Runs that are queued or running already, so this command leaves them alone."""
     complete: list[PlannedRun] = field(default_factory=list)
     closed: list[PlannedRun] = field(default_factory=list)
-    """Whose folders cannot be read, so that nobody knows what has become of them."""
+    """Runs in an unknown state, because their folders cannot be read."""
 
     def summary(self) -> str:
-        """One line for a person."""
+        """One line for people."""
         jobs = chain.from_iterable(self.jobs.values())
         ids = sorted({job.partition("_")[0] for job in jobs}, key=int)
         parts = [f"submitted {count(len(self.jobs), 'experiment')}"]
@@ -98,10 +98,10 @@ class Submission:
 
 @dataclass
 class Here:
-    """Runs that a command carries out itself, by submitit's clusters on this machine.
+    """Runs that a command carries out itself, with submitit's clusters for this machine.
 
-    waiting: runs still to be submitted. left: runs that have been submitted, or that another command looks after.
-    active: jobs that have not ended.
+    waiting: runs to be submitted. left: runs that were submitted here or that another command works on. active: jobs
+    that have not ended.
     """
 
     waiting: deque[PlannedRun]
@@ -109,23 +109,23 @@ class Here:
     active: dict[PlannedRun, Any] = field(default_factory=dict)
 
     def take_back(self, left: list[PlannedRun], given_up: list[PlannedRun]) -> None:
-        """What another command has given up is to be submitted here. A job of our own is, where it ends."""
+        """Queues runs that another command gave up, to be submitted here; our own active jobs stay in `left`."""
         self.left = [*left, *(planned for planned in given_up if planned in self.active)]
         self.waiting.extend(planned for planned in given_up if planned not in self.active)
 
 
 class SlurmLauncher:
-    """Submits a plan's runs; follows them where it is asked to."""
+    """Submits a plan's runs, and follows them if asked to."""
 
     def __init__(self, options: SlurmOptions, cache: str) -> None:
         self.options = options
         self.cache = cache
 
     def submit(self, plan: Plan) -> Submission:
-        """Submits every run that is neither done, queued nor running, as one array for each shape of resources.
+        """Submits every run that is not done, queued or running, as one array for each shape of resources.
 
-        To be called inside `Store.submitting`. Raises ConfigError where resources make no sense, and with the cluster's
-        own words where it refuses. What was submitted before a refusal stays so.
+        Call it inside `Store.submitting`. Raises ConfigError if resources are invalid, or with the cluster's own
+        message if it refuses. What was submitted before that stays submitted.
         """
         require_slurm()
         shapes = {planned: self._shape(planned) for planned in plan.runs}
@@ -150,7 +150,7 @@ class SlurmLauncher:
         return submission
 
     def _to_submit(self, plan: Plan, submission: Submission) -> list[list[PlannedRun]]:
-        """What nobody sees to yet, by run; notes the rest in `submission`."""
+        """The experiments that nobody works on, grouped by run; notes the others in `submission`."""
         settle(task for planned in plan.runs for task in planned.tasks)
         groups: dict[str, list[PlannedRun]] = {}
         for planned in plan.runs:
@@ -173,9 +173,9 @@ class SlurmLauncher:
         shapes: Mapping[PlannedRun, Shape],
         submission: Submission,
     ) -> None:
-        """Runs that are evaluated in several ways: an array that pretrains them all, then one for all their first
-        evaluations, one for their second, and so on, each job of which waits for the one with its number."""
-        # So that those which have a second evaluation, say, are the first of them.
+        """Submits runs that have several evaluations: an array that pretrains all of them, one for their first
+        evaluations, one for their second, and so on. Each evaluation waits for the pretraining job with its number."""
+        # Runs with the most evaluations come first, so that the jobs of every array have the same numbers.
         groups = sorted(groups, key=len, reverse=True)
         for first in range(0, len(groups), self._largest_array):
             chunk = groups[first : first + self._largest_array]
@@ -200,7 +200,7 @@ class SlurmLauncher:
         assignments: Sequence[Assignment],
         submission: Submission,
     ) -> None:
-        """Submits what waits for the same, in arrays as large as the cluster takes."""
+        """Submits jobs that wait for the same job or none, in arrays as large as the cluster takes."""
         for first in range(0, len(assignments), self._largest_array):
             chunk = assignments[first : first + self._largest_array]
             self._submit_array(plan, shape, chunk, submission)
@@ -212,11 +212,11 @@ class SlurmLauncher:
         assignments: Sequence[Assignment],
         submission: Submission,
     ) -> list[str]:
-        """Submits one array of jobs that wait for the same; returns SLURM's id of each."""
+        """Submits one array of jobs with the same dependency; returns SLURM's id of each."""
         calls = [self._job(plan, assignment, shape[0]) for assignment in assignments]
         records = [self._record(assignment) for assignment in assignments]
         after = assignments[0].after
-        # What cannot be evaluated any more is not to wait for ever.
+        # An evaluation without an encoder must not wait for ever.
         more = {"dependency": after, "kill-on-invalid-dep": "yes"} if after is not None else {}
         name = plan.sweep or "simclr_ablate"
         try:
@@ -230,7 +230,7 @@ class SlurmLauncher:
         return jobs
 
     def follow(self, plan: Plan, submission: Submission, view: ProgressView) -> Outcome:
-        """Shows how the runs go until all have ended. Ctrl-C ends the showing, not the runs."""
+        """Shows the runs' progress until all have ended. Ctrl-C stops the display, not the runs."""
         outcome = Outcome(list(submission.complete), list(submission.closed))
         ledger = Ledger(plan, view, outcome)
         left = [*submission.jobs, *submission.elsewhere]
@@ -243,17 +243,17 @@ class SlurmLauncher:
                     left, given_up = self._sort(left, started, ledger)
                     for planned in given_up:
                         ledger.fail(planned)
-                    # A thousand runs are some thousand files to look at.
+                    # A thousand runs mean a few thousand files to read.
                     time.sleep(max(LOOK_SECONDS, len(left) * LOOK_SECONDS_EACH))
         except KeyboardInterrupt:
             outcome.interrupted = True
         return outcome
 
     def carry_out_here(self, plan: Plan, view: ProgressView) -> Ledger:
-        """submitit's clusters `local` and `debug`: the way of jobs, on this machine, some at a time."""
+        """Carries out the plan with submitit's clusters `local` and `debug`: on this machine, a few jobs at a time."""
         ledger = Ledger(plan, view)
         for planned in plan.runs:
-            self._shape(planned)  # refused before anything starts
+            self._shape(planned)  # raises before anything starts
         here = Here(deque(plan.runs))
         started: set[PlannedRun] = set()
         with terminable():
@@ -282,7 +282,7 @@ class SlurmLauncher:
         return ledger
 
     def _submit_here(self, plan: Plan, planned: PlannedRun, shape: Shape) -> Any:
-        """The job's handle, or None where the run is somebody else's, or done."""
+        """The job's handle, or None if the run is done or somebody else works on it."""
         with plan.store.submitting():
             if planned.state() in ("complete", *BUSY):
                 return None
@@ -297,10 +297,10 @@ class SlurmLauncher:
         return handle
 
     def _end_here(self, here: Here, ledger: Ledger) -> None:
-        """Lets go of what has ended; `debug` jobs are carried out in here."""
+        """Removes jobs that have ended from `here`; `debug` jobs are carried out in this call."""
         for planned, handle in list(here.active.items()):
             if self.options.cluster == "debug":
-                # Its handle would carry a failed run out again, asked whether it is done.
+                # `done` on this handle would carry out a failed run again.
                 with suppress(RunFailedError):
                     handle.results()
             if self.options.cluster == "debug" or handle.done():
@@ -308,7 +308,7 @@ class SlurmLauncher:
                 for task in planned.tasks:
                     task.end_job(handle.job_id, _NO_REASON)
                 if planned in here.left and planned.state() not in ("complete", "failed", *BUSY):
-                    here.left.remove(planned)  # its folder takes no failure
+                    here.left.remove(planned)  # its failure could not be recorded
                     ledger.fail(planned, _NO_REASON)
 
     def _sort(
@@ -318,7 +318,7 @@ class SlurmLauncher:
         ledger: Ledger,
         waiting: int = 0,
     ) -> tuple[list[PlannedRun], list[PlannedRun]]:
-        """Notes and shows what has changed; returns the runs that have not ended, and what nobody sees to any more."""
+        """Notes and shows what has changed; returns the runs that have not ended, and those that were given up."""
         left, running, given_up = [], [], []
         for planned in runs:
             state = planned.state()
@@ -349,7 +349,7 @@ class SlurmLauncher:
         return resources, ranks
 
     def _record(self, assignment: Assignment) -> dict[str, Any]:
-        """What the store is to tell of a job: see `Intent`."""
+        """What to write into the store for a job: see `Intent`."""
         planned = assignment.planned
         return {
             "run": planned.run_id,
@@ -379,7 +379,7 @@ class SlurmLauncher:
 
     @cached_property
     def _largest_array(self) -> int:
-        """The most jobs that the cluster takes at once: one less than its MaxArraySize."""
+        """The most jobs that the cluster takes in one array: its MaxArraySize minus one."""
         command = ["scontrol", "show", "config"]
         try:
             shown = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
@@ -390,8 +390,10 @@ class SlurmLauncher:
 
 
 def is_seen_to(planned: PlannedRun, state: str) -> bool:
-    """Whether somebody works on the evaluation of a run in `state`, or SLURM has a job for it; or on pretraining where
-    that is no job that another could wait for."""
+    """Whether somebody works on the evaluation of a run in `state`, or SLURM has a job for it.
+
+    Before pretraining is done, it is also true if pretraining is under way without a SLURM job to wait for.
+    """
     if state in ("complete", "failed"):
         return False
     submission = planned.evaluating.submission()
@@ -403,7 +405,7 @@ def is_seen_to(planned: PlannedRun, state: str) -> bool:
 
 
 def _after_pretraining(run: Run) -> str | None:
-    """What a job waits for that needs the run's encoder, where another command's job of SLURM is to make it."""
+    """The dependency of a job that needs the run's encoder, if another command's SLURM job is pretraining it."""
     submission = run.submission()
     if submission is None or submission["cluster"] != "slurm":
         return None

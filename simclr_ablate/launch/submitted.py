@@ -1,7 +1,7 @@
-"""What submitit pickles and a cluster carries out: an experiment's tasks, and what becomes of them when time is up.
+"""What submitit pickles and a cluster carries out: an experiment's tasks, requeued when their time is up.
 
-submitit requeues in its signal handler, in the middle of whatever the run does. Here the handler only notes the signal;
-the loop saves at the end of its step, and then submitit's own handler is called, which requeues the job.
+submitit requeues a job in its signal handler, in the middle of whatever the run does. Here the handler only notes the
+signal. The loop saves at the end of its step, and then submitit's own handler is called, which requeues the job.
 """
 
 import dataclasses
@@ -30,22 +30,22 @@ from simclr_ablate.stopping import STOP_SIGNALS, StopSignal
 log = logging.getLogger(__name__)
 
 TIMEOUTS = 3
-"""A run that hits its time limit so often in a row without progress has failed."""
+"""After this many time-outs in a row without progress, a run has failed."""
 _SLACK_SECONDS = 90.0
-"""SLURM looks at time limits now and then, and may send its signal a minute early."""
+"""SLURM checks time limits only now and then, and may send its signal a minute early."""
 _REQUEUE_TRIES = 6
 _HELD_SECONDS = STALE_SECONDS + 30
 
 
 class RunFailedError(RuntimeError):
-    """The run failed: what the cluster is told, so that its own tools show it too."""
+    """The run failed. Raising this makes the cluster's own tools show the job as failed."""
 
 
 @dataclass(frozen=True)
 class Submitted:
-    """One experiment as a job. Calling it carries the experiment out, in each process of the job.
+    """One experiment as a job. Each process of the job calls it, to carry out the experiment.
 
-    cluster: submitit's. time_minutes: the job's time limit; signal_seconds: the warning before it.
+    cluster: submitit's. time_minutes: the job's time limit. signal_seconds: how long before it the job is signalled.
     """
 
     job: worker.Job
@@ -54,9 +54,9 @@ class Submitted:
     signal_seconds: int
 
     def __call__(self) -> None:
-        """Returns when the run is done, or is somebody else's. Raises RunFailedError."""
+        """Returns when the run is done, stopped, or another process's. Raises RunFailedError."""
         begin = time.monotonic()
-        # submitit's, from before ours is in its place; the debug cluster has none.
+        # submitit's handler, before ours replaces it; the debug cluster has none.
         requeue = signal.getsignal(requeue_signal())
         environment = submitit.JobEnvironment()
         print(f"{ATTEMPT}{_restarts()}", file=sys.stderr, flush=True)
@@ -65,7 +65,7 @@ class Submitted:
             ending = self._carry_out(_on_this_node(self.job, environment), stop, environment)
         status = ending.status
         if self.cluster == "debug" and stop.heard is not None:
-            raise KeyboardInterrupt  # for the command that this is, as Ctrl-C
+            raise KeyboardInterrupt  # this process is the command, which stops as at Ctrl-C
         if status in (worker.Status.FAILED, worker.Status.LOST):
             raise RunFailedError(ending.reason)
         if environment.global_rank != 0 or status == worker.Status.TAKEN:
@@ -85,25 +85,25 @@ class Submitted:
             self._requeue(environment.job_id, requeue, time.monotonic() - begin)
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
-        """What to call after a requeue: the same; all state is in the run's folder."""
-        # submitit refuses to write where an attempt that was killed meanwhile left its file.
+        """The call for after a requeue: the same one, because all state is in the run's folder."""
+        # submitit refuses to write if an earlier attempt, killed meanwhile, left its temporary file.
         pickle = submitit.JobEnvironment().paths.submitted_pickle
         pickle.with_name(pickle.name + ".save_tmp").unlink(missing_ok=True)
         return submitit.helpers.DelayedSubmission(self)
 
     def _stop_signal(self) -> StopSignal:
         if self.cluster == "slurm":
-            # SLURM ends jobs with SIGTERM, and those that it preempts may get no other word.
+            # SLURM ends jobs with SIGTERM, and a preempted job may get no other signal.
             return StopSignal(stop_on=(requeue_signal(),), save_on=STOP_SIGNALS)
         if self.cluster == "debug":
-            # In the command's own process, where Ctrl-C means the run.
+            # In the command's own process, Ctrl-C is meant for the run.
             return StopSignal(stop_on=(signal.SIGINT, *STOP_SIGNALS))
         return StopSignal(stop_on=(requeue_signal(), *STOP_SIGNALS))
 
     def _carry_out(
         self, job: worker.Job, stop: StopSignal, environment: submitit.JobEnvironment
     ) -> worker.Ending:
-        """Waits for a holder that may only seem alive: a job killed on another host, say."""
+        """Carries out the job; while another process seems to hold it, tries again until a dead lease would expire."""
         deadline = time.monotonic() + _HELD_SECONDS
         for attempt in itertools.count():
             if environment.num_tasks == 1:
@@ -125,8 +125,8 @@ class Submitted:
                 fruitless = task.count_timeout()
             if fruitless >= TIMEOUTS:
                 self._fail(
-                    f"its time limit of {self.time_minutes} minutes came {fruitless} times in a row "
-                    "without progress: launcher.time_minutes gives it more",
+                    f"it reached its time limit of {self.time_minutes} minutes {fruitless} times in a row "
+                    "without progress: give it more with launcher.time_minutes",
                 )
         with _noting():
             task.requeue_job(job)
@@ -147,7 +147,7 @@ class Submitted:
 
 @contextmanager
 def _noting() -> Iterator[None]:
-    """What cannot be written inside, on a full disk say, is told, and keeps the job from nothing."""
+    """Logs storage errors, as on a full disk, and lets the job continue."""
     try:
         yield
     except StorageError as error:
@@ -160,16 +160,16 @@ def _on_this_node(job: worker.Job, environment: submitit.JobEnvironment) -> work
 
 
 def _restarts() -> int:
-    """How often SLURM has started this job again."""
+    """How often SLURM has restarted this job."""
     return int(os.environ.get("SLURM_RESTART_COUNT", 0))
 
 
 def _meeting(job: worker.Job, environment: submitit.JobEnvironment, attempt: int) -> str:
-    """Where the job's tasks meet: on its first node, at a port that other jobs there don't use."""
+    """The address where the job's tasks meet: its first node, and a port that other jobs there are unlikely to use."""
     name = f"{environment.job_id}/{_restarts()}/{job.config['evaluation']}/{attempt}"
     return f"tcp://{environment.hostnames[0]}:{20_000 + zlib.crc32(name.encode()) % 12_000}"
 
 
 def requeue_signal() -> signal.Signals:
-    """The signal by which submitit has SLURM announce the end of a job."""
+    """The signal that submitit tells SLURM to send before the end of a job."""
     return signal.Signals[f"SIG{os.environ.get('SUBMITIT_PREEMPT_SIGNAL', 'USR2')}"]

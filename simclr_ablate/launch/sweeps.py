@@ -1,4 +1,4 @@
-"""What a command's `sweep` names: sections of our own YAML, of the user's, or unions of them, checked and by name."""
+"""Reading and checking the sweeps that a command names: our own YAML, the user's, and unions of sweeps."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,17 +22,17 @@ from simclr_ablate.paths import config_folder, expanded
 SUFFIXES = (".yaml", ".yml")
 _NAME = re.compile(r"[^\W.][^/\\\x00-\x1f\x7f]*")
 _LONGEST_NAME = 200
-"""Bytes, of the 255 that a file's name may have: a record's has a digest, too."""
+"""In bytes. A file name may have 255, but a record's also contains a digest."""
 
 
 KEYS = ("name", "artefact", "seeds", "grids", "select", "sweeps")
-"""Of the section `sweep`."""
+"""The keys of the section `sweep`."""
 
 
 def chosen(override: Override | None) -> list[str] | None:
-    """The sweeps that `sweep=a,b`, `sweep=[a,b]` or `sweep=glob(*)` names; None where it names one, or none.
+    """The sweeps that `sweep=a,b`, `sweep=[a,b]` or `sweep=glob(*)` names; None for a single sweep or none.
 
-    Raises ConfigError for a list of something else.
+    Raises ConfigError for a list of anything else.
     """
     if override is None or override.is_delete():
         return None
@@ -50,20 +50,20 @@ def chosen(override: Override | None) -> list[str] | None:
 def parts(
     read: Callable[[str], Mapping[str, Any]], names: Sequence[str], within: tuple[str, ...] = ()
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The sweeps of these names, each with its own name and section; of a union, each of its parts in its place.
+    """The name and section of each of these sweeps, with each union replaced by its parts. Raises ConfigError.
 
-    read: the composed section of the sweep of a name. Raises ConfigError.
+    read: returns the composed section of a sweep by its name.
     """
     for name in names:
         if name in within:
-            raise ConfigError(f"sweep.sweeps: {name} unites itself, by {' and '.join(within)}")
+            raise ConfigError(f"sweep.sweeps: {name} unites itself, through {' and '.join(within)}")
         section = checked(read(name), name)
         if "sweeps" not in section:
             yield section["name"], section
             continue
         if "grids" in section or "select" in section:
             raise ConfigError(
-                f"a sweep has either grids of its own or sweeps that it unites, got both in {name}"
+                f"a sweep must have either grids of its own or sweeps to unite, got both in {name}"
             )
         united = section["sweeps"]
         if (
@@ -76,9 +76,9 @@ def parts(
 
 
 def checked(section: Any, origin: str) -> dict[str, Any]:
-    """The section of a sweep, with its name: its own, or that of its file. Raises ConfigError for what is none.
+    """The section of a sweep, with its `name`, which defaults to the file's. Raises ConfigError if it is not a sweep.
 
-    origin: the name, or the file, by which it was asked for.
+    origin: the name or file as given by the user.
     """
     if not isinstance(section, Mapping):
         raise ConfigError(f"sweep={origin} must hold a mapping of keys, got {section!r}")
@@ -90,17 +90,17 @@ def checked(section: Any, origin: str) -> dict[str, Any]:
     name = section.get("name", PurePath(origin).stem)
     if not isinstance(name, str) or not _NAME.fullmatch(name) or len(name.encode()) > _LONGEST_NAME:
         raise ConfigError(
-            "sweep.name must be a file's name that begins with a letter, a digit or _, "
+            "sweep.name must be a valid file name that begins with a letter, a digit or _, "
             f"got {name!r} in {origin}"
         )
     return {**section, "name": name}
 
 
 class Sections:
-    """The sections of sweeps as they are composed, each beside the command's own lines.
+    """The composed sections of sweeps, each composed with the command's own lines.
 
-    composed: lines -> the config that they make. chosen: the sweep of that config, as a file of the user's or the
-    command line has it, where it names one.
+    composed: returns the config that lines compose to. chosen: the sweep in that config, as a file of the user's or
+    the command line names it, if one does.
     """
 
     def __init__(
@@ -110,11 +110,11 @@ class Sections:
         self.chosen = str(chosen or "sweep")
 
     def read(self, name: str, lines: tuple[str, ...]) -> Any:
-        """The section of the sweep of that name, resolved."""
+        """The resolved section of the named sweep."""
         return OmegaConf.to_container(self._with(name, lines).sweep, resolve=True)
 
     def all(self, names: Sequence[str], lines: tuple[str, ...]) -> list[str]:
-        """The names, and those that unions among them unite. Raises ConfigError."""
+        """These names, and those of the sweeps that they unite. Raises ConfigError."""
         asked: dict[str, None] = {}
 
         def read(name: str) -> Any:
@@ -126,7 +126,7 @@ class Sections:
         return list(asked)
 
     def references(self, names: Sequence[str], lines: tuple[str, ...]) -> list[str]:
-        """What values of the sweeps refer to, as they are written."""
+        """The interpolations in the sweeps' values, as written."""
         return [
             text for name in names for text in interpolations(self._with(name, lines), ["sweep"])
         ]
@@ -134,7 +134,7 @@ class Sections:
     def referred(
         self, name: str, lines: tuple[str, ...], varied: Mapping[str, Sequence[Any]]
     ) -> list[str]:
-        """Those of the keys with whose values the sweep's own change. varied: keys and their values."""
+        """The keys among `varied` that change the sweep's own values. varied: keys and their values."""
         config = self._with(name, lines)
         if not interpolations(config, ["sweep"]):
             return []
@@ -151,7 +151,7 @@ class Sections:
         ]
 
     def check_values(self, name: str, lines: tuple[str, ...], fixed: Sequence[str]) -> None:
-        """Raises ConfigError where a sweep's values refer to a key that it varies: they have one value for all.
+        """Raises ConfigError if a sweep's values refer to a key that the sweep varies, since they are resolved once.
 
         fixed: keys that the command line sets.
         """
@@ -171,22 +171,22 @@ class Sections:
                 )
 
     def _with(self, name: str, lines: tuple[str, ...]) -> DictConfig:
-        """The config with that sweep in it, unresolved."""
+        """The unresolved config with that sweep in it."""
         own = () if name == self.chosen else (override("sweep", name),)
         return self._composed((*lines, *own))
 
 
 def register_sweeps() -> None:
-    """Makes our own sweeps known to Hydra."""
+    """Registers our own sweeps with Hydra."""
     for path in sorted(config_folder("sweeps").glob("*.yaml")):
         node = read_yaml(path, f"sweep={path.stem}")
         ConfigStore.instance().store(group="sweep", name=path.stem, node=node)
 
 
 def register_files(arguments: Sequence[str]) -> None:
-    """Makes the files that `sweep=FILE.yaml` names known to Hydra, which finds them by that name.
+    """Registers the files that `sweep=FILE.yaml` names with Hydra, which then finds them by that name.
 
-    Raises ConfigError for no such file, and for one that is no YAML.
+    Raises ConfigError if a file does not exist or is not YAML.
     """
     for argument in arguments:
         if argument.lstrip("+").partition("=")[0] != "sweep":
@@ -194,7 +194,7 @@ def register_files(arguments: Sequence[str]) -> None:
         try:
             override = OverridesParser.create().parse_override(argument)
         except HydraException:
-            continue  # Hydra says so itself
+            continue  # Hydra reports it itself
         if override.value_type is not None and override.value_type.name in _WITHOUT_FILES:
             continue
         names: list[Any] = chosen(override) or [override.value()]

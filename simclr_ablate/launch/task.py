@@ -1,6 +1,6 @@
-"""What Hydra calls with one composed config: one run, whose objective it returns; and how a command ends.
+"""The task function that Hydra calls with a composed config: it does one run. Also, how a command ends.
 
-With `-m` our own sweeper takes over (`plugins.py`); other sweepers of Hydra's call this once for each of their jobs.
+With `-m`, our own sweeper takes over (`plugins.py`); other Hydra sweepers call the task once for each of their jobs.
 """
 
 import multiprocessing
@@ -33,18 +33,18 @@ if TYPE_CHECKING:
     from simclr_ablate.launch.plan import PlannedRun
 
 BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
-"""The sweeper that does nothing with what jobs return."""
+"""The sweeper that ignores what jobs return."""
 
 
 REFUSALS = (ConfigError, HydraException, OmegaConfBaseException)
-"""What input that makes no sense is refused with."""
+"""Exceptions that mean that the user's input was rejected."""
 
 
 class JobFailedError(RuntimeError):
-    """A job of Hydra's has failed: the message says which run, and why. status: for the command to exit with."""
+    """A Hydra job failed; the message says which run, and why. status: the command's exit status."""
 
     def __init__(self, message: str, status: int = ExitStatus.SOME_FAILED) -> None:
-        super().__init__(message, status)  # both, to be pickled with
+        super().__init__(message, status)  # pickling needs both
         self.status = status
 
     def __str__(self) -> str:
@@ -52,9 +52,9 @@ class JobFailedError(RuntimeError):
 
 
 def task(config: DictConfig) -> float | None:
-    """One experiment, carried out; returns its `objective_metric`, in percent, or None where there is none yet.
+    """Carries out one experiment; returns its `objective_metric`, in percent, or None if there is none yet.
 
-    Raises ConfigError for what is refused, JobFailedError for a run that failed, KeyboardInterrupt where it is stopped.
+    Raises ConfigError if the config is invalid, JobFailedError if the run failed, KeyboardInterrupt if it was stopped.
     """
     from simclr_ablate.launch.plugins import read_command
 
@@ -76,17 +76,17 @@ def task(config: DictConfig) -> float | None:
 
 
 def _settle_in() -> None:
-    """Makes a process that another launcher may have started fit for runs."""
+    """Prepares for runs a process that another launcher may have started."""
     look_in(os.getcwd())  # for modules of the user's own
-    # joblib's processes call themselves started by `loky`, which those that they start do not know.
+    # joblib's processes report the start method `loky`, which their child processes do not know.
     if multiprocessing.get_start_method() not in multiprocessing.get_all_start_methods():
         multiprocessing.set_start_method("spawn", force=True)
 
 
 def check_one_experiment(app: Mapping[str, Any], config: DictConfig, hydra: Any) -> None:
-    """Raises ConfigError where a job of Hydra's is no single experiment, or its scale has unknown keys.
+    """Raises ConfigError if a Hydra job is not a single experiment, or its scale has unknown keys.
 
-    app, hydra: `config`, resolved, and Hydra's own section.
+    app: `config`, resolved. hydra: Hydra's own section.
     """
     check_scale(config)
     if app.get("sweep") is not None:
@@ -96,7 +96,7 @@ def check_one_experiment(app: Mapping[str, Any], config: DictConfig, hydra: Any)
 
 
 def check_objective(command: Command, experiment: Experiment, hydra: Any) -> None:
-    """Raises ConfigError where a job of another sweeper than ours cannot return what it is to return."""
+    """Raises ConfigError if the job of a sweeper other than ours cannot return its `objective_metric`."""
     protocol = experiment.evaluation.protocol
     metrics = METRICS_OF.get(protocol, METRICS if protocol in PROTOCOLS else ())
     if metrics and command.objective_metric not in metrics:
@@ -109,39 +109,39 @@ def check_objective(command: Command, experiment: Experiment, hydra: Any) -> Non
     sweeper = hydra.runtime.choices.get("hydra/sweeper")
     if command.dry_run:
         raise ConfigError(
-            f"dry_run must be false with hydra/sweeper={sweeper}, which goes by what each run comes to, got true"
+            f"dry_run must be false with hydra/sweeper={sweeper}, which needs the result of each run, got true"
         )
     if returns_at_once(command):
         raise ConfigError(
             f"launcher.follow must be true with hydra/sweeper={sweeper}, "
-            "which goes by what each run comes to, got false"
+            "which needs the result of each run, got false"
         )
 
 
 def objective_of(planned: "PlannedRun", metric: str) -> float | None:
-    """The metric of a run's evaluation, or None where it is not complete, or has no such metric."""
+    """The metric of a run's evaluation, or None if it is not complete or has no such metric."""
     evaluation = planned.run.evaluation(planned.evaluation_key)
     value = None if evaluation is None else evaluation["metrics"].get(metric)
     return None if value is None else float(value)
 
 
 def failure_of(planned: "PlannedRun", status: int = ExitStatus.SOME_FAILED) -> JobFailedError:
-    """Why the run failed, or what else has become of it. status: see JobFailedError."""
+    """The error that says why the run failed, or else its state. status: see JobFailedError."""
     failure = planned.failure() or {}
     return JobFailedError(f"{planned.run_id}: {failure.get('reason', planned.state())}", status)
 
 
 class SweepFolder(Callback):
-    """Makes the folder of what other sweepers than ours leave: `~` in it is a home, as it is in `store`.
+    """Creates the folder for files of sweepers other than ours. `~` in its path is a home folder, as in `store`.
 
-    What they leave of a dry run goes with the process.
+    In a dry run the folder is temporary.
     """
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Exits where the folder cannot be made."""
+        """Exits if the folder cannot be created."""
         hydra = config.hydra
         if hydra.runtime.choices.get("hydra/sweeper") == "plan":
-            return  # which leaves nothing there
+            return  # our own sweeper writes nothing there
         try:
             folder = (
                 self._of_dry_run() if config.get("dry_run") else expanded(hydra.sweep.dir, "store")
@@ -152,7 +152,7 @@ class SweepFolder(Callback):
             sys.exit(refused(error))
         with read_write(hydra):
             hydra.sweep.dir = str(folder)
-            # For the jobs' own configs, which are composed anew.
+            # The jobs' configs are composed again, from these overrides.
             hydra.overrides.hydra.append(f"hydra.sweep.dir={literal(str(folder))}")
 
     def _of_dry_run(self) -> Path:
@@ -161,24 +161,24 @@ class SweepFolder(Callback):
 
 
 class EndOfRun(Callback):
-    """Ends a command without -m with its own words and exit status, once all other callbacks have heard of its job.
+    """Ends a command without -m with our own message and exit status, once all other callbacks have seen its job.
 
-    Hydra would tell a failed job in its own, beside ours.
+    Otherwise Hydra would also report a failed job in its own words.
     """
 
     def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Exits where the job has failed."""
+        """Exits if the job failed."""
         job_return: JobReturn = kwargs["job_return"]
         if job_return.status is JobStatus.FAILED:
-            error = vars(job_return)["_return_value"]  # the property tells the failure
+            error = vars(job_return)["_return_value"]  # the property would report the failure
             if isinstance(error, JobFailedError):
-                sys.exit(error.status)  # which `execute` has told
+                sys.exit(error.status)  # `execute` has reported it
             if isinstance(error, REFUSALS):
                 sys.exit(refused(error))
 
 
 def exit_status(command: Callable[[], object]) -> int:
-    """Calls `command`; returns the status for it to exit with. What a user has caused is one line."""
+    """Calls `command` and returns the exit status. Errors that the user caused are printed in one line."""
     try:
         command()
     except KeyboardInterrupt:
@@ -192,13 +192,13 @@ def exit_status(command: Callable[[], object]) -> int:
 
 
 def refused(error: Exception) -> int:
-    """Tells what is refused, in one line; returns the exit status."""
+    """Prints why the input was rejected, in one line; returns the exit status."""
     print(f"error: {in_a_line(error)}", file=sys.stderr)
     return ExitStatus.REFUSED
 
 
 def in_a_line(error: BaseException) -> str:
-    """The message of an error of ours, Hydra's or OmegaConf's, with the key that it is about."""
+    """The one-line message of an error of ours, Hydra's or OmegaConf's, with its key."""
     if isinstance(error, ConfigError):
         return str(error)
     if isinstance(error, OmegaConfBaseException):

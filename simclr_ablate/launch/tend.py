@@ -1,4 +1,4 @@
-"""Runs that were launched before, taken up again, called off or cleaned up: `status retry`, `cancel` and `clean`."""
+"""What happens to runs after their launch: `status retry`, `status cancel` and `status clean`."""
 
 import getpass
 import json
@@ -23,9 +23,9 @@ from simclr_ablate.store import ChoiceFolder, Run, Store, TaskFolder, leftovers
 
 
 def retry(store: Store, runs: Sequence[Run], console: Any) -> int:
-    """Launches `runs` again as they were launched last: where, and with what. Returns an exit status.
+    """Launches `runs` again with their last launcher and options. Returns an exit status.
 
-    A run that no cluster ever had is carried out on this machine. Raises ConfigError.
+    Runs that were never submitted to a cluster are carried out on this machine. Raises ConfigError.
     """
     groups: dict[str, list[Experiment]] = {}
     left = 0
@@ -45,7 +45,7 @@ def retry(store: Store, runs: Sequence[Run], console: Any) -> int:
     for key, group in groups.items():
         try:
             statuses.append(_launch_again(store, json.loads(key), group, console))
-        except ConfigError as error:  # the others go on
+        except ConfigError as error:  # the other groups are still launched
             refused.append(error)
     if refused:
         raise ConfigError("; ".join(map(str, refused)))
@@ -53,13 +53,13 @@ def retry(store: Store, runs: Sequence[Run], console: Any) -> int:
 
 
 def _experiments(run: Run, submissions: Sequence[Mapping[str, Any]]) -> list[Experiment]:
-    """What is to be launched again. Raises ConfigError where the run's config is damaged or another version's."""
+    """The experiments to launch again. Raises ConfigError if the run's config is damaged or of another version."""
     record = run.experiment()
     if record is not None and record["schema_version"] != SCHEMA_VERSION:
         raise ConfigError(f"it is of another version: its schema is {record['schema_version']}")
     configs = (config for last in submissions for config in last.get("configs", ()))
     experiments = dict.fromkeys(map(Experiment.from_config, configs))
-    # A record that was copied from another run tells of that one.
+    # A record that was copied from another run describes that run.
     own = [experiment for experiment in experiments if run_id(experiment) == run.run_id]
     return own or [Experiment.from_config(run.config())]
 
@@ -86,9 +86,9 @@ def _local() -> Mapping[str, Any]:
 
 
 def cancel(runs: Sequence[Run], say: Callable[[str], None]) -> int:
-    """Calls off what is queued or running of `runs`; each keeps its checkpoint. Returns an exit status.
+    """Cancels those of `runs` that are queued or running; they keep their checkpoints. Returns an exit status.
 
-    Raises ConfigError with SLURM's own words where it refuses.
+    Raises ConfigError with SLURM's own message if it refuses.
     """
     jobs: dict[TaskFolder, str] = {}
     left = []
@@ -109,15 +109,15 @@ def cancel(runs: Sequence[Run], say: Callable[[str], None]) -> int:
     for run in left:
         holders = (task.holder() for task in run.tasks())
         holder = next((each for each in holders if each is not None), None)
-        say(f"not cancelled: {run.run_id} is run by {holder}: cancel it there")
+        say(f"not cancelled: {run.run_id} is held by {holder}: cancel it there")
     return ExitStatus.SOME_FAILED if left else ExitStatus.OK
 
 
 def cancel_choices(store: Store, sweep: str | None) -> list[ChoiceFolder]:
-    """Calls off the choices that jobs are to make, of a sweep or of all; returns them. Raises as `scancel`."""
+    """Cancels the waiting choices of a sweep, or of all sweeps; returns them. Raises the same errors as `scancel`."""
     if not _open_choices(store, sweep):
         return []
-    with store.submitting():  # lest one is made meanwhile
+    with store.submitting():  # so that none is made meanwhile
         jobs = _open_choices(store, sweep)
         if jobs:
             scancel(list(jobs.values()))
@@ -127,7 +127,7 @@ def cancel_choices(store: Store, sweep: str | None) -> list[ChoiceFolder]:
 
 
 def _open_choices(store: Store, sweep: str | None) -> dict[ChoiceFolder, str]:
-    """Those whose job has not ended, with their jobs."""
+    """The choices of jobs that have not ended, with their jobs."""
     submissions = {
         folder: folder.submission() for folder in store.choices() if not folder.is_done()
     }
@@ -139,16 +139,16 @@ def _open_choices(store: Store, sweep: str | None) -> dict[ChoiceFolder, str]:
 
 
 def clean(store: Store, runs: Sequence[Run], say: Callable[[str], None]) -> int:
-    """Removes what killed processes have left unfinished in the store and in `runs`. Returns an exit status.
+    """Removes unfinished files that killed processes left in the store and in `runs`. Returns an exit status.
 
-    Runs that somebody works on, or whose job nobody has accounted for, are left alone.
+    Tasks that somebody works on, or with a job that is not known to have ended, are left alone.
     """
     count, size = leftovers.clear(leftovers.of_store(store.root))
     status = ExitStatus.OK
     for run in runs:
         try:
             more, bytes_ = _clean(run)
-        except StorageError as error:  # the others are cleaned up
+        except StorageError as error:  # the other runs are still cleaned up
             say(f"not cleaned up: {run.run_id}: {error}")
             status = ExitStatus.SOME_FAILED
             continue
@@ -158,13 +158,13 @@ def clean(store: Store, runs: Sequence[Run], say: Callable[[str], None]) -> int:
 
 
 def _clean(run: Run) -> tuple[int, int]:
-    """How many files of the run were removed, and their bytes. Raises StorageError."""
+    """How many files of the run were removed, and their size in bytes. Raises StorageError."""
     removed = [task.tidy() for task in run.tasks() if task.submission() is None]
     return sum(count for count, _ in removed), sum(size for _, size in removed)
 
 
 def _terminate(task: TaskFolder) -> bool:
-    """Asks the process that works on the task to stop, if it is on this machine."""
+    """Asks the process that works on the task to stop, if it is on this machine; returns whether it did ask."""
     owner = task.holder()
     if owner is None or not is_here(owner):
         return False

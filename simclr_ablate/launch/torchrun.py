@@ -1,4 +1,4 @@
-"""One run by the processes that torchrun has started: `torchrun --nproc-per-node 8 -m simclr_ablate key=value ...`."""
+"""One run shared by processes that torchrun started: `torchrun --nproc-per-node 8 -m simclr_ablate key=value ...`."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ from simclr_ablate.stopping import STOP_SIGNALS, StopSignal
 
 @dataclass(frozen=True)
 class TorchrunRank:
-    """Which of torchrun's processes this is."""
+    """This process's rank among torchrun's processes, in all and on this machine."""
 
     rank: int
     count: int
@@ -25,7 +25,7 @@ class TorchrunRank:
 
     @classmethod
     def from_environment(cls) -> Self | None:
-        """None for a process that torchrun has not started."""
+        """The rank of this process, or None if torchrun did not start it."""
         if "TORCHELASTIC_RUN_ID" not in os.environ:
             return None
         names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
@@ -33,10 +33,11 @@ class TorchrunRank:
 
 
 def carry_out_here(plan: Plan, cache: str, torchrun: TorchrunRank) -> int:
-    """This process's part of the plan's one run; returns an exit status of `worker`. Raises ConfigError."""
+    """Carries out this process's part of the plan's one run; returns a `worker.Status`. Raises ConfigError."""
     if len(plan.runs) > 1:
         raise ConfigError(
-            f"torchrun carries out one run, got {len(plan.runs)}: leave it out, and give compute.ranks"
+            f"torchrun carries out one run, got {len(plan.runs)}: give the command without torchrun, "
+            "with compute.ranks"
         )
     (planned,) = plan.runs
     compute = planned.experiment.compute
@@ -52,6 +53,6 @@ def carry_out_here(plan: Plan, cache: str, torchrun: TorchrunRank) -> int:
     device = device_of_rank(compute.device, torchrun.local_rank)
     job = plan.job(planned, cache, threads, device=device)
     worker.keep_freed_memory()
-    # torchrun passes Ctrl-C on.
+    # torchrun passes Ctrl-C on to its processes.
     with StopSignal(stop_on=(signal.SIGINT, *STOP_SIGNALS)) as stop:
         return carry_out_rank(job, stop, torchrun.rank, torchrun.count, "env://").status

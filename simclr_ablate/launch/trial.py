@@ -1,6 +1,6 @@
-"""A trial of what is the user's own, on a few random numbers, before any run starts.
+"""Trials of the user's own code on a few random numbers, before any run starts.
 
-A sweep of a hundred jobs should not have to start for its author to learn that a head returns a tuple.
+Nobody should have to start a hundred jobs to learn that a head returns a tuple.
 """
 
 import copy
@@ -33,10 +33,10 @@ _TOLERANCE = 1e-4
 
 
 def try_own(experiment: Experiment) -> None:
-    """Makes the experiment's own pieces, and has each work once. Raises ConfigError.
+    """Builds the user's own pieces of the experiment and tries each of them. Raises ConfigError.
 
-    The same piece is tried once, in however many experiments it is. Of a data set only the function is found: it is
-    called when its images are made.
+    A piece is tried once, however many experiments have it. A data set's function is only looked up here: it is called
+    when its images are made.
     """
     own_by_key = own_values(experiment)
     for name in ("data.name", "evaluation.data.name"):
@@ -62,7 +62,7 @@ def _try_views(views: Views, data: Data) -> None:
     shape = (2 * _IMAGES, 3, data.size, data.size)
     if tuple(made.shape) != shape:
         raise ConfigError(f"{named}: views must be {shape}, got {tuple(made.shape)}")
-    if not (made.min() >= 0 and made.max() <= 1):  # nor may there be NaN
+    if not (made.min() >= 0 and made.max() <= 1):  # also catches NaN
         raise ConfigError(
             f"{named}: views must be in [0, 1], got {made.min():.7g} to {made.max():.7g}"
         )
@@ -73,8 +73,8 @@ def _try_views(views: Views, data: Data) -> None:
     again = _make_views(named, policy, images)
     if not torch.allclose(made, again, atol=_TOLERANCE):
         raise ConfigError(
-            f"{named}: an operation must draw from its generator alone, in `draw`, and treat each image by "
-            "itself, but the same draw gave other views when images were worked on one by one"
+            f"{named}: an operation must draw only from its generator, in `draw`, and treat each image by "
+            "itself, but the same draw gave other views when images were processed one by one"
         )
 
 
@@ -96,8 +96,8 @@ def _try_head(head: Head, encoder: Encoder) -> None:
             outputs.append(copy.deepcopy(made).train()(h))
     if not torch.equal(*outputs):
         raise ConfigError(
-            f"head.kind={head.kind} must draw nothing at random once it is made, as dropout does, "
-            "but made two different z of one h"
+            f"head.kind={head.kind} must not be random once it is made, as dropout is, "
+            "but made two different z from one h"
         )
 
 
@@ -105,7 +105,7 @@ _tried: set[tuple[Any, ...]] = set()
 
 
 def _try_protocol(experiment: Experiment) -> None:
-    """On a few images without content; of protocols that train, one step of each loop."""
+    """Tries a protocol on a few random images, with one step of each training loop."""
     what = (experiment.evaluation, experiment.encoder, experiment.head, experiment.objective)
     if what in _tried:
         return
@@ -140,13 +140,13 @@ def _try_protocol(experiment: Experiment) -> None:
         if not isinstance(rows, Tensor) or len(rows) != len(test):
             got = len(rows) if isinstance(rows, Tensor) else type(rows).__name__
             raise ConfigError(
-                f"{named} must return a row for each test image ({len(test)}), got {got} as {what_of}"
+                f"{named} must return one row for each test image ({len(test)}), got {got} as {what_of}"
             )
     _tried.add(what)
 
 
 def _subject(experiment: Experiment) -> Subject:
-    """The experiment's networks, untrained, and images of four classes."""
+    """The experiment's untrained networks, and random images of four classes."""
     size, classes = experiment.evaluated_data.size, [str(k) for k in range(4)]
     sizes = (32, 16, 16)
     images = torch.randint(256, (sum(sizes), 3, size, size), dtype=torch.uint8)
@@ -161,7 +161,7 @@ def _subject(experiment: Experiment) -> Subject:
 def _train_a_step(
     make_loop: Callable[[], Loop], finish: Callable[[Loop], dict[str, float]], **_: Any
 ) -> dict[str, float]:
-    """In place of `Trainer.train`."""
+    """Takes the place of `Trainer.train`, with a single step."""
     loop = make_loop()
     loop.total_steps = 1
     loop.run(lambda _: None)

@@ -1,6 +1,6 @@
-"""What a launcher starts: one process that pretrains an experiment's encoder, evaluates it, and says how that ended.
+"""The process that a launcher starts: it pretrains an experiment's encoder, evaluates it, and reports how that ended.
 
-The exit status is the message: other launchers than the local one see nothing else.
+It reports by its exit status; launchers other than the local one see nothing else.
 """
 
 import ctypes
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 
 class Status(enum.IntEnum):
-    """How a process's part in a run ended, and its exit status."""
+    """How a process's part in a run ended: its exit status."""
 
     COMPLETE = 0
     FAILED = 1
@@ -46,16 +46,16 @@ class Status(enum.IntEnum):
     LOST = 77
     """Another rank of the same run is gone."""
     TAKEN = 78
-    """Another process took the run over, and this one has written no more."""
+    """Another process took over the run, and this one has stopped writing."""
     DAMAGED = 79
-    """The encoder to be evaluated is damaged, so that it has to be made again. No process exits with it."""
+    """The encoder to evaluate is damaged and must be made again. No process exits with this."""
 
 
 LOST_SECONDS = 1.0
-"""How long a rank that lost another leaves it to say why: that is the better reason."""
+"""How long a rank that lost another waits for that one's reason, which is better than its own."""
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-"""Errors whose reason is the disk, whoever meets them."""
+"""Errors that the disk causes, whichever code runs into them."""
 
 # From glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -63,8 +63,8 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 @dataclass(frozen=True)
 class Job:
-    """One experiment to carry out, in plain values that pickle without torch: its pretraining, where that is not done
-    yet, and then its evaluation."""
+    """One experiment to carry out, in plain values that pickle without torch: its pretraining unless that is done,
+    then its evaluation."""
 
     config: dict[str, Any]
     store: str
@@ -72,29 +72,29 @@ class Job:
     threads: int
     device: str
     devices: tuple[str, ...] = ()
-    """Those of several ranks, where the run has them: one process each."""
+    """The devices of the ranks, one process each, if several ranks share the run."""
     job_id: str | None = None
-    """The cluster's job that carries it out, where one does."""
+    """The cluster's id of the job, if a cluster carries it out."""
     keeps_log: bool = True
-    """Whether what is printed goes to the run's log."""
+    """Whether printed output goes to the run's log."""
     folder: str | None = None
-    """Where the command was given, and modules of the user's own may lie."""
+    """The folder in which the command was given, which may hold modules of the user's own."""
     evaluates: bool = True
-    """Whether the evaluation is this job's too."""
+    """Whether this job also does the evaluation."""
 
 
 @dataclass(frozen=True)
 class Ending:
-    """How a process's part in a run ended: one of the statuses above, and in one line why it is not done."""
+    """How a process's part in a run ended: one of the statuses above, and a one-line reason if it is not done."""
 
     status: int
     reason: str | None = None
 
 
 def work(job: Job, sender: "Connection | None" = None) -> None:
-    """Carries `job` out in this process and exits with one of the statuses above.
+    """Carries out `job` in this process and exits with one of the statuses above.
 
-    sender: gets the reason where the run is not done, since its folder may not be able to keep it.
+    sender: receives the reason if the run is not done, because its folder may not be writable.
     """
     end_with_parent()
     keep_freed_memory()
@@ -109,7 +109,7 @@ def work(job: Job, sender: "Connection | None" = None) -> None:
 
 
 def leave(ending: Ending, sender: "Connection | None") -> None:
-    """Exits with the status of `ending`, its reason sent to whoever waits for it."""
+    """Sends the reason of `ending` to the launcher, if there is one, and exits with its status."""
     if sender is not None and ending.reason is not None:
         with suppress(OSError):
             sender.send(ending.reason)
@@ -117,9 +117,9 @@ def leave(ending: Ending, sender: "Connection | None") -> None:
 
 
 def keep_freed_memory() -> None:
-    """Stops glibc from giving large freed tensors back to the system.
+    """Stops glibc from returning the memory of large freed tensors to the system.
 
-    Every step allocates the same sizes again, and faulting their pages in anew took up to half of a step.
+    Every step allocates the same sizes again; faulting their pages in each time took up to half of a step.
     """
     try:
         mallopt = ctypes.CDLL("libc.so.6").mallopt
@@ -130,9 +130,9 @@ def keep_freed_memory() -> None:
 
 
 def carry_out_job(job: Job, stop: StopSignal, ranks: "Ranks | None" = None) -> Ending:
-    """The job's tasks, one after the other: each under its lease, logged, and its failure recorded. Never raises.
+    """Carries out the job's tasks in turn, each under its own lease and log; records failures. Never raises.
 
-    ranks: processes that share them, each calling this; the first has the leases.
+    ranks: the processes that share the tasks. Each of them calls this, and the first holds the leases.
     """
     is_damaged = False
     while True:
@@ -146,7 +146,7 @@ def carry_out_job(job: Job, stop: StopSignal, ranks: "Ranks | None" = None) -> E
 
 
 class _Attempt:
-    """One process's go at one of a job's tasks."""
+    """One process's attempt at one of a job's tasks."""
 
     run: "Run"
     folder: "TaskFolder"
@@ -156,17 +156,17 @@ class _Attempt:
     def __init__(
         self, job: Job, stop: StopSignal, ranks: "Ranks | None", pretrains: bool, again: bool
     ) -> None:
-        """again: whether an encoder that is there was found to be damaged."""
+        """again: whether the task is done again, because its encoder was found to be damaged."""
         self.job, self.stop, self.pretrains, self.again = job, stop, pretrains, again
         self.lease: Lease | None = None
-        """The first rank's."""
+        """The lease, which only the first rank holds."""
         self.number: int | None = None
-        """That of the lease, which all ranks know."""
+        """The lease's number, which all ranks know."""
         self.given_ranks = ranks
         self.index, self.count = (ranks.index, ranks.count) if ranks is not None else (0, 1)
 
     def carry_out(self) -> Ending:
-        """Never raises."""
+        """Carries out the task. Never raises."""
         try:
             status = self.begin()
         except BaseException as error:
@@ -177,7 +177,7 @@ class _Attempt:
         return Ending(status) if status is not None else self.go_on()
 
     def begin(self) -> int | None:
-        """Takes the task's lease; returns the status to end with where there is nothing to do here."""
+        """Takes the task's lease; returns the status to end with if there is nothing to do."""
         from simclr_ablate.identity import evaluation_key
         from simclr_ablate.own import look_in
         from simclr_ablate.schema import Experiment
@@ -208,26 +208,26 @@ class _Attempt:
         self.lease = self.folder.lease(self.job.job_id)
         if self.lease is None:
             return Status.HELD
-        # At once: what fails before the other ranks know it has failed under this lease.
+        # Set at once: a failure before the other ranks know the number is still one under this lease.
         self.number = self.lease.number
         if self.folder.is_done() and not self.again:
-            # Another command has finished it since this one looked.
+            # Another command finished it meanwhile.
             self.lease.release()
             return Status.COMPLETE
         self.folder.clear_failure(self.job.job_id)
         if self.run.is_pretrained() and self.run.failure() is not None:
-            self.run.clear_failure()  # that of an attempt which has been made up for since
+            self.run.clear_failure()  # an earlier attempt at pretraining failed, but a later one did it
         return None
 
     def _tidy(self) -> None:
-        """Makes up for what a holder that was killed once the task was done had still to do."""
+        """Does what remains if the holder was killed just after it completed the task."""
         with suppress(StorageError):
             if self.pretrains:
                 self.run.restore_pretraining()
             self.folder.tidy()
 
     def go_on(self) -> Ending:
-        """Carries out what the lease is for."""
+        """Carries out the task under the lease."""
         job, folder = self.job, self.folder
         with _logged_to(folder.log_path, self.ranks) if job.keeps_log else nullcontext():
             where = f", SLURM job {job.job_id}" if job.job_id else ""
@@ -263,7 +263,7 @@ class _Attempt:
             pretrain(experiment, run, *how)
 
     def _is_encoders_damage(self, error: BaseException) -> bool:
-        """Whether an evaluation found its encoder damaged, for the first time."""
+        """Whether this is an evaluation that found its encoder damaged, for the first time."""
         from simclr_ablate.store.tensors import DamagedError
 
         return isinstance(error, DamagedError) and not self.pretrains and not self.again
@@ -274,12 +274,12 @@ class _Attempt:
         return Ending(Status.INTERRUPTED, f"{self.stop.reason()}; its checkpoint is kept")
 
     def release(self) -> None:
-        """Lets others take the task."""
+        """Releases the lease, so that others can take the task."""
         if self.lease is not None:
             self.lease.release()
 
     def fail(self, error: BaseException) -> Ending:
-        # Before it knows its folder, an attempt has failed as the job does.
+        # Without a folder yet, the failure is recorded for the task that the job is at.
         folder = getattr(self, "folder", None)
         return record_failure(
             self.job, error, self.stop, self.index, self.count, self.number, folder
@@ -296,13 +296,13 @@ def run_of(job: Job) -> "Run":
 
 
 def task_of(job: Job) -> "TaskFolder":
-    """The task that the job is at: its pretraining, as long as that is not done, and then its evaluation."""
+    """The task that the job is at: pretraining until that is done, then the evaluation."""
     pretraining, evaluation = tasks_of(job)
     return evaluation if pretraining.is_done() else pretraining
 
 
 def tasks_of(job: Job) -> "tuple[TaskFolder, TaskFolder]":
-    """Pretraining and evaluation of the job's experiment."""
+    """The pretraining and the evaluation of the job's experiment."""
     from simclr_ablate.identity import evaluation_key
     from simclr_ablate.schema import Experiment
 
@@ -319,19 +319,19 @@ def record_failure(
     lease: int | None = None,
     folder: "TaskFolder | None" = None,
 ) -> Ending:
-    """Keeps the reason for which rank `index` of `count` failed, as `keep_failure` does."""
+    """Records why rank `index` of `count` failed, as `keep_failure` does."""
     shown = traceback.format_exc()
     with suppress(OSError):
         print(shown, file=sys.stderr, flush=True)
-    reason = _told(error, job.store)
+    reason = _described(error, job.store)
     if index:
         reason = f"rank {index} of {count}: {reason}"
     lost = isinstance(error, RankLostError)
     if lost:
         time.sleep(LOST_SECONDS)
         if stop():
-            return Ending(Status.INTERRUPTED)  # all of them are asked to; the other was quicker
-    # That somebody holds the run says nothing to a rank that does not know its lease: it is the first rank's.
+            return Ending(Status.INTERRUPTED)  # all were asked to stop; that one was quicker
+    # A rank that does not know its lease's number cannot tell a holder from its own first rank.
     return keep_failure(
         job,
         reason,
@@ -352,12 +352,14 @@ def keep_failure(
     shared: bool = False,
     folder: "TaskFolder | None" = None,
 ) -> Ending:
-    """Records why a task failed, where the store can be written: the ending has the reason all the same. Never raises.
+    """Records why a task failed, if the store can be written; the ending has the reason in any case. Never raises.
 
-    lease: the number of the lease under which this process worked; None where it had none. A task that another process
-    has taken over, or works on, gets no failure, and one that lost a rank keeps the better reason that it has.
-    shared: whether who works on it may be another rank of this process's own. folder: the task's; None: the one that
-    the job is at.
+    No failure is recorded if another process has taken over the task or works on it. If the task failed because a rank
+    was lost, a reason that is recorded already is better and stays.
+
+    lease: the number of the lease under which this process worked; None if it had none. shared: whether the process
+    that works on the task may be another rank of the same run. folder: the task's; None: that of the task that the job
+    is at.
     """
     try:
         folder = folder or task_of(job)
@@ -370,9 +372,9 @@ def keep_failure(
                     each.create(job.config)
             folder.write_failure({"reason": reason, "traceback": trace})
     except Exception as problem:
-        problem_told = _told(problem, job.store)
-        if problem_told not in reason:
-            reason = f"{reason} (not recorded: {problem_told})"
+        obstacle = _described(problem, job.store)
+        if obstacle not in reason:
+            reason = f"{reason} (not recorded: {obstacle})"
     return Ending(status, reason)
 
 
@@ -382,8 +384,8 @@ def _is_taken(folder: "TaskFolder", lease: int | None) -> bool:
     return latest(folder.path) != lease if lease is not None else folder.is_held()
 
 
-def _told(error: BaseException, folder: str) -> str:
-    """One line for a person. folder: where a file without a name is taken to lie."""
+def _described(error: BaseException, folder: str) -> str:
+    """One line for people. folder: the assumed place of a file if the error does not name one."""
     if isinstance(error, OSError) and error.errno in _NO_ROOM:
         return told(error, error.filename if isinstance(error.filename, str) else folder)
     text = f"{error}".strip().partition("\n")[0]
@@ -393,7 +395,7 @@ def _told(error: BaseException, folder: str) -> str:
 
 
 def killed(number: int) -> str:
-    """`killed by SIGKILL (out of memory?)`: how signal `number` ended a process."""
+    """Describes a process that signal `number` ended: `killed by SIGKILL (out of memory?)`."""
     name = signal.Signals(number).name
     hint = " (out of memory?)" if name == "SIGKILL" else ""
     return f"killed by {name}{hint}"
@@ -401,15 +403,15 @@ def killed(number: int) -> str:
 
 @contextmanager
 def _logged_to(path: Path, ranks: "Ranks") -> Iterator[None]:
-    """Sends what this process and its libraries print to the run's log: of ranks but the first, only warnings.
+    """Sends everything that this process and its libraries print to the run's log.
 
-    Where the log cannot be opened, it goes where it went before.
+    Ranks other than the first log only warnings. If the log cannot be opened, output goes where it went before.
     """
     try:
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     except OSError as error:
         file = None
-        log.warning("%s", _told(error, str(path)))
+        log.warning("%s", _described(error, str(path)))
     if file is None:
         yield
         return
@@ -439,5 +441,5 @@ def _logged_to(path: Path, ranks: "Ranks") -> Iterator[None]:
 
 def _flush(*streams: TextIO) -> None:
     for stream in streams:
-        with suppress(OSError):  # a full disk, which has a better place to be told
+        with suppress(OSError):  # a full disk, which is reported elsewhere
             stream.flush()

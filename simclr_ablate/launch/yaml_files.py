@@ -1,4 +1,4 @@
-"""YAML that users write: read whatever its encoding, and refused by name where it cannot be taken as it stands."""
+"""Reading users' YAML files, in UTF-8 or UTF-16, with errors that name the file."""
 
 import codecs
 import copy
@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from simclr_ablate.config import ConfigError
 
 MOST_VALUES = 20_000
-"""Values that a file may hold, aliases written out: few bytes can stand for billions, and no sweep needs as many."""
+"""The most values in a file, with aliases expanded: a few bytes can stand for billions, which no sweep needs."""
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -29,10 +29,10 @@ _MARKS = {
 
 
 def read_yaml(path: Path, named: str) -> Any:
-    """The file's content, an OmegaConf container. named: how messages call it, such as `sweep=FILE`.
+    """The file's content, as an OmegaConf container. named: the file's name in messages, such as `sweep=FILE`.
 
-    UTF-8, or UTF-16 where the file begins with its mark. Raises ConfigError for what cannot be read, is no YAML,
-    gives a key twice, or grows to more than MOST_VALUES.
+    The file is UTF-8, or UTF-16 if it begins with that byte order mark. Raises ConfigError if it cannot be read, is not
+    YAML, gives a key twice, or expands to more than MOST_VALUES values.
     """
     text = read_yaml_text(path, named)
     try:
@@ -42,7 +42,7 @@ def read_yaml(path: Path, named: str) -> Any:
 
 
 def read_yaml_text(path: Path, named: str) -> str:
-    """The text of a file whose content `read_yaml` takes. Raises ConfigError as it does."""
+    """The text of a file that `read_yaml` accepts. Raises the same ConfigErrors."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -61,13 +61,13 @@ def read_yaml_text(path: Path, named: str) -> str:
         raise ConfigError(f"{named} must be YAML: {_in_a_line(error)}") from error
     if size > MOST_VALUES:
         raise ConfigError(
-            f"{named} must hold at most {MOST_VALUES:,} values, got {size:.3g} with its aliases written out"
+            f"{named} must hold at most {MOST_VALUES:,} values, got {size:.3g} with aliases expanded"
         )
     return text
 
 
 class FileConfigSource(file_config_source.FileConfigSource):
-    """Hydra's files, as `read_yaml` reads them. Hydra takes one for the other by their name."""
+    """Hydra's source of config files, read by `read_yaml`. It has the name of Hydra's own class, which it replaces."""
 
     def load_config(self, config_path: str) -> ConfigResult:
         path = Path(self.path, self._normalize_file_name(config_path))
@@ -84,26 +84,26 @@ class FileConfigSource(file_config_source.FileConfigSource):
 
     @classmethod
     def install(cls) -> None:
-        """Makes Hydra read its files so, in this process."""
-        Plugins.instance()  # registers the class that is replaced
+        """Makes Hydra read its files through this class, in this process."""
+        Plugins.instance()  # registers Hydra's own class, which this one then replaces
         SourcesRegistry.instance().types[cls.scheme()] = cls
 
 
 @functools.cache
 def _read_once(path: Path, stamp: tuple[int, int]) -> tuple[Any, str]:
-    """Content and text; Hydra asks for the same files whenever it composes. stamp: changes when the file does."""
+    """The content and text of a file; Hydra asks for both whenever it composes. stamp: changes with the file."""
     return read_yaml(path, str(path)), read_yaml_text(path, str(path))
 
 
 def _size(node: yaml.Node, known: dict[int, int]) -> int:
-    """Values under `node`, those of an alias counted wherever it stands.
+    """The number of values under `node`, with those of an alias counted at each use.
 
-    Raises ConstructorError for a key that a mapping has twice, and for a node that holds itself.
+    Raises ConstructorError if a mapping has a key twice, or a node contains itself.
     """
     if isinstance(node, yaml.ScalarNode):
         return 1
     if known.get(id(node)) == 0:
-        raise _wrong(node, "an alias stands inside of what it is an alias of")
+        raise _wrong(node, "an alias refers to a node that contains it")
     if id(node) not in known:
         known[id(node)] = 0
         children = node.value

@@ -72,9 +72,9 @@ def test_looking_for_devices_loads_no_torch() -> None:
 @pytest.mark.parametrize(
     ("there", "overrides", "message"),
     [
-        (0, ["compute.device=cuda"], "compute.device must be auto or cpu where torch finds no GPU"),
+        (0, ["compute.device=cuda"], "compute.device must be auto or cpu if torch finds no GPU"),
         (2, ["compute.device=cuda:7"], "at most cuda:1, the last GPU here, got 'cuda:7'"),
-        (2, ["compute.ranks=4"], "compute.ranks must be <= 2, the GPUs here, got 4"),
+        (2, ["compute.ranks=4"], "compute.ranks must be <= 2, the number of GPUs here, got 4"),
         (2, ["compute.ranks=4", "compute.device=cuda"], "compute.ranks must be <= 2"),
     ],
 )

@@ -125,7 +125,7 @@ def press_ctrl_c(environment, store: Path, step: int) -> None:
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 130, output
-    assert "go on with the same command" in output
+    assert "to resume, run the same command again" in output
     assert_saved(store)
 
 

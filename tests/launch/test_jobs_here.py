@@ -125,7 +125,7 @@ def test_a_job_that_dies_before_it_begins_is_submitted_again(make_runs, carry_ou
     last = planned.run.last_submission()
     assert last["job"] == str(last["process"]["pid"]) != "7"
     assert outcome.failed == [planned]
-    assert planned.run.failure()["reason"] == "its process ended and left no reason"
+    assert planned.run.failure()["reason"] == "its process ended and gave no reason"
 
 
 def test_what_another_command_gives_up_is_taken_back(make_runs, carry_out, job) -> None:
@@ -135,7 +135,7 @@ def test_what_another_command_gives_up_is_taken_back(make_runs, carry_out, job) 
     threading.Timer(0.3, job.kill).start()
     assert carry_out(plan).failed == [planned]
     assert planned.run.last_submission()["job"] != "7", "it was submitted from here"
-    assert planned.run.failure()["reason"] == "its process ended and left no reason"
+    assert planned.run.failure()["reason"] == "its process ended and gave no reason"
 
 
 def test_a_command_and_its_job_that_die_together_leave_nothing_queued(
@@ -164,4 +164,4 @@ def test_a_run_whose_folder_cannot_be_read_fails_alone(make_runs, carry_out) -> 
     outcome = carry_out(plan)
     assert outcome.failed == [closed, other]
     assert str(closed.run.path) in outcome.reason_of(closed)
-    assert outcome.reason_of(other) == "its process ended and left no reason"
+    assert outcome.reason_of(other) == "its process ended and gave no reason"

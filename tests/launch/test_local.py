@@ -88,7 +88,7 @@ def test_gpus_take_one_run_each_or_as_many_as_asked(machine, make_runs) -> None:
     ("status", "told", "reason"),
     [
         (worker.Status.FAILED, "the loss became nan", "the loss became nan"),
-        (worker.Status.FAILED, None, "its process ended with status 1 and left no reason"),
+        (worker.Status.FAILED, None, "its process ended with status 1 and gave no reason"),
         (worker.Status.INTERRUPTED, "stopped by SIGTERM", "stopped by SIGTERM"),
         (-9, None, "killed by SIGKILL (out of memory?)"),
         (-11, None, "killed by SIGSEGV"),

@@ -98,7 +98,7 @@ def test_runs_whose_jobs_have_ended_have_failed(slurm, tmp_path) -> None:
         "Exceeded job memory limit"
     )
     assert "CANCELLED after" in runs[5].failure()["reason"]
-    assert "does not know job 7_6" in runs[6].failure()["reason"]
+    assert "no longer knows job 7_6" in runs[6].failure()["reason"]
     assert set(infos) == {f"r{k}" for k in range(6)}
 
 

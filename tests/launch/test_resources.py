@@ -98,7 +98,7 @@ def test_a_rank_for_each_gpu_unless_said_otherwise(options, make_experiment) -> 
         (
             ["launcher.resources=[{when: {head.kind: '>= 3'}}]"],
             [],
-            "compares a number, got '>= 3' for 'nonlinear'",
+            "must be a value or a list of values, because 'nonlinear' is not a number, got '>= 3'",
         ),
         (["launcher.resources=3"], [], "launcher.resources must be a list, got 3"),
         (["launcher.setup=[1]"], [], r"launcher.setup\[0\] must be str, got 1"),
@@ -106,7 +106,7 @@ def test_a_rank_for_each_gpu_unless_said_otherwise(options, make_experiment) -> 
         (["launcher.gpus=3", "launcher.nodes=2"], [], "launcher.gpus must be a multiple of"),
         (["launcher.gpus=4"], ["compute.ranks=2"], "compute.ranks must be null or the number of"),
         (["launcher.gpus=3"], [], "optimizer.batch_size must be a multiple of compute.ranks"),
-        (["launcher.nodes=2"], [], "launcher.nodes must divide the ranks of a run"),
+        (["launcher.nodes=2"], [], "launcher.nodes must divide the number of ranks of a run"),
         (["launcher.name=slrum"], [], "launcher.name must be one of local, slurm, got 'slrum'"),
         (["launcher.cluster=pbs"], [], "launcher.cluster must be one of slurm, local, debug"),
         (["launcher.time_minutes=0"], [], "launcher.time_minutes must be >= 1"),

@@ -265,5 +265,5 @@ def test_what_is_cancelled_while_it_is_followed_is_not_submitted(
     assert status == ExitStatus.SOME_FAILED
     thread.join()
     assert "second stage of pick: cancelled by" in output
-    assert "a second stage is called off; the same command goes on with it" in output
+    assert "a second stage was cancelled; to resume it, run the same command again" in output
     assert cluster.names == ["pick-choice"]

@@ -241,10 +241,10 @@ def without(name):
     ("change", "message"),
     [
         (lambda s: s.update(metrc="x"), r"unknown key sweep\.select\.metrc; did you mean .*metric"),
-        (without("over"), r"sweep\.select\.over is missing: keys whose values are chosen"),
+        (without("over"), r"sweep\.select\.over is missing: keys to choose"),
         (without("grids"), r"sweep\.select\.grids is missing"),
         (lambda s: s.update(grids=[]), r"grids must have at least one grid, got \[\]"),
-        (lambda s: s.update(over=[]), r"over must name the keys to choose, seed aside, got \[\]"),
+        (lambda s: s.update(over=[]), r"over must name the keys to choose, without seed, got \[\]"),
         (lambda s: s.update(over=["seed"]), r"over must name .* got \['seed'\]"),
         (
             lambda s: s.update(over=["loss.temprature"]),
@@ -252,15 +252,15 @@ def without(name):
         ),
         (
             lambda s: s.update(over=["optimizer.lr"]),
-            r"over names what sweep\.select\.grids vary, got 'optimizer\.lr'",
+            r"over must name keys that sweep\.select\.grids vary, got 'optimizer\.lr'",
         ),
         (
             lambda s: s.update(metric="top1"),
             r"metric must be one of validation_top1, got 'top1'",
         ),
-        (lambda s: s.update(seed=1), r"seed must be none of .* reported \(\[0, 1\]\), got 1"),
+        (lambda s: s.update(seed=1), r"seed must not be one of .* seeds \(\[0, 1\]\), got 1"),
         (lambda s: s.update(seed=-1), r"sweep\.select\.seed must be >= 0, got -1"),
-        (lambda s: s["grids"][0].update(seed=[3]), r"select\.grids must not name seed"),
+        (lambda s: s["grids"][0].update(seed=[3]), r"select\.grids must not vary seed"),
         (lambda s: s["grids"][0].update({"head": []}), r"head must have at least one value"),
         (lambda s: s.update(grids=[3]), r"sweep\.select\.grids\[0\] must be a mapping, got 3"),
         (

@@ -309,7 +309,7 @@ def test_a_run_whose_folder_cannot_be_read_keeps_no_other_from_being_submitted(
 
 def test_a_folder_that_slurm_would_read_otherwise_is_refused(launcher, make_experiment, tmp_path):
     plan = make_plan([make_experiment()], Store(tmp_path / "50%j"), None)
-    with pytest.raises(ConfigError, match="store must not hold %j with launcher=slurm"):
+    with pytest.raises(ConfigError, match="store must not contain %j with launcher=slurm"):
         launcher().submit(plan)
     assert not (tmp_path / "50%j").exists()
 

@@ -34,5 +34,5 @@ def test_a_percent_sign_stands_for_itself(tmp_path: Path, jobs: int) -> None:
 
 
 def test_patterns_of_submitits_own_are_refused() -> None:
-    with pytest.raises(ConfigError, match="store must not hold %j with launcher=slurm"):
+    with pytest.raises(ConfigError, match="store must not contain %j with launcher=slurm"):
         literal_logs("/data/%j/runs", 1)

@@ -83,7 +83,7 @@ def test_killed_in_either_stage_it_goes_on_where_it_was(environment, tmp_path) -
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 130, output
-    assert "go on with the same command" in output
+    assert "to resume, run the same command again" in output
     assert "chosen on" not in output
     process = start(environment, store, *arguments)
     for line in process.stdout:  # to the second stage, and some steps into it
@@ -123,7 +123,7 @@ def test_candidates_that_fail_are_passed_over(environment, tmp_path) -> None:
         "  head.kind=none: its only candidate did not complete; nothing is chosen",
         "  head.kind=linear: optimizer.lr=0.1 (",
         "best of 1 complete of 2)",
-        "5 done, 2 not; retry what failed with the same command",
+        "5 done, 2 not; to retry what failed, run the same command again",
     ):
         assert text in output
     reported = of_seed(tmp_path / "store", 0, 1)
@@ -161,11 +161,11 @@ def test_wrong_selections_are_refused_before_anything_starts(environment, tmp_pa
     flags = own_sweeps(tmp_path / "config", pick=SELECTING.replace("seed: 9", "seed: 1"))
     status, output = run(environment, tmp_path / "store", *flags, "sweep=pick")
     assert status == 2
-    assert "error: sweep.select.seed must be none of the seeds that are reported" in output
+    assert "error: sweep.select.seed must not be one of the reported seeds" in output
     environment = {**environment, "TORCHELASTIC_RUN_ID": "x", "RANK": "0", "WORLD_SIZE": "1"}
     environment |= {"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
     flags = own_sweeps(tmp_path / "config", pick=SELECTING)
     status, output = run(environment, tmp_path / "store", *flags, "sweep=pick")
     assert status == 2
-    assert "torchrun carries out one run, got a sweep that selects" in output
+    assert "torchrun carries out one run, got a sweep with select" in output
     assert not os.path.exists(tmp_path / "store")

@@ -117,9 +117,11 @@ def test_time_limits_requeue_as_long_as_they_see_progress(submitted, make_runs) 
     for _ in range(10):  # preempted early on, which is not the run's fault
         with pytest.raises(Requeued):
             time_is_up(60)
-    with pytest.raises(RunFailedError, match="time limit of 60 minutes came 3 times in a row"):
+    with pytest.raises(
+        RunFailedError, match="reached its time limit of 60 minutes 3 times in a row"
+    ):
         time_is_up()
-    assert "launcher.time_minutes gives it more" in found.failure()["reason"]
+    assert "give it more with launcher.time_minutes" in found.failure()["reason"]
     assert TIMEOUTS == 3
 
 

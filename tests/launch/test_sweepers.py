@@ -61,7 +61,7 @@ def test_optuna_maximises_what_the_store_holds(environment, tmp_path, launcher) 
     ("arguments", "message"),
     [
         (["-m", "hydra/launcher=joblib", "seed=0,1"], "hydra/launcher must be basic or slurm"),
-        (["hydra/sweeper=optuna"], "hydra/sweeper=optuna carries out nothing: add -m"),
+        (["hydra/sweeper=optuna"], "hydra/sweeper=optuna has no effect without -m: add -m"),
         (
             ["-m", "hydra/sweeper=basic", "evaluation.probe=color", "seed=0"],
             "objective_metric must be one of probe_validation_accuracy, probe_accuracy with",

@@ -109,7 +109,7 @@ def test_a_scale_that_is_swept_has_its_own_values(planned: Planned) -> None:
         ),
         (
             ["hydra/launcher=slurm", "hydra.launcher.time_minutes=${optimizer.epochs}"],
-            "hydra.launcher.time_minutes holds for the whole command and cannot follow",
+            "hydra.launcher.time_minutes holds for the whole command and cannot refer to",
         ),
         (["hydra.job.name=a,b"], "Sweeping over Hydra's configuration is not supported"),
     ],
@@ -204,7 +204,7 @@ def test_what_the_whole_command_has_cannot_follow_what_is_swept(planned: Planned
     assert status == 2
     assert output == (
         "error: seed=1 changes store, which must be the same for all experiments of a sweep: "
-        "give one command for each\n"
+        "give a command for each value\n"
     )
 
 
@@ -254,14 +254,17 @@ def test_keys_of_another_launcher_are_refused(planned: Planned) -> None:
         ("grids:\n  - scale: [laptop, paper]\n", "scale cannot be varied in a sweep"),
         ("sweeps: []\n", "sweep.sweeps must be a list of sweeps"),
         ("sweeps: [./mine.yaml]\n", "unites itself"),
-        ("name: a/b\ngrids:\n  - seed: [0]\n", "sweep.name must be a file's name"),
-        ("name: ../../out\ngrids:\n  - seed: [0]\n", "sweep.name must be a file's name"),
-        ("name: .hidden\ngrids:\n  - seed: [0]\n", "sweep.name must be a file's name"),
-        ("name: 3\ngrids:\n  - seed: [0]\n", "sweep.name must be a file's name"),
-        ("name: " + "a" * 300 + "\ngrids:\n  - seed: [0]\n", "sweep.name must be a file's name"),
+        ("name: a/b\ngrids:\n  - seed: [0]\n", "sweep.name must be a valid file name"),
+        ("name: ../../out\ngrids:\n  - seed: [0]\n", "sweep.name must be a valid file name"),
+        ("name: .hidden\ngrids:\n  - seed: [0]\n", "sweep.name must be a valid file name"),
+        ("name: 3\ngrids:\n  - seed: [0]\n", "sweep.name must be a valid file name"),
+        (
+            "name: " + "a" * 300 + "\ngrids:\n  - seed: [0]\n",
+            "sweep.name must be a valid file name",
+        ),
         ("grids:\n  - seed: [0]\ngrids:\n  - seed: [1]\n", "the key grids is given twice"),
         ("grids:\n  - seed: ${nope}\n", "Interpolation key 'nope' not found"),
-        ("grids:\n  - hydra.job.num: [1, 2]\n", "hydra.job.num is Hydra's"),
+        ("grids:\n  - hydra.job.num: [1, 2]\n", "hydra.job.num cannot be varied in a sweep"),
         ("grids:\n  - ++optimizer.lr: [0.1]\n", "must be written without +, as optimizer.lr"),
         ("grids:\n  - loss: [null, nt_xent]\n", "loss must be the name of a config file, got null"),
         ("seeds: [1, 2]\ngrids:\n  - optimizer.lr: '${seed}'\n", "varies seed and has values"),
@@ -335,7 +338,7 @@ def test_a_few_bytes_that_stand_for_billions_are_refused_at_once(
         assert status == 2, output
         assert "must hold at most 20,000 values" in output
     (tmp_path / "loop.yaml").write_text("a: &a\n  - *a\n")
-    assert "an alias stands inside" in planned("-m", "sweep=loop.yaml")[1]
+    assert "an alias refers to a node" in planned("-m", "sweep=loop.yaml")[1]
     assert time.monotonic() - begin < 30
 
 

@@ -125,7 +125,7 @@ def test_what_an_experiment_does_not_use_is_not_tried(
         ("smaller", r"make views of images \(4, 3, 32, 32\), and failed: RuntimeError"),
         ("mixed", "treat each image by itself, but the same draw gave other views"),
         ("drawn_late", "the same draw gave other views"),
-        ("drawn_elsewhere", "must draw from its generator alone"),
+        ("drawn_elsewhere", "must draw only from its generator"),
         ("drawn_short", "make views of images .*, and failed: IndexError"),
     ],
 )
@@ -143,7 +143,7 @@ def test_wrong_operations(
         ("views.policy={}:too_large", "make views of images .*, and failed: RuntimeError"),
         ("views.policy={}:invert", "must make a Policy, got list"),
         ("views.policy={}:misnamed", r"failed: ConfigError: views\.first must be .*line \d+\)"),
-        ("head.kind={}:forgetful", "must draw nothing at random .*, but made two different z"),
+        ("head.kind={}:forgetful", "must not be random .*, but made two different z"),
         ("head.kind={}:narrow", r"take h, \(3, 128\), and failed: RuntimeError: mat1"),
         ("head.kind={}:no_arguments", "make a head for h of width 128, and failed: TypeError"),
         ("loss.name={}:scalar", "must return a ContrastiveLoss of three scalar .*, got Tensor"),

@@ -159,7 +159,7 @@ def test_followed_both_stages_are_shown(pick, store, no_sbatch) -> None:
     code, output = pick(SHORT, no_sbatch, "launcher.follow=true")
     assert code == 0, output
     assert "not from a node" in output
-    assert "it is submitted from here" in output
+    assert "this command submits it" in output
     assert "[1/1]" in output
     assert "all 3 experiments are in" in output
     assert len(arrays(store)) == 2
@@ -169,7 +169,7 @@ def test_followed_in_a_union_nothing_is_submitted_twice(pick, store) -> None:
     code, output = pick(SHORT, "launcher.follow=true", sweep="both")
     assert code == 0, output
     assert "second stage: 1 experiment," in output
-    assert "it is submitted from here" not in output
+    assert "this command submits it" not in output
     assert "all 4 experiments are in" in output
     assert len(arrays(store)) == 2
     for run in store.runs():

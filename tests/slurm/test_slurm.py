@@ -314,7 +314,7 @@ def test_ctrl_c_while_following_leaves_the_jobs_alone(environment, tmp_path, und
     command.send_signal(signal.SIGINT)
     output, _ = command.communicate(timeout=60)
     assert command.returncode == 130
-    assert "the jobs go on without this command" in output
+    assert "the jobs continue without this command" in output
     follow = [sys.executable, "-m", "simclr_ablate.status", f"store={tmp_path}", "--follow"]
     done = subprocess.run(follow, env=environment, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "1 complete")
