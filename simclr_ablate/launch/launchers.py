@@ -7,11 +7,14 @@ from typing import Any
 from simclr_ablate.config import ConfigError, build, key, nearest
 
 
+LAUNCHER_NAMES = ("local", "slurm")
+
+
 @dataclass(frozen=True)
 class LocalOptions:
     """launcher=local: this machine."""
 
-    name: str = key("launcher", choices=("local",))
+    name: str = key("launcher", choices=LAUNCHER_NAMES)
     parallel: int | None = key(
         "runs side by side; null: as many as cores and memory allow", at_least=1
     )
@@ -48,7 +51,7 @@ class ResourceRule:
 class SlurmOptions(Resources):
     """launcher=slurm: a cluster, through submitit."""
 
-    name: str = key("launcher", choices=("slurm",))
+    name: str = key("launcher", choices=LAUNCHER_NAMES)
     cluster: str = key(
         "slurm; local: processes on this machine; debug: the command's own process",
         choices=("slurm", "local", "debug"),
