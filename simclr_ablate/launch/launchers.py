@@ -6,7 +6,6 @@ from typing import Any
 
 from simclr_ablate.config import ConfigError, build, key, nearest
 
-
 LAUNCHER_NAMES = ("local", "slurm")
 
 
