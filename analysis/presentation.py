@@ -239,8 +239,8 @@ def _table(
 
 def _both(first: str, second: str) -> str:
     """`Batch size / Epochs`; a last word that both share appears once: `1st / 2nd transformation`."""
-    begin, _, word = first.rpartition(" ")
-    return f"{begin if begin and second.endswith(f' {word}') else first} / {second}"
+    (begin, _, last), (other, _, word) = first.rpartition(" "), second.rpartition(" ")
+    return f"{begin} / {other}" if begin and last == word else f"{first} / {second}"
 
 
 def data(comparison: Comparison) -> pd.DataFrame:

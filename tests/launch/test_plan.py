@@ -64,7 +64,7 @@ def test_experiments_that_differ_in_what_does_not_count_are_one_and_it_is_said(
     assert len(plan.runs) == 3
     assert plan.runs[0].sweeps == ("one", "other")
     assert plan.summary().startswith("3 experiments, 0 already finished, 3 to run; ")
-    assert "differ only in views.strength are one" in plan.summary()
+    assert "differ only in views.strength are the same" in plan.summary()
     again = [make_experiment(f"compute.threads={threads}") for threads in (1, 2)]
     same = plan_completed(complete(again).values(), Store(tmp_path), None)
     assert same.summary() == "1 experiment, 0 already finished, 1 to run"

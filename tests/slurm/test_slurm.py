@@ -242,10 +242,11 @@ def test_two_submissions_at_once(environment, tmp_path) -> None:
 def test_cancel_and_retry(environment, tmp_path, undisturbed, capsys) -> None:
     block("--ntasks=1", seconds=600)  # so that one of two waits
     submit(environment, tmp_path, "seed=0,1")
+    # Before the run has begun to train: on a busy machine this command takes as long as a run.
+    assert "2 are queued or running already" in submit(environment, tmp_path, "seed=0,1")
     running = wait_for_step(tmp_path, 8)
     (queued,) = [run for run in Store(tmp_path).runs() if run.run_id != running.run_id]
     assert queued.state() == "queued"
-    assert "2 are queued or running already" in submit(environment, tmp_path, "seed=0,1")
     assert status_main(["cancel", f"store={tmp_path}", f"run={queued.run_id}"]) == 0
     assert (queued.state(), running.state()) == ("failed", "running")
     assert "cancelled by" in queued.failure()["reason"]
