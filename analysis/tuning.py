@@ -34,8 +34,8 @@ def tuned(
 ) -> tuple[pd.DataFrame, dict[Label, Tuned]]:
     """Each label's runs with the values of `keys` that are best on the validation split, and what was chosen.
 
-    The best candidate has the highest mean over the seeds that all candidates have. Of its runs, only those with other
-    seeds are kept, since they took no part in the choice; if it has no other seeds, all are kept.
+    The best candidate has the highest mean over the seeds that all candidates have. Only its runs with other seeds are
+    kept, since they took no part in the choice; if it has no other seeds, all are kept.
     """
     candidates: dict[Label, dict[tuple[Any, ...], list[int]]] = defaultdict(dict)
     values = plain_values(runs, keys)

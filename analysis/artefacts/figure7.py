@@ -108,8 +108,8 @@ def baseline(
 ) -> Setting | None:
     """The supervised runs beside a setting's, all trained in one way.
 
-    They are equal to the setting in data, precision, stem and evaluation. Of several ways, it is the one with the most
-    encoders. Ties go to crops alone, as in the paper, then to the length nearest to short training.
+    They are equal to the setting in data, precision, stem and evaluation. If there are several ways, the one with the
+    most encoders is taken. Ties go to crops alone, as in the paper, then to the length nearest to short training.
     """
     free = free_keys([ENCODERS], SUPERVISED_FREE)
     alike = matching(supervised, setting.config, (*free, "objective", "views", "optimizer"))

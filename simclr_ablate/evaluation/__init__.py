@@ -1,1 +1,1 @@
-"""What a frozen encoder is worth: features and the classifiers fitted on them."""
+"""Evaluation of an encoder: the protocols, and the features, metrics and training that they share."""

@@ -1,10 +1,10 @@
-"""Features of a frozen network, computed once for all protocols that read the same, and kept in the cache.
+"""Features of a frozen network, computed once for all protocols that need the same ones, and kept in the cache.
 
     CACHE/features/sets/KEY/{train,validation,test}.{features,labels}.npy
 
-They are memory-mapped by whoever reads them. The key says which weights they are of, which images, and what was done
-to these; also on what kind of device, with how many threads and by which versions, all of which rounding depends on:
-whether features come from the cache changes no bit of a result.
+Readers memory-map them. The key covers the weights, the images and their preprocessing, and what rounding depends on:
+the kind of device, the number of threads and the versions of the libraries. So no bit of a result depends on whether
+features come from the cache.
 """
 
 import hashlib
@@ -46,13 +46,13 @@ def cached_features(
     compute: Callable[[], Frozen],
     ranks: Ranks = SOLO,
 ) -> Frozen:
-    """The features that `compute` returns, from the cache where they are there.
+    """The features that `compute` returns, read from the cache if they are there.
 
-    Two processes that ask at once compute them once: the second waits for the first. Of several ranks all call this,
-    and compute together; the first alone gets features. A cache that cannot be written does without.
+    Two processes that ask at once compute them once: the second waits for the first. With several ranks, all must call
+    this, and they compute together; only the first gets the features. If the cache cannot be written, nothing is kept.
 
-    made_of: all that they depend on, in plain values. room: bytes that features may take in the cache; those that were
-        used longest ago make way, and what does not fit is not kept.
+    made_of: all that the features depend on, as plain values. room: bytes that features may take in the cache; the
+        least recently used are removed first, and features that do not fit are not kept.
     """
     folder, key = cache / "features", _key(made_of)
     if room <= 0:
@@ -77,7 +77,7 @@ def _key(made_of: Mapping[str, Any]) -> str:
 
 @contextmanager
 def _locked(folder: Path, key: str) -> Iterator[None]:
-    """`lock`, or nothing where the cache has no room for one."""
+    """Holds `lock`, or nothing if the cache has no room for one."""
     with ExitStack() as held:
         with suppress(StorageError):
             held.enter_context(lock(folder, key))
@@ -92,7 +92,7 @@ def _is_there(folder: Path, key: str) -> bool:
 
 
 def _keep(folder: Path, key: str, room: float, frozen: Frozen) -> bool:
-    """Whether they are kept."""
+    """Keeps the features; returns whether it did."""
     size = sum(t.numel() * t.element_size() for split in frozen for t in split)
     if size > room:
         return False
@@ -112,7 +112,7 @@ def _keep(folder: Path, key: str, room: float, frozen: Frozen) -> bool:
 
 
 def make_room(folder: Path, room: float) -> None:
-    """Removes features until those that are left take at most `room` bytes, from those used longest ago on."""
+    """Removes the least recently used features until the others take at most `room` bytes."""
     kept = []
     for path in folder_of(folder, "").glob("[!.]*"):
         with suppress(OSError):
@@ -128,7 +128,7 @@ def make_room(folder: Path, room: float) -> None:
 
 
 def _open(folder: Path) -> Frozen:
-    with suppress(OSError):  # when it was used last, where we may say so
+    with suppress(OSError):  # the time of last use, if we may set it
         os.utime(folder)
     # Copy-on-write: PyTorch has no read-only tensors, and nobody may change the file.
     return Frozen(

@@ -12,11 +12,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from simclr_ablate.ranks import SOLO, Ranks
 
 FEATURE_BATCH = 512
-"""Images that a frozen network takes at a time."""
+"""Images per forward pass of a frozen network."""
 
 
 class Features(NamedTuple):
-    """What a network makes of a set of images, on the CPU."""
+    """The outputs of a network for a set of images, on the CPU."""
 
     features: Tensor
     """(N, D) float32."""
@@ -25,7 +25,7 @@ class Features(NamedTuple):
 
     @classmethod
     def none(cls) -> Self:
-        """Of no images, as all ranks but the first get them."""
+        """Features of no images, which all ranks but the first get."""
         return cls(torch.empty(0, 0), torch.empty(0, dtype=torch.long))
 
 
@@ -42,11 +42,10 @@ def extract(
 ) -> Features:
     """Features of all images, in eval mode: batch norm uses its running statistics (App. B.6).
 
-    encoder and head are on `device` and are left as they were, modes included.
-    batches: of several ranks each has every `count`-th; the first gets all features, others none.
-    head: None for the encoder's h, else z = head(h).
+    encoder, head: on `device`; left as they were, modes included. head=None gives h, otherwise z = head(h).
+    batches: with several ranks, each passes every `count`-th batch; the first gets all features, the others none.
 
-    Raises ValueError where there are no images.
+    Raises ValueError if there are no images.
     """
     network = encoder if head is None else nn.Sequential(encoder, head)
     features, labels = [], []
@@ -70,12 +69,12 @@ def reset_batchnorm(
 ) -> None:
     """Sets the running statistics of batch norm to their averages over one pass of the images.
 
-    An untrained network needs this to be a fair reference: its running statistics are otherwise
-    those it was created with. The averages are plain ones, in which every batch counts alike, so
-    batches should be of one size. Weights and modes are left as they were. Of several ranks each
-    has every `count`-th batch, and each batch is normalised by itself.
+    An untrained network needs this to be a fair reference: otherwise it keeps the running statistics
+    that it was created with. Every batch has the same weight in the averages, so batches should be of
+    one size. Weights and modes are left as they were. With several ranks, each passes every `count`-th
+    batch, and each batch is normalised by itself.
 
-    Raises ValueError where there are no images.
+    Raises ValueError if there are no images.
     """
     norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
     momenta = [norm.momentum for norm in norms]
@@ -93,12 +92,12 @@ def reset_batchnorm(
 
 
 def _average_statistics(norms: Sequence[_BatchNorm], ranks: Ranks) -> None:
-    """Each rank's running statistics are averages over its own batches; joined, those over all of them."""
+    """Joins the ranks' running statistics, averages over their own batches, to averages over all batches."""
     for norm in norms:
         assert norm.running_mean is not None
         assert norm.running_var is not None
         assert norm.num_batches_tracked is not None
-        # In float64 a process that is alone gets back the very numbers that it has.
+        # In float64, a single process gets back exactly the numbers that it has.
         sums = torch.cat([norm.running_mean, norm.running_var, torch.ones_like(norm.running_var)])
         sums = sums.double() * norm.num_batches_tracked
         ranks.sum_([sums])
@@ -111,7 +110,7 @@ def _average_statistics(norms: Sequence[_BatchNorm], ranks: Ranks) -> None:
 
 
 def _in_turn(everyones: list[list[Tensor]]) -> list[Tensor]:
-    """The batches in their order, which went to the ranks in turn."""
+    """The batches in their order; the ranks got them in turn."""
     return [batch for turn in zip_longest(*everyones) for batch in turn if batch is not None]
 
 

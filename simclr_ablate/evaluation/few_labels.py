@@ -1,8 +1,8 @@
 """Training on few labels (Section 6, App. B.5): the protocol `few_labels`.
 
-The encoder and a new linear classifier on h are trained on a balanced part of the labels, 1% or 10% in the paper: with
-Nesterov momentum, batches of 4096, a learning rate of .05 B / 256 without warm-up, no weight decay, and random crops
-and flips; for 60 epochs with 1%, for 30 with 10%. The same from random weights, `objective=none`, is the baseline.
+The encoder and a new linear classifier on h are trained on a balanced part of the labels. The paper takes 1% or 10% of
+them, and trains for 60 or 30 epochs in batches of 4096, with Nesterov momentum, a learning rate of 0.05 B / 256 without
+warm-up, no weight decay, and random crops and flips. The baseline is the same from random weights, `objective=none`.
 """
 
 from simclr_ablate.data.images import Images
@@ -13,7 +13,7 @@ from simclr_ablate.training.loop import Loop
 
 
 def evaluate(subject: Subject) -> Result:
-    """Accuracies of what was trained."""
+    """The accuracies of the encoder and classifier after training."""
     few = labelled_part(subject)
 
     def make_loop() -> Loop:
@@ -33,7 +33,7 @@ PROTOCOL = Evaluator(on_network=evaluate)
 def labelled_part(subject: Subject) -> Images:
     """The training images whose labels are used, balanced over classes.
 
-    Which ones depends on the data set's seed alone, so that all encoders, and the baseline, have the same.
+    The choice depends only on the data set's seed, so all encoders and the baseline get the same images.
     """
     images, wanted = subject.data.train, subject.experiment.evaluation.labels
     assert wanted is not None  # the schema requires it

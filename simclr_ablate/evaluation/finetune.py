@@ -1,10 +1,10 @@
 """Fine-tuning on another data set (App. B.8): the protocol `finetune`.
 
-The encoder and a new linear classifier on h are trained, in the paper for 20,000 steps of 256 images, with Nesterov
-momentum, on random crops and flips. Batch norm's momentum is max(1 - 10 / s, .9), with s steps in an epoch. Seven
-learning rates from 1e-4 to .1 are tried, each without weight decay and with seven from 1e-6 to 1e-3, divided by the
-learning rate: trained on the training split, they are judged on the validation split. The best is trained again on
-both, and tested.
+The encoder and a new linear classifier on h are trained with Nesterov momentum on random crops and flips, in the paper
+for 20,000 steps of 256 images. Batch norm's momentum is max(1 - 10 / s, 0.9), with s steps per epoch. Seven learning
+rates from 1e-4 to 0.1 are tried, each without weight decay and with seven decays from 1e-6 to 1e-3, divided by the
+learning rate. They are trained on the training split and compared on the validation split. The best is trained again on
+both splits, and tested.
 """
 
 import copy
@@ -24,7 +24,7 @@ from simclr_ablate.training.loop import Loop, NonFiniteLossError
 
 @dataclass(frozen=True)
 class Rates:
-    """What is chosen on the validation split."""
+    """The hyperparameters that are chosen on the validation split."""
 
     lr: float
     decay: float
@@ -32,7 +32,7 @@ class Rates:
 
 
 def evaluate(subject: Subject) -> Result:
-    """Accuracies of the best rates, and which they are."""
+    """The best rates, and the accuracies that they give."""
     metric, data = subject.metric, subject.data
     result = Result({}, {})
 
@@ -69,7 +69,7 @@ PROTOCOL = Evaluator(on_network=evaluate)
 
 
 def rates_of(subject: Subject) -> list[Rates]:
-    """Every learning rate with every decay; where rates tie, the first counts."""
+    """Every learning rate with every decay; if rates tie, the first wins."""
     spec = subject.experiment.evaluation
     decays = log_spaced(spec.decay_count, spec.decay_min, spec.decay_max)
     return [
@@ -80,7 +80,7 @@ def rates_of(subject: Subject) -> list[Rates]:
 
 
 def loop_of(subject: Subject, images: Images, rates: Rates) -> Loop:
-    """The loop with these rates, from the weights that pretraining has left."""
+    """A loop with these rates that starts from the pretrained weights."""
     encoder = copy.deepcopy(subject.encoder)
     steps = subject.experiment.evaluation.steps
     decay = rates.decay / rates.lr
@@ -90,7 +90,7 @@ def loop_of(subject: Subject, images: Images, rates: Rates) -> Loop:
 
 
 def set_batchnorm_momentum(encoder: nn.Module, steps_per_epoch: int) -> None:
-    """Running statistics keep max(1 - 10 / s, .9) of what they were; torch's momentum is the rest."""
+    """Running statistics keep a share of max(1 - 10 / s, 0.9) at each step; torch's momentum is the rest."""
     for module in encoder.modules():
         if isinstance(module, _BatchNorm):
             module.momentum = min(10 / steps_per_epoch, 0.1)

@@ -12,13 +12,13 @@ _BLOCK_ELEMENTS = 2**23
 
 
 def evaluate(subject: Subject, frozen: Frozen) -> Result:
-    """kNN on the frozen features; what is kept of each example are the shares of its neighbours' votes."""
+    """kNN on the frozen features. The scores of an example are the shares of its neighbours' votes."""
     k, device = subject.experiment.evaluation.knn, subject.device
     votes, on_validation = (
         knn_votes(frozen.train, split.features, k, subject.classes, device=device)
         for split in (frozen.test, frozen.validation)
     )
-    # As logits, whose softmax is the shares.
+    # Logits whose softmax gives the shares.
     metrics, examples = classified(votes.log(), frozen.test.labels, subject.metric)
     validation = METRICS[subject.metric](on_validation, frozen.validation.labels)
     return Result({**metrics, f"validation_{subject.metric}": validation}, examples)
@@ -34,7 +34,7 @@ def knn_predict(
     temperature: float = 0.07,
     device: torch.device | str = "cpu",
 ) -> Tensor:
-    """(N,) int64, the class of each query that `knn_votes` gives most of."""
+    """The class of each query with the most of `knn_votes`, (N,) int64."""
     classes = int(train.labels.max()) + 1
     return knn_votes(train, queries, k, classes, temperature, device).argmax(1)
 
@@ -47,12 +47,13 @@ def knn_votes(
     temperature: float = 0.07,
     device: torch.device | str = "cpu",
 ) -> Tensor:
-    """(N, classes), on the CPU: what the k nearest neighbours of each query in `train` vote for.
+    """The votes of each query's k nearest neighbours in `train`, (N, classes), on the CPU.
 
-    Near is similar in cosine s; a vote weighs exp(s / temperature). Wu et al. take k = 200 and a
-    temperature of .07. Similarities are held a block of queries at a time, on `device`.
+    Neighbours are compared by cosine similarity s, and a vote weighs exp(s / temperature). Wu et al.
+    use k = 200 and a temperature of 0.07. Similarities are computed for a block of queries at a time,
+    on `device`.
 
-    Raises ValueError for a k that is not of 1..len(train), or a temperature <= 0.
+    Raises ValueError if k is not in 1..len(train), or temperature <= 0.
     """
     if not 1 <= k <= len(train.labels):
         raise ValueError(f"evaluation.knn must be >= 1 and <= {len(train.labels)}, got {k}")

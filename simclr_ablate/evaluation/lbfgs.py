@@ -1,4 +1,4 @@
-"""L-BFGS for smooth convex functions whose coordinates are already of one scale."""
+"""L-BFGS for smooth convex functions whose coordinates have the same scale."""
 
 from collections import deque
 from collections.abc import Callable
@@ -19,14 +19,14 @@ class Minimum(NamedTuple):
     point: Tensor
     value: float
     converged: bool
-    """The gradient is within the tolerance, or no descent is left that rounding does not hide."""
+    """Whether the gradient is within the tolerance, or rounding hides any further descent."""
     evaluations: int
 
 
 class _Pair(NamedTuple):
     step: Tensor
     change: Tensor
-    """Of the gradient, over the step."""
+    """The change of the gradient over the step."""
     product: Tensor
     """step . change."""
 
@@ -41,13 +41,13 @@ def minimise(
     """L-BFGS (Nocedal and Wright 2006, Alg. 7.5) with backtracking from a step of 1.
 
     function: point (K,) to value, a scalar, and gradient, (K,).
-    tolerance, unit: ends where no element of the gradient exceeds tolerance * max(|value|, unit),
-        or where 10 iterations together have lowered the value by less than a millionth of that
-        maximum.
-    most_evaluations: ends, not converged, soon after as many.
+    tolerance, unit: the search ends when no element of the gradient exceeds
+        tolerance * max(|value|, unit), or when 10 iterations together have lowered the value by less
+        than a millionth of that maximum.
+    most_evaluations: the search ends without convergence soon after this many evaluations.
 
-    Where the function is scaled so that its curvature is at most about 1, nearly every first step
-    is taken, so that an iteration costs one evaluation; a search for Wolfe's conditions costs more.
+    If the function is scaled so that its curvature is at most about 1, nearly every first step is
+    accepted and an iteration costs one evaluation; a search for Wolfe's conditions would cost more.
     """
     point, pairs = start, deque[_Pair](maxlen=_MEMORY)
     value, gradient = function(point)

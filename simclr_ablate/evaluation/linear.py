@@ -18,21 +18,21 @@ from simclr_ablate.evaluation.protocol import Evaluator, Frozen, Result, Subject
 TOLERANCE = 3e-4
 """Largest element of the gradient, in the solver's coordinates, as a share of the objective."""
 LOW_OBJECTIVE = 0.01
-"""Nats; where the objective is below it, the tolerance is a share of this instead."""
+"""Nats; if the objective is lower, the tolerance is a share of this instead."""
 
 
 @dataclass(frozen=True)
 class LinearResult:
-    """What a linear classifier comes to, and how its l2 strength was chosen; accuracies in percent."""
+    """The accuracy of a linear classifier, in percent, and how its l2 strength was chosen."""
 
     logits: Tensor
-    """(N, classes), of the test images."""
+    """Scores of the test images, (N, classes)."""
     validation: float
     """The accuracy of the chosen strength, fitted on the training split alone."""
     strength: float
     """The chosen l2 strength."""
     strengths: list[float]
-    """All that were tried, largest first."""
+    """The strengths that were tried, largest first."""
     validations: list[float]
     """One for each of `strengths`."""
 
@@ -53,8 +53,8 @@ class Classifier(NamedTuple):
 def evaluate(subject: Subject, frozen: Frozen) -> Result:
     """A linear classifier on the frozen features, and kNN beside it.
 
-    The classifier is fitted here, by `evaluate_linear`. Supervised training has left one of its own for its own images:
-    that is measured, no image of validation was trained on, and nothing is chosen by it.
+    `evaluate_linear` fits the classifier. If supervised training left a classifier for these images, that one is
+    measured instead: it was trained on no validation image, and nothing is chosen.
     """
     spec, metric = subject.experiment.evaluation, subject.metric
     brought = subject.experiment.objective == "supervised" and spec.data.name is None
@@ -86,14 +86,14 @@ def evaluate_linear(
     metric: str = "top1",
     device: torch.device | str = "cpu",
 ) -> LinearResult:
-    """Linear evaluation: fitted on train, l2 strength chosen on validation, refitted on both.
+    """Linear evaluation: fits on train, chooses the l2 strength on validation, and fits again on both.
 
-    Where strengths tie on validation the largest is chosen. Features are not standardised, as in
-    the paper's transfer experiments.
+    If strengths tie on validation, the largest is chosen. Features are not standardised, as in the
+    paper's transfer experiments.
 
-    strengths: of the objective of `fit_path`, each > 0. metric: what strengths are chosen by.
+    strengths: see `fit_path`; each > 0. metric: decides between strengths.
 
-    Raises ValueError for bad strengths and features that are not finite.
+    Raises ValueError for bad strengths, and for features that are not finite.
     """
     if not strengths or not all(strength > 0 for strength in strengths):
         raise ValueError(f"l2 strengths must be > 0, got {list(strengths)}")
@@ -116,7 +116,7 @@ def evaluate_linear(
 
 
 def log_spaced(count: int, smallest: float, largest: float) -> list[float]:
-    """`count` l2 strengths of equal ratios, ends included; the paper has 45 from 1e-6 to 1e5."""
+    """`count` log-spaced l2 strengths, both ends included; the paper has 45 from 1e-6 to 1e5."""
     return torch.logspace(
         math.log10(smallest), math.log10(largest), count, dtype=torch.float64
     ).tolist()
@@ -128,14 +128,14 @@ def fit_path(
     strengths: Sequence[float],
     device: torch.device | str = "cpu",
 ) -> list[Classifier]:
-    """The classifier of each l2 strength, on the CPU; each starts from the one before, so order them.
+    """The classifier for each l2 strength, on the CPU. Each fit starts from the one before, so sort the strengths.
 
     Minimises `mean cross entropy + strength / 2 * |weight|^2`; the bias is free. (scikit-learn's C
-    is 1 / (N * strength).) The search ends where no element of the gradient, in the solver's
-    coordinates, exceeds TOLERANCE times the objective (or LOW_OBJECTIVE), or where float32 takes it
-    no further; it warns where it comes to neither.
+    is 1 / (N * strength).) The search ends when no element of the gradient, in the solver's
+    coordinates, exceeds TOLERANCE times the objective (or LOW_OBJECTIVE), or when float32 allows no
+    further descent; it warns if it reaches neither.
 
-    device: where it is fitted.
+    device: the device that fits.
 
     Raises ValueError for features that are not finite.
     """
@@ -151,9 +151,9 @@ def fit_path(
 class _Problem:
     """The regression in the coordinates of the features' principal components.
 
-    There the Hessian is close to diagonal, and dividing by its root makes the problem well
+    In them the Hessian is close to diagonal, and dividing by its root makes the problem well
     conditioned whatever the features' scales. The optimum is the same: a rotation keeps |weight|,
-    and the mean that is subtracted belongs to the bias.
+    and the bias absorbs the subtracted mean.
     """
 
     def __init__(self, data: Features, classes: int, device: torch.device | str) -> None:
@@ -166,10 +166,10 @@ class _Problem:
         variances, axes = torch.linalg.eigh((centred.T @ centred / len(centred)).cpu().double())
         self.axes = axes.float().to(device)
         rotated = centred @ self.axes
-        del features, centred  # of which large data sets have room for few at a time
+        del features, centred  # large data sets have room for only a few of them at a time
         ones = rotated.new_ones(len(rotated), 1)
         self.inputs = torch.cat([rotated, ones], dim=1)
-        # The Hessian of the cross entropy where all classes are as likely, as at the start.
+        # The Hessian of the cross entropy if all classes are equally likely, as at the start.
         curvature = torch.cat([variances.clamp(min=0).float(), torch.ones(1)]) / classes
         self.curvature = curvature.to(device)
         self.labels = data.labels.to(device)
@@ -195,7 +195,7 @@ class _Problem:
         return minimum.point.view_as(weights) * scale
 
     def _objective(self, weights: Tensor, decay: Tensor) -> tuple[Tensor, Tensor]:
-        # (classes, N), as is all of the solver: products of that shape are the faster ones.
+        # (classes, N), as everywhere in the solver: products of that shape are faster.
         log_p = (weights @ self.inputs.T).log_softmax(0)
         decayed = decay * weights
         own = self.labels.unsqueeze(0)

@@ -1,8 +1,8 @@
 """Linear evaluation by SGD, the paper's own for ImageNet (App. B.6): the protocol `linear_sgd`.
 
-The encoder is frozen and in eval mode, batch norm included. A linear classifier on it is trained on random crops and
-flips, with Nesterov momentum and no weight decay; in the paper for 90 epochs, in batches of 4096, with a learning rate
-of .1 B / 256. Nothing is chosen on the validation split.
+The encoder is frozen and in eval mode, batch norm included. A linear classifier on top is trained on random crops and
+flips, with Nesterov momentum and no weight decay. The paper trains for 90 epochs in batches of 4096, with a learning
+rate of 0.1 B / 256. Nothing is chosen on the validation split.
 """
 
 from torch import nn
@@ -14,7 +14,7 @@ from simclr_ablate.training.loop import Loop
 
 
 def evaluate(subject: Subject) -> Result:
-    """Accuracies of the classifier."""
+    """The accuracies of the classifier."""
     spec = subject.experiment.evaluation
     network: nn.Module = subject.encoder
     width = subject.encoder.dim

@@ -8,22 +8,22 @@ from torch.nn import functional as F
 
 
 def accuracies(scores: Tensor, labels: Tensor, metric: str) -> dict[str, float]:
-    """`top1`, `top5` and, where it is another, `metric`.
+    """`top1`, `top5` and `metric`, if that is another.
 
-    scores: (N, classes), higher for what is more likely. labels: (N,) int64. metric: see METRICS.
+    scores: (N, classes), higher for more likely classes. labels: (N,) int64. metric: see METRICS.
     """
     usual = {"top1": top_accuracy(1, scores, labels), "top5": top_accuracy(5, scores, labels)}
     return usual if metric in usual else {**usual, metric: METRICS[metric](scores, labels)}
 
 
 def top_accuracy(k: int, scores: Tensor, labels: Tensor) -> float:
-    """Share of images, in percent, whose label is among the k largest of their scores (N, classes)."""
+    """The share of images, in percent, whose label is among their k largest scores, (N, classes)."""
     best = scores.topk(min(k, scores.shape[1])).indices
     return 100 * (best == labels.unsqueeze(1)).any(1).double().mean().item()
 
 
 def mean_per_class(scores: Tensor, labels: Tensor) -> float:
-    """The mean of the classes' own top-1 accuracies, in percent; classes without images are left out."""
+    """The mean over classes of top-1 accuracy, in percent; classes without images are left out."""
     classes = scores.shape[1]
     right = (scores.argmax(1) == labels).double()
     count = labels.bincount(minlength=classes)
@@ -39,8 +39,8 @@ def map11(scores: Tensor, targets: Tensor) -> float:
     For each class, the images are ranked by their score for it; its average precision is the mean, over recalls of
     0, .1, ..., 1, of the largest precision at that recall or more (Everingham et al. 2010, Section 4.2).
 
-    targets: (N,) int64, each image's one class; or (N, classes) bool, where it may have several. Classes without images
-    are left out.
+    targets: (N,) int64, the class of each image; or (N, classes) bool, if images may have several. Classes without
+    images are left out.
     """
     if targets.ndim == 1:
         targets = F.one_hot(targets, scores.shape[1]).bool()
@@ -50,9 +50,9 @@ def map11(scores: Tensor, targets: Tensor) -> float:
     there = total > 0
     hits, total = hits[:, there], total[there]
     ranks = torch.arange(1, len(hits) + 1, dtype=torch.float64, device=hits.device)
-    # From the last rank on, so that each has the largest precision at its recall or more.
+    # Backwards, so that each rank gets the largest precision at its recall or more.
     best = (hits / ranks[:, None]).flip(0).cummax(0).values.flip(0)
-    # The first rank with a recall of k / 10 or more; in whole numbers, which rounding leaves alone.
+    # The first rank with a recall of k / 10 or more, in whole numbers, which are not rounded.
     points = torch.arange(11, dtype=torch.float64, device=hits.device)
     first = torch.stack([(10 * hits < point * total).sum(0) for point in points])
     return 100 * best.gather(0, first).mean().item()
@@ -63,4 +63,4 @@ METRICS: dict[str, Callable[[Tensor, Tensor], float]] = {
     "mean_per_class": mean_per_class,
     "map11": map11,
 }
-"""What evaluations can go by: `data.metric`."""
+"""The accuracies that an evaluation can report: `data.metric`."""

@@ -1,4 +1,4 @@
-"""Which transformation was applied? A small network's answer from frozen features (Table 3): the protocol `probe`."""
+"""The protocol `probe`: a small network predicts from frozen features which transformation was applied (Table 3)."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -22,9 +22,10 @@ _EPOCHS, _MOST_EPOCHS = 20, 1000
 
 @dataclass(frozen=True)
 class Transformation:
-    """Something that may have been done to an image; the label says what.
+    """A transformation of images, which their labels name.
 
-    shares: how often each label is drawn. apply: images (N, 3, H, W) in [0, 1], labels (N,) and a generator, to images.
+    shares: the probability of each label. apply: from images (N, 3, H, W) in [0, 1], labels (N,) and a generator to
+    transformed images.
     """
 
     shares: tuple[float, ...]
@@ -61,20 +62,20 @@ TRANSFORMATIONS = {
 
 
 class ProbeResult(NamedTuple):
-    """What a probe comes to; accuracies in percent."""
+    """The accuracies of a probe, in percent."""
 
     scores: Tensor
-    """(N, labels), of the test split."""
+    """Scores of the test split, (N, labels)."""
     validation_accuracy: float
-    """Of the epoch that was chosen by it."""
+    """The validation accuracy of the chosen epoch, by which it was chosen."""
     guess: float
-    """Of always naming the label that is most frequent in training, on the test split."""
+    """The test accuracy of always naming the label that is most frequent in training."""
     epochs: int
-    """Until it had learnt."""
+    """Epochs of training."""
 
 
 def evaluate(subject: Subject, frozen: Frozen) -> Result:
-    """A probe on features of images to which something was done; their labels say what."""
+    """A probe on features of transformed images, which predicts their transformation."""
     experiment = subject.experiment
     probe = evaluate_probe(*frozen, experiment.seed, subject.device, experiment.evaluation.patience)
     metrics, examples = classified(probe.scores, frozen.test.labels, "top1")
@@ -96,12 +97,12 @@ def transformed(
     split: str,
     ranks: Ranks = SOLO,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Each batch with the transformation applied at random: images in [0, 1], and what was done to each.
+    """Each batch with the transformation applied at random: images in [0, 1], and the label of each.
 
-    batches: images (B, 3, H, W), uint8 or in [0, 1], whatever their labels. Each batch draws from (seed, name, split,
-    its number).
+    batches: images (B, 3, H, W), uint8 or in [0, 1], with any labels. Each batch draws from (seed, name, split, its
+    number).
 
-    ranks: of each, `batches` are every `count`-th, as `in_batches` gives them.
+    ranks: the `batches` of each rank are every `count`-th, as `in_batches` gives them.
     """
     transformation = TRANSFORMATIONS[name]
     for position, (images, _) in enumerate(batches):
@@ -120,13 +121,13 @@ def evaluate_probe(
     device: torch.device | str,
     patience: int | None = None,
 ) -> ProbeResult:
-    """An MLP with one hidden layer, as wide as the features, trained on them to tell the labels.
+    """An MLP with one hidden layer, as wide as the features, trained to predict the labels from them.
 
-    The paper says no more of it than that it is an MLP. Here: features standardised by the training split, AdamW, and
-    the epoch with the best validation accuracy counts.
+    The paper only says that it is an MLP. Here, features are standardised by the training split, the optimiser is
+    AdamW, and the epoch with the best validation accuracy counts.
 
-    patience: the MLP has learnt after so many epochs without a better one. None: it has 20 epochs, with a cosine of the
-        learning rate, as it did before there was this argument.
+    patience: training ends after this many epochs without a better one. None: 20 epochs with a cosine schedule, as
+        before this argument existed.
     """
     mean, std = train.features.mean(0), train.features.std(0).clamp(min=1e-6)
     x, validation_x, test_x = (

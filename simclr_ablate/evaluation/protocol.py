@@ -1,8 +1,8 @@
-"""What a protocol is: a way of measuring an encoder that pretraining has left.
+"""What a protocol is: a way of measuring a pretrained encoder.
 
-A protocol is a function, ours in the module of its name, or a user's own, that is given a `Subject` and returns a
-`Result`. What it needs is either features of the frozen encoder, which are computed once and kept for all protocols
-that need the same, or the networks and the images themselves, to train on.
+A protocol is a function that takes a `Subject` and returns a `Result`: one of ours, in the module of its name, or a
+user's own. It needs either features of the frozen encoder, which are computed once for all protocols that need the same
+ones, or the networks and the images, to train on.
 """
 
 import importlib
@@ -24,16 +24,16 @@ from simclr_ablate.schema import PROTOCOLS, Experiment
 
 
 class Result(NamedTuple):
-    """What an evaluation comes to."""
+    """The result of an evaluation."""
 
     metrics: dict[str, float]
-    """By name; accuracies in percent. The first is the one that the evaluation is known by."""
+    """Metrics by name; accuracies in percent. The first is the evaluation's main one."""
     examples: dict[str, Tensor]
-    """By name, a row for each test image: what a test of significance takes. Kept compressed beside the metrics."""
+    """Arrays by name with a row for each test image, for tests of significance. Kept compressed beside the metrics."""
 
 
 class Frozen(NamedTuple):
-    """Features of the frozen encoder, of each split."""
+    """The frozen encoder's features of each split."""
 
     train: Features
     validation: Features
@@ -42,11 +42,11 @@ class Frozen(NamedTuple):
 
 @dataclass(frozen=True)
 class Subject:
-    """What is measured, and with what.
+    """What an evaluation measures, and what it may use.
 
-    encoder, head: as pretraining has left them, on `device`; the head is a classifier where objective=supervised.
-    data: the images to evaluate on. train: `Trainer.train`, for protocols that train. ranks: processes that share the
-        evaluation; of a protocol on features, the first alone is called.
+    encoder, head: as pretrained, on `device`; with objective=supervised, the head is a classifier. data: the images to
+        evaluate on. train: `Trainer.train`, for protocols that train. ranks: the processes that share the evaluation;
+        a protocol on features is called only on the first.
     """
 
     experiment: Experiment
@@ -64,7 +64,7 @@ class Subject:
 
     @property
     def metric(self) -> str:
-        """The accuracy that evaluations on these images go by: one of `schema.METRICS`."""
+        """The accuracy that evaluations on these images report: one of `schema.METRICS`."""
         return self.experiment.evaluated_data.metric
 
 
@@ -72,8 +72,7 @@ class Subject:
 class Evaluator:
     """A protocol's function, and what it needs.
 
-    Exactly one is there. on_features is called with the subject and the features of its images, on_network with the
-    subject.
+    Exactly one is given. on_features takes the subject and the features of its images, on_network the subject alone.
     """
 
     on_features: Callable[[Subject, Frozen], Result] | None = None
@@ -81,10 +80,10 @@ class Evaluator:
 
 
 def find_protocol(name: str) -> Evaluator:
-    """The protocol of that name: of `schema.PROTOCOLS`, or a function of the user's own on features.
+    """The protocol of that name: one of `schema.PROTOCOLS`, or a user's function, by default on features.
 
-    A function of one's own that is to train the network itself has the attribute `needs = "network"`.
-    Raises ConfigError where there is none.
+    A user's function that trains the network itself has the attribute `needs = "network"`. Raises ConfigError if there
+    is no such protocol.
     """
     if not is_own(name):
         assert name in PROTOCOLS  # the schema requires it
@@ -99,10 +98,10 @@ def find_protocol(name: str) -> Evaluator:
 def classified(
     scores: Tensor, labels: Tensor, metric: str
 ) -> tuple[dict[str, float], dict[str, Tensor]]:
-    """Accuracies of scores (N, classes), such as logits, and what is kept of each example.
+    """The accuracies of scores (N, classes), such as logits, and the per-example results.
 
-    `prediction`: (N,), the class of the largest score; `score`: (N,) float32, the probability of the true class by the
-    softmax of the scores; for metric=map11 all `scores`, (N, classes) float32.
+    `prediction`: (N,), the class of the largest score; `score`: (N,) float32, the true class's probability by the
+    softmax of the scores. With metric=map11, also all `scores`, (N, classes) float32.
     """
     examples = {
         "label": labels,

@@ -1,4 +1,4 @@
-"""What protocols that train have in common: their loop, and what the classifier that it trains says of images."""
+"""What protocols that train share: their loop, and the scores of the classifier that it trains."""
 
 from collections.abc import Callable
 
@@ -30,20 +30,20 @@ def build_loop(
     steps: int | None = None,
     frozen: bool = False,
 ) -> Loop:
-    """A loop that trains a new linear classifier on what `encoder` puts out, and the encoder unless it is `frozen`.
+    """A loop that trains a new linear classifier on the outputs of `encoder`, and the encoder unless it is `frozen`.
 
-    It goes by `sgd_of`, on crops and flips. The classifier, the order of images and their views are drawn from the
+    It trains by `sgd_of` on crops and flips. The classifier, the order of images and their views are drawn from the
     experiment's seed.
 
-    width: of what `encoder` puts out. lr: for a batch of 256, and in proportion for others; with `steps`, which take
-    the place of `evaluation.epochs`, for any batch.
+    width: the width of the outputs. lr: the learning rate for a batch of 256, scaled in proportion to the batch; with
+    `steps`, which replaces `evaluation.epochs`, the learning rate of any batch.
 
-    Raises ConfigError for images without labels, and batches with fewer images than ranks.
+    Raises ConfigError for images without labels, and if a batch has fewer images than there are ranks.
     """
     experiment, spec = subject.experiment, subject.experiment.evaluation
     ranks, device = subject.ranks, subject.device
     check_labels(subject, images)
-    # The same whatever the number of ranks, which may share it unevenly.
+    # The same for any number of ranks, which may share it unevenly.
     batch_size = min(spec.batch_size, len(images))
     if batch_size < ranks.count:
         raise ConfigError(
@@ -77,7 +77,7 @@ def build_loop(
 def sgd_of(
     subject: Subject, batch_size: int, lr: float, lr_rule: str, weight_decay: float
 ) -> Optimizer:
-    """SGD with Nesterov momentum 0.9, and half a cosine without warm-up as in the released code."""
+    """SGD with Nesterov momentum 0.9, and half a cosine without warm-up, as in the released code."""
     return Optimizer(
         name="sgd",
         lr=lr,
@@ -92,7 +92,7 @@ def sgd_of(
 
 
 def train_and_test(subject: Subject, make_loop: Callable[[], Loop]) -> Result:
-    """Trains the loop's classifier once, and scores it on the test split and on the validation split.
+    """Trains the loop's classifier once, and scores it on the test and validation splits.
 
     Nothing is chosen on the validation split. Ranks other than the first get an empty result.
     """
@@ -123,9 +123,9 @@ def check_labels(subject: Subject, images: Images) -> None:
 
 
 def scores_of(loop: Loop, images: Images) -> tuple[Tensor, Tensor]:
-    """What the trained classifier says of `images`, in eval mode: logits (N, classes) and labels (N,), on the CPU.
+    """The trained classifier's logits (N, classes) of `images`, in eval mode, and labels (N,), on the CPU.
 
-    Ranks share the images; the first gets all of it, the others nothing.
+    Ranks share the images; the first gets all results, the others nothing.
     """
     training = loop.training
     batches = images.batches(FEATURE_BATCH, training.ranks)

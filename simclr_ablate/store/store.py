@@ -15,7 +15,7 @@
       evaluations/KEY/     its lease, progress, log and so on: the same files as for pretraining
       failure.json         why the last attempt failed
       log.txt              what the run's processes printed
-    runs/.sweeps/NAME-HASH.json  the runs of a launched sweep
+    runs/.sweeps/NAME-HASH.json  the runs of a launched sweep, and the overrides of its command line
     runs/.choices/NAME-HASH/  on a cluster: a job that waits to choose, and to submit what it has chosen
     runs/.jobs/              what submitit writes: scripts, pickles, output of jobs before their run begins
     runs/.submitting/        the lease of the command that submits now

@@ -1,10 +1,10 @@
 """Checkpoints that survive a kill at any moment, and a disk that damages them.
 
-The obvious way, `torch.save` over the old file, leaves neither when the process dies half-way. Here the new one is
-written whole under another name, the old one becomes `checkpoint.previous.pt`, and only then the new one takes its
-place. Each carries its digest (`tensors.py`), which tells a damaged one: the one before it is used then, with a
-warning. The same goes for one that the system cannot read now, such as from a bad sector or a file server that is away;
-but where no other is left, nothing begins anew, since that one may be read later.
+The obvious way, `torch.save` over the old file, leaves neither file if the process dies half-way. Here the new one is
+written whole under another name, the old one becomes `checkpoint.previous.pt`, and only then does the new one take the
+old one's place. Each carries its digest (`tensors.py`). If a checkpoint is damaged, the one before it is used, with a
+warning. The same holds if the system cannot read it now, because of a bad sector, say, or a file server that is away.
+But if there is no other, training does not start again, since the checkpoint may be readable later.
 """
 
 import logging
@@ -32,13 +32,13 @@ def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
 
 
 def load_checkpoint(folder: Path) -> dict[str, Any] | None:
-    """The newest whole checkpoint in `folder`, on the CPU, or None where there is none.
+    """The newest whole checkpoint in `folder`, on the CPU, or None if there is none.
 
-    Raises StorageError where there is none but one that the system cannot read.
+    Raises StorageError if the only one left cannot be read by the system.
     """
     newest, previous, incoming = _paths(folder)
     unread: StorageError | None = None
-    # `incoming` is whole if it exists, and then newer than the others: killed between two renames.
+    # `incoming` is whole if it exists, and newer than the others: the process was killed between two renames.
     for path in (incoming, newest, previous):
         try:
             return tensors.load(path, owner_of(folder, "checkpoint"), needs_digest=True)
@@ -57,13 +57,13 @@ def load_checkpoint(folder: Path) -> dict[str, Any] | None:
 
 
 def remove_checkpoints(folder: Path) -> None:
-    """Removes what is of no use once pretraining is complete."""
+    """Removes the checkpoints, which are of no use once pretraining is complete."""
     for path in _paths(folder):
         remove(path)
 
 
 def _paths(folder: Path) -> tuple[Path, Path, Path]:
-    """The newest checkpoint, the one before it, and one that is about to take the newest's place."""
+    """The paths of the newest checkpoint, of the one before it, and of one that is about to replace the newest."""
     return (
         folder / "checkpoint.pt",
         folder / "checkpoint.previous.pt",

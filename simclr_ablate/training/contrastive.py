@@ -8,7 +8,7 @@ from simclr_ablate.training.micro_batches import backward_in_parts
 
 
 class ContrastivePretraining(Loop):
-    """Encoder and projection head, trained for the two views of an image to find each other."""
+    """Trains encoder and projection head so that the two views of an image find each other."""
 
     VIEWS = 2
     SEEN = "pairs"

@@ -1,4 +1,4 @@
-"""LARS, layer-wise adaptive rate scaling (You et al. 2017), as SimCLR's released code has it."""
+"""LARS, layer-wise adaptive rate scaling (You et al. 2017), as in SimCLR's released code."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 TRUST = 0.001
-"""Length of a layer's step, as a share of the length of its weights, at a learning rate of 1."""
+"""The norm of a layer's step relative to the norm of its weights, at a learning rate of 1."""
 
 _Tensors = tuple[Tensor, ...]
 
@@ -17,20 +17,20 @@ class LARS(Optimizer):
     """For each parameter w with gradient g and velocity v, of norms |w| and |g|:
 
         g <- g + weight_decay * w
-        ratio <- TRUST * |w| / |g|, or 1 where either norm is 0
+        ratio <- TRUST * |w| / |g|, or 1 if either norm is 0
         v <- momentum * v + lr * ratio * g
         w <- w - v
 
-    The learning rate is inside the velocity, so a change of it does not rescale past gradients, and
+    The learning rate is inside the velocity, so changing it does not rescale past gradients, and
     there is no Nesterov step. Groups with `adapt=False` have ratio 1; biases and the parameters of
     batch norm belong there, without weight decay. Common copies of LARS keep the learning rate out
     of the velocity or add the decay to the ratio's denominator: other optimisers.
 
-    A loss times a constant makes the same steps with `adapt=True` (but for the weight decay), and with `adapt=False`
-    such as are so many times as long. The released code's loss is twice Eq. 1, which is taken here, so that parameters
-    of batch norm move half as far a step as its.
+    Multiplying the loss by a constant changes no step with `adapt=True` (except for the weight decay), and with
+    `adapt=False` multiplies the step by it. The released code's loss is twice Eq. 1, which is used here, so parameters
+    of batch norm move half as far per step as in the released code.
 
-    lr: learning rate; a schedule sets it anew for each step.
+    lr: learning rate; a schedule sets it before each step.
     """
 
     def __init__(

@@ -1,6 +1,6 @@
 """What training loops share: epochs of steps, their order, views and learning rate, resumable at any step.
 
-A loop of its own tells no more than what a step does with its batch: `contrastive.py`, `supervised.py`.
+A subclass only says what a step does with its batch: `contrastive.py`, `supervised.py`.
 """
 
 import itertools
@@ -22,7 +22,7 @@ from simclr_ablate.training.optimizers import build_optimizer, set_learning_rate
 from simclr_ablate.training.schedules import lr_at, peak_lr
 
 LOOK_SECONDS = 1.0
-"""How often losses are brought back from the device: to show them, and to notice one that is not finite."""
+"""How often losses are fetched from the device, to show them and to notice one that is not finite."""
 
 
 class NonFiniteLossError(RuntimeError):
@@ -36,21 +36,21 @@ class Training(NamedTuple):
     policy: Policy
     encoder: nn.Module
     head: nn.Module
-    """What stands on h: the projection head g, or a classifier."""
+    """The network on top of h: the projection head g, or a classifier."""
     loss: Callable[..., Any]
-    """Of z; or of logits, labels and the size of their batch."""
+    """A function of z; or of logits, labels and the size of their batch."""
     optimizer: Optimizer
     seed: int
-    """Of the order of images, and of views."""
+    """Seeds the order of images, and their views."""
     precision: str
-    """`float32` or `bfloat16`: of the networks' arithmetic."""
+    """The precision of the networks' arithmetic: `float32` or `bfloat16`."""
     layout: torch.memory_format
     device: torch.device
     ranks: Ranks = SOLO
     steps: int | None = None
-    """How many there are in all; None: what fills the optimiser's epochs."""
+    """The number of steps; None: as many as fill the optimiser's epochs."""
     frozen: bool = False
-    """Whether the encoder is left as it is, batch norm's statistics included: the head alone is trained."""
+    """Whether only the head is trained, and the encoder stays as it is, batch norm's statistics included."""
 
     @property
     def trained(self) -> list[nn.Module]:
@@ -62,20 +62,20 @@ class Batch(NamedTuple):
     """The images of one step."""
 
     views: DrawnViews
-    """Drawn and yet to be made: of several ranks, those of this one can be."""
+    """The views, drawn but not made yet; this rank can make those of its share."""
     labels: Tensor
-    """(N,) int64; of several ranks, right for the images of this one."""
+    """(N,) int64; with several ranks, valid only for this rank's images."""
 
 
 class Loop(ABC):
     """A loop and its state. `state_dict` after any step, loaded into a fresh one, continues bit for bit."""
 
     VIEWS: ClassVar[int]
-    """Of each image, in a step: 1 or 2."""
+    """Views of each image in a step: 1 or 2."""
     SEEN: ClassVar[str]
-    """What one image of a batch is to a step: `pairs` or `images`."""
+    """What a step counts: `pairs` or `images`."""
     METRICS: ClassVar[tuple[str, ...]]
-    """What a step comes to, the loss first: a row of the history is their means over an epoch."""
+    """The metrics of a step, the loss first; a row of the history holds their means over an epoch."""
 
     def __init__(self, training: Training) -> None:
         self.training = training
@@ -130,24 +130,24 @@ class Loop(ABC):
                     f"the last finite one was {self._last_finite:.6g}"
                 )
             self._last_finite = loss
-            # Row by row: a sum must not depend on when the clock made us look.
+            # Row by row: a sum must not depend on when losses were fetched.
             self._sums += row
 
     @property
     def epochs(self) -> int:
-        """Epochs in all; the last may be cut short."""
+        """The number of epochs; the last may be cut short."""
         return math.ceil(self.total_steps / self.steps_per_epoch)
 
     @property
     def lr(self) -> float:
-        """Learning rate of the next step; after the last, of that one."""
+        """The learning rate of the next step; after the last step, of that one."""
         warmup = round(self.training.optimizer.warmup_epochs * self.steps_per_epoch)
         step = min(self.step, self.total_steps - 1)
         return lr_at(step, self.total_steps, warmup, self.peak_lr)
 
     @property
     def last_loss(self) -> float | None:
-        """The last loss that was looked at."""
+        """The last loss that was fetched."""
         return self._last_finite if math.isfinite(self._last_finite) else None
 
     def state_dict(self) -> dict[str, Any]:
@@ -159,7 +159,7 @@ class Loop(ABC):
             "history": self.history,
             "sums": self._sums,
             "last_finite": self._last_finite,
-            # What is frozen is as the task found it.
+            # A frozen encoder never changes.
             "encoder": None if self.training.frozen else self.training.encoder.state_dict(),
             "head": self.training.head.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -175,14 +175,14 @@ class Loop(ABC):
         self.optimizer.load_state_dict(state["optimizer"])
 
     def _order(self, epoch: int) -> Tensor:
-        """(steps, N) indices of the images of each batch; those that fill no batch wait for another epoch."""
+        """The indices of each batch's images, (steps, N). Images that fill no batch are left out of this epoch."""
         draw = generator(self.training.seed, "order", epoch)
         order = torch.randperm(len(self.training.images), generator=draw)
         batch_size = self.training.optimizer.batch_size
         return order[: self.steps_per_epoch * batch_size].view(self.steps_per_epoch, batch_size)
 
     def _batches(self, epoch: int, first: int) -> Iterator[Batch]:
-        """The epoch's batches, from the one numbered `first` on."""
+        """The epoch's batches, starting with number `first`."""
         training = self.training
         batch = torch.arange(training.optimizer.batch_size)
         positions = torch.cat([batch[training.ranks.share(part)] for part in self._parts()])
@@ -208,23 +208,23 @@ class Loop(ABC):
 
     @abstractmethod
     def _backward(self, batch: Batch) -> Tensor:
-        """Leaves the gradients of the whole batch on all parameters; returns METRICS, on the device."""
+        """Computes the whole batch's gradients of all parameters; returns METRICS, on the device."""
 
     def _parts(self) -> list[slice]:
-        """The micro-batches of a batch, over all ranks: ranks share each of them, as they share batch norm."""
+        """The micro-batches of a batch, each shared by all ranks, as batch norm is."""
         optimizer = self.training.optimizer
         size = optimizer.micro_batch or optimizer.batch_size
         return [slice(k, k + size) for k in range(0, optimizer.batch_size, size)]
 
     def _outputs(self, views: DrawnViews) -> Tensor:
-        """What the head makes of the views, (M, D), in the order of `Policy.two_views` or `one_view`."""
+        """The head's outputs for the views, (M, D), in the order of `Policy.two_views` or `one_view`."""
         device, precision = self.training.device, self.training.precision
         made = views.make(self.training.layout)
         with torch.autocast(device.type, torch.bfloat16, precision == "bfloat16"):
             with torch.set_grad_enabled(not self.training.frozen):
                 h = self.training.encoder(made.images)
             outputs = self.training.head(h)
-        # The network takes views in any order; the loss goes by the order of their images.
+        # The network takes views in any order; the loss needs them in the order of their images.
         return outputs.index_select(0, made.positions)
 
     def _end_epoch(self, epoch: int) -> None:

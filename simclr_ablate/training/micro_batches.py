@@ -1,10 +1,11 @@
 """Exact contrastive gradients of a batch that does not fit in memory: gradient caching (Gao et al. 2021, section 3.2).
 
-The loss needs all embeddings at once, but of each only z, a few numbers; what fills the memory is the graph that leads
-to it. So the embeddings of all parts are computed without a graph, then the loss's gradient with respect to them, then
-each part once more with a graph, which that gradient enters. This costs a second forward pass.
+The loss needs all embeddings at once, but z is only a few numbers per view; what fills the memory is the graph that
+leads to it. So the embeddings of all parts are computed without a graph, then the loss's gradient with respect to them.
+Then each part is computed once more with a graph, through which that gradient flows back. This costs a second forward
+pass.
 
-The same holds for a batch that several processes share: z is small enough for all of them to have all of it.
+The same works for a batch that several processes share: z is small enough for each of them to hold all of it.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,15 +28,15 @@ def backward_in_parts(
 ) -> ContrastiveLoss:
     """`loss(z).loss.backward()` with the graph of one part at a time; returns the loss, detached.
 
-    embed: z, (2n, D), of the n images of a part, its first views before its second. It is called twice for each part,
-        and must give the same z both times. Of a single part, there is the graph, and one call.
-    networks: what `embed` trains. In training mode their batch norm normalises each part by itself, and running
-        statistics move once for each part; in eval mode, or without batch norm, the gradients are those of the whole
-        batch.
-    ranks: processes that share every part evenly. Each embeds its own images, all have all of z for the loss, and
-        the gradients of their own z are summed to those of the whole batch.
+    embed: gives z, (2n, D), of a part's n images, first views before second views. It is called twice for each part,
+        and must give the same z both times. A single part needs only one call, with its graph.
+    networks: the networks that `embed` uses, which are trained. In training mode their batch norm normalises each part
+        by itself and updates running statistics once for each part; in eval mode, or without batch norm, the gradients
+        are those of the whole batch.
+    ranks: the processes that share every part evenly. Each embeds its own images, all gather the whole z for the loss,
+        and the gradients of their own z sum to those of the whole batch.
 
-    Raises ValueError for parts that ranks cannot share evenly.
+    Raises ValueError if ranks cannot share a part evenly.
     """
     for images in (part.stop - part.start for part in parts):
         if images % ranks.count:
@@ -53,7 +54,7 @@ def backward_in_parts(
     assert z.grad is not None
     first, second = z.grad.chunk(2)
     result = ContrastiveLoss(result.loss.detach(), result.accuracy, result.entropy)
-    del z  # with the loss's graph it would stay through the second pass
+    del z  # otherwise the loss's graph would keep it through the second pass
     for part, known in zip(own, embedded, strict=True):
         again = known if known.requires_grad else embed(part)
         again.backward(torch.cat([first[part], second[part]]))
@@ -69,7 +70,7 @@ def _whole_batch(embedded: Sequence[Tensor], parts: Sequence[slice], ranks: Rank
     z = torch.empty_like(everyones)
     start = 0
     for shares in zip(*map(ranks.shares, parts), strict=True):
-        for share in shares:  # of one rank after the other, as they were gathered
+        for share in shares:  # rank by rank, as they were gathered
             stop = start + share.stop - share.start
             z[:, share] = everyones[:, start:stop]
             start = stop
@@ -78,7 +79,7 @@ def _whole_batch(embedded: Sequence[Tensor], parts: Sequence[slice], ranks: Rank
 
 @contextmanager
 def _unmoved_statistics(networks: Iterable[nn.Module]) -> Iterator[None]:
-    """Batch norm in training mode leaves its running statistics alone: the second pass moves them."""
+    """Inside, batch norm in training mode leaves its running statistics alone: the second pass updates them."""
     norms = [
         module
         for network in networks

@@ -20,11 +20,11 @@ def build_optimizer(
 
     `set_learning_rate` gives it the schedule's value before each step.
 
-    name: `lars`: the paper's; `sgd`: Nesterov momentum, decay inside the gradient; `adamw`: for
-        short runs, decay apart from the gradient and times the learning rate.
-    weight_decay: of weights. Biases and the parameters of batch norm have none, and under LARS no
-        adaptation either, as in the paper's code.
-    momentum: in [0, 1); AdamW's first beta, the second is .999.
+    name: `lars`, the paper's; `sgd`, with Nesterov momentum and the decay inside the gradient; or
+        `adamw`, for short runs, with the decay outside the gradient and times the learning rate.
+    weight_decay: for weights only. Biases and the parameters of batch norm have none, and with LARS
+        no adaptation either, as in the paper's code.
+    momentum: in [0, 1); for AdamW, the first beta (the second is 0.999).
 
     Raises ValueError for an argument out of its range.
     """
@@ -56,6 +56,6 @@ def set_learning_rate(optimizer: Optimizer, lr: float) -> None:
 
 
 def _split(modules: Iterable[nn.Module]) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Weights of convolutions and dense layers, and the rest: those alone have two dimensions."""
+    """The weights of convolutions and dense layers, which have two dimensions or more, and all other parameters."""
     parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
     return [p for p in parameters if p.ndim > 1], [p for p in parameters if p.ndim <= 1]

@@ -9,7 +9,7 @@ from simclr_ablate.training.loop import Batch, Loop
 
 
 def require_labels(images: Images, named: str, data: str) -> None:
-    """Raises ConfigError for images without labels, which `named` (`key=value`) needs. data: the set's name."""
+    """Raises ConfigError for images without labels, which `named` (`key=value`) needs. data: the data set's name."""
     if bool((images.labels < 0).any()):
         raise ConfigError(
             f"{named} needs a label for every training image, which data={data} lacks"
@@ -17,10 +17,10 @@ def require_labels(images: Images, named: str, data: str) -> None:
 
 
 class SupervisedTraining(Loop):
-    """Encoder and linear classifier, trained by cross entropy for every image's label.
+    """Trains encoder and linear classifier by cross entropy on the images' labels.
 
-    A batch in micro-batches, or of several ranks, is a sum: each part's share of the mean's gradient is added up.
-    Batch norm normalises micro-batches one by one, and those of all ranks together.
+    With micro-batches or several ranks, the parts' shares of the mean's gradient are summed. Batch norm normalises each
+    micro-batch by itself, over all ranks.
     """
 
     VIEWS = 1
@@ -28,7 +28,7 @@ class SupervisedTraining(Loop):
     METRICS = ("loss", "accuracy")
 
     def _backward(self, batch: Batch) -> Tensor:
-        """Gradients of the mean over the images of all parts and ranks."""
+        """Computes the gradients of the mean over the images of all parts and ranks."""
         ranks, size = self.training.ranks, len(batch.labels)
         labels = batch.labels.to(self.training.device)
         shares = []

@@ -1,4 +1,4 @@
-"""The loops of one task, trained one after the other, each from where an attempt before has left it."""
+"""The loops of one task, trained one after the other, each resumed where an earlier attempt left it."""
 
 import logging
 from collections.abc import Callable
@@ -19,9 +19,9 @@ Outcome = dict[str, float]
 
 
 class Trainer:
-    """Trains a task's loops. All that a later attempt needs lies in the task's checkpoint.
+    """Trains a task's loops. The task's checkpoint holds all that a later attempt needs.
 
-    phase: what is being done, for who watches. The first of several ranks has the lease and writes.
+    phase: what is being done, for people who watch. With several ranks, the first has the lease and writes.
     """
 
     def __init__(
@@ -46,14 +46,14 @@ class Trainer:
         finish: Callable[[Loop], Outcome],
         diverged: Outcome | None = None,
     ) -> Outcome:
-        """What `finish` makes of the loop `make_loop()` once it is trained; what is done already is not done again.
+        """Trains the loop `make_loop()` and returns `finish(loop)`; a loop that is done already is not trained again.
 
-        A task trains the same loops in the same order in every attempt. Of several ranks all call it, and get what the
-        first has made.
+        A task must train the same loops in the same order in every attempt. With several ranks, all must call this, and
+        all get the first one's result.
 
-        diverged: what comes of a loop whose loss is not finite; None: NonFiniteLossError is raised.
+        diverged: the result of a loop whose loss is not finite; None: raises NonFiniteLossError.
 
-        Raises Interrupted once `stop` says so on any rank.
+        Raises Interrupted once `stop` is true on any rank.
         """
         number, self._begun = self._begun, self._begun + 1
         if number < len(self._outcomes):
@@ -89,10 +89,10 @@ class Trainer:
         return outcome
 
     def _resume(self, loop: Loop) -> None:
-        """Puts `loop` where the last checkpoint has left it, whatever the number of ranks that wrote that."""
+        """Resumes `loop` from the last checkpoint, whatever the number of ranks that wrote it."""
         state, self._state = self._state, {}
         if state.get("loop") is not None:
-            # Sums come out in another order with another number of threads.
+            # With another number of threads, sums have another order.
             if state.get("ranks", 1) == self.ranks.count:
                 torch.set_num_threads(state["threads"])
             loop.load_state_dict(state["loop"])
@@ -105,7 +105,7 @@ class Trainer:
             )
 
     def _note_outcomes(self, lease: Lease) -> None:
-        """So that no loop is trained again that is done."""
+        """Saves the outcomes, so that no finished loop is trained again."""
         lease.check()
         threads, ranks = torch.get_num_threads(), self.ranks.count
         state = {"loop": None, "threads": threads, "ranks": ranks, "outcomes": self._outcomes}

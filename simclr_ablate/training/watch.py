@@ -1,4 +1,4 @@
-"""What happens between the steps of a loop: progress, checkpoints, the history, and stopping when asked to."""
+"""What happens between the steps of a loop: progress, checkpoints, the history, and stopping on request."""
 
 import csv
 import io
@@ -32,7 +32,7 @@ class Watch:
         phase: str = "pretraining",
         outcomes: Sequence[dict[str, float]] = (),
     ) -> None:
-        """phase: what is being done, for who watches. outcomes: of the task's loops before this one."""
+        """phase: what is being done, for people who watch. outcomes: those of the task's earlier loops."""
         self.phase, self.outcomes = phase, outcomes
         self.folder, self.lease, self.stop, self.ranks = folder, lease, stop, ranks
         self.checkpoint_seconds = checkpoint_seconds
@@ -46,7 +46,7 @@ class Watch:
         asked, saving = self.stop(), self.is_saving_due(now)
         if not self.ranks.any(asked or saving or self.is_look_due(now)):
             return
-        loop.look()  # on all ranks: each leaves a loop that has diverged after the same step
+        loop.look()  # on all ranks, so that all leave a diverged loop after the same step
         stopping = self.ranks.any(asked)
         if self.lease is not None:
             self.tend(loop, self.lease, now, stopping or saving)
@@ -101,7 +101,7 @@ class Watch:
 
 
 def write_history(folder: TaskFolder, loop: Loop) -> None:
-    """One row per finished epoch: loss (nats), accuracy on the training views, and where it has one entropy (nats)."""
+    """Writes one row per finished epoch: loss (nats), accuracy on the training views, and entropy (nats) if any."""
     text = io.StringIO()
     table = csv.DictWriter(text, ["epoch", *loop.METRICS], lineterminator="\n")
     table.writeheader()
