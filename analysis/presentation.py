@@ -255,8 +255,9 @@ def data(comparison: Comparison) -> pd.DataFrame:
         averages = [(row, AVERAGE) for row in part.averages]
         rows += [_cell_data("cell", comparison, part, place) for place in places]
         rows += [_cell_data("average", comparison, part, place) for place in averages]
-    references = {**({"random encoder": comparison.random} if comparison.random else {})}
-    for kind, runs in (references | dict(comparison.references)).items():
+    for kind, runs in {"random encoder": comparison.random, **comparison.references}.items():
+        if runs is None:
+            continue
         rows.append({"kind": kind, **_numbers(runs.estimate()), "run_ids": " ".join(runs.run_ids)})
     if comparison.tuning:
         rows.append({"kind": TUNING, **_numbers(None), "run_ids": " ".join(comparison.tuning)})

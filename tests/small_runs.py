@@ -32,14 +32,18 @@ SMALL = [
 
 
 def images(data: Data) -> tuple[ImageSet, ImageSet]:
-    """Noise in as many shades as there are classes."""
-    count = TRAINING + TEST
+    return shades(data, TRAINING, TEST)
+
+
+def shades(data: Data, training: int, test: int) -> tuple[ImageSet, ImageSet]:
+    """Noise in as many shades as there are classes: so many training images, and test images."""
+    count = training + test
     labels = torch.arange(count) % len(CLASSES)
     drawn = torch.Generator().manual_seed(data.seed)
     noise = torch.randint(128, (count, 3, data.size, data.size), generator=drawn)
     pixels = (noise + 32 * labels.view(-1, 1, 1, 1)).to(torch.uint8)
     whole = ImageSet(pixels, labels, CLASSES)
-    return whole.subset(range(TRAINING)), whole.subset(range(TRAINING, count))
+    return whole.subset(range(training)), whole.subset(range(training, count))
 
 
 def give(

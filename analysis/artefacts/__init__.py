@@ -46,11 +46,6 @@ class Artefact:
         return f"{kind.capitalize()} {f'{appendix}.' if appendix else ''}{number}"
 
     @property
-    def command(self) -> str:
-        """The command that makes its runs; empty if it needs none."""
-        return f"python -m simclr_ablate -m sweep={self.sweep}" if self.sweep else ""
-
-    @property
     def module_name(self) -> str:
         return f"{__name__}.{self.name.lower()}"
 

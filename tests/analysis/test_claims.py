@@ -280,7 +280,8 @@ def test_no_runs_name_the_sweep_that_makes_them(rewritten):
     assert [f.claim for f in findings] == CLAIMS
     for finding in findings:
         assert (finding.setting, finding.verdict, finding.seeds) == ("", "undecided", 0)
-        assert ARTEFACTS[finding.claim.artefacts[0]].command in finding.reason
+        sweep = ARTEFACTS[finding.claim.artefacts[0]].sweep
+        assert f"python -m simclr_ablate -m sweep={sweep}" in finding.reason
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from simclr_ablate.schema import Data, Experiment
 from simclr_ablate.stopping import StopSignal
 from simclr_ablate.store import EvaluationFolder, Run, Store
 from tests.commands import only_run
-from tests.small_runs import CLASSES, SMALL
+from tests.small_runs import SMALL, shades
 
 TRAINING, TEST = 150, 1100
 COMMON = (
@@ -50,21 +50,15 @@ PROTOCOLS = {
     ),
 }
 STEPS = 8
-"""Of linear_sgd and of few_labels. The eighth of finetune is the first of its second loop, and finite still."""
+"""The steps of linear_sgd and few_labels. The eighth step of finetune is the first of its second loop, still finite."""
 
 TOLERANCE = 2e-5
-"""Of logits, whose standard deviation is about .1: sums of float32 in another order came to 6e-7 at most, of 75."""
+"""For logits, whose standard deviation is about 0.1: in 75 runs, sums in another order differed by 6e-7 at most."""
 
 
 def images(data: Data) -> tuple[ImageSet, ImageSet]:
-    """Noise in as many shades as there are classes; of test images there are three batches."""
-    count = TRAINING + TEST
-    labels = torch.arange(count) % len(CLASSES)
-    drawn = torch.Generator().manual_seed(data.seed)
-    noise = torch.randint(128, (count, 3, data.size, data.size), generator=drawn)
-    pixels = (noise + 32 * labels.view(-1, 1, 1, 1)).to(torch.uint8)
-    whole = ImageSet(pixels, labels, CLASSES)
-    return whole.subset(range(TRAINING)), whole.subset(range(TRAINING, count))
+    """Shades with three batches of test images."""
+    return shades(data, TRAINING, TEST)
 
 
 class SignalledAfter(StopSignal):
