@@ -558,8 +558,9 @@ def check_experiment(experiment: Experiment) -> None:
 
 
 def check_ranks(experiment: Experiment, ranks: int) -> None:
-    """Raises ConfigError if `ranks` processes cannot share the experiment's run evenly."""
+    """Raises ConfigError if `ranks` processes cannot share the pretraining evenly, or the evaluation at all."""
     optimizer, device = experiment.optimizer, experiment.compute.device
+    evaluation = experiment.evaluation
     named = {
         "optimizer.batch_size": optimizer.batch_size,
         "optimizer.micro_batch": optimizer.micro_batch,
@@ -567,6 +568,10 @@ def check_ranks(experiment: Experiment, ranks: int) -> None:
     for name, images in named.items():
         if images is not None and images % ranks:
             raise ConfigError(f"{name} must be a multiple of compute.ranks ({ranks}), got {images}")
+    if "batch_size" in PROTOCOLS.get(evaluation.protocol, ()) and evaluation.batch_size < ranks:
+        raise ConfigError(
+            f"evaluation.batch_size must be >= compute.ranks ({ranks}), got {evaluation.batch_size}"
+        )
     if ranks > 1 and device.startswith("cuda:"):
         raise ConfigError(
             f"compute.device must be auto, cpu or cuda with compute.ranks={ranks}, got {device!r}"

@@ -89,12 +89,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def read_words(words: Sequence[str]) -> tuple[str | None, dict[str, str]]:
     """The action, if there is one, and the filters. Raises ConfigError."""
     actions = [word for word in words if "=" not in word]
+    for word in actions:
+        if word not in ACTIONS:
+            raise ConfigError(
+                f"unknown action {word!r}{nearest(word, ACTIONS)} (accepted: {', '.join(ACTIONS)})"
+            )
+    if len(actions) > 1:
+        raise ConfigError(f"one action at a time, got {' and '.join(actions)}")
     action = actions[0] if actions else None
-    for wrong in [word for word in actions if word not in ACTIONS] or actions[1:]:
-        accepted = ", ".join(ACTIONS)
-        raise ConfigError(
-            f"expected one action of {accepted}, got {wrong!r}{nearest(wrong, ACTIONS)}"
-        )
     filters = {}
     for word in (word for word in words if "=" in word):
         name, _, value = word.partition("=")

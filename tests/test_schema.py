@@ -224,6 +224,10 @@ def test_wrong_values_are_named(name, value, message, make_experiment):
             "optimizer.micro_batch must be a multiple of compute.ranks (4), got 2",
         ),
         (
+            ["evaluation=linear_sgd", "evaluation.batch_size=2", "compute.ranks=4"],
+            "evaluation.batch_size must be >= compute.ranks (4), got 2",
+        ),
+        (
             ["compute.device=cuda:1", "compute.ranks=2"],
             "compute.device must be auto, cpu or cuda with compute.ranks=2, got 'cuda:1'",
         ),

@@ -89,6 +89,8 @@ def test_json_of_one_sweep(store: Store, capsys) -> None:
     [
         (["sweep=tow"], "no sweep tow was launched"),
         (["stor=x"], "unknown filter stor; did you mean store?"),
+        (["retyr"], "unknown action 'retyr'; did you mean retry? (accepted: "),
+        (["cancel", "retry"], "one action at a time, got cancel and retry"),
     ],
 )
 def test_what_it_does_not_know_is_named(store: Store, capsys, arguments, message) -> None:

@@ -196,10 +196,12 @@ def headline(planned: PlannedRun) -> str:
         return ""
     spec, metrics = planned.experiment.evaluation, evaluation["metrics"]
     main = main_metric({"protocol": spec.protocol}) or next(iter(metrics))
-    if spec.protocol == "linear":
-        return f"top-1 {metrics[main]:.1f} %"
-    of = f"probe for {spec.probe}" if spec.protocol == "probe" else f"{spec.protocol} {main}"
-    return f"{of} {metrics[main]:.1f} %"
+    named = "top-1" if main == "top1" else main
+    if spec.protocol == "probe":
+        named = f"probe for {spec.probe}"
+    elif spec.protocol != "linear":
+        named = f"{spec.protocol} {named}"
+    return f"{named} {metrics[main]:.1f} %"
 
 
 def duration(seconds: float) -> str:

@@ -7,7 +7,8 @@ import pytest
 from rich.console import Console
 
 from simclr_ablate.launch import progress as progress_module
-from simclr_ablate.launch.progress import ProgressView, columns, duration
+from simclr_ablate.launch.progress import ProgressView, columns, duration, headline
+from tests.slowly import PROTOCOL
 
 PRETRAINING: dict[str, Any] = {
     "phase": "pretraining",
@@ -104,3 +105,26 @@ def test_a_terminal_shows_a_line_per_run_and_counts(make_runs) -> None:
         "━",
     ):
         assert text in shown
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "metrics", "text"),
+    [
+        (["linear"], {"top1": 41.26, "top5": 80.0}, "top-1 41.3 %"),
+        (["linear_sgd"], {"top1": 41.26}, "linear_sgd top-1 41.3 %"),
+        (
+            ["probe", "evaluation.probe=rotation"],
+            {"probe_accuracy": 60.0},
+            "probe for rotation 60.0 %",
+        ),
+        (["linear", PROTOCOL], {"purity": 7.0}, "tests.slowly:by_one_feature purity 7.0 %"),
+    ],
+)
+def test_the_headline_names_the_protocol_and_its_main_metric(
+    evaluation, metrics, text, make_runs
+) -> None:
+    (planned,) = make_runs(1, f"evaluation={evaluation[0]}", *evaluation[1:]).runs
+    assert headline(planned) == ""
+    config = planned.experiment.to_config()["evaluation"]
+    planned.run.write_evaluation(planned.evaluation_key, config, metrics)
+    assert headline(planned) == text
