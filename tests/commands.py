@@ -20,6 +20,7 @@ from hydra.core.global_hydra import GlobalHydra
 
 from simclr_ablate.__main__ import main
 from simclr_ablate.store import Run, Store
+from tests.warm import Command
 
 TINY = [
     "data.limit=320",
@@ -51,8 +52,15 @@ def arguments_of(store: Path, *arguments: str) -> list[str]:
 
 def start(
     environment: Mapping[str, str], store: Path, *arguments: str, folder: Path | None = None
+) -> Command:
+    """Starts the command on TINY, changed by `arguments`, in `folder` or here, in a process that has all loaded."""
+    return Command(arguments_of(store, *arguments), environment, folder)
+
+
+def start_python(
+    environment: Mapping[str, str], store: Path, *arguments: str, folder: Path | None = None
 ) -> subprocess.Popen[str]:
-    """Starts `python -m simclr_ablate` on TINY, changed by `arguments`, in `folder` or here."""
+    """Starts the same in a new Python: `python -m simclr_ablate`."""
     return subprocess.Popen(
         [sys.executable, "-m", "simclr_ablate", *arguments_of(store, *arguments)],
         env=environment,
@@ -67,12 +75,14 @@ def run_process(
     environment: Mapping[str, str],
     store: Path,
     *arguments: str,
-    seconds: float = 300,
     folder: Path | None = None,
+    python: bool = False,
 ) -> tuple[int, str]:
-    """Exit status and output of the same, once it has ended, which may take so many seconds."""
-    process = start(environment, store, *arguments, folder=folder)
-    output, _ = process.communicate(timeout=seconds)
+    """Exit status and output of either, once it has ended."""
+    begin = start_python if python else start
+    process = begin(environment, store, *arguments, folder=folder)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode is not None
     return process.returncode, output
 
 

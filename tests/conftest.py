@@ -1,5 +1,6 @@
 """What tests share: the composed default config, a way to change it, modules of a user's, and shared runs."""
 
+import functools
 import importlib
 import multiprocessing
 import os
@@ -56,7 +57,7 @@ def _fork_server() -> None:
     """One that has loaded everything its children may need. Otherwise the first test to ask for a fork server decides
     what it has loaded, and after a test of the analysis each run would load torch by itself."""
     artefacts = [artefact.module_name for artefact in ARTEFACTS.values()]
-    modules = [*PRELOAD, "analysis.writing", *artefacts]
+    modules = [*PRELOAD, "simclr_ablate.__main__", "hydra", "analysis.writing", *artefacts]
     multiprocessing.get_context("forkserver").set_forkserver_preload(modules)
     forkserver.ensure_running()
 
@@ -76,8 +77,9 @@ def compose_config() -> Callable[[list[str]], Any]:
 
 @pytest.fixture(scope="session")
 def make_experiment(compose_config: Callable[[list[str]], Any]) -> Callable[..., Experiment]:
-    """`make_experiment("seed=1", ...)`: the checked experiment of those overrides."""
+    """`make_experiment("seed=1", ...)`: the checked experiment of those overrides, composed once a session."""
 
+    @functools.cache
     def build(*overrides: str) -> Experiment:
         return Experiment.from_config(experiment_sections(compose_config(list(overrides))))
 

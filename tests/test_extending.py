@@ -55,7 +55,9 @@ def sweep(environment: dict[str, str], written: Path) -> Path:
     """The store that the document's command leaves, on few images."""
     assert COMMAND.startswith("python -m simclr_ablate ")
     arguments = shlex.split(COMMAND)[3:]
-    status, output = run_process(environment, written / "runs", *arguments, *SHORT, folder=written)
+    status, output = run_process(
+        environment, written / "runs", *arguments, *SHORT, folder=written, python=True
+    )
     assert status == 0, output
     assert "my_sweep: 12 experiments, 0 already finished, 12 to run" in output
     return written / "runs"
@@ -140,7 +142,7 @@ def test_modules_are_found_where_python_does_not_look_by_itself(
     # Neither an installed command has the current folder on its path, nor a cluster's job for sure.
     hidden = {**environment, "PYTHONSAFEPATH": "1"}
     how = ["launcher=slurm", "launcher.cluster=local"] if launcher == "slurm" else []
-    status, output = run_process(hidden, study / "runs", *OWN, *how, folder=study)
+    status, output = run_process(hidden, study / "runs", *OWN, *how, folder=study, python=True)
     assert status == 0, output
     finished(study / "runs")
 

@@ -1,6 +1,8 @@
 """Runs as a sweep would leave them in a store, with accuracies of the tests' choosing."""
 
 import copy
+import fcntl
+import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -179,11 +181,20 @@ def changed(run: pd.DataFrame, **values: Any) -> pd.DataFrame:
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `python -m analysis` writes of two seeds, for some a third, of every sweep."""
-    folder = tmp_path_factory.mktemp("site")
-    fill(folder / "runs", 380)
-    assert main(["--store", str(folder / "runs"), "--out", str(folder / "reports")]) == 0
-    return folder / "reports"
+    """What `python -m analysis` writes of two seeds, for some a third, of every sweep: once for all of xdist's workers.
+
+    Tests leave it as it is.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    runs, reports = folder / "site" / "runs", folder / "site" / "reports"
+    with open(folder / "site.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not reports.exists():
+            fill(runs, 380)
+            assert main(["--store", str(runs), "--out", str(reports)]) == 0
+    return reports
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,11 +19,12 @@ from simclr_ablate.store import EvaluationFolder, Run, TaskFolder
 from tests import commands
 from tests.commands import SMALL_STEPS, assert_close, only_run, wait_for_step
 from tests.slowly import SLOW
+from tests.warm import Command
 
 LENGTH = "optimizer.epochs=4"
 
 
-def start(environment: dict[str, str], store: Path, *overrides: str) -> subprocess.Popen[str]:
+def start(environment: dict[str, str], store: Path, *overrides: str) -> Command:
     return commands.start(environment, store, *SMALL_STEPS, *overrides)
 
 

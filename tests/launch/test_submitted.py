@@ -16,6 +16,7 @@ from tests.commands import (
     run,
     run_process,
     start,
+    start_python,
     wait_for_step,
 )
 from tests.slowly import SLOW
@@ -55,7 +56,7 @@ def test_a_failed_run_stops_no_other(environment, tmp_path):
 def test_submitits_signal_requeues_at_the_end_of_a_step(environment, tmp_path, by_this_machine):
     """The way through submitit's own handler and its pickle, with a process of this machine as the job."""
     options = ["launcher=slurm", "launcher.cluster=local", "compute.checkpoint_minutes=60"]
-    command = start(environment, tmp_path, *options, *LENGTH)
+    command = start_python(environment, tmp_path, *options, *LENGTH)
     found = wait_for_step(tmp_path, 10)
     os.kill(found.holder()["pid"], signal.SIGUSR2)
     output, _ = command.communicate(timeout=120)

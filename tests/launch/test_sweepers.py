@@ -46,6 +46,7 @@ def test_optuna_maximises_what_the_store_holds(environment, tmp_path, launcher) 
         *("hydra.sweeper.direction=maximize", "hydra.sweeper.n_trials=3", "hydra.sweeper.n_jobs=3"),
         *("loss.temperature=interval(0.1,1.0)", "optimizer.lr=choice(0.002)", *FAST),
         folder=tmp_path,
+        python=launcher == "joblib",  # its processes need a Python that nobody has forked
     )
     assert status == 0, output
     found = objectives(tmp_path / "my store")

@@ -25,6 +25,13 @@ def losses(ranks: Ranks, batches: Sequence[Tensor], variants: Sequence[Variant])
     return results
 
 
+def losses_of(
+    ranks: Ranks, cases: Sequence[tuple[Sequence[Tensor], Sequence[Variant]]]
+) -> list[Tensor]:
+    """The same of several sets of batches, each with variants of its own."""
+    return [result for batches, variants in cases for result in losses(ranks, batches, variants)]
+
+
 def noisy_pairs(n: int, dtype: torch.dtype) -> Tensor:
     """z, (2n, 6), of which rows i and i+n resemble each other."""
     images = torch.randn(n, 6, dtype=dtype).repeat(2, 1)

@@ -9,7 +9,7 @@ import torch
 
 from simclr_ablate.losses.nt_xent import nt_xent
 from simclr_ablate.ranks import SOLO
-from tests.losses.on_ranks import assert_a_bad_number_shows, losses, noisy_pairs
+from tests.losses.on_ranks import assert_a_bad_number_shows, losses_of, noisy_pairs
 
 VARIANTS = [
     functools.partial(
@@ -27,10 +27,12 @@ VARIANTS = [
 
 @pytest.mark.parametrize("count", [2, 4])
 def test_ranks_get_the_loss_and_gradient_of_one_process(on_ranks: Callable, count: int) -> None:
-    shapes = ((2, torch.float64), (37, torch.float64), (300, torch.float32))
-    batches = [noisy_pairs(n, dtype) for n, dtype in shapes]
-    alone = losses(SOLO, batches, VARIANTS)
-    everyones = on_ranks(count, losses, batches, VARIANTS)
+    few = [noisy_pairs(n, torch.float64) for n in (2, 37)]
+    many = [noisy_pairs(300, torch.float32)]
+    large_blocks = [variant for variant in VARIANTS if variant.keywords["block_size"] != 5]
+    cases = ((few, VARIANTS), (many, large_blocks))
+    alone = losses_of(SOLO, cases)
+    everyones = on_ranks(count, losses_of, cases)
     for expected, *shared in zip(alone, *everyones, strict=True):
         tolerance = 1e-11 if expected.dtype == torch.float64 else 1e-5
         entropy = 2  # a difference of logits, which may be thousands

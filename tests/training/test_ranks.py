@@ -182,14 +182,17 @@ def largest_difference(ours: list[Tensor], theirs: list[Tensor]) -> float:
     return float((one - other).abs().max() / other.abs().max().clamp(min=1))
 
 
-@pytest.mark.parametrize("count", [2, 4])
-def test_ranks_do_the_steps_of_one_process(
-    on_ranks: Callable,
-    make_experiment: Callable,
-    images: ImageSet,
-    streamed: StreamedSet,
-    count: int,
-) -> None:
+class Alone(NamedTuple):
+    """What one process comes to in every case, in either precision."""
+
+    float32: list[tuple]
+    float64: list[tuple]
+    rounded: list[Trained]
+    exact: list[Trained]
+
+
+@pytest.fixture(scope="module")
+def alone(make_experiment: Callable, images: ImageSet, streamed: StreamedSet) -> Alone:
     float32, float64 = (
         [
             (experiment, source, steps, dtype)
@@ -199,18 +202,27 @@ def test_ranks_do_the_steps_of_one_process(
         ]
         for dtype in (torch.float32, torch.float64)
     )
-    rounded, exact = train_all(SOLO, float32), train_all(SOLO, float64)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    results = Alone(float32, float64, train_all(SOLO, float32), train_all(SOLO, float64))
+    torch.set_num_threads(before)
+    return results
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_ranks_do_the_steps_of_one_process(on_ranks: Callable, alone: Alone, count: int) -> None:
+    float32, float64, rounded, exact = alone
     everyones = on_ranks(count, train_all, float32 + float64)
     each = zip(float64, exact, *(one[len(float32) :] for one in everyones), strict=True)
-    for case, alone, *shared in each:
+    for case, expected, *shared in each:
         for one in shared:
-            assert max(Deviation.between(one, alone)) < 1e-11, case
+            assert max(Deviation.between(one, expected)) < 1e-11, case
     each = zip(float32, rounded, exact, *(one[: len(float32)] for one in everyones), strict=True)
-    for case, alone, truth, *shared in each:
+    for case, expected, truth, *shared in each:
         for one in shared:
             assert Deviation.between(one, shared[0]) == (0, 0), f"ranks drift apart: {case}"
-        ours, theirs = (Deviation.between(one, truth) for one in (shared[0], alone))
-        between = Deviation.between(shared[0], alone)
+        ours, theirs = (Deviation.between(one, truth) for one in (shared[0], expected))
+        between = Deviation.between(shared[0], expected)
         if case[2] == 1:  # further steps take AdamW's small gradients to either sign
             assert between.seen < 1e-5, case
             # A gradient of float32 has such an error in one process too.
