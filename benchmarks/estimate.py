@@ -18,11 +18,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.measure import print_table
 from simclr_ablate.__main__ import CONFIG_FOLDER, register
 from simclr_ablate.identity import run_id
-from simclr_ablate.launch.grid import Composer, Grids, expand, resolve
-from simclr_ablate.launch.selection import Rule, select
 from simclr_ablate.models.encoder import build_encoder
 from simclr_ablate.models.head import build_head
 from simclr_ablate.paths import config_folder
+from simclr_ablate.plan.grid import Composer, Grids, expand, resolve
+from simclr_ablate.plan.selection import Rule, select
 from simclr_ablate.schema import Experiment
 
 IMAGES_PER_SECOND = 2500

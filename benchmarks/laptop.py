@@ -11,9 +11,9 @@ from simclr_ablate.__main__ import CONFIG_FOLDER, register
 from simclr_ablate.augment.build import build_policy
 from simclr_ablate.data.in_memory import ImageSet
 from simclr_ablate.data.shapes import SHAPE_CLASSES, make_shapes
-from simclr_ablate.launch.grid import experiment_sections
 from simclr_ablate.losses.registry import build_loss
 from simclr_ablate.models.encoder import memory_format
+from simclr_ablate.plan.grid import experiment_sections
 from simclr_ablate.schema import Experiment
 from simclr_ablate.tasks.networks import build_models
 from simclr_ablate.training.contrastive import ContrastivePretraining

@@ -7,19 +7,19 @@ import hydra
 from hydra.core.config_store import ConfigStore
 
 from simclr_ablate.config import ConfigError, keys, told_conditions
-from simclr_ablate.launch.keys import (
+from simclr_ablate.launch.plugins import register_plugins
+from simclr_ablate.launch.task import exit_status, task
+from simclr_ablate.own import look_in
+from simclr_ablate.paths import config_folder
+from simclr_ablate.plan.keys import (
     CommandKeys,
     launcher_keys,
     misspelled_key,
     misused_group,
     with_groups,
 )
-from simclr_ablate.launch.plugins import register_plugins
-from simclr_ablate.launch.sweeps import register_files, register_sweeps
-from simclr_ablate.launch.task import exit_status, task
-from simclr_ablate.launch.yaml_files import FileConfigSource
-from simclr_ablate.own import look_in
-from simclr_ablate.paths import config_folder
+from simclr_ablate.plan.sweeps import register_files, register_sweeps
+from simclr_ablate.plan.yaml_files import FileConfigSource
 from simclr_ablate.schema import Experiment
 
 CONFIG_FOLDER = str(config_folder("conf"))

@@ -20,9 +20,9 @@ from dataclasses import asdict
 from typing import Any
 
 from simclr_ablate.config import ConfigError, nearest
-from simclr_ablate.launch import queue
+from simclr_ablate.launch.cluster import queue
+from simclr_ablate.launch.cluster.queue import JobInfo, Settler, settle
 from simclr_ablate.launch.progress import columns, duration
-from simclr_ablate.launch.queue import JobInfo, Settler, settle
 from simclr_ablate.schema import SCHEMA_VERSION
 from simclr_ablate.store import BUSY, STATES, ChoiceFolder, Run, Store, TaskFolder
 from simclr_ablate.terminal import make_console

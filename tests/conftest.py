@@ -20,8 +20,8 @@ from hydra.core.global_hydra import GlobalHydra
 
 from analysis.artefacts import ARTEFACTS
 from simclr_ablate.__main__ import CONFIG_FOLDER, register
-from simclr_ablate.launch.grid import experiment_sections
 from simclr_ablate.launch.local import PRELOAD
+from simclr_ablate.plan.grid import experiment_sections
 from simclr_ablate.ranks import join
 from simclr_ablate.schema import Experiment
 

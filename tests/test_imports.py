@@ -9,6 +9,7 @@ LEVELS = [
     ["simclr_ablate.data", "simclr_ablate.augment", "simclr_ablate.models", "simclr_ablate.losses"],
     ["simclr_ablate.training", "simclr_ablate.evaluation"],
     ["simclr_ablate.tasks"],
+    ["simclr_ablate.plan"],
     ["simclr_ablate.launch"],
     ["simclr_ablate.__main__", "simclr_ablate.status"],
     ["analysis"],

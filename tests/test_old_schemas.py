@@ -19,7 +19,7 @@ import pytest
 import analysis
 from simclr_ablate import status
 from simclr_ablate.identity import evaluated_beside, evaluation_key, run_id
-from simclr_ablate.launch.plan import planned_run
+from simclr_ablate.plan.plan import planned_run
 from simclr_ablate.schema import Experiment
 from simclr_ablate.store import Run, Store
 

@@ -6,8 +6,8 @@ import pytest
 
 from simclr_ablate.config import ConfigError
 from simclr_ablate.launch.command import Command
-from simclr_ablate.launch.grid import resolve
 from simclr_ablate.paths import absolute, expanded
+from simclr_ablate.plan.grid import resolve
 from simclr_ablate.store import Store
 
 

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from simclr_ablate.identity import run_id
-from simclr_ablate.launch.plan import make_plan
+from simclr_ablate.plan.plan import make_plan
 from simclr_ablate.status import main
 from simclr_ablate.store import Store
 

@@ -6,8 +6,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from analysis.artefacts import ARTEFACTS
-from simclr_ablate.launch.grid import Composer, Grids, expand, resolve
-from simclr_ablate.launch.selection import Rule, select
+from simclr_ablate.plan.grid import Composer, Grids, expand, resolve
+from simclr_ablate.plan.selection import Rule, select
 from simclr_ablate.store import Store
 
 FOLDER = Path(__file__).parents[1] / "sweeps"

@@ -1,1 +1,1 @@
-"""Plan a sweep, carry out its runs and show their progress."""
+"""Carry out a plan, on this machine or a cluster, and show its progress."""

@@ -14,23 +14,23 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from simclr_ablate.config import ConfigError, build, flatten, keys
 from simclr_ablate.identity import varying_keys
+from simclr_ablate.launch.cluster.queue import Settler, describe_choice, require_slurm
 from simclr_ablate.launch.devices import check_devices
-from simclr_ablate.launch.keys import METRICS, CommandKeys, check_top_level
-from simclr_ablate.launch.launchers import LauncherOptions, SlurmOptions, read_launcher
 from simclr_ablate.launch.outcome import Ledger, Outcome
-from simclr_ablate.launch.plan import Plan, plan_all
-from simclr_ablate.launch.queue import Settler, describe_choice, require_slurm
 from simclr_ablate.launch.torchrun import TorchrunRank, carry_out_here
 from simclr_ablate.paths import absolute, default_cache
+from simclr_ablate.plan.keys import METRICS, CommandKeys, check_top_level
+from simclr_ablate.plan.launchers import LauncherOptions, SlurmOptions, read_launcher
+from simclr_ablate.plan.plan import Plan, plan_all
 from simclr_ablate.schema import Experiment
 from simclr_ablate.store import ChoiceFolder, Store
 from simclr_ablate.tasks.choose import Choose
 from simclr_ablate.terminal import make_console
 
 if TYPE_CHECKING:
+    from simclr_ablate.launch.cluster.slurm import SlurmLauncher
     from simclr_ablate.launch.jobs import Jobs
     from simclr_ablate.launch.progress import ProgressView
-    from simclr_ablate.launch.slurm import SlurmLauncher
 
 
 CHOICE_SECONDS = 5.0
@@ -176,7 +176,7 @@ def launch(command: Command, plan: Plan, console: Any, jobs: "Jobs | None" = Non
 def _launcher_here(command: Command) -> Callable[[Plan, "ProgressView"], Ledger]:
     """The function that carries out a plan while the command waits."""
     if isinstance(command.launcher, SlurmOptions):
-        from simclr_ablate.launch.slurm import SlurmLauncher
+        from simclr_ablate.launch.cluster.slurm import SlurmLauncher
 
         return SlurmLauncher(command.launcher, command.cache).carry_out_here
     from simclr_ablate.launch.local import LocalLauncher
@@ -212,8 +212,8 @@ def _submit(
     console: Any,
     jobs: "Jobs | None",
 ) -> int:
-    from simclr_ablate.launch.choose_job import arrange
-    from simclr_ablate.launch.slurm import SlurmLauncher
+    from simclr_ablate.launch.cluster.choose_job import arrange
+    from simclr_ablate.launch.cluster.slurm import SlurmLauncher
 
     say, launcher = _say(console), SlurmLauncher(options, command.cache)
     with command.store.submitting():

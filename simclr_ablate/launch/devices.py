@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 from simclr_ablate.config import ConfigError
-from simclr_ablate.launch.launchers import LauncherOptions, SlurmOptions
 from simclr_ablate.launch.resources import ranks_of, resources_of
+from simclr_ablate.plan.launchers import LauncherOptions, SlurmOptions
 from simclr_ablate.schema import Experiment
 
 _SIGNS = ("/dev/nvidia*", "/proc/driver/nvidia/gpus/*", "/dev/kfd", "/dev/dxg")

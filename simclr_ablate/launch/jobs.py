@@ -13,7 +13,7 @@ from simclr_ablate.launch.progress import ProgressView
 from simclr_ablate.launch.task import failure_of, objective_of
 
 if TYPE_CHECKING:
-    from simclr_ablate.launch.plan import PlannedRun
+    from simclr_ablate.plan.plan import PlannedRun
 
 
 class Jobs:

@@ -20,14 +20,14 @@ from typing import NamedTuple
 from simclr_ablate.cores import available_cores
 from simclr_ablate.files import StorageError
 from simclr_ablate.launch import worker
+from simclr_ablate.launch.cluster.queue import Settler
 from simclr_ablate.launch.devices import gpu_count
-from simclr_ablate.launch.launchers import LocalOptions
 from simclr_ablate.launch.outcome import Ledger
-from simclr_ablate.launch.plan import Plan, PlannedRun
 from simclr_ablate.launch.progress import ProgressView
-from simclr_ablate.launch.queue import Settler
 from simclr_ablate.launch.ranks import sent
 from simclr_ablate.launch.resources import ranks_of
+from simclr_ablate.plan.launchers import LocalOptions
+from simclr_ablate.plan.plan import Plan, PlannedRun
 from simclr_ablate.stopping import held_back, terminable
 
 PRELOAD = ["simclr_ablate.tasks.pretrain", "simclr_ablate.tasks.evaluate"]
@@ -148,7 +148,8 @@ class LocalLauncher:
         devices = self._choose_devices(planned, division)
         # If others wait for the same encoder, this process only pretrains; then each evaluation gets its own.
         alone = planned.run.is_pretrained() or not _shares_run(planned, plan)
-        job = plan.job(
+        job = worker.Job.of(
+            plan,
             planned,
             self.cache,
             division.threads if alone else division.pretraining_threads,

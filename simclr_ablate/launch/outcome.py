@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from simclr_ablate.files import StorageError, storing
-from simclr_ablate.launch.plan import Plan, PlannedRun
+from simclr_ablate.plan.plan import Plan, PlannedRun
 from simclr_ablate.tasks.choose import Choose
 
 if TYPE_CHECKING:

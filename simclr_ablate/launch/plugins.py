@@ -28,7 +28,14 @@ from omegaconf import DictConfig, OmegaConf
 
 from simclr_ablate.config import ConfigError
 from simclr_ablate.launch.command import Command, Ended, ExitStatus, execute
-from simclr_ablate.launch.grid import (
+from simclr_ablate.launch.task import (
+    check_objective,
+    check_one_experiment,
+    failure_of,
+    objective_of,
+)
+from simclr_ablate.paths import config_folder
+from simclr_ablate.plan.grid import (
     Composer,
     Grids,
     check_command,
@@ -38,7 +45,7 @@ from simclr_ablate.launch.grid import (
     split_overrides,
     value_of,
 )
-from simclr_ablate.launch.keys import (
+from simclr_ablate.plan.keys import (
     COMMAND,
     DATA_GROUP,
     EXPERIMENT_SECTIONS,
@@ -48,16 +55,9 @@ from simclr_ablate.launch.keys import (
     told_of_experiments,
     top_level,
 )
-from simclr_ablate.launch.plan import complete, planned_run
-from simclr_ablate.launch.selection import Rule, select
-from simclr_ablate.launch.sweeps import Sections, checked, chosen, parts
-from simclr_ablate.launch.task import (
-    check_objective,
-    check_one_experiment,
-    failure_of,
-    objective_of,
-)
-from simclr_ablate.paths import config_folder
+from simclr_ablate.plan.plan import complete, planned_run
+from simclr_ablate.plan.selection import Rule, select
+from simclr_ablate.plan.sweeps import Sections, checked, chosen, parts
 from simclr_ablate.schema import Experiment
 from simclr_ablate.tasks.choose import Choose
 

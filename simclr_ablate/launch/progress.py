@@ -13,7 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from simclr_ablate.launch.plan import PlannedRun
+from simclr_ablate.plan.plan import PlannedRun
 from simclr_ablate.schema import main_metric
 from simclr_ablate.terminal import count
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from simclr_ablate.config import ConfigError, flatten, unknown_key
-from simclr_ablate.launch.launchers import ResourceRule, Resources, SlurmOptions
+from simclr_ablate.plan.launchers import ResourceRule, Resources, SlurmOptions
 from simclr_ablate.schema import Experiment, check_ranks
 
 _COMPARISON = re.compile(r"\s*(>=|<=|>|<)\s*([-+.\deE]+)\s*")

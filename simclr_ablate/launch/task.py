@@ -22,15 +22,15 @@ from omegaconf.errors import OmegaConfBaseException
 from simclr_ablate.config import ConfigError
 from simclr_ablate.files import storing
 from simclr_ablate.launch.command import Command, ExitStatus, execute, returns_at_once
-from simclr_ablate.launch.grid import experiment_sections, resolve
-from simclr_ablate.launch.keys import METRICS, METRICS_OF, check_scale
 from simclr_ablate.overrides import literal
 from simclr_ablate.own import look_in
 from simclr_ablate.paths import expanded
+from simclr_ablate.plan.grid import experiment_sections, resolve
+from simclr_ablate.plan.keys import METRICS, METRICS_OF, check_scale
 from simclr_ablate.schema import PROTOCOLS, Experiment
 
 if TYPE_CHECKING:
-    from simclr_ablate.launch.plan import PlannedRun
+    from simclr_ablate.plan.plan import PlannedRun
 
 BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 """The sweeper that ignores what jobs return."""

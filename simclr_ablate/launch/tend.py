@@ -12,12 +12,12 @@ from omegaconf import OmegaConf
 from simclr_ablate.config import ConfigError
 from simclr_ablate.files import StorageError
 from simclr_ablate.identity import run_id
+from simclr_ablate.launch.cluster.queue import scancel
 from simclr_ablate.launch.command import Command, ExitStatus, launch
-from simclr_ablate.launch.launchers import read_launcher
-from simclr_ablate.launch.plan import make_plan
-from simclr_ablate.launch.queue import scancel
 from simclr_ablate.lease import is_here
 from simclr_ablate.paths import config_folder, default_cache
+from simclr_ablate.plan.launchers import read_launcher
+from simclr_ablate.plan.plan import make_plan
 from simclr_ablate.schema import SCHEMA_VERSION, Experiment
 from simclr_ablate.store import ChoiceFolder, Run, Store, TaskFolder, leftovers
 

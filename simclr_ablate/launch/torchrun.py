@@ -8,8 +8,8 @@ from typing import Self
 from simclr_ablate.config import ConfigError
 from simclr_ablate.cores import available_cores
 from simclr_ablate.launch import worker
-from simclr_ablate.launch.plan import Plan
 from simclr_ablate.launch.ranks import carry_out_rank, device_of_rank
+from simclr_ablate.plan.plan import Plan
 from simclr_ablate.schema import check_ranks
 from simclr_ablate.stopping import STOP_SIGNALS, StopSignal
 
@@ -51,7 +51,7 @@ def carry_out_here(plan: Plan, cache: str, torchrun: TorchrunRank) -> int:
         return worker.Status.COMPLETE
     threads = max(1, available_cores() // torchrun.local_count)
     device = device_of_rank(compute.device, torchrun.local_rank)
-    job = plan.job(planned, cache, threads, device=device)
+    job = worker.Job.of(plan, planned, cache, threads, device=device)
     worker.keep_freed_memory()
     # torchrun passes Ctrl-C on to its processes.
     with StopSignal(stop_on=(signal.SIGINT, *STOP_SIGNALS)) as stop:

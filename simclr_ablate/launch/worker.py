@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
     from simclr_ablate.lease import Lease
+    from simclr_ablate.plan.plan import Plan, PlannedRun
     from simclr_ablate.ranks import Ranks
     from simclr_ablate.schema import Experiment
     from simclr_ablate.store import Run, TaskFolder
@@ -81,6 +82,20 @@ class Job:
     """The folder in which the command was given, which may hold modules of the user's own."""
     evaluates: bool = True
     """Whether this job also does the evaluation."""
+
+    @classmethod
+    def of(
+        cls, plan: "Plan", planned: "PlannedRun", cache: str, threads: int, **more: Any
+    ) -> "Job":
+        """The job for the `planned` run of `plan`. threads: the number if `compute.threads` is null."""
+        return cls(
+            config=planned.experiment.to_config(),
+            store=str(plan.store.root.resolve()),
+            cache=cache,
+            threads=planned.experiment.compute.threads or threads,
+            folder=os.getcwd(),
+            **more,
+        )
 
 
 @dataclass(frozen=True)

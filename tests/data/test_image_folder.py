@@ -22,7 +22,7 @@ from simclr_ablate.data.listing import tell_once
 from simclr_ablate.data.sizes import data_sizes
 from simclr_ablate.data.splits import open_data
 from simclr_ablate.files import StorageError
-from simclr_ablate.launch.plan import complete_data
+from simclr_ablate.plan.plan import complete_data
 from simclr_ablate.schema import Data
 
 CLASSES = ["ant", "bee", "cat"]

@@ -12,7 +12,7 @@ from simclr_ablate.config import ConfigError
 from simclr_ablate.data.own_sets import make_own
 from simclr_ablate.data.sizes import data_sizes
 from simclr_ablate.data.splits import open_data
-from simclr_ablate.launch.plan import complete_data
+from simclr_ablate.plan.plan import complete_data
 from simclr_ablate.schema import Data
 
 OWN = """

@@ -20,7 +20,7 @@ from torch import nn
 from simclr_ablate.data.in_memory import ImageSet
 from simclr_ablate.evaluation.protocol import Result, Subject
 from simclr_ablate.launch import worker
-from simclr_ablate.launch.plan import make_plan
+from simclr_ablate.plan.plan import make_plan
 from simclr_ablate.ranks import SOLO, Ranks
 from simclr_ablate.schema import Data, Experiment
 from simclr_ablate.stopping import StopSignal
@@ -108,7 +108,7 @@ def jobs_in(
             for protocol, keys in PROTOCOLS.items()
         ]
         plan = make_plan(experiments, Store(store), None, cache)
-        return [plan.job(planned, cache, 1, device="cpu") for planned in plan.runs]
+        return [worker.Job.of(plan, planned, cache, 1, device="cpu") for planned in plan.runs]
 
     return build
 

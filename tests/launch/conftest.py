@@ -5,14 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from omegaconf import OmegaConf
 
-from simclr_ablate.launch.grid import Composer, Grids
-from simclr_ablate.launch.plan import Plan, make_plan
-from simclr_ablate.launch.selection import Rule, select
+from simclr_ablate.plan.plan import Plan, make_plan
 from simclr_ablate.store import Store
-from simclr_ablate.tasks.choose import Choose
-from tests.commands import SELECTING, user_environment
+from tests.commands import user_environment
+from tests.plan.conftest import selection, sweep  # noqa: F401
 
 
 @pytest.fixture(scope="session")
@@ -38,27 +35,5 @@ def make_runs(make_experiment, tmp_path: Path) -> Callable[..., Plan]:
         for planned in plan.runs:
             planned.run.create(planned.experiment.to_config())
         return plan
-
-    return build
-
-
-@pytest.fixture
-def sweep():
-    """The section `sweep`, to be changed."""
-    return OmegaConf.to_container(OmegaConf.create(SELECTING))
-
-
-@pytest.fixture
-def selection(compose_config):
-    """`selection(sweep, swept, fixed)`: as the command makes it of the section and its own line."""
-
-    def build(sweep, swept=None, fixed=()) -> Choose:
-        lines = [f"{name}={value}" for name, value in dict(fixed).items()]
-        composer = Composer(
-            lambda more: compose_config([*lines, *more]), {"head", "loss", "views"}.__contains__
-        )
-        rule = Rule.from_config(sweep)
-        seeds = Grids.from_config(sweep).seeds
-        return select(composer, sweep["name"], rule, seeds, swept or {}, list(dict(fixed)))
 
     return build

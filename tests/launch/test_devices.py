@@ -8,7 +8,7 @@ import pytest
 from simclr_ablate.config import ConfigError
 from simclr_ablate.launch import devices
 from simclr_ablate.launch.devices import check_devices, gpu_count
-from simclr_ablate.launch.launchers import LocalOptions, SlurmOptions
+from simclr_ablate.plan.launchers import LocalOptions, SlurmOptions
 
 LOCAL = LocalOptions(name="local", parallel=None, memory_gb=1.0, runs_per_gpu=1)
 

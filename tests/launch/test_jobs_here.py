@@ -15,11 +15,11 @@ from rich.console import Console
 
 from simclr_ablate import lease as leases
 from simclr_ablate import status
-from simclr_ablate.launch.launchers import read_launcher
+from simclr_ablate.launch.cluster.slurm import SlurmLauncher
 from simclr_ablate.launch.outcome import Outcome
-from simclr_ablate.launch.plan import Plan
 from simclr_ablate.launch.progress import ProgressView
-from simclr_ablate.launch.slurm import SlurmLauncher
+from simclr_ablate.plan.launchers import read_launcher
+from simclr_ablate.plan.plan import Plan
 from simclr_ablate.store import Run
 
 

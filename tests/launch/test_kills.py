@@ -19,7 +19,7 @@ import pytest
 import torch
 
 from simclr_ablate.launch import worker
-from simclr_ablate.launch.plan import make_plan
+from simclr_ablate.plan.plan import make_plan
 from simclr_ablate.status import main
 from simclr_ablate.store import Run, Store
 from tests.commands import assert_same, results
@@ -105,7 +105,7 @@ def attempt(
     ) -> tuple[Run, int]:
         plan = make_plan([make_experiment(*SMALL, *overrides)], Store(store), None, str(cache))
         (planned,) = plan.runs
-        server.send((plan.job(planned, str(cache), 1, device="cpu"), killed_at, counted))
+        server.send((worker.Job.of(plan, planned, str(cache), 1, device="cpu"), killed_at, counted))
         assert server.poll(120)
         return planned.run, server.recv()
 

@@ -9,11 +9,11 @@ import pytest
 from rich.console import Console
 
 from simclr_ablate.launch import local, worker
-from simclr_ablate.launch.launchers import LocalOptions
 from simclr_ablate.launch.local import LocalLauncher, fit
 from simclr_ablate.launch.outcome import Ledger, Outcome
-from simclr_ablate.launch.plan import Plan, PlannedRun, make_plan
 from simclr_ablate.launch.progress import ProgressView
+from simclr_ablate.plan.launchers import LocalOptions
+from simclr_ablate.plan.plan import Plan, PlannedRun, make_plan
 from simclr_ablate.store import Store
 
 

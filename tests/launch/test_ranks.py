@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from simclr_ablate.launch import worker
-from simclr_ablate.launch.launchers import LocalOptions
 from simclr_ablate.launch.local import Division, LocalLauncher, fit
+from simclr_ablate.plan.launchers import LocalOptions
 from simclr_ablate.ranks import RankLostError
 from simclr_ablate.stopping import StopSignal
 from simclr_ablate.store import EvaluationFolder, Run, TaskFolder
@@ -163,7 +163,7 @@ def test_the_failure_names_the_rank_and_the_first_cause_stays(
     monkeypatch.setattr(worker, "LOST_SECONDS", 0)
     plan = make_runs(1)
     (planned,) = plan.runs
-    job = plan.job(planned, "cache", 1, device="cpu")
+    job = worker.Job.of(plan, planned, "cache", 1, device="cpu")
     stop = StopSignal()
 
     def fail(error: Exception, index: int) -> int:

@@ -3,8 +3,8 @@
 import pytest
 
 from simclr_ablate.config import ConfigError
-from simclr_ablate.launch.launchers import Resources, SlurmOptions, read_launcher
 from simclr_ablate.launch.resources import ranks_of, resources_of
+from simclr_ablate.plan.launchers import Resources, SlurmOptions, read_launcher
 
 
 @pytest.fixture

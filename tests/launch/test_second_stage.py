@@ -10,18 +10,18 @@ import pytest
 import submitit
 from omegaconf import OmegaConf
 from rich.console import Console
+from tests.launch.test_selection import finish
 
 from simclr_ablate.config import ConfigError
 from simclr_ablate.launch import command as commands
-from simclr_ablate.launch.choose_job import arrange
+from simclr_ablate.launch.cluster.choose_job import arrange
+from simclr_ablate.launch.cluster.slurm import SlurmLauncher
 from simclr_ablate.launch.command import Command, ExitStatus, launch
-from simclr_ablate.launch.launchers import SlurmOptions, read_launcher
-from simclr_ablate.launch.plan import plan_all, planned_run
-from simclr_ablate.launch.slurm import SlurmLauncher
 from simclr_ablate.launch.tend import cancel_choices
+from simclr_ablate.plan.launchers import SlurmOptions, read_launcher
+from simclr_ablate.plan.plan import plan_all, planned_run
 from simclr_ablate.store import ChoiceFolder, Store
 from simclr_ablate.tasks.choose import Choose
-from tests.launch.test_selection import finish
 
 SBATCH = """\
 n=$(ls "$0".d | wc -l)
@@ -252,7 +252,7 @@ def test_what_is_cancelled_while_it_is_followed_is_not_submitted(
     cluster, store, follow, monkeypatch
 ) -> None:
     monkeypatch.setattr(commands, "CHOICE_SECONDS", 0.1)
-    monkeypatch.setattr("simclr_ablate.launch.queue.SETTLE_SECONDS", 0.1)
+    monkeypatch.setattr("simclr_ablate.launch.cluster.queue.SETTLE_SECONDS", 0.1)
     cluster.leave("1")
 
     def cancel_it() -> None:

@@ -10,7 +10,7 @@ import torch
 from simclr_ablate.config import ConfigError
 from simclr_ablate.data.in_memory import ImageSet
 from simclr_ablate.data.shapes import open_shapes
-from simclr_ablate.launch.plan import make_plan
+from simclr_ablate.plan.plan import make_plan
 from simclr_ablate.schema import Experiment
 from simclr_ablate.store import Run, Store
 from simclr_ablate.tasks.networks import build_models, load_models

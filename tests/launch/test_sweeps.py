@@ -15,7 +15,7 @@ from hydra.core.global_hydra import GlobalHydra
 from simclr_ablate import __main__ as command
 from simclr_ablate.config import ConfigError
 from simclr_ablate.launch.task import exit_status
-from simclr_ablate.launch.yaml_files import read_yaml
+from simclr_ablate.plan.yaml_files import read_yaml
 
 Planned = Callable[..., tuple[int, str]]
 

@@ -25,7 +25,7 @@ from simclr_ablate.stopping import StopSignal
 )
 def test_reasons_are_one_line_and_name_what_a_user_cannot_cause(make_runs, error, reason) -> None:
     plan = make_runs(1)
-    job = plan.job(plan.runs[0], "cache", 1, device="cpu")
+    job = worker.Job.of(plan, plan.runs[0], "cache", 1, device="cpu")
     ending = worker.record_failure(job, error, StopSignal())
     assert ending == worker.Ending(worker.Status.FAILED, reason)
     assert plan.runs[0].run.failure()["reason"] == reason
@@ -33,7 +33,7 @@ def test_reasons_are_one_line_and_name_what_a_user_cannot_cause(make_runs, error
 
 def test_a_full_disk_is_told_with_path_and_room(make_runs, tmp_path) -> None:
     plan = make_runs(1)
-    job = plan.job(plan.runs[0], "cache", 1, device="cpu")
+    job = worker.Job.of(plan, plan.runs[0], "cache", 1, device="cpu")
     error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(tmp_path / "features"))
     reason = worker.record_failure(job, error, StopSignal()).reason
     assert f"cannot write {tmp_path}/features: the disk is full" in reason
@@ -44,7 +44,7 @@ def test_a_log_that_cannot_be_opened_hides_no_reason(make_runs, tmp_path) -> Non
     plan = make_runs(1)
     (planned,) = plan.runs
     planned.run.log_path.mkdir(parents=True)
-    job = plan.job(planned, str(tmp_path / "cache"), 1, device="nonsense")
+    job = worker.Job.of(plan, planned, str(tmp_path / "cache"), 1, device="nonsense")
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=worker.work, args=(job, sender))
@@ -58,7 +58,7 @@ def test_a_log_that_cannot_be_opened_hides_no_reason(make_runs, tmp_path) -> Non
 def test_a_store_that_takes_nothing_costs_no_reason(make_runs, tmp_path) -> None:
     plan = make_runs(1)
     (planned,) = plan.runs
-    job = plan.job(planned, "cache", 1, device="cpu")
+    job = worker.Job.of(plan, planned, "cache", 1, device="cpu")
     shutil.rmtree(planned.run.path)
     planned.run.path.touch()
     ending = worker.record_failure(job, ValueError("why"), StopSignal())
@@ -70,7 +70,7 @@ def test_a_store_that_takes_nothing_costs_no_reason(make_runs, tmp_path) -> None
 def test_what_fails_right_after_the_claim_is_told_and_lets_go(make_runs, tmp_path) -> None:
     plan = make_runs(1)
     (planned,) = plan.runs
-    job = plan.job(planned, str(tmp_path / "cache"), 1, device="cpu")
+    job = worker.Job.of(plan, planned, str(tmp_path / "cache"), 1, device="cpu")
     nothing = tmp_path / "nothing"
     nothing.mkdir()
 

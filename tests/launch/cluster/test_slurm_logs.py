@@ -6,7 +6,7 @@ import pytest
 from submitit.slurm.slurm import _make_sbatch_string
 
 from simclr_ablate.config import ConfigError
-from simclr_ablate.launch.sbatch import literal_logs
+from simclr_ablate.launch.cluster.sbatch import literal_logs
 
 
 def options_of(script: str) -> dict[str, str]:

@@ -22,7 +22,7 @@ import submitit
 
 from simclr_ablate.files import StorageError
 from simclr_ablate.launch import worker
-from simclr_ablate.launch.queue import ATTEMPT
+from simclr_ablate.launch.cluster.queue import ATTEMPT
 from simclr_ablate.launch.ranks import carry_out_rank, device_of_rank
 from simclr_ablate.lease import STALE_SECONDS
 from simclr_ablate.stopping import STOP_SIGNALS, StopSignal

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import logging
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +18,6 @@ from simclr_ablate.identity import (
     slug,
     varying_keys,
 )
-from simclr_ablate.launch.worker import Job
 from simclr_ablate.overrides import override
 from simclr_ablate.paths import absolute, default_cache
 from simclr_ablate.schema import KEYS, PROTOCOLS, Data, EvaluationData, Experiment
@@ -184,17 +182,6 @@ class Plan:
         """Lines for people about a plan that follows from choices."""
         return [*self.outlook(), f"second stage: {self.summary()}"]
 
-    def job(self, planned: PlannedRun, cache: str, threads: int, **more: Any) -> Job:
-        """The worker's job for `planned`. threads: the number if `compute.threads` is null. more: fields of Job."""
-        return Job(
-            config=planned.experiment.to_config(),
-            store=str(self.store.root.resolve()),
-            cache=cache,
-            threads=planned.experiment.compute.threads or threads,
-            folder=os.getcwd(),
-            **more,
-        )
-
     def summary(self) -> str:
         """One line: how many experiments there are, are finished, and are to run."""
         states = Counter(self.states())
@@ -266,7 +253,7 @@ def complete(
     completed = {}
     for experiment in experiments:
         if own_values(experiment):
-            from simclr_ablate.launch.trial import try_own
+            from simclr_ablate.plan.trial import try_own
 
             try_own(experiment)
         evaluation = experiment.evaluation

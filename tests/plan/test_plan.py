@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from simclr_ablate.config import ConfigError
-from simclr_ablate.launch.plan import complete, make_plan, plan_completed
+from simclr_ablate.plan.plan import complete, make_plan, plan_completed
 from simclr_ablate.store import Store
 
 

@@ -14,9 +14,9 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError
 
 from simclr_ablate.config import ConfigError
 from simclr_ablate.files import storing
-from simclr_ablate.launch.allocation import outside_of_an_allocation
-from simclr_ablate.launch.intent import Intent
-from simclr_ablate.launch.launchers import Resources, SlurmOptions
+from simclr_ablate.launch.cluster.allocation import outside_of_an_allocation
+from simclr_ablate.launch.cluster.intent import Intent
+from simclr_ablate.plan.launchers import Resources, SlurmOptions
 from simclr_ablate.store import Store
 
 ANSWER_SECONDS = 10.0

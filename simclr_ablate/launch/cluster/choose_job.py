@@ -12,13 +12,13 @@ from typing import Any
 import submitit
 
 from simclr_ablate.config import ConfigError
-from simclr_ablate.launch.allocation import outside_of_an_allocation, sbatch_variables
-from simclr_ablate.launch.intent import adopt
-from simclr_ablate.launch.launchers import Resources, SlurmOptions, read_launcher
-from simclr_ablate.launch.plan import PlannedRun, plan_completed, planned_run
-from simclr_ablate.launch.queue import settle
-from simclr_ablate.launch.sbatch import hand_in
-from simclr_ablate.launch.slurm import SlurmLauncher, is_seen_to
+from simclr_ablate.launch.cluster.allocation import outside_of_an_allocation, sbatch_variables
+from simclr_ablate.launch.cluster.intent import adopt
+from simclr_ablate.launch.cluster.queue import settle
+from simclr_ablate.launch.cluster.sbatch import hand_in
+from simclr_ablate.launch.cluster.slurm import SlurmLauncher, is_seen_to
+from simclr_ablate.plan.launchers import Resources, SlurmOptions, read_launcher
+from simclr_ablate.plan.plan import PlannedRun, plan_completed, planned_run
 from simclr_ablate.store import ChoiceFolder, Store
 from simclr_ablate.tasks.choose import Choose
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from simclr_ablate.config import ConfigError
-from simclr_ablate.launch.plan import make_plan
-from simclr_ablate.launch.trial import try_own
+from simclr_ablate.plan.plan import make_plan
+from simclr_ablate.plan.trial import try_own
 from simclr_ablate.schema import Experiment
 from simclr_ablate.store import Store
 

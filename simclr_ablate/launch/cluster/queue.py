@@ -12,7 +12,7 @@ from typing import Any
 
 from simclr_ablate.config import ConfigError
 from simclr_ablate.files import StorageError
-from simclr_ablate.launch.allocation import for_questions
+from simclr_ablate.launch.cluster.allocation import for_questions
 from simclr_ablate.store import ChoiceFolder, TaskFolder
 
 log = logging.getLogger(__name__)

@@ -31,7 +31,7 @@ from simclr_ablate.files import (
     storing,
     write_json,
 )
-from simclr_ablate.launch.queue import UNSEEN_SECONDS, ask
+from simclr_ablate.launch.cluster.queue import UNSEEN_SECONDS, ask
 from simclr_ablate.store import Store, TaskFolder
 
 log = logging.getLogger(__name__)

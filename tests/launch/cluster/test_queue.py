@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from simclr_ablate.launch import queue
-from simclr_ablate.launch.queue import describe_choice, look_up, settle
+from simclr_ablate.launch.cluster import queue
+from simclr_ablate.launch.cluster.queue import describe_choice, look_up, settle
 from simclr_ablate.store import Run, Store
 
 

@@ -12,8 +12,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from simclr_ablate.config import ConfigError, KeyInfo, key, keys, unknown_key
-from simclr_ablate.launch.launchers import LAUNCHERS
 from simclr_ablate.paths import config_folder
+from simclr_ablate.plan.launchers import LAUNCHERS
 from simclr_ablate.schema import Experiment
 
 METRICS = ("validation_top1", "top1", "top5")

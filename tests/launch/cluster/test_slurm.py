@@ -15,13 +15,13 @@ from submitit.core.utils import DelayedSubmission, JobPaths
 
 from simclr_ablate.config import ConfigError
 from simclr_ablate.files import StorageError
-from simclr_ablate.launch import intent, sbatch
-from simclr_ablate.launch.allocation import outside_of_an_allocation
-from simclr_ablate.launch.intent import Intent
-from simclr_ablate.launch.launchers import read_launcher
-from simclr_ablate.launch.plan import make_plan
+from simclr_ablate.launch.cluster import intent, sbatch
+from simclr_ablate.launch.cluster.allocation import outside_of_an_allocation
+from simclr_ablate.launch.cluster.intent import Intent
+from simclr_ablate.launch.cluster.slurm import SlurmLauncher
 from simclr_ablate.launch.progress import ProgressView
-from simclr_ablate.launch.slurm import SlurmLauncher
+from simclr_ablate.plan.launchers import read_launcher
+from simclr_ablate.plan.plan import make_plan
 from simclr_ablate.store import Run, Store
 from tests import commands
 

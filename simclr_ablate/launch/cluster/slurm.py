@@ -19,14 +19,9 @@ from itertools import chain
 from typing import Any
 
 from simclr_ablate.config import ConfigError
-from simclr_ablate.launch.intent import adopt
-from simclr_ablate.launch.launchers import Resources, SlurmOptions
-from simclr_ablate.launch.outcome import Ledger, Outcome
-from simclr_ablate.launch.plan import Plan, PlannedRun
-from simclr_ablate.launch.progress import ProgressView
-from simclr_ablate.launch.queue import Settler, require_slurm, settle
-from simclr_ablate.launch.resources import ranks_of, resources_of
-from simclr_ablate.launch.sbatch import (
+from simclr_ablate.launch.cluster.intent import adopt
+from simclr_ablate.launch.cluster.queue import Settler, require_slurm, settle
+from simclr_ablate.launch.cluster.sbatch import (
     Shape,
     deaf_to_ctrl_c,
     hand_in,
@@ -34,8 +29,14 @@ from simclr_ablate.launch.sbatch import (
     one_line,
     plan_intent,
 )
-from simclr_ablate.launch.submitted import RunFailedError, Submitted
+from simclr_ablate.launch.cluster.submitted import RunFailedError, Submitted
+from simclr_ablate.launch.outcome import Ledger, Outcome
+from simclr_ablate.launch.progress import ProgressView
+from simclr_ablate.launch.resources import ranks_of, resources_of
+from simclr_ablate.launch.worker import Job
 from simclr_ablate.lease import process
+from simclr_ablate.plan.launchers import Resources, SlurmOptions
+from simclr_ablate.plan.plan import Plan, PlannedRun
 from simclr_ablate.stopping import terminable
 from simclr_ablate.store import BUSY, Run, TaskFolder
 from simclr_ablate.terminal import count
@@ -367,7 +368,8 @@ class SlurmLauncher:
 
     def _job(self, plan: Plan, assignment: Assignment, resources: Resources) -> Submitted:
         options, planned = self.options, assignment.planned
-        job = plan.job(
+        job = Job.of(
+            plan,
             planned,
             self.cache,
             resources.cpus,

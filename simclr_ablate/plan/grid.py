@@ -16,7 +16,8 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from simclr_ablate.config import ConfigError, keys, unknown_key
-from simclr_ablate.launch.keys import (
+from simclr_ablate.overrides import literal
+from simclr_ablate.plan.keys import (
     CHOICES,
     COMMAND,
     DATA_GROUP,
@@ -28,7 +29,6 @@ from simclr_ablate.launch.keys import (
     top_level,
     without_hydra,
 )
-from simclr_ablate.overrides import literal
 from simclr_ablate.schema import Experiment
 
 Values = dict[str, Any]

@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from simclr_ablate.launch.submitted import TIMEOUTS, RunFailedError, Submitted
+from simclr_ablate.launch.cluster.submitted import TIMEOUTS, RunFailedError, Submitted
+from simclr_ablate.launch.worker import Job
 from simclr_ablate.store import Store
 from tests.commands import (
     assert_same,
@@ -97,7 +98,7 @@ class Requeued(Exception):  # noqa: N818
 @pytest.fixture
 def submitted(make_runs, tmp_path):
     plan = make_runs(1)
-    job = plan.job(plan.runs[0], str(tmp_path), 1, device="cpu")
+    job = Job.of(plan, plan.runs[0], str(tmp_path), 1, device="cpu")
     return Submitted(job, "slurm", time_minutes=60, signal_seconds=120)
 
 

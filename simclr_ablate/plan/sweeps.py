@@ -12,12 +12,12 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from simclr_ablate.config import ConfigError, unknown_key
-from simclr_ablate.launch.grid import Grids, listed, overrides_of
-from simclr_ablate.launch.keys import interpolations, refers_beyond_scale, top_level
-from simclr_ablate.launch.selection import Rule
-from simclr_ablate.launch.yaml_files import read_yaml
 from simclr_ablate.overrides import override
 from simclr_ablate.paths import config_folder, expanded
+from simclr_ablate.plan.grid import Grids, listed, overrides_of
+from simclr_ablate.plan.keys import interpolations, refers_beyond_scale, top_level
+from simclr_ablate.plan.selection import Rule
+from simclr_ablate.plan.yaml_files import read_yaml
 
 SUFFIXES = (".yaml", ".yml")
 _NAME = re.compile(r"[^\W.][^/\\\x00-\x1f\x7f]*")

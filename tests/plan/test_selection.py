@@ -7,8 +7,8 @@ import random
 import pytest
 
 from simclr_ablate.config import ConfigError
-from simclr_ablate.launch.grid import Grids
-from simclr_ablate.launch.plan import Plan, plan_all, planned_run
+from simclr_ablate.plan.grid import Grids
+from simclr_ablate.plan.plan import Plan, plan_all, planned_run
 from simclr_ablate.store import Store
 from simclr_ablate.tasks.choose import Choose
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from simclr_ablate.config import ConfigError, build, key, keys, nearest, unknown_key
-from simclr_ablate.launch.grid import Composer, Grids, Values, multiplied, read_grids
+from simclr_ablate.plan.grid import Composer, Grids, Values, multiplied, read_grids
 from simclr_ablate.schema import Experiment
 from simclr_ablate.tasks.choose import Candidate, Choose, within
 

@@ -8,7 +8,7 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from simclr_ablate.config import ConfigError
-from simclr_ablate.launch.grid import (
+from simclr_ablate.plan.grid import (
     Composer,
     Grids,
     expand,

@@ -1,0 +1,1 @@
+"""The launcher for SLURM, through submitit, and the jobs that it submits."""

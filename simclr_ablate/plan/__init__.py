@@ -1,0 +1,1 @@
+"""What there is to do: sweeps as grids of experiments, and a plan of their tasks."""
