@@ -10,7 +10,7 @@ import pytest
 import submitit
 from omegaconf import OmegaConf
 from rich.console import Console
-from tests.launch.test_selection import finish
+from tests.plan.test_selection import finish
 
 from simclr_ablate.config import ConfigError
 from simclr_ablate.launch import command as commands
