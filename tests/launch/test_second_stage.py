@@ -10,7 +10,6 @@ import pytest
 import submitit
 from omegaconf import OmegaConf
 from rich.console import Console
-from tests.plan.test_selection import finish
 
 from simclr_ablate.config import ConfigError
 from simclr_ablate.launch import command as commands
@@ -22,6 +21,7 @@ from simclr_ablate.plan.launchers import SlurmOptions, read_launcher
 from simclr_ablate.plan.plan import plan_all, planned_run
 from simclr_ablate.store import ChoiceFolder, Store
 from simclr_ablate.tasks.choose import Choose
+from tests.plan.test_selection import finish
 
 SBATCH = """\
 n=$(ls "$0".d | wc -l)
