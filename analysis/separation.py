@@ -114,9 +114,7 @@ def check_images(data: "Data") -> None:
 
     if is_own(data.name):
         raise ValueError(f"the images of {data.name} come from code that the analysis does not run")
-    if (
-        data.name == "imagenet" and data.root is not None
-    ):  # other folders are opened by their fingerprint
+    if data.is_streamed and data.root is not None:  # other folders are opened by their fingerprint
         images = fingerprint(list_images(data.root, data.name, data.on_error), data.on_error)
         if data.fingerprint not in (None, images):
             raise ValueError(f"the images in {data.root} have changed since the run")

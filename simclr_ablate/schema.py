@@ -91,6 +91,8 @@ def main_metric(evaluation: Mapping[str, Any]) -> str | None:
 
 
 DATA_NAMES = ("shapes", "image_folder", "cifar10", "cifar100", "stl10", "imagenet")
+_FOLDERS = ("image_folder", "imagenet")
+"""The data sets that are read from the user's own files."""
 
 _OTHER_DATA = {"evaluation.data.name": GIVEN}
 """Condition for evaluating an encoder on another data set than the experiment's own."""
@@ -146,14 +148,14 @@ class Data:
     on_error: str = key(
         "what to do about an unreadable image",
         choices=("raise", "skip"),
-        when={"data.name": ("image_folder", "imagenet")},
+        when={"data.name": _FOLDERS},
     )
     seed: int = key("seed of the split, the choice of `limit` images and the shapes", at_least=0)
     label: str | None = key("short name in reports; null: the name of the data set or folder")
     fingerprint: str | None = key(
         "hash of the images, set when a run is planned; for imagenet, of all names and sizes and the contents "
         "of 1,000 files",
-        when={"data.name": ("image_folder", "imagenet")},
+        when={"data.name": _FOLDERS},
         otherwise=None,
     )
     metric: str = key(
@@ -164,6 +166,16 @@ class Data:
         before="top1",
         default="top1",
     )
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether the images are files in a folder of the user's."""
+        return self.name in _FOLDERS
+
+    @property
+    def is_streamed(self) -> bool:
+        """Whether images are decoded when they are needed; others are kept in memory, decoded."""
+        return self.name == "imagenet"
 
 
 @dataclass(frozen=True)
@@ -302,14 +314,14 @@ class EvaluationData:
     on_error: str | None = key(
         "as data.on_error",
         choices=("raise", "skip"),
-        when={"evaluation.data.name": ("image_folder", "imagenet")},
+        when={"evaluation.data.name": _FOLDERS},
         before=None,
     )
     seed: int | None = key("as data.seed", at_least=0, when=_OTHER_DATA, before=None)
     label: str | None = key("as data.label", when=_OTHER_DATA, before=None)
     fingerprint: str | None = key(
         "as data.fingerprint",
-        when={"evaluation.data.name": ("image_folder", "imagenet")},
+        when={"evaluation.data.name": _FOLDERS},
         otherwise=None,
         before=None,
     )
@@ -608,7 +620,7 @@ def check_data(data: Data, path: str) -> None:
     """Raises ConfigError if the keys of `data` do not fit together. path: the section that `data` comes from."""
     if data.name == "shapes" and data.size != SHAPES_SIDE:
         raise ConfigError(f"{path}.size must be {SHAPES_SIDE} for {path}=shapes, got {data.size}")
-    if data.name in ("image_folder", "imagenet") and data.root is None:
+    if data.is_folder and data.root is None:
         raise ConfigError(
             f"{path}.root must be a folder of images for {path}={data.name}, got null"
         )
@@ -619,9 +631,9 @@ def _check_views(views: Views, data: Data) -> None:
         if views.policy == "pair" and operation is None:
             raise ConfigError(f"{name} must be {one_of(OPERATION_NAMES, own=True)}, got null")
     # Streamed images are cropped while they are decoded.
-    if data.name == "imagenet" and views.policy == "none":
+    if data.is_streamed and views.policy == "none":
         raise ConfigError(
-            "views.policy must begin with a crop for data=imagenet, which is streamed: "
+            f"views.policy must begin with a crop for data={data.name}, which is streamed: "
             f"{one_of(_CROPPING, own=True)}, got 'none'"
         )
 

@@ -100,7 +100,7 @@ def _open(data: Data, cache: Path, workers: int) -> Sequence[Images]:
         )
     if is_own(data.name):
         return open_own(data, cache)
-    if data.name == "imagenet":
+    if data.is_streamed:
         assert data.root is not None  # the schema requires it
         return open_streamed(data.root, data.size, data.on_error, workers)
     root = cache / "downloads" if data.root is None else Path(data.root)

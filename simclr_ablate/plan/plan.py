@@ -334,12 +334,12 @@ def complete_data(data: Data, cache: str) -> Data:
     """
     if is_own(data.name):
         return _complete_own(data, cache)
-    if data.name not in ("image_folder", "imagenet"):
+    if not data.is_folder:
         return dataclasses.replace(data, root=data.root and absolute(data.root, "data.root"))
     assert data.root is not None  # check_experiment requires it
     root = absolute(data.root, "data.root")
     data = dataclasses.replace(data, root=root, label=data.label or Path(root).name)
-    if data.name == "image_folder":
+    if not data.is_streamed:
         from simclr_ablate.data.image_folder import make_image_folder
 
         made = make_image_folder(root, data.size, data.on_error, Path(cache))

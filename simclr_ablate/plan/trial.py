@@ -66,7 +66,7 @@ def _try_views(views: Views, data: Data) -> None:
         raise ConfigError(
             f"{named}: views must be in [0, 1], got {made.min():.7g} to {made.max():.7g}"
         )
-    if data.name == "imagenet":
+    if data.is_streamed:
         with own.blamed(named, "suit streamed images"):
             split_crop(policy)
     policy.chunk_bytes = 1
