@@ -71,15 +71,18 @@ class Lease:
         """Whether no other process has taken over the task."""
         return latest(self.folder) == self.number
 
-    def release(self) -> None:
-        """Lets others lease the task. Does nothing if it was taken over already; never raises."""
+    def release(self, requeued: bool = False) -> None:
+        """Lets others lease the task, or with `requeued`, the cluster's job that this process runs as: it starts again.
+
+        Does nothing if the task was taken over already; never raises.
+        """
         self._stop.set()
         self._heart.join()
         with suppress(OSError, StorageError):
             if not self.is_held():
                 return
             try:
-                write_json(self.path, {"released": True, "job": self.job})
+                write_json(self.path, {"released": True, "job": self.job, "requeued": requeued})
             except StorageError:
                 # Truncating needs no space, and a lease that cannot be read does not count.
                 os.truncate(self.path, 0)

@@ -77,11 +77,12 @@ def run_process(
     *arguments: str,
     folder: Path | None = None,
     python: bool = False,
+    seconds: float = 300,
 ) -> tuple[int, str]:
-    """Exit status and output of either, once it has ended."""
+    """Exit status and output of either, once it has ended, which may take so many seconds."""
     begin = start_python if python else start
     process = begin(environment, store, *arguments, folder=folder)
-    output, _ = process.communicate(timeout=300)
+    output, _ = process.communicate(timeout=seconds)
     assert process.returncode is not None
     return process.returncode, output
 

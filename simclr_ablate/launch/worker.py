@@ -76,6 +76,8 @@ class Job:
     """The devices of the ranks, one process each, if several ranks share the run."""
     job_id: str | None = None
     """The cluster's id of the job, if a cluster carries it out."""
+    requeue_signal: int | None = None
+    """The signal after which the cluster starts the job again."""
     keeps_log: bool = True
     """Whether printed output goes to the run's log."""
     folder: str | None = None
@@ -177,6 +179,8 @@ class _Attempt:
         """The lease, which only the first rank holds."""
         self.number: int | None = None
         """The lease's number, which all ranks know."""
+        self.is_requeued = False
+        """Whether the cluster starts the job again, since it was interrupted for that."""
         self.given_ranks = ranks
         self.index, self.count = (ranks.index, ranks.count) if ranks is not None else (0, 1)
 
@@ -286,12 +290,14 @@ class _Attempt:
     def _interrupted(self) -> Ending:
         if self.folder.is_done():
             return Ending(Status.COMPLETE)
+        heard = self.stop.heard
+        self.is_requeued = heard is not None and heard == self.job.requeue_signal
         return Ending(Status.INTERRUPTED, f"{self.stop.reason()}; its checkpoint is kept")
 
     def release(self) -> None:
         """Releases the lease, so that others can take the task."""
         if self.lease is not None:
-            self.lease.release()
+            self.lease.release(self.is_requeued)
 
     def fail(self, error: BaseException) -> Ending:
         # Without a folder yet, the failure is recorded for the task that the job is at.

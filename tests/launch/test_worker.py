@@ -4,6 +4,7 @@ import errno
 import multiprocessing
 import os
 import shutil
+import signal
 
 import pytest
 
@@ -11,6 +12,7 @@ from simclr_ablate.config import ConfigError
 from simclr_ablate.files import StorageError
 from simclr_ablate.launch import worker
 from simclr_ablate.stopping import StopSignal
+from tests.small_runs import SMALL
 
 
 @pytest.mark.parametrize(
@@ -84,3 +86,29 @@ def test_what_fails_right_after_the_claim_is_told_and_lets_go(make_runs, tmp_pat
     assert ending.status == worker.Status.FAILED
     assert "Input/output error" in planned.run.failure()["reason"]
     assert planned.run.holder() is None
+
+
+@pytest.mark.parametrize(("heard", "requeued"), [(signal.SIGUSR2, True), (signal.SIGTERM, False)])
+def test_a_job_that_starts_again_never_looks_abandoned(
+    make_runs, tmp_path, heard, requeued
+) -> None:
+    """The lease that it leaves says so by itself: others look at any moment."""
+    plan = make_runs(1, *SMALL)
+    (planned,) = plan.runs
+    planned.run.write_submission({"job": "7", "cluster": "slurm", "output": ""})
+    job = worker.Job.of(
+        plan,
+        planned,
+        str(tmp_path / "cache"),
+        1,
+        device="cpu",
+        job_id="7",
+        requeue_signal=signal.SIGUSR2,
+    )
+    with StopSignal(stop_on=(signal.SIGUSR2, signal.SIGTERM)) as stop:
+        os.kill(os.getpid(), heard)
+        ending = worker.carry_out_job(job, stop)
+    assert ending.status == worker.Status.INTERRUPTED
+    assert planned.run.is_queued() == requeued
+    assert planned.run.is_abandoned() != requeued
+    assert (planned.run.state() == "queued") == requeued

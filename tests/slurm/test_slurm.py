@@ -221,7 +221,8 @@ def test_a_real_time_limit(environment, tmp_path) -> None:
     assert status == 0, output
     run = only_run(tmp_path / "slurm")
     assert run.log_path.read_text().count("pretraining from step") >= 2
-    assert alone.wait(600) == 0
+    output, _ = alone.communicate(timeout=600)
+    assert alone.returncode == 0, output
     assert_same(run, results(only_run(tmp_path / "local")))
 
 

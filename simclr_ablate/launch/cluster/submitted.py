@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import submitit
 
@@ -26,6 +26,9 @@ from simclr_ablate.launch.cluster.queue import ATTEMPT
 from simclr_ablate.launch.ranks import carry_out_rank, device_of_rank
 from simclr_ablate.lease import STALE_SECONDS
 from simclr_ablate.stopping import STOP_SIGNALS, StopSignal
+
+if TYPE_CHECKING:
+    from simclr_ablate.store import TaskFolder
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +65,10 @@ class Submitted:
         print(f"{ATTEMPT}{_restarts()}", file=sys.stderr, flush=True)
         worker.keep_freed_memory()
         with self._stop_signal() as stop:
-            ending = self._carry_out(_on_this_node(self.job, environment), stop, environment)
+            job = _on_this_node(self.job, environment)
+            if callable(requeue):
+                job = dataclasses.replace(job, requeue_signal=requeue_signal())
+            ending = self._carry_out(job, stop, environment)
         status = ending.status
         if self.cluster == "debug" and stop.heard is not None:
             raise KeyboardInterrupt  # this process is the command, which stops as at Ctrl-C
@@ -125,11 +131,11 @@ class Submitted:
                 fruitless = task.count_timeout()
             if fruitless >= TIMEOUTS:
                 self._fail(
+                    task,
+                    job,
                     f"it reached its time limit of {self.time_minutes} minutes {fruitless} times in a row "
                     "without progress: give it more with launcher.time_minutes",
                 )
-        with _noting():
-            task.requeue_job(job)
         for _ in range(_REQUEUE_TRIES):
             try:
                 requeue(requeue_signal(), None)
@@ -139,10 +145,13 @@ class Submitted:
                 problem = str(error)
                 log.warning("requeue: %s", problem)
                 time.sleep(5)
-        self._fail(f"interrupted, and could not be requeued: {problem}")
+        self._fail(task, job, f"interrupted, and could not be requeued: {problem}")
 
-    def _fail(self, reason: str) -> None:
-        raise RunFailedError(worker.keep_failure(self.job, reason).reason)
+    def _fail(self, task: "TaskFolder", job: str, reason: str) -> None:
+        ending = worker.keep_failure(self.job, reason)
+        with _noting():  # its lease says that it will start again
+            task.end_job(job, reason)
+        raise RunFailedError(ending.reason)
 
 
 @contextmanager
