@@ -38,7 +38,6 @@ _LATEX = {
     "⁺": r"$^{+}$",
     "⁻": r"$^{-}$",
     "ᵀ": r"$^{\top}$",
-    "†": r"$^{\dagger}$",
     "–": "--",
     "\0": "{}",
     "…": r"\ldots{}",
@@ -225,9 +224,9 @@ def _parts(text: str) -> tuple[str, str, bool]:
 
 
 def _left_aligned(table: Table) -> list[bool]:
-    """Whether each column is left-aligned: the names are, and so are formulas and words."""
+    """Whether each column is left-aligned: the names are, and so are formulas."""
     return [
-        column == 0 or any(any(map(str.isalpha, row[column])) for row in table.rows)
+        column == 0 or any(isinstance(row[column], Formula) for row in table.rows)
         for column in range(len(table.header))
     ]
 

@@ -162,6 +162,5 @@ ARTEFACTS = {
             "supervised_length",
             "finished supervised runs of one setting that differ in augmentation, length or encoder",
         ),
-        Artefact("tableC1", "design choices of contrastive methods"),
     ]
 }
