@@ -179,20 +179,23 @@ class _Attempt:
         """The lease, which only the first rank holds."""
         self.number: int | None = None
         """The lease's number, which all ranks know."""
-        self.is_requeued = False
-        """Whether the cluster starts the job again, since it was interrupted for that."""
         self.given_ranks = ranks
         self.index, self.count = (ranks.index, ranks.count) if ranks is not None else (0, 1)
 
     def carry_out(self) -> Ending:
-        """Carries out the task. Never raises."""
+        """Carries out the task, and releases its lease. Never raises."""
+        ending = None
+        try:
+            ending = self._carry_out()
+            return ending
+        finally:
+            self.release(ending)
+
+    def _carry_out(self) -> Ending:
         try:
             status = self.begin()
         except BaseException as error:
-            try:
-                return self.fail(error)
-            finally:
-                self.release()
+            return self.fail(error)
         return Ending(status) if status is not None else self.go_on()
 
     def begin(self) -> int | None:
@@ -230,9 +233,7 @@ class _Attempt:
         # Set at once: a failure before the other ranks know the number is still one under this lease.
         self.number = self.lease.number
         if self.folder.is_done() and not self.again:
-            # Another command finished it meanwhile.
-            self.lease.release()
-            return Status.COMPLETE
+            return Status.COMPLETE  # another command finished it meanwhile
         self.folder.clear_failure(self.job.job_id)
         if self.run.is_pretrained() and self.run.failure() is not None:
             self.run.clear_failure()  # an earlier attempt at pretraining failed, but a later one did it
@@ -266,8 +267,6 @@ class _Attempt:
                     return Ending(Status.DAMAGED)
                 self.ranks.abandon()
                 return self.fail(error)
-            finally:
-                self.release()
 
     def _work(self) -> None:
         from simclr_ablate.store import EvaluationFolder
@@ -290,14 +289,17 @@ class _Attempt:
     def _interrupted(self) -> Ending:
         if self.folder.is_done():
             return Ending(Status.COMPLETE)
-        heard = self.stop.heard
-        self.is_requeued = heard is not None and heard == self.job.requeue_signal
         return Ending(Status.INTERRUPTED, f"{self.stop.reason()}; its checkpoint is kept")
 
-    def release(self) -> None:
-        """Releases the lease, so that others can take the task."""
-        if self.lease is not None:
-            self.lease.release(self.is_requeued)
+    def release(self, ending: Ending | None) -> None:
+        """Releases the lease, so that others can take the task, or only the job itself if it is to start again."""
+        if self.lease is None:
+            return
+        interrupted = ending is not None and ending.status == Status.INTERRUPTED
+        signal_heard = self.stop.heard if interrupted else None
+        self.lease.release(
+            requeued=signal_heard is not None and signal_heard == self.job.requeue_signal
+        )
 
     def fail(self, error: BaseException) -> Ending:
         # Without a folder yet, the failure is recorded for the task that the job is at.

@@ -11,7 +11,7 @@ import pytest
 from simclr_ablate.config import ConfigError
 from simclr_ablate.files import StorageError
 from simclr_ablate.launch import worker
-from simclr_ablate.stopping import StopSignal
+from simclr_ablate.stopping import RankLostError, StopSignal
 from tests.small_runs import SMALL
 
 
@@ -88,11 +88,12 @@ def test_what_fails_right_after_the_claim_is_told_and_lets_go(make_runs, tmp_pat
     assert planned.run.holder() is None
 
 
+@pytest.mark.parametrize("ranks", [1, 2])
 @pytest.mark.parametrize(("heard", "requeued"), [(signal.SIGUSR2, True), (signal.SIGTERM, False)])
 def test_a_job_that_starts_again_never_looks_abandoned(
-    make_runs, tmp_path, heard, requeued
+    make_runs, tmp_path, monkeypatch, heard, requeued, ranks
 ) -> None:
-    """The lease that it leaves says so by itself: others look at any moment."""
+    """The lease that it leaves says so by itself: others look at any moment. Other ranks may hear the signal first."""
     plan = make_runs(1, *SMALL)
     (planned,) = plan.runs
     planned.run.write_submission({"job": "7", "cluster": "slurm", "output": ""})
@@ -105,8 +106,19 @@ def test_a_job_that_starts_again_never_looks_abandoned(
         job_id="7",
         requeue_signal=signal.SIGUSR2,
     )
-    with StopSignal(stop_on=(signal.SIGUSR2, signal.SIGTERM)) as stop:
+    begin = worker._Attempt.begin
+
+    def begin_and_lose_a_rank(attempt: worker._Attempt) -> int | None:
+        begin(attempt)
         os.kill(os.getpid(), heard)
+        raise RankLostError("another was quicker")
+
+    with StopSignal(stop_on=(signal.SIGUSR2, signal.SIGTERM)) as stop:
+        if ranks > 1:
+            monkeypatch.setattr(worker._Attempt, "begin", begin_and_lose_a_rank)
+            monkeypatch.setattr(worker, "LOST_SECONDS", 0)
+        else:
+            os.kill(os.getpid(), heard)
         ending = worker.carry_out_job(job, stop)
     assert ending.status == worker.Status.INTERRUPTED
     assert planned.run.is_queued() == requeued
