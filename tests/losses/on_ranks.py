@@ -1,5 +1,6 @@
 """Losses whose blocks several ranks share: what each rank gets."""
 
+import functools
 from collections.abc import Callable, Sequence
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor
 from simclr_ablate.losses.exact import ContrastiveLoss
 from simclr_ablate.ranks import Ranks
 
-Variant = Callable[..., ContrastiveLoss]
+Variant = functools.partial[ContrastiveLoss]
 """A loss of z, with `ranks`."""
 
 
@@ -25,11 +26,12 @@ def losses(ranks: Ranks, batches: Sequence[Tensor], variants: Sequence[Variant])
     return results
 
 
-def losses_of(
-    ranks: Ranks, cases: Sequence[tuple[Sequence[Tensor], Sequence[Variant]]]
+def losses_by_size(
+    ranks: Ranks, small: Sequence[Tensor], large: Sequence[Tensor], variants: Sequence[Variant]
 ) -> list[Tensor]:
-    """The same of several sets of batches, each with variants of its own."""
-    return [result for batches, variants in cases for result in losses(ranks, batches, variants)]
+    """The same of small batches and of large ones, which have too many blocks of five to take."""
+    without_fives = [variant for variant in variants if variant.keywords["block_size"] != 5]
+    return losses(ranks, small, variants) + losses(ranks, large, without_fives)
 
 
 def noisy_pairs(n: int, dtype: torch.dtype) -> Tensor:

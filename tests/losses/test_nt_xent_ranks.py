@@ -9,7 +9,7 @@ import torch
 
 from simclr_ablate.losses.nt_xent import nt_xent
 from simclr_ablate.ranks import SOLO
-from tests.losses.on_ranks import assert_a_bad_number_shows, losses_of, noisy_pairs
+from tests.losses.on_ranks import assert_a_bad_number_shows, losses_by_size, noisy_pairs
 
 VARIANTS = [
     functools.partial(
@@ -27,12 +27,10 @@ VARIANTS = [
 
 @pytest.mark.parametrize("count", [2, 4])
 def test_ranks_get_the_loss_and_gradient_of_one_process(on_ranks: Callable, count: int) -> None:
-    few = [noisy_pairs(n, torch.float64) for n in (2, 37)]
-    many = [noisy_pairs(300, torch.float32)]
-    large_blocks = [variant for variant in VARIANTS if variant.keywords["block_size"] != 5]
-    cases = ((few, VARIANTS), (many, large_blocks))
-    alone = losses_of(SOLO, cases)
-    everyones = on_ranks(count, losses_of, cases)
+    small = [noisy_pairs(n, torch.float64) for n in (2, 37)]
+    large = [noisy_pairs(300, torch.float32)]
+    alone = losses_by_size(SOLO, small, large, VARIANTS)
+    everyones = on_ranks(count, losses_by_size, small, large, VARIANTS)
     for expected, *shared in zip(alone, *everyones, strict=True):
         tolerance = 1e-11 if expected.dtype == torch.float64 else 1e-5
         entropy = 2  # a difference of logits, which may be thousands

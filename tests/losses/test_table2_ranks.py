@@ -11,7 +11,7 @@ from simclr_ablate.losses.margin_triplet import margin_triplet
 from simclr_ablate.losses.nt_logistic import nt_logistic
 from simclr_ablate.losses.nt_xent import nt_xent
 from simclr_ablate.ranks import SOLO
-from tests.losses.on_ranks import assert_a_bad_number_shows, losses_of, noisy_pairs
+from tests.losses.on_ranks import assert_a_bad_number_shows, losses_by_size, noisy_pairs
 
 VARIANTS = [
     functools.partial(loss, normalize=normalize, negatives=negatives, block_size=block_size)
@@ -35,11 +35,10 @@ VARIANTS = [
 @pytest.mark.parametrize("count", [2, 4])
 def test_ranks_get_the_loss_and_gradient_of_one_process(on_ranks: Callable, count: int) -> None:
     # Float64: blocks of other sizes round otherwise, and a pair at a kink then jumps.
-    few, many = ([noisy_pairs(n, torch.float64) for n in sizes] for sizes in ((2, 37), (140,)))
-    large_blocks = [variant for variant in VARIANTS if variant.keywords["block_size"] != 5]
-    cases = ((few, VARIANTS), (many, large_blocks))
-    alone = losses_of(SOLO, cases)
-    everyones = on_ranks(count, losses_of, cases)
+    small = [noisy_pairs(n, torch.float64) for n in (2, 37)]
+    large = [noisy_pairs(140, torch.float64)]
+    alone = losses_by_size(SOLO, small, large, VARIANTS)
+    everyones = on_ranks(count, losses_by_size, small, large, VARIANTS)
     for expected, *shared in zip(alone, *everyones, strict=True):
         for one in shared:
             torch.testing.assert_close(one, expected, rtol=1e-10, atol=1e-10)

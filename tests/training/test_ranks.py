@@ -72,7 +72,7 @@ class Trained(NamedTuple):
     state: dict[str, Any]
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def one_thread() -> Iterator[None]:
     """As every rank has here: sums come out in another order with more."""
     threads = torch.get_num_threads()
@@ -202,11 +202,7 @@ def alone(make_experiment: Callable, images: ImageSet, streamed: StreamedSet) ->
         ]
         for dtype in (torch.float32, torch.float64)
     )
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    results = Alone(float32, float64, train_all(SOLO, float32), train_all(SOLO, float64))
-    torch.set_num_threads(before)
-    return results
+    return Alone(float32, float64, train_all(SOLO, float32), train_all(SOLO, float64))
 
 
 @pytest.mark.parametrize("count", [2, 4])
