@@ -15,6 +15,7 @@ BENCHMARKS = (
     "side_by_side",
     "estimate",
     "analysis",
+    "permutation",
 )
 
 
