@@ -4,6 +4,7 @@ Series go from pale to dark, in the order of the legend, and can be told apart i
 """
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,8 @@ from analysis.typesetting import MISSING, conjoined, uncapitalized
 
 HEIGHT = 2.1
 """The height of a panel, inches."""
+NARROW = 0.056
+"""The width of a character of a group's name, inches."""
 CHARACTER = 0.061
 SWATCH = 0.34
 """The width of a legend entry: each character, and the rest, inches."""
@@ -87,6 +90,25 @@ class Bars:
         return float(lowest), float(high + 0.06 * (high - lowest))
 
 
+def group_names(panel: Bars, width: float) -> list[str]:
+    """The groups' names, broken into lines that fit the room of a group, if words are short enough. width: inches."""
+    room = max(1, int(width / (len(panel.groups) + 0.1) / NARROW))
+    return [
+        "\n".join(part for line in name.split("\n") for part in _broken(line, room))
+        for name in panel.groups
+    ]
+
+
+def _broken(line: str, room: int) -> list[str]:
+    """The line in parts of up to `room` characters, broken after spaces, plus signs and hyphens between letters."""
+    parts = [""]
+    for piece in re.split(r"(?<=[\s+])|(?<=-)(?=[A-Za-z])", line):
+        if parts[-1] and len((parts[-1] + piece).rstrip()) > room:
+            parts.append("")
+        parts[-1] += piece
+    return [part.rstrip() for part in parts]
+
+
 def bar_page(panels: Sequence[Sequence[Bars]], caption: str) -> Figure:
     """Rows of equally wide panels, to be shown about 900 pixels wide."""
     if any(panel.limits()[0] != 0 for row in panels for panel in row):
@@ -119,7 +141,7 @@ def draw_bars(axes: Axes, panel: Bars, width: float) -> None:
         axes.axhline(panel.reference[1], color="white", linewidth=2.2)
         axes.axhline(panel.reference[1], **REFERENCE)
     axes.set(xlim=(-0.55, len(panel.groups) - 0.45), ylim=(low, high))
-    axes.set_xticks(range(len(panel.groups)), panel.groups, fontsize=SMALL)
+    axes.set_xticks(range(len(panel.groups)), group_names(panel, width), fontsize=SMALL)
     axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]))
     axes.tick_params(axis="x", length=0, pad=3)
     axes.tick_params(axis="y", length=2, width=0.5, pad=2, labelsize=7, colors=FAINT)
@@ -156,12 +178,12 @@ def _draw_bar(
 
 
 def _room_below(panel: Bars, width: float) -> float:
-    return _titles(panel) + LEGEND_LINE * _legend_lines(panel, width)
+    return _titles(panel, width) + LEGEND_LINE * _legend_lines(panel, width)
 
 
-def _titles(panel: Bars) -> float:
+def _titles(panel: Bars, width: float) -> float:
     """The room for tick labels and their title, inches."""
-    return TITLES + LINE_HEIGHT * max(name.count("\n") for name in panel.groups)
+    return TITLES + LINE_HEIGHT * max(name.count("\n") for name in group_names(panel, width))
 
 
 def _legend_lines(panel: Bars, width: float) -> int:
@@ -184,7 +206,7 @@ def _heading_width(panel: Bars) -> float:
 
 def _draw_legend(axes: Axes, panel: Bars, width: float) -> None:
     """Draws the legend below the panel: the series, line by line, then the reference on a line of its own."""
-    top = _titles(panel) - 0.1
+    top = _titles(panel, width) - 0.1
     if len(panel.series) > 1:
         _label(axes, 0, top, f"{panel.series_title}:", width)
         columns = _legend_columns(panel, width)

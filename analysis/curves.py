@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import LogFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.transforms import Bbox
 
 from analysis.drawing import FAINT, INK, SMALL, set_title
 from analysis.panels import LEGEND_LINE, TITLES, panel_page
@@ -31,7 +32,6 @@ CHARACTER = 4.0
 """The width of a character of a label; both this and LABEL_SIZE are in points."""
 LABEL: dict[str, Any] = {
     "textcoords": "offset points",
-    "ha": "center",
     "fontsize": LABEL_SIZE,
     "color": FAINT,
     "path_effects": [withStroke(linewidth=2, foreground="white")],
@@ -127,18 +127,28 @@ def draw_curves(axes: Axes, panel: Curves, width: float) -> None:
 
 
 def _draw_labels(axes: Axes, panel: Curves) -> None:
-    """Draws each label below its place, or above it if another one is in the way."""
+    """Draws each label below its place, or above or beside it if another one is in the way."""
     axes.autoscale_view()
     points = 72 / axes.figure.dpi
-    taken: list[tuple[float, float]] = []
+    taken: list[Bbox] = []
     for x, y, text in sorted(panel.labels):
         across, up = (float(pixels) * points for pixels in axes.transData.transform((x, y)))
-        near = [at for place, at in taken if across - place < CHARACTER * len(text)]
-        below = all(abs(up - at) > LABEL_SIZE for at in near)
-        offset, edge = (-6, "top") if below else (6, "bottom")
-        axes.annotate(text, (x, y), (0, offset), va=edge, **LABEL)
-        if below:
-            taken.append((across, up))
+        width = CHARACTER * len(text)
+        boxes = {
+            (0, -6, "center", "top"): (across - width / 2, up - 6 - LABEL_SIZE),
+            (0, 6, "center", "bottom"): (across - width / 2, up + 6),
+            (6, 0, "left", "center"): (across + 6, up - LABEL_SIZE / 2),
+            (-6, 0, "right", "center"): (across - 6 - width, up - LABEL_SIZE / 2),
+        }
+        placed = {
+            side: Bbox.from_bounds(*corner, width, LABEL_SIZE) for side, corner in boxes.items()
+        }
+        below = next(iter(placed))
+        free = (side for side, box in placed.items() if not box.count_overlaps(taken))
+        side = next(free, below)
+        taken.append(placed[side])
+        right, higher, align, edge = side
+        axes.annotate(text, (x, y), (right, higher), va=edge, ha=align, **LABEL)
 
 
 def _mark_numbers(axes: Axes) -> None:

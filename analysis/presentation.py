@@ -17,8 +17,6 @@ from analysis.statistics import Accuracies, Estimate
 from analysis.typesetting import MARK, MISSING, Table, number
 from simclr_ablate.terminal import count
 
-PAPER = "The paper: ImageNet, ResNet-50"
-
 
 def bar_report(
     comparison: Comparison, panels: Sequence[Sequence[Bars]], notes: Sequence[str] = ()
@@ -57,7 +55,7 @@ def report(
         tables=[
             table
             for part in comparison.parts
-            for table in (our_table(comparison, part), paper_table(part))
+            for table in (our_table(comparison, part), paper_table(comparison, part))
         ],
         data=data(comparison),
         summary=[
@@ -106,7 +104,14 @@ def bars(comparison: Comparison, part: Part, series: str = "columns") -> tuple[B
     title = _titled(f"Ours: {comparison.setting.label}", part.name)
     return (
         _bars(part, title, series, part.row_labels, part.column_labels, ours, reference),
-        _bars(part, _titled(PAPER, part.name), series, part.paper_rows, part.paper_columns, theirs),
+        _bars(
+            part,
+            _titled(comparison.printed_on, part.name),
+            series,
+            part.paper_rows,
+            part.paper_columns,
+            theirs,
+        ),
     )
 
 
@@ -166,7 +171,7 @@ def maps(comparison: Comparison) -> list[HeatMap]:
         axes = part.row_labels, part.column_labels
         result.append(_map(part, title, *axes, partial(ours, part), reference, shown))
     for part in parts:
-        title = f"The paper, {part.name}" if part.name else PAPER
+        title = f"The paper, {part.name}" if part.name else comparison.printed_on
         axes = part.paper_rows, part.paper_columns
         result.append(_map(part, title, *axes, partial(theirs, part), None, printed))
     return result
@@ -212,12 +217,12 @@ def our_table(comparison: Comparison, part: Part) -> Table:
     return _table(part, title, part.row_labels, part.column_labels, text)
 
 
-def paper_table(part: Part) -> Table:
+def paper_table(comparison: Comparison, part: Part) -> Table:
     def text(place: Place) -> str:
         value = part.printed(place)
         return number(math.nan if value is None else value)
 
-    title = _titled(PAPER, part.name, part.quantity)
+    title = _titled(comparison.printed_on, part.name, part.quantity)
     return _table(part, title, part.paper_rows, part.paper_columns, text)
 
 

@@ -302,7 +302,7 @@ def accuracies(runs: pd.DataFrame, metric: str = "top1", factor: float = 1.0) ->
     by_seed = {
         seed: factor * math.fsum(of_seed[seed]) / len(of_seed[seed]) for seed in sorted(of_seed)
     }
-    counted = metric in ("top1", "probe_accuracy")
+    counted = metric in ("top1", "top5", "probe_accuracy")
     images = float(runs["test_images"].iloc[there[0]]) if counted else math.nan
     return Accuracies(by_seed, images, tuple(dict.fromkeys(run_ids[row] for row in there)))
 

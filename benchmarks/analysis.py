@@ -80,7 +80,7 @@ def experiments() -> Iterator[Experiment]:
     register()
     with initialize_config_dir(CONFIG_FOLDER, version_base="1.3"):
         composer = Composer(lambda more: compose("config", more), GROUPS.__contains__)
-        union = resolve(compose("config", ["sweep=paper_sections_3_to_5"]))["sweep"]
+        union = resolve(compose("config", ["sweep=paper"]))["sweep"]
         for name in union["sweeps"]:
             sweep = resolve(compose("config", [f"sweep={name}"]))["sweep"]
             yield from expand(composer, Grids.from_config(sweep), {}, [])

@@ -71,7 +71,7 @@ PROTOCOLS = {
     "few_labels": ("labels", "lr", "epochs", "batch_size", "crop_area"),
     "finetune": (
         *("steps", "batch_size", "crop_area", "lr_count", "lr_min", "lr_max"),
-        *("decay_count", "decay_min", "decay_max"),
+        *("no_decay", "decay_count", "decay_min", "decay_max"),
     ),
     "knn": ("features", "knn"),
     "probe": ("features", "probe", "patience"),
@@ -205,8 +205,8 @@ class Views:
     )
     blur: bool = key("Gaussian blur with probability 0.5", when={"views.policy": ("simclr",)})
     extra: str | None = key(
-        "one more operation, applied last and to some of the images (Table 3)",
-        choices=("rotate", "noise", "sobel"),
+        "what is applied last, to some of the images: an operation (Table 3), or the four of App. B.2 (broader)",
+        choices=("rotate", "noise", "sobel", "broader"),
         own=True,
         when={"views.policy": ("simclr",)},
         otherwise=None,
@@ -216,6 +216,11 @@ class Views:
         above=0,
         at_most=1,
         when={"views.policy": _CROPPING},
+    )
+    flip: bool = key(
+        "mirror half of the random resized crops (App. A)",
+        when={"views.policy": _CROPPING},
+        before=True,
     )
     interpolation: str = key("interpolation of crops", choices=("bicubic", "bilinear"))
 
@@ -367,7 +372,7 @@ class Evaluation:
         before=None,
     )
     labels: float | None = key(
-        "labels of the training split to use, balanced: below 1, a share of them; else, the number per class",
+        "labels of the training split to use, balanced: below 1, a share of them; else, how many per class; null: all",
         above=0,
         when=_used("labels"),
         before=None,
@@ -406,8 +411,11 @@ class Evaluation:
         before=1e-4,
     )
     lr_max: float = key("largest learning rate", above=0, when=_used("lr_max"), before=0.1)
+    no_decay: bool = key(
+        "try each learning rate without weight decay too", when=_used("no_decay"), before=True
+    )
     decay_count: int = key(
-        "number of weight decays to try with each learning rate, besides no decay",
+        "number of weight decays to try with each learning rate",
         at_least=0,
         when=_used("decay_count"),
         before=7,
@@ -683,14 +691,14 @@ def _check_evaluation(experiment: Experiment) -> None:
         raise ConfigError(
             "evaluation.probe must name a transformation with evaluation.protocol=probe, got null"
         )
-    if protocol == "few_labels" and evaluation.labels is None:
-        raise ConfigError(
-            "evaluation.labels must be > 0 with evaluation.protocol=few_labels, got null"
-        )
     if evaluation.labels is not None and evaluation.labels >= 1 and evaluation.labels % 1:
         raise ConfigError(
             "evaluation.labels must be a share below 1 or a whole number of labels per class, "
             f"got {evaluation.labels}"
+        )
+    if protocol == "finetune" and not evaluation.no_decay and not evaluation.decay_count:
+        raise ConfigError(
+            "evaluation.decay_count must be >= 1 with evaluation.no_decay=false, got 0"
         )
     for name in ("l2", "lr", "decay"):
         _check_spaced(evaluation, name)

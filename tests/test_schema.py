@@ -61,6 +61,7 @@ TRAINED = ("evaluation.lr", "evaluation.batch_size", "evaluation.crop_area")
 GRID = (
     *("evaluation.lr_count", "evaluation.lr_min", "evaluation.lr_max", "evaluation.steps"),
     *("evaluation.decay_count", "evaluation.decay_min", "evaluation.decay_max"),
+    "evaluation.no_decay",
 )
 OF_LABELS = ("evaluation.labels",)
 TO_TRAIN = (*TRAINED, *GRID, *OF_LABELS, "evaluation.epochs")
@@ -90,7 +91,14 @@ UNUSED_IN_PRETRAINING = {
     ("objective=supervised",): (*PAIR, *OF_FOLDERS, "head", "loss", *FITTED),
     ("views=crop",): (*USUAL, *JITTER, "views.blur", "views.extra"),
     ("views=autoaugment",): (*USUAL, *JITTER, "views.blur", "views.extra"),
-    ("views=none",): (*USUAL, *JITTER, "views.blur", "views.extra", "views.crop_area"),
+    ("views=none",): (
+        *USUAL,
+        *JITTER,
+        "views.blur",
+        "views.extra",
+        "views.crop_area",
+        "views.flip",
+    ),
     ("views=pair", "views.first=crop", "views.second=sobel"): (
         *(*SEMI_HARD, *OF_FOLDERS, *JITTER, "views.blur", "views.extra"),
     ),

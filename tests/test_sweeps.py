@@ -30,7 +30,7 @@ def test_a_sweep_composes_at_every_scale(compose_config, name: str, scale: str) 
     experiments = expand(composer, grids, {}, [])
     if rule is not None:
         experiments += select(composer, name, rule, grids.seeds, {}, []).tried
-    assert len(experiments) == len(set(experiments)) > 5
+    assert len(experiments) == len(set(experiments)) > 1
 
 
 def test_the_losses_of_table_4_have_a_winner_each(compose_config, tmp_path) -> None:
@@ -54,7 +54,10 @@ def test_every_artefact_of_runs_has_a_sweep_and_every_sweep_is_in_the_union() ->
         assert artefact.sweep is None or artefact.sweep in SWEEPS, artefact
     named = {sweep["artefact"] for sweep in SWEEPS.values() if "artefact" in sweep}
     assert named <= set(ARTEFACTS)
-    assert set(UNIONS["paper_sections_3_to_5"]) == set(SWEEPS) - set(UNIONS)
+    assert set(UNIONS["paper"]) == set(SWEEPS) - set(UNIONS)
+    assert (
+        UNIONS["paper"][: len(UNIONS["paper_sections_3_to_5"])] == UNIONS["paper_sections_3_to_5"]
+    )
 
 
 def test_the_laptop_scale_varies_enough(compose_config) -> None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from analysis.report import LeftOut, Report
 
 
-LABEL = re.compile(r"(figure|table)([A-Z]?)(\d+)")
+LABEL = re.compile(r"(figure|table|appendix)([A-Z]?)(\d*)")
 
 
 class Module(Protocol):
@@ -41,9 +41,9 @@ class Artefact:
 
     @property
     def label(self) -> str:
-        """The paper's name for it: `Figure 5`, `Table B.1`."""
+        """The paper's name for it: `Figure 5`, `Table B.1`, `Appendix A`."""
         kind, appendix, number = LABEL.fullmatch(self.name).groups()  # type: ignore[union-attr]
-        return f"{kind.capitalize()} {f'{appendix}.' if appendix else ''}{number}"
+        return f"{kind.capitalize()} {'.'.join(filter(None, (appendix, number)))}"
 
     @property
     def module_name(self) -> str:
@@ -88,6 +88,13 @@ class Artefact:
 ARTEFACTS = {
     artefact.name: artefact
     for artefact in [
+        Artefact(
+            "figure1",
+            "linear evaluation against the size of the encoder",
+            "linear_evaluation",
+            "finished SimCLR runs, evaluated by linear_sgd",
+            protocols=("linear", "linear_sgd"),
+        ),
         Artefact(
             "figure5",
             "single and paired augmentations on one branch",
@@ -139,10 +146,37 @@ ARTEFACTS = {
             "finished runs of one setting with lr_rule=linear and two or more batch sizes or lengths of training",
         ),
         Artefact(
+            "table6",
+            "linear evaluation by SGD after long training",
+            "linear_evaluation",
+            "finished SimCLR runs, evaluated by linear_sgd",
+            protocols=("linear", "linear_sgd"),
+        ),
+        Artefact(
+            "table7",
+            "training on few labels, top-5",
+            "few_labels",
+            "finished SimCLR runs, evaluated by few_labels on 1% or 10% of the labels",
+            protocols=("few_labels",),
+        ),
+        Artefact(
+            "appendixA",
+            "with and without the flip",
+            "flip",
+            "finished SimCLR runs of one setting with and without views.flip",
+        ),
+        Artefact(
             "tableB1",
             "linear and square-root learning rate scaling",
             "batch_size",
             "what Figure 9 needs, for both learning rate rules, with equal rates at one of the batch sizes",
+        ),
+        Artefact(
+            "tableB2",
+            "broader augmentation",
+            "broader_augmentation",
+            "finished SimCLR runs with views.extra=broader, evaluated by linear_sgd or few_labels",
+            protocols=("linear_sgd", "few_labels"),
         ),
         Artefact(
             "figureB3",
@@ -161,6 +195,13 @@ ARTEFACTS = {
             "longer supervised training",
             "supervised_length",
             "finished supervised runs of one setting that differ in augmentation, length or encoder",
+        ),
+        Artefact(
+            "tableB4",
+            "training on few labels, top-1",
+            "few_labels",
+            "what Table 7 needs",
+            protocols=("few_labels",),
         ),
     ]
 }

@@ -4,7 +4,6 @@ It shows short and long training with SimCLR, and supervised training. Our param
 """
 
 import math
-import re
 from collections import Counter
 from dataclasses import replace
 from functools import partial
@@ -25,11 +24,10 @@ from analysis.comparison import (
     trained,
 )
 from analysis.curves import Curve, Curves, curve_page, describe_curves
-from analysis.parameters import parameters
-from analysis.presentation import PAPER, report
+from analysis.encoders import ENCODERS, IMAGENET, baseline, difference, millions, shape, sized
+from analysis.presentation import report
 from analysis.report import Report
-from analysis.settings import UNUSED, Setting, encoder_name, matching, named, settings
-from analysis.typesetting import Table
+from analysis.settings import Setting, encoder_name, named, settings
 
 KEY = "fig7_depth_width"
 SHORT, LONG, SUPERVISED = "SimCLR, short", "SimCLR, long", "Supervised"
@@ -39,22 +37,6 @@ PRINTED = {
     "supervised_90_epochs": SUPERVISED,
 }
 TRAININGS = list(PRINTED.values())
-IMAGENET = "The paper: ImageNet"
-
-# A supervised run has neither.
-SUPERVISED_FREE = ("head", "loss")
-
-NAME = re.compile(r"R(?:esNet-)?(\d+)(?: ?\((\d+)x\))?")
-"""An encoder's name, in our tables and in the paper's figure."""
-
-
-def shape(name: str) -> tuple[int, int]:
-    """Depth and width of an encoder: (50, 4) for `ResNet-50 (4x)` and for `R50(4x)`."""
-    depth, width = NAME.fullmatch(name).groups()  # type: ignore[union-attr]
-    return int(depth), int(width or 1)
-
-
-ENCODERS = Axis(["Encoder"], ["encoder.architecture", "encoder.width"], encoder_name, order=shape)
 
 
 def reports(artefact: Artefact, runs: pd.DataFrame) -> list[Report]:
@@ -85,7 +67,7 @@ def comparisons(artefact: Artefact, runs: pd.DataFrame) -> list[Comparison]:
         together = [setting.runs] if supervised is None else [setting.runs, supervised.runs]
         part = by_size(pd.concat(together), short, long)
         text = remark(setting, short, long, supervised)
-        result.append(Comparison(artefact, setting, [part], remark=text))
+        result.append(Comparison(artefact, setting, [part], remark=text, printed_on=IMAGENET))
     return result
 
 
@@ -101,25 +83,6 @@ def lengths(runs: pd.DataFrame) -> tuple[int, int | None]:
     longer = [epochs for epochs in count if epochs > short]
     long = max(longer, key=lambda epochs: (count[epochs], epochs), default=None)
     return short, long
-
-
-def baseline(
-    artefact: Artefact, supervised: pd.DataFrame, setting: Setting, short: int
-) -> Setting | None:
-    """The supervised runs beside a setting's, all trained in one way.
-
-    They are equal to the setting in data, precision, stem and evaluation. If there are several ways, the one with the
-    most encoders is taken. Ties go to crops alone, as in the paper, then to the length nearest to short training.
-    """
-    free = free_keys([ENCODERS], SUPERVISED_FREE)
-    alike = matching(supervised, setting.config, (*free, "objective", "views", "optimizer"))
-
-    def preference(way: Setting) -> tuple[int, bool, int]:
-        encoders = len(set(read_labels(way.runs, ENCODERS)))
-        plain = way.config["views.policy"] == "crop"
-        return encoders, plain, -abs(way.config["optimizer.epochs"] - short)
-
-    return max(settings(alike, artefact.name, free), key=preference, default=None)
 
 
 def by_size(runs: pd.DataFrame, short: int, long: int | None) -> Part:
@@ -150,36 +113,16 @@ def published(field: int = 2) -> dict[Place, float]:
     }
 
 
-def millions(comparison: Comparison) -> dict[str, float]:
-    """The parameters of the encoders in the comparison's table, by name, in millions."""
-    (part,) = comparison.parts
-    stem = comparison.setting.config["encoder.stem"]
-    shapes = {str(row): shape(str(row)) for row in part.row_labels}
-    return {
-        name: parameters(f"resnet{depth}", width, stem) / 1e6
-        for name, (depth, width) in shapes.items()
-    }
-
-
 def remark(setting: Setting, short: int, long: int | None, supervised: Setting | None) -> str:
     """How long each of the three was trained, and how supervised training differs, in words."""
     text = f"SimCLR: {short:,} epochs" + (f" and {long:,} epochs." if long else ".")
-    if supervised is None:
-        return text
-    keys = [key for key in supervised.config if key.startswith(("views.", "optimizer."))]
-    differing = ", ".join(
-        f"{key.rpartition('.')[2]} {supervised.config[key]}"
-        for key in keys
-        if supervised.config[key] is not UNUSED
-        and (key == "optimizer.epochs" or supervised.config[key] != setting.config.get(key))
-    )
-    return f"{text} Supervised: top-1 of the classifier trained with the encoder; {differing}."
+    return text if supervised is None else f"{text} {difference(setting, supervised)}"
 
 
 def panels(comparison: Comparison) -> list[Curves]:
     """Ours beside the paper's."""
     (part,) = comparison.parts
-    sizes = millions(comparison)
+    sizes = millions(comparison.setting, list(map(str, part.row_labels)))
     estimates = {place: cell.estimate() for place, cell in part.cells.items()}
     ours = {place: (sizes[str(place[0])], e.mean, e.half) for place, e in estimates.items()}
     printed, at = part.paper, published(1)
@@ -209,21 +152,18 @@ def _report(comparison: Comparison) -> Report:
     drawn = panels(comparison)
     made = report(comparison, describe_curves(drawn), partial(curve_page, [drawn]), NOTES)
     ours, theirs = made.tables
-    sizes = millions(comparison)
+    (part,) = comparison.parts
+    sizes = millions(comparison.setting, list(map(str, part.row_labels)))
     printed = {str(name): size for (name, _), size in reversed(published(1).items())}
     data = made.data.assign(
         parameters_millions=made.data["row"].map(sizes),
         paper_parameters_millions=made.data["row"].map(printed),
     )
-    theirs = replace(theirs, title=theirs.title.replace(PAPER, IMAGENET))
-    return replace(made, tables=[_sized(ours, sizes), _sized(theirs, printed)], data=data)
-
-
-def _sized(table: Table, sizes: dict[str, float]) -> Table:
-    """The table with a column of the encoders' parameters."""
-    header, rows = table.header, table.rows
     return replace(
-        table,
-        header=[header[0], "Parameters (M)", *header[1:]],
-        rows=[[row[0], f"{sizes[row[0]]:.2f}", *row[1:]] for row in rows],
+        made, tables=[sized(ours, _by_row(sizes)), sized(theirs, _by_row(printed))], data=data
     )
+
+
+def _by_row(sizes: dict[str, float]) -> dict[tuple[str, ...], float]:
+    """The sizes by the names of a row of a table."""
+    return {(name,): size for name, size in sizes.items()}

@@ -13,6 +13,7 @@ from typing import Any
 from analysis.artefacts import figure5, figure7, figure8, table1, table3, table4, table5, tableb3
 from analysis.claims.effects import Differences, Measured, MissingCellsError, average, require
 from analysis.comparison import Label, Part, spell
+from analysis.encoders import shape
 
 CROP_COLOR = (figure5.NAMES["crop"], figure5.NAMES["color"])
 OPERATIONS = list(figure5.NAMES.values())
@@ -126,9 +127,9 @@ def _growth(table: Part, trainings: Sequence[str], same: str) -> list[Measured]:
 def _families(table: Part, trainings: Sequence[str], same: str) -> list[list[str]]:
     """The encoders that have all the trainings, grouped by depth or width, each group sorted by size."""
     families: dict[int, list[str]] = {}
-    for name in sorted(dict.fromkeys(str(row) for row, _ in table.cells), key=figure7.shape):
+    for name in sorted(dict.fromkeys(str(row) for row, _ in table.cells), key=shape):
         if all((name, training) in table.cells for training in trainings):
-            depth, width = figure7.shape(name)
+            depth, width = shape(name)
             families.setdefault(depth if same == "depth" else width, []).append(name)
     several = [family for family in families.values() if len(family) > 1]
     apart = WIDTHS_APART if same == "depth" else DEPTHS_APART
@@ -140,7 +141,7 @@ def _families(table: Part, trainings: Sequence[str], same: str) -> list[list[str
 
 def _size(name: str, same: str) -> int:
     """The width of an encoder if the depth is the same, or its depth if the width is."""
-    depth, width = figure7.shape(name)
+    depth, width = shape(name)
     return width if same == "depth" else depth
 
 

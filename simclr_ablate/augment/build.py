@@ -17,7 +17,11 @@ from simclr_ablate.schema import Data, Views
 
 def build_policy(views: Views, data: Data) -> Policy:
     """The policy that makes the views of `data`'s images."""
-    crop: dict[str, Any] = {"crop_area": views.crop_area, "interpolation": views.interpolation}
+    crop: dict[str, Any] = {
+        "crop_area": views.crop_area,
+        "interpolation": views.interpolation,
+        "flip": views.flip,
+    }
     magnitudes = {"strength": views.strength, "color": views.color, **crop}
     if views.policy == "crop":
         return crop_policy(data.size, **crop)

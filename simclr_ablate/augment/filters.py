@@ -44,6 +44,30 @@ def sobel(images: Tensor) -> Tensor:
     return torch.hypot(horizontal, vertical).mul_(0.5).clamp_(max=1)
 
 
+def motion_blur(images: Tensor, length: Tensor, angle: Tensor, taps: int) -> Tensor:
+    """The mean of `taps` copies of each image, moved evenly along a line of its own `length` and `angle`.
+
+    The copies are read between pixels linearly, and borders are reflected.
+
+    length: pixels, at most twice the shorter side minus 2; angle: radians, counter-clockwise from the horizontal.
+    """
+    height, width = images.shape[-2:]
+    rows, columns = (
+        torch.arange(extent, device=images.device, dtype=torch.float32)
+        for extent in (height, width)
+    )
+    length, angle = (v.to(images.device, torch.float32).view(-1, 1) for v in (length, angle))
+    blurred = torch.zeros_like(images)
+    with torch.autocast(images.device.type, enabled=False):
+        for share in torch.linspace(-0.5, 0.5, taps).tolist():
+            y = (rows - share * length * angle.sin()).unsqueeze(2).expand(-1, height, width)
+            x = (columns + share * length * angle.cos()).unsqueeze(1).expand(-1, height, width)
+            # grid_sample's coordinates go from -1 to 1 between the centres of the first and the last pixel.
+            grid = torch.stack([2 * x / (width - 1) - 1, 2 * y / (height - 1) - 1], 3)
+            blurred += F.grid_sample(images, grid, padding_mode="reflection", align_corners=True)
+    return blurred.div_(taps)
+
+
 def add_noise(images: Tensor, noise: Tensor, std: Tensor) -> Tensor:
     """`images + std * noise`, clipped. noise: like the images, standard normal; std: (N,)."""
     return (noise.to(images.device) * per_image(std, images)).add_(images).clamp_(0, 1)

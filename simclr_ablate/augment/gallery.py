@@ -15,6 +15,7 @@ from simclr_ablate.augment.operations import (
     ColorJitter,
     Equalize,
     Grayscale,
+    MotionBlur,
     Operation,
     Solarize,
 )
@@ -103,6 +104,7 @@ def operation_rows(size: int) -> list[tuple[str, list[Operation]]]:
         ("grayscale", [Grayscale()]),
         ("solarize\nthreshold 0.5", [Solarize()]),
         ("equalize", [Equalize()]),
+        ("motion blur\nup to a fifth", [MotionBlur()]),
     ]
 
 
@@ -111,6 +113,7 @@ def policy_rows(size: int) -> list[tuple[str, Policy]]:
     return [
         ("simclr\nstrength 1, blur", simclr_policy(size)),
         ("simclr\nstrength 1/2, no blur", simclr_policy(size, 0.5, blur=False)),
+        ("simclr\nbroader", simclr_policy(size, extra="broader")),
         ("autoaugment", autoaugment_policy(size)),
         ("pair\ncolor", pair_policy(size, "color")),
         ("pair\ncrop, then color", pair_policy(size, "crop", "color")),

@@ -19,10 +19,9 @@ from simclr_ablate.augment.operations import (
     Operation,
     Params,
     RandomApply,
-    RandomResizedCrop,
     Resize,
 )
-from simclr_ablate.augment.registry import OPERATIONS, Magnitudes, make_operations
+from simclr_ablate.augment.registry import BROADER, OPERATIONS, Magnitudes, make_operations
 from simclr_ablate.config import ConfigError
 
 __all__ = [
@@ -249,6 +248,7 @@ def simclr_policy(
     color: str = "pytorch",
     crop_area: float = 0.08,
     interpolation: str = "bicubic",
+    flip: bool = True,
     extra: str | None = None,
 ) -> Policy:
     """The policy of Section 3, on both branches.
@@ -256,15 +256,18 @@ def simclr_policy(
     In order: random resized crop, flip (p 0.5), colour jitter (p 0.8), grayscale (p 0.2), Gaussian
     blur (p 0.5).
 
-    extra: one more operation, applied last: one of OPERATIONS, as rows of Table 3 add it, or a user's own.
-        The paper does not say how often. Here it is applied to half of the images, but `rotate` to three
-        in four, which makes the four orientations equally likely.
+    flip: whether crops are mirrored with probability 0.5 (App. A).
+    extra: what is applied last. One of OPERATIONS, as rows of Table 3 add it, or a user's own; or `broader` for
+        BROADER (App. B.2). The paper does not say how often. Here it is applied to half of the images, but `rotate` to
+        three in four, which makes the four orientations equally likely, and each of BROADER to one in five.
     """
-    magnitudes = Magnitudes(size, strength, color, crop_area, interpolation)
+    magnitudes = Magnitudes(size, strength, color, crop_area, interpolation, flip)
     operations = make_operations("crop", magnitudes) + make_operations("color", magnitudes)
     if blur:
         operations.append(RandomApply(GaussianBlur(), 0.5))
-    if extra is not None:
+    if extra == "broader":
+        operations += [RandomApply(operation, 0.2) for operation in BROADER]
+    elif extra is not None:
         share = 0.75 if extra == "rotate" else 0.5
         added = make_operations(extra, magnitudes, "views.extra")
         operations += [RandomApply(operation, share) for operation in added]
@@ -280,21 +283,21 @@ def pair_policy(
     color: str = "pytorch",
     crop_area: float = 0.08,
     interpolation: str = "bicubic",
+    flip: bool = True,
 ) -> Policy:
     """Figure 5's asymmetric setting: both branches share one crop, and one of them changes it.
 
-    The crop includes the flip. The first branch applies `first`, then `second`, to every image, with the
-    magnitudes of OPERATIONS; the second branch is the crop as it is. If `second` is None or the same as
-    `first`, the operation is applied once: the figure's diagonal.
+    The crop includes the flip, unless `flip` is False. The first branch applies `first`, then `second`, to every
+    image, with the magnitudes of OPERATIONS; the second branch is the crop as it is. If `second` is None or the same
+    as `first`, the operation is applied once: the figure's diagonal.
 
     Raises ConfigError for an unknown name.
     """
-    magnitudes = Magnitudes(size, strength, color, crop_area, interpolation)
+    magnitudes = Magnitudes(size, strength, color, crop_area, interpolation, flip)
     operations = make_operations(first, magnitudes, "views.first")
     if second is not None and second != first:
         operations += make_operations(second, magnitudes, "views.second")
-    crop = RandomResizedCrop(size, crop_area, interpolation)
-    return Policy(shared=[crop], first=operations)
+    return Policy(shared=[magnitudes.crop()], first=operations)
 
 
 def crop_policy(
@@ -302,9 +305,10 @@ def crop_policy(
     *,
     crop_area: float = 0.08,
     interpolation: str = "bicubic",
+    flip: bool = True,
 ) -> Policy:
-    """Random resized crop and flip, on both branches: Table B.3's first column."""
-    crop = [RandomResizedCrop(size, crop_area, interpolation)]
+    """Random resized crop and, unless `flip` is False, flip, on both branches: Table B.3's first column."""
+    crop = [Magnitudes(size, crop_area=crop_area, interpolation=interpolation, flip=flip).crop()]
     return Policy(first=crop, second=crop)
 
 
@@ -313,13 +317,14 @@ def autoaugment_policy(
     *,
     crop_area: float = 0.08,
     interpolation: str = "bicubic",
+    flip: bool = True,
 ) -> Policy:
-    """Random resized crop and flip, then AutoAugment, on both branches (Table 1).
+    """Random resized crop and, unless `flip` is False, flip, then AutoAugment, on both branches (Table 1).
 
     Views of more than 64 pixels use AutoAugment's ImageNet table, which was learned on large images;
     others use its CIFAR-10 table.
     """
-    crop = RandomResizedCrop(size, crop_area, interpolation)
+    crop = Magnitudes(size, crop_area=crop_area, interpolation=interpolation, flip=flip).crop()
     operations = [crop, AutoAugment("imagenet" if size > 64 else "cifar10")]
     return Policy(first=operations, second=operations)
 

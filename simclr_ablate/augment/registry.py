@@ -7,14 +7,17 @@ from simclr_ablate import own
 from simclr_ablate.augment.operations import (
     ColorJitter,
     Cutout,
+    Equalize,
     GaussianBlur,
     GaussianNoise,
     Grayscale,
+    MotionBlur,
     Operation,
     RandomApply,
     RandomResizedCrop,
     Rotate,
     Sobel,
+    Solarize,
 )
 from simclr_ablate.config import ConfigError
 
@@ -28,12 +31,17 @@ class Magnitudes:
     color: str = "pytorch"
     crop_area: float = 0.08
     interpolation: str = "bicubic"
+    flip: bool = True
+
+    def crop(self) -> RandomResizedCrop:
+        """The random resized crop of these magnitudes."""
+        return RandomResizedCrop(self.size, self.crop_area, self.interpolation, self.flip)
 
 
 Maker = Callable[[Magnitudes], Sequence[Operation]]
 
 OPERATIONS: dict[str, Maker] = {
-    "crop": lambda m: [RandomResizedCrop(m.size, m.crop_area, m.interpolation)],
+    "crop": lambda m: [m.crop()],
     "cutout": lambda m: [Cutout()],
     # All of App. A's color distortion, with its own probabilities.
     "color": lambda m: [
@@ -46,6 +54,9 @@ OPERATIONS: dict[str, Maker] = {
     "rotate": lambda m: [Rotate()],
 }
 """Figure 5's seven operations, in its order."""
+
+BROADER = (Equalize(), Solarize(), Sobel(), MotionBlur())
+"""The operations that App. B.2 adds to SimCLR's policy, which does not say in what order."""
 
 
 def make_operations(name: str, magnitudes: Magnitudes, key: str = "views.first") -> list[Operation]:

@@ -48,6 +48,7 @@ CONFIG: dict[str, Any] = {
         "extra": None,
         "color": "pytorch",
         "crop_area": 0.08,
+        "flip": True,
         "interpolation": "bicubic",
     },
     "encoder": {"architecture": "resnet8", "width": 1, "stem": "strided"},
@@ -73,12 +74,25 @@ CONFIG: dict[str, Any] = {
         "micro_batch": None,
     },
     "evaluation": {
+        "protocol": "linear",
         "features": "h",
         "l2_count": 9,
         "l2_min": 1e-6,
         "l2_max": 1e2,
         "knn": 50,
         "probe": None,
+        "labels": None,
+        "lr": 0.1,
+        "epochs": 90,
+        "steps": 20_000,
+        "lr_min": 1e-4,
+        "lr_max": 0.1,
+        "data": dict.fromkeys(
+            [
+                *("name", "root", "size", "limit", "validation"),
+                *("on_error", "seed", "label", "fingerprint", "metric"),
+            ]
+        ),
     },
     "compute": {
         "device": "cpu",

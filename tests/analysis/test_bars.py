@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from analysis.bars import Bar, Bars, bar_page, describe_bars, shades
+from analysis.bars import NARROW, Bar, Bars, bar_page, describe_bars, group_names, shades
 from analysis.drawing import DPI, save, style
 from analysis.panels import PAGE
 
@@ -136,3 +136,12 @@ def test_words_for_it_name_what_is_drawn_each_once():
     assert describe_bars([[one, other]]) == (
         "Bars of top-1 (%) and entropy (nats) by l2 norm, temperature, batch size and epochs"
     )
+
+
+def test_long_names_of_groups_are_broken_where_they_may_be():
+    names = ["VAT+Entropy Min.\nResNet-50", "Custom-ResNet", "", "S4L (Rot+VAT+En. M.)", "a b"]
+    broken = group_names(panel(np.ones((1, 5)), groups=names), 5 * 8 * NARROW * 1.03)
+    assert broken[:3] == ["VAT+\nEntropy\nMin.\nResNet-50", "Custom-\nResNet", ""]
+    assert broken[3:] == ["S4L\n(Rot+\nVAT+En.\nM.)", "a b"]
+    wide = group_names(panel(np.ones((1, 5)), groups=names), 100)
+    assert wide == names

@@ -14,6 +14,7 @@ import analysis
 from analysis import paper
 from analysis.artefacts import ARTEFACTS, figure7, table1, table3
 from analysis.claims import CLAIMS, judge, scorecard
+from analysis.encoders import shape
 from analysis.statistics import Accuracies
 from tests.analysis.printed import EXTRA, LOSSES
 
@@ -79,7 +80,7 @@ def table5_rows():
 def figure7_rows():
     epochs = {figure7.SHORT: 100, figure7.LONG: 1000, figure7.SUPERVISED: 90}
     for (encoder, training), top1 in figure7.published().items():
-        depth, width = figure7.shape(encoder)
+        depth, width = shape(encoder)
         objective = "supervised" if training == figure7.SUPERVISED else "contrastive"
         names = "encoder.architecture encoder.width objective optimizer.epochs top1"
         yield keys(names, f"resnet{depth}", width, objective, epochs[training], top1)

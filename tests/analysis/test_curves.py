@@ -66,6 +66,16 @@ def test_labels_of_neighbours_do_not_overlap():
     assert not any(a.overlaps(b) for n, a in enumerate(boxes) for b in boxes[:n])
 
 
+def test_labels_of_points_above_each_other_do_not_overlap():
+    heights = {"LA": 60.2, "MoCo": 60.6, "PIRL": 63.6, "CPCv2": 63.8, "R50": 69.3, "low": 54.0}
+    places = [(24.0, y, name) for name, y in heights.items()]
+    points = Curve("a", [x for x, *_ in places], [y for _, y, _ in places])
+    _, axes = drawn(panel(points, labels=places, log_x=True))
+    boxes = [text.get_window_extent() for text in axes.texts]
+    assert len(boxes) == len(places)
+    assert not any(a.overlaps(b) for n, a in enumerate(boxes) for b in boxes[:n])
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

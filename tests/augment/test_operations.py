@@ -17,6 +17,7 @@ from simclr_ablate.augment.operations import (
     GaussianBlur,
     GaussianNoise,
     Grayscale,
+    MotionBlur,
     Operation,
     RandomApply,
     RandomResizedCrop,
@@ -37,6 +38,7 @@ ALL: list[Operation] = [
     Sobel(),
     GaussianNoise(),
     GaussianBlur(),
+    MotionBlur(),
     Rotate(),
     Solarize(),
     Equalize(),
@@ -114,6 +116,18 @@ def test_crop_windows_agree_with_torchvisions_sampler() -> None:
     assert ((ours.std(0) / theirs.std(0) - 1).abs() < 0.06).all()
 
 
+def test_crops_without_flips_are_the_same_windows() -> None:
+    images = torch.rand(300, 3, 12, 12, generator=rng(21))
+    mirrored, upright = (RandomResizedCrop(12, flip=flip) for flip in (True, False))
+    windows = mirrored.draw(300, 12, 12, rng(22)), upright.draw(300, 12, 12, rng(22))
+    assert not windows[1]["flip"].any()
+    flipped = windows[0]["flip"]
+    assert 0.4 < flipped.double().mean() < 0.6
+    one, other = mirrored.apply(images, windows[0]), upright.apply(images, windows[1])
+    torch.testing.assert_close(one[~flipped], other[~flipped])
+    torch.testing.assert_close(one[flipped].flip(3), other[flipped], atol=1e-5, rtol=0)
+
+
 def test_crop_flips_half_of_the_images() -> None:
     flip = RandomResizedCrop(32).draw(10_000, 32, 32, rng(5))["flip"]
     assert abs(flip.double().mean() - 0.5) < 0.02
@@ -186,6 +200,10 @@ def test_jitter_of_strength_zero_changes_nothing(color: str) -> None:
 def test_blur_and_noise_draw_their_ranges() -> None:
     n = 5000
     assert kolmogorov(GaussianBlur().draw(n, 8, 8, rng(13))["sigma"], 0.1, 2) < 0.03
+    motion = MotionBlur().draw(n, 60, 50, rng(14))
+    assert kolmogorov(motion["length"], 1, 10) < 0.03
+    assert kolmogorov(motion["angle"], 0, math.pi) < 0.03
+    assert MotionBlur().draw(n, 8, 8, rng(15))["length"].max() > 4.9
     params = GaussianNoise().draw(n, 2, 2, rng(14))
     assert kolmogorov(params["std"], 0.05, 0.15) < 0.03
     assert abs(params["noise"].mean()) < 0.02

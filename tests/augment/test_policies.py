@@ -22,6 +22,7 @@ POLICIES = {
     "simclr": simclr_policy(16),
     "simclr without blur": simclr_policy(16, 0.5, blur=False, interpolation="bilinear"),
     "tensorflow": simclr_policy(16, color="tensorflow"),
+    "simclr, broader": simclr_policy(16, extra="broader"),
     "crop": crop_policy(16),
     "autoaugment": autoaugment_policy(16),
     "none": no_policy(16),
@@ -283,3 +284,34 @@ def test_one_more_operation_comes_last_on_some_images(extra: str, share: float) 
         assert (turned == changed).flatten(2).all(2).any(0).all()
     if extra == "sobel":
         torch.testing.assert_close(changed[~same], sobel(plain[~same]))
+
+
+def test_broader_augmentation_changes_one_view_in_five_by_each_of_four() -> None:
+    n = 1500
+    images = random_bytes(n, 24, 24)
+    plain, broader = (
+        simclr_policy(24, blur=False, extra=extra).two_views(images, rng(3))
+        for extra in (None, "broader")
+    )
+    same = (plain == broader).flatten(1).all(1).double().mean().item()
+    assert abs(same - 0.8**4) < 5 * (0.25 / (2 * n)) ** 0.5
+
+
+POLICIES_OF_CROPS = {
+    "simclr": lambda flip: simclr_policy(16, 0.0, blur=False, flip=flip),
+    "crop": lambda flip: crop_policy(16, flip=flip),
+    "pair": lambda flip: pair_policy(16, "crop", flip=flip),
+}
+
+
+@pytest.mark.parametrize("name", POLICIES_OF_CROPS)
+def test_without_the_flip_no_view_is_mirrored(name: str) -> None:
+    """A ramp in grey that rises from left to right does so in every crop."""
+    ramp = torch.linspace(0, 1, 32).expand(200, 3, 32, 32)
+
+    def rising(flip: bool) -> Tensor:
+        views = POLICIES_OF_CROPS[name](flip).two_views(ramp, rng(4))
+        return views[..., -1].mean((1, 2)) > views[..., 0].mean((1, 2))
+
+    assert rising(False).all()
+    assert 0.35 < rising(True).double().mean() < 0.65

@@ -8,6 +8,7 @@ from scipy import stats
 import analysis
 from analysis import paper
 from analysis.artefacts import ARTEFACTS, figure7
+from analysis.encoders import shape
 from analysis.report import write
 from simclr_ablate.models.encoder import build_encoder
 
@@ -36,7 +37,7 @@ def paper_cells():
 
 def running_statistics(name):
     """Millions of numbers that an encoder's batch norms keep, which the paper counts, too."""
-    depth, width = figure7.shape(name)
+    depth, width = shape(name)
     with torch.device("meta"):
         encoder = build_encoder(f"resnet{depth}", width, "imagenet")
     return sum(kept.numel() for kept in encoder.buffers() if kept.dim()) / 1e6

@@ -1,0 +1,152 @@
+"""Table 6: linear evaluation by SGD after long training, by width of the encoder, beside other methods' numbers.
+
+The other methods' numbers are the paper's, and are shown as such.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+
+from analysis import paper
+from analysis.artefacts import Artefact
+from analysis.comparison import Axis, Comparison, Part, Place, cells, constant, free_keys
+from analysis.comparison import trained as finished
+from analysis.encoders import ENCODERS, IMAGENET, baseline, difference, millions, shape, sized
+from analysis.presentation import bar_report, bars
+from analysis.report import Report
+from analysis.settings import Setting, encoder_name, matching, settings
+from analysis.statistics import Accuracies
+from simclr_ablate.terminal import count
+
+KEY = "table6_linear_eval_sota"
+METHODS = {"contrastive": "SimCLR", "supervised": "Supervised", "none": "Random encoder"}
+SIMCLR, SUPERVISED, RANDOM = METHODS.values()
+TOP1, TOP5 = "Top-1 (%)", "Top-5 (%)"
+METRICS = {TOP1: "top1", TOP5: "top5"}
+
+
+def _order(row: Any) -> tuple[int, tuple[int, int]]:
+    method, encoder = row
+    return list(METHODS.values()).index(method), shape(encoder)
+
+
+ROWS = Axis(
+    ["Method", "Architecture"],
+    ["objective", *ENCODERS.keys],
+    lambda objective, *encoder: (METHODS[objective], encoder_name(*encoder)),
+    order=_order,
+)
+
+NOTES = [
+    "Other methods’ numbers are published ones, from the paper’s table: nothing of them was run here. Their encoders "
+    "differ, as the paper’s table says.",
+    "Parameters are those of the encoder f, without heads and classifiers. Ours are counted.",
+    "The paper’s encoders were trained for 1000 epochs.",
+    "Supervised and random encoders are not in the paper’s table. Supervised is in its Figure 1.",
+]
+
+
+def reports(artefact: Artefact, runs: pd.DataFrame) -> list[Report]:
+    """One report for each setting in which SimCLR's encoders were evaluated by SGD."""
+    return [_report(each) for each in comparisons(artefact, runs)]
+
+
+def comparisons(artefact: Artefact, runs: pd.DataFrame) -> list[Comparison]:
+    result = []
+    for setting in evaluated(artefact, runs):
+        beside, remark = companions(artefact, runs, setting)
+        together = pd.concat([setting.runs, *beside])
+        columns = constant(TOP1, list(METRICS))
+        measured: dict[Place, Accuracies] = {}
+        for name, metric in METRICS.items():
+            measured |= cells(together, ROWS, constant(name), metric)
+        part = Part(
+            name="",
+            rows=ROWS,
+            columns=columns,
+            cells=measured,
+            paper=published(),
+            quantity="",
+            untested=[TOP1, TOP5],
+            unranked=[TOP5],
+        )
+        method = f"of a linear classifier by SGD, {epochs(setting)} on crops and flips, on frozen h"
+        result.append(
+            Comparison(
+                artefact,
+                setting,
+                [part],
+                remark=remark,
+                method=method,
+                printed_on=IMAGENET,
+            )
+        )
+    return result
+
+
+def evaluated(artefact: Artefact, runs: pd.DataFrame) -> list[Setting]:
+    """The settings of SimCLR's encoders that were evaluated by SGD, of one or more encoders."""
+    simclr = finished(runs)
+    by_sgd = simclr[simclr["evaluation.protocol"] == "linear_sgd"]
+    return settings(by_sgd, artefact.name, free_keys([ENCODERS]))
+
+
+def companions(
+    artefact: Artefact, runs: pd.DataFrame, setting: Setting
+) -> tuple[list[pd.DataFrame], str]:
+    """The supervised and the random encoders beside a setting's, and how the former were trained, in words."""
+    length = setting.config["optimizer.epochs"]
+    remark = f"SimCLR: {count(length, 'epoch')}."
+    free = (*free_keys([ENCODERS]), "objective")
+    random = runs[(runs["objective"] == "none") & (runs["evaluation.protocol"] == "linear_sgd")]
+    beside = [matching(random, setting.config, free)]
+    # A supervised encoder has its own classifier, which `linear` measures.
+    supervised = finished(runs, "supervised")
+    its_own = supervised[supervised["evaluation.protocol"] == "linear"]
+    chosen = baseline(artefact, its_own, setting, length, ["evaluation"])
+    if chosen is not None:
+        beside.append(chosen.runs)
+        remark += f" {difference(setting, chosen)}"
+    return beside, remark
+
+
+def epochs(setting: Setting) -> str:
+    """The length of the classifier's training: `90 epochs`."""
+    return count(setting.config["evaluation.epochs"], "epoch")
+
+
+def published() -> dict[Place, float]:
+    return {
+        ((method, architecture), name): float("nan" if value is None else value)
+        for group in paper.entries()[KEY]["groups"].values()
+        for method, architecture, _, *values in group
+        for name, value in zip(METRICS, values, strict=True)
+    }
+
+
+def published_millions() -> dict[tuple[str, ...], float]:
+    """The parameters of the paper's encoders, in millions, by method and architecture."""
+    groups = paper.entries()[KEY]["groups"].values()
+    return {(method, name): float(size) for group in groups for method, name, size, *_ in group}
+
+
+def _report(comparison: Comparison) -> Report:
+    """The report, with the parameters in its tables and data."""
+    (part,) = comparison.parts
+    drawn = [[panel] for panel in bars(comparison, part.only(TOP1))]
+    made = bar_report(comparison, drawn, NOTES)
+    ours, theirs = made.tables
+    rows: list[Any] = part.row_labels
+    of_encoder = millions(comparison.setting, [encoder for _, encoder in rows])
+    sizes = {row: of_encoder[row[1]] for row in rows}
+    printed = published_millions()
+    data = made.data.assign(
+        parameters_millions=made.data["row"].map({" ".join(k): v for k, v in sizes.items()}),
+        paper_parameters_millions=made.data["row"].map(
+            {" ".join(k): v for k, v in printed.items()}
+        ),
+    )
+    theirs = replace(theirs, title=f"{IMAGENET}, published numbers")
+    tables = [sized(ours, sizes), sized(theirs, printed, digits=0)]
+    return replace(made, tables=tables, data=data)

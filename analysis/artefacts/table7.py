@@ -1,0 +1,142 @@
+"""Table 7: top-5 after training on 1% and 10% of the labels, by width of the encoder, and from random weights.
+
+Table B.4 has the same evaluations' top-1.
+"""
+
+from typing import Any
+
+import pandas as pd
+
+from analysis import paper
+from analysis.artefacts import Artefact
+from analysis.comparison import Axis, Comparison, Part, Place, cells, free_keys, listed, placed
+from analysis.comparison import trained as finished
+from analysis.encoders import ENCODERS, IMAGENET, shape
+from analysis.presentation import bar_report, bars
+from analysis.report import Report
+from analysis.settings import Setting, encoder_name, matching, settings
+from simclr_ablate.terminal import count
+
+SIMCLR, BASELINE = "SimCLR", "Supervised baseline"
+SHARES = {0.01: "1%", 0.1: "10%"}
+
+
+def _name(objective: str, architecture: str, width: int, lr: float) -> tuple[str, str] | None:
+    methods = {"contrastive": SIMCLR, "none": f"{BASELINE}, lr {lr:g}"}
+    if objective not in methods:
+        return None
+    return methods[objective], encoder_name(architecture, width)
+
+
+def _order(row: Any) -> tuple[bool, float, tuple[int, int]]:
+    method, encoder = row
+    lr = 0.0 if method == SIMCLR else float(method.rpartition(" ")[2])
+    return method != SIMCLR, lr, shape(encoder)
+
+
+ROWS = Axis(
+    ["Method", "Architecture"],
+    ["objective", *ENCODERS.keys, "evaluation.lr"],
+    _name,
+    order=_order,
+)
+COLUMNS = listed(["Labels"], ["evaluation.labels"], SHARES)
+# The number of epochs goes with the share of labels: 60 with 1%, 30 with 10% in the paper.
+ALSO = ("evaluation.epochs",)
+
+NOTES = [
+    "Our supervised baseline is the same training of the same encoder on the same labels, from random weights, with "
+    "each of several learning rates. The paper’s baseline is that of Zhai et al. (2019), tuned for these labels.",
+    "Other methods’ numbers are published ones, from the paper’s table: nothing of them was run here. Some of them see "
+    "the unlabelled images while they train on the labels, or use other augmentations.",
+    "Labels: the share of the training images whose labels are used, balanced over classes. All encoders of a seed "
+    "see the same ones.",
+]
+
+
+def reports(artefact: Artefact, runs: pd.DataFrame) -> list[Report]:
+    """One report for each setting in which SimCLR's encoders were trained on few labels."""
+    return [
+        # One above the other, since the names of methods are long.
+        bar_report(each, [[panel] for panel in bars(each, each.parts[0])], NOTES)
+        for each in comparisons(artefact, runs)
+    ]
+
+
+def comparisons(artefact: Artefact, runs: pd.DataFrame) -> list[Comparison]:
+    return few_labels(artefact, runs, "top5", "top-5 (%)", published())
+
+
+def few_labels(
+    artefact: Artefact,
+    runs: pd.DataFrame,
+    metric: str,
+    quantity: str,
+    printed: dict[Place, float],
+) -> list[Comparison]:
+    """The table of one metric in each setting."""
+    result = []
+    for setting in trained_on_few(artefact, runs):
+        part = Part(
+            name="",
+            rows=ROWS,
+            columns=COLUMNS,
+            cells=cells(setting.runs, ROWS, COLUMNS, metric),
+            paper=printed,
+            quantity=quantity,
+            untested=list(SHARES.values()),
+            unranked=[row for row, _ in printed if row[0] not in (SIMCLR, BASELINE)],  # type: ignore[index]
+        )
+        result.append(
+            Comparison(
+                artefact,
+                setting,
+                [part],
+                remark=remark(setting),
+                quantity=quantity[:1].upper() + quantity[1:],
+                method="of the encoder and a linear classifier, trained together on few labels",
+                printed_on=IMAGENET,
+            )
+        )
+    return result
+
+
+def trained_on_few(artefact: Artefact, runs: pd.DataFrame) -> list[Setting]:
+    """The settings of SimCLR's encoders on few labels, each with the baseline on the same labels.
+
+    The learning rate is fixed for SimCLR, and free for the baseline.
+    """
+    usable = placed(runs, COLUMNS)
+    free = free_keys([ENCODERS, COLUMNS], ALSO)
+    random = usable[usable["objective"] == "none"]
+    result = []
+    for setting in settings(finished(usable), artefact.name, free):
+        beside = matching(random, setting.config, (*free, "objective", "evaluation.lr"))
+        together = pd.concat([setting.runs, beside])
+        result.append(Setting(setting.name, setting.config, setting.special, together))
+    return result
+
+
+def remark(setting: Setting) -> str:
+    """The lengths of pretraining and of training on labels, in words."""
+    lengths = setting.runs.groupby("evaluation.labels")["evaluation.epochs"].unique()
+    words = " and ".join(
+        f"{'/'.join(str(n) for n in sorted(epochs))} epochs on {SHARES[labels]}"
+        for labels, epochs in lengths.items()
+    )
+    length = setting.config["optimizer.epochs"]
+    return f"SimCLR: {count(length, 'epoch')} of pretraining. Then {words} of the labels."
+
+
+def published() -> dict[Place, float]:
+    groups = paper.entries()["table7_few_labels_top5"]["groups"].values()
+    return by_share([row for group in groups for row in group])
+
+
+def by_share(rows: list[list[Any]]) -> dict[Place, float]:
+    """The paper's numbers by method and architecture, and by share of labels."""
+    return {
+        ((method, architecture), share): float("nan" if value is None else value)
+        for method, architecture, *values in rows
+        for share, value in zip(SHARES.values(), values, strict=True)
+    }
