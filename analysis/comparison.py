@@ -82,7 +82,7 @@ class Part:
     name: tells parts apart; empty if there is only one. quantity: what the cells hold; empty if the columns say so.
     void: whether there is nothing to run at a place of ours. untested, unranked: rows or columns that are not compared
     with the random encoder, or not ranked against the paper's. averages: the paper's mean of each row; if given, a last
-    column shows them and ours.
+    column shows them and ours. bold, paper_bold: the places that are set in bold, in our table and in the paper's.
     """
 
     name: str
@@ -95,6 +95,8 @@ class Part:
     untested: Collection[Label] = ()
     unranked: Collection[Label] = ()
     averages: Mapping[Label, float] = field(default_factory=dict)
+    bold: Collection[Place] = ()
+    paper_bold: Collection[Place] = ()
 
     @property
     def row_labels(self) -> list[Label]:

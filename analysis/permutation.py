@@ -19,15 +19,17 @@ def exchange_test(
 
     If the models are equally good, each image's two predictions can change places. An exchange swaps every pair with
     probability 1/2, and p is the share of exchanges whose accuracies differ at least as much as the models' own; the
-    models' own count as one more. The test covers the choice of test images, not that of the seed.
+    models' own count as one more. Of a model with several seeds, an image's predictions change places together. The
+    test covers the choice of test images, not that of the seeds.
 
-    first, second: (N,) bool, whether each model is right about each image. classes: (N,) int, each image's class, for
-    the mean per-class accuracy; None for the accuracy over all images, for which this is McNemar's exact test up to
-    the draws. draws: how many exchanges. seed: of the exchanges.
+    first, second: (N,), whether each model is right about each image, or the share of its seeds at which it is.
+    classes: (N,) int, each image's class, for the mean per-class accuracy; None for the accuracy over all images, for
+    which this is McNemar's exact test up to the draws if each model has one seed. draws: how many exchanges. seed: of
+    the exchanges.
 
     Raises ValueError for arrays of different or no length.
     """
-    right, other = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
+    right, other = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
     groups = np.zeros(len(right), dtype=int) if classes is None else np.asarray(classes)
     if not len(right) == len(other) == len(groups) or not len(right):
         raise ValueError(
@@ -35,16 +37,18 @@ def exchange_test(
             f"got {len(right)}, {len(other)} and {len(groups)}"
         )
     _, group, images = np.unique(groups, return_inverse=True, return_counts=True)
-    # Exchanged, an image about which the models disagree moves the difference by the same amount as any other in a
-    # class of its size; other images never move it. So images are counted by the size of their class.
-    sizes, size = np.unique(images[group], return_inverse=True)
-    gained = np.bincount(size[right & ~other], minlength=len(sizes))
-    lost = np.bincount(size[other & ~right], minlength=len(sizes))
-    weights = 1 / (sizes * len(images))
+    # Exchanged, an image moves the difference as much as any other on which the models differ as much, in a class of
+    # its size; where they do not differ, it never does. So images are counted by how much they move it.
+    moves = (right - other) / (images[group] * len(images))
+    # Rounded, so that equal moves are equal after other divisions, too.
+    sizes, size = np.unique(np.abs(moves).round(15), return_inverse=True)
+    gained = np.bincount(size[moves > 0], minlength=len(sizes))
+    lost = np.bincount(size[moves < 0], minlength=len(sizes))
     generator = np.random.default_rng(seed)
     differences = np.zeros(draws)
-    for weight, disputed in zip(weights, gained + lost, strict=True):
-        differences += weight * (2 * generator.binomial(disputed, 0.5, size=draws) - disputed)
-    observed = abs(float(weights @ (gained - lost)))
+    for move, disputed in zip(sizes, gained + lost, strict=True):
+        if disputed:
+            differences += move * (2 * generator.binomial(disputed, 0.5, size=draws) - disputed)
+    observed = abs(float(sizes @ (gained - lost)))
     least = observed * (1 - 1e-9)  # sums of the same terms in another order are equal
     return (int((np.abs(differences) >= least).sum()) + 1) / (draws + 1)

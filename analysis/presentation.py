@@ -14,7 +14,7 @@ from analysis.drawing import Cell, HeatMap, describe_heat_maps, heat_maps, style
 from analysis.report import TUNING, Report
 from analysis.settings import seed_range
 from analysis.statistics import Accuracies, Estimate
-from analysis.typesetting import MARK, MISSING, Table, number
+from analysis.typesetting import MARK, MISSING, Bold, Table, number
 from simclr_ablate.terminal import count
 
 
@@ -211,7 +211,8 @@ def our_table(comparison: Comparison, part: Part) -> Table:
         estimate = part.estimate(place)
         if estimate is None:
             return MISSING
-        return number(estimate.mean, estimate.half, comparison.above_random(part, place) is False)
+        text = number(estimate.mean, estimate.half, comparison.above_random(part, place) is False)
+        return Bold(text) if place in part.bold else text
 
     title = _titled(f"Ours: {comparison.setting.label}", part.name, part.quantity)
     return _table(part, title, part.row_labels, part.column_labels, text)
@@ -220,7 +221,8 @@ def our_table(comparison: Comparison, part: Part) -> Table:
 def paper_table(comparison: Comparison, part: Part) -> Table:
     def text(place: Place) -> str:
         value = part.printed(place)
-        return number(math.nan if value is None else value)
+        text = number(math.nan if value is None else value)
+        return Bold(text) if place in part.paper_bold else text
 
     title = _titled(comparison.printed_on, part.name, part.quantity)
     return _table(part, title, part.paper_rows, part.paper_columns, text)
@@ -271,6 +273,7 @@ def data(comparison: Comparison) -> pd.DataFrame:
 
 def _cell_data(kind: str, comparison: Comparison, part: Part, place: Place) -> dict[str, Any]:
     (row, column), runs, printed = place, part.cells.get(place), part.printed(place)
+    marks = part.bold or part.paper_bold
     return {
         "kind": kind,
         "part": part.name,
@@ -279,6 +282,7 @@ def _cell_data(kind: str, comparison: Comparison, part: Part, place: Place) -> d
         **_numbers(part.estimate(place)),
         "paper": math.nan if printed is None else printed,
         "above_random": comparison.above_random(part, place),
+        **({"bold": place in part.bold, "paper_bold": place in part.paper_bold} if marks else {}),
         "run_ids": " ".join(runs.run_ids) if runs else "",
     }
 
@@ -294,8 +298,8 @@ def _numbers(estimate: Estimate | None) -> dict[str, Any]:
 def caption(comparison: Comparison) -> str:
     """A line for what was run and measured, one for the random encoder, and one for the agreement."""
     cells = [cell for part in comparison.parts for cell in part.cells.values()]
-    images = next((cell.images for cell in cells if not math.isnan(cell.images)), math.nan)
-    on = "" if math.isnan(images) else f" on {images:,.0f} test images"
+    images = {cell.images for cell in cells if not math.isnan(cell.images)}
+    on = f" on {images.pop():,.0f} test images" if len(images) == 1 else ""
     features = comparison.setting.config.get("evaluation.features", "h or z")
     seeds = seed_range(len(cell.values) for cell in cells)
     method = comparison.method or f"of a linear classifier on the frozen {features}"

@@ -67,9 +67,13 @@ class Formula(str):
     """A cell that is a formula in LaTeX, without dollar signs."""
 
 
+class Bold(str):
+    """A cell of plain text that is set in bold."""
+
+
 @dataclass(frozen=True)
 class Table:
-    """Cells of plain text or formulas. The first cell of a row is its name.
+    """Cells of plain text, bold text or formulas. The first cell of a row is its name.
 
     apart: how many of the last columns are set apart.
     """
@@ -213,7 +217,8 @@ def _html_content(text: str) -> str:
     value, half, marked = _parts(text)
     interval = f" <small>± {escape(half)}</small>" if half else ""
     mark = f' <abbr title="not clearly above the random encoder">{MARK}</abbr>' if marked else ""
-    return escape(value) + mark + interval
+    shown = escape(value) + mark + interval
+    return f"<strong>{shown}</strong>" if isinstance(text, Bold) else shown
 
 
 def _parts(text: str) -> tuple[str, str, bool]:
@@ -232,7 +237,9 @@ def _left_aligned(table: Table) -> list[bool]:
 
 
 def _markdown_cell(text: str) -> str:
-    return f"${text}$" if isinstance(text, Formula) else escape_markdown(text)
+    if isinstance(text, Formula):
+        return f"${text}$"
+    return f"**{escape_markdown(text)}**" if isinstance(text, Bold) else escape_markdown(text)
 
 
 def _latex_cell(text: str) -> str:
@@ -242,7 +249,8 @@ def _latex_cell(text: str) -> str:
     value, half, marked = _parts(text)
     interval = f"\\,{{\\tiny{_LATEX['±']}{escape_latex(half)}}}" if half else ""
     mark = f"\\rlap{{{_LATEX[MARK]}}}" if marked else ""
-    return escape_latex(value) + interval + mark
+    shown = escape_latex(value)
+    return (f"\\textbf{{{shown}}}" if isinstance(text, Bold) else shown) + interval + mark
 
 
 def _latex_tabular(table: Table) -> str:

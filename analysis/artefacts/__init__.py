@@ -30,7 +30,8 @@ class Artefact:
     """A table or figure of the paper. The module of its name draws it: `analysis.artefacts.tableb1` for `tableB1`.
 
     sweep: the sweep that makes its runs; None if it needs none. needs: the least that it can show, in words. protocols:
-    the protocols whose evaluations it shows.
+    the protocols whose evaluations it shows. elsewhere: whether it shows evaluations on other data sets than the
+    encoder's own.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Artefact:
     sweep: str | None = None
     needs: str = ""
     protocols: tuple[str, ...] = ("linear",)
+    elsewhere: bool = False
 
     @property
     def label(self) -> str:
@@ -62,6 +64,7 @@ class Artefact:
 
         Other artefacts' sweeps vary some of the same keys, and would show up as tables with hardly a cell. Runs stay if
         they belong to no artefact's sweep, or also to a sweep of the user's own. Random encoders stay: they serve all.
+        Of the artefact's own sweep, evaluations on other data stay if the artefact shows them, and others if not.
         """
         if self.sweep is None:
             return runs
@@ -70,12 +73,15 @@ class Artefact:
         ours = {artefact.sweep for artefact in ARTEFACTS.values()}
         # A sweep that has runs outside ours is the user's own; one without is a union of ours.
         own = {name for names in runs["sweeps"] if ours.isdisjoint(names) for name in names}
+        elsewhere = runs["evaluation.data.name"].notna()
         stays = [
             objective == "none"
-            or self.sweep in names
+            or (self.sweep in names and there == self.elsewhere)
             or ours.isdisjoint(names)
             or not own.isdisjoint(names)
-            for objective, names in zip(runs["objective"], runs["sweeps"], strict=True)
+            for objective, names, there in zip(
+                runs["objective"], runs["sweeps"], elsewhere, strict=True
+            )
         ]
         return runs.loc[stays]
 
@@ -160,6 +166,14 @@ ARTEFACTS = {
             protocols=("few_labels",),
         ),
         Artefact(
+            "table8",
+            "transfer to other data sets, wide encoder",
+            "transfer",
+            "finished SimCLR runs of an encoder wider than 1, evaluated on other data sets by linear or finetune",
+            protocols=("linear", "finetune"),
+            elsewhere=True,
+        ),
+        Artefact(
             "appendixA",
             "with and without the flip",
             "flip",
@@ -202,6 +216,14 @@ ARTEFACTS = {
             "few_labels",
             "what Table 7 needs",
             protocols=("few_labels",),
+        ),
+        Artefact(
+            "tableB5",
+            "transfer to other data sets",
+            "transfer",
+            "finished SimCLR runs of an encoder of width 1, evaluated on other data sets by linear or finetune",
+            protocols=("linear", "finetune"),
+            elsewhere=True,
         ),
     ]
 }

@@ -10,7 +10,19 @@ from fractions import Fraction
 from itertools import combinations
 from typing import Any
 
-from analysis.artefacts import figure5, figure7, figure8, table1, table3, table4, table5, tableb3
+from analysis.artefacts import (
+    appendixa,
+    figure5,
+    figure7,
+    figure8,
+    table1,
+    table3,
+    table4,
+    table5,
+    table7,
+    tableb2,
+    tableb3,
+)
 from analysis.claims.effects import Differences, Measured, MissingCellsError, average, require
 from analysis.comparison import Label, Part, spell
 from analysis.encoders import shape
@@ -336,6 +348,79 @@ def long_and_strong(parts: Sequence[Part]) -> list[Measured]:
         - average(table, [((model, few), crop)], f"{few:,} epochs {crop}")
         for model, (few, many) in several.items()
     ]
+
+
+def flip(parts: Sequence[Part]) -> Measured:
+    (table,) = parts
+    return average(table, [(appendixa.WITH, appendixa.TOP1)], "with the flip") - average(
+        table, [(appendixa.WITHOUT, appendixa.TOP1)], "without"
+    )
+
+
+def broader(parts: Sequence[Part]) -> Measured:
+    """Top-1 of linear evaluation with the added augmentations minus that without, averaged over encoders."""
+    linear = [part for part in parts if part.name == tableb2.LINEAR]
+    if not linear:
+        raise MissingCellsError(["linear evaluation with and without the added augmentations"])
+    (table,) = linear
+    (column,) = table.columns.labels
+    rows: list[Any] = list(dict.fromkeys(row for row, _ in table.cells))
+    encoders = [e for e in dict.fromkeys(e for e, _ in rows) if (e, tableb2.BROADER) in rows]
+    with_, without = (
+        average(table, [((encoder, views), column) for encoder in encoders], views)
+        for views in (tableb2.BROADER, tableb2.DEFAULT)
+    )
+    return with_ - without
+
+
+def over_the_baseline(parts: Sequence[Part]) -> list[Measured]:
+    """With each share of labels, every encoder minus the same from random weights, at each of its learning rates."""
+    (table,) = parts
+    rows: list[Any] = list(dict.fromkeys(row for row, _ in table.cells))
+    encoders = [encoder for method, encoder in rows if method == table7.SIMCLR]
+    baselines = [row for row in rows if row[0] != table7.SIMCLR and row[1] in encoders]
+    if not baselines:
+        raise MissingCellsError([f"the {table7.BASELINE.lower()} of one encoder"])
+    return [
+        average(table, [((table7.SIMCLR, encoder), share)], f"SimCLR, {encoder}, {share} of labels")
+        - average(table, [((method, encoder), share)], method)
+        for share in table7.SHARES.values()
+        for method, encoder in baselines
+    ]
+
+
+def fewer_labels_if_wider(parts: Sequence[Part]) -> Measured:
+    """The gain from the narrowest to the widest encoder of a depth with few labels, minus that with many."""
+    (table,) = parts
+    rows: list[Any] = [row for row, _ in table.cells]
+    names = [encoder for method, encoder in rows if method == table7.SIMCLR]
+    few, many = table7.SHARES.values()
+    families = _by_depth(names)
+    gains = []
+    for share in (few, many):
+        widest, narrowest = (
+            average(table, [((table7.SIMCLR, family[at]), share) for family in families], words)
+            for at, words in ((-1, f"widest, {share} of labels"), (0, "narrowest"))
+        )
+        gains.append(widest - narrowest)
+    return gains[0] - gains[1]
+
+
+def _by_depth(names: Iterable[str]) -> list[list[str]]:
+    """Encoders of two widths or more, WIDTHS_APART or more apart, by depth, each group sorted by width."""
+    depths: dict[int, list[str]] = {}
+    for name in sorted(set(names), key=shape):
+        depths.setdefault(shape(name)[0], []).append(name)
+    apart = [
+        family
+        for family in depths.values()
+        if shape(family[-1])[1] >= WIDTHS_APART * shape(family[0])[1]
+    ]
+    if not apart:
+        raise MissingCellsError(
+            [f"two encoders of the same depth, one at least {WIDTHS_APART} times as wide"]
+        )
+    return apart
 
 
 def _ends(values: Iterable[Any], needed: str, apart: int) -> tuple[Any, Any]:

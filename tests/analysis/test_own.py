@@ -15,6 +15,17 @@ OWN = [
     {"views.policy": "pair", "views.first": "mine:gamma", "views.second": "color"},
     {"views.policy": "pair", "views.first": "crop", "views.second": "mine:gamma"},
 ]
+ELSEWHERE = {
+    f"evaluation.data.{key}": value
+    for key, value in {
+        "name": "cifar10",
+        "size": 32,
+        "validation": 5000,
+        "on_error": "raise",
+        "seed": 0,
+        "metric": "top1",
+    }.items()
+}
 PAPERS = [
     {"views.policy": "pair", "views.first": "crop", "views.second": "color"},
     {"views.policy": "pair", "views.first": "color", "views.second": "crop"},
@@ -25,6 +36,7 @@ PAPERS = [
     {"views.flip": False},
     *[{"views.extra": extra, "evaluation.protocol": "linear_sgd"} for extra in (None, "broader")],
     {"evaluation.protocol": "few_labels", "evaluation.labels": 0.1},
+    *[ELSEWHERE | {"encoder.width": width} for width in (1, 2)],
     *[{"encoder.width": width} for width in (2, 4)],
     *[{"evaluation.probe": "color", "evaluation.features": of} for of in ("h", "z")],
     {"head.kind": "linear", "head.dim": 128},

@@ -40,6 +40,19 @@ def test_it_is_scipys_on_small_cases(kinds: int | None) -> None:
         assert exchange_test(first, second, classes) == pytest.approx(expected, abs=error)
 
 
+@pytest.mark.parametrize("kinds", [None, 3])
+def test_with_several_seeds_it_is_scipys_of_their_means(kinds: int | None) -> None:
+    rng = np.random.default_rng()
+    for seeds in ((3, 3), (2, 5)):
+        first, second = (
+            rng.binomial(n, share, size=11) / n for n, share in zip(seeds, (0.8, 0.5), strict=True)
+        )
+        classes = None if kinds is None else rng.integers(kinds, size=11)
+        expected = scipys(first, second, classes, 10_000)  # all 2,048
+        error = 5 * np.sqrt(expected * (1 - expected) / 100_000) + 1e-4
+        assert exchange_test(first, second, classes) == pytest.approx(expected, abs=error)
+
+
 def test_over_all_images_it_is_mcnemars() -> None:
     rng = np.random.default_rng()
     first, second = rng.random(2_000) < 0.72, rng.random(2_000) < 0.69
