@@ -175,7 +175,7 @@ class Comparison:
     random: the random encoder. remark: what else the caption says. quantity: what is measured. method: how it is
     measured, if not by a linear classifier on frozen features. tuning: the ids of the runs by which the cells'
     hyperparameters were chosen. references: other runs to compare cells with by eye, by name. printed_on: the title of
-    the paper's numbers.
+    the paper's numbers. behind: tables that are not shown, on which claims rest.
     """
 
     artefact: Artefact
@@ -188,6 +188,7 @@ class Comparison:
     tuning: Sequence[str] = ()
     references: Mapping[str, Accuracies] = field(default_factory=dict)
     printed_on: str = "The paper: ImageNet, ResNet-50"
+    behind: Sequence[Part] = ()
 
     def above_random(self, part: Part, place: Place) -> bool | None:
         """Whether a cell is clearly above the random encoder; None if it is not tested."""

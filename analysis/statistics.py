@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -24,7 +24,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Correlation:
-    """A rank correlation over `pairs` pairs, with its 95% interval; NaN if undefined."""
+    """A correlation over `pairs` pairs, with its 95% interval; NaN if undefined."""
 
     rho: float
     low: float
@@ -126,7 +126,19 @@ def t_quantile(probability: float, freedom: float) -> float:
 
 
 def spearman(first: ArrayLike, second: ArrayLike) -> Correlation:
-    """Spearman's rank correlation, with a bootstrap interval. Ties share their mean rank.
+    """Spearman's rank correlation, with a bootstrap interval: see `correlation`. Ties share their mean rank."""
+    return correlation(first, second, weighted_spearman)
+
+
+def pearson(first: ArrayLike, second: ArrayLike) -> Correlation:
+    """Pearson's correlation, with a bootstrap interval: see `correlation`."""
+    return correlation(first, second, weighted_pearson)
+
+
+def correlation(
+    first: ArrayLike, second: ArrayLike, weighted: Callable[..., NDArray[np.float64]]
+) -> Correlation:
+    """A correlation with its interval. weighted: that of resamples, such as `weighted_spearman`.
 
     Pairs with a missing side are left out. The interval holds the middle 95% of the correlations of 10,000 resamples of
     the pairs, drawn with a fixed seed. It treats the pairs as independent.
@@ -137,9 +149,9 @@ def spearman(first: ArrayLike, second: ArrayLike) -> Correlation:
     pairs = len(x)
     if pairs < 2:
         return Correlation(math.nan, math.nan, math.nan, pairs)
-    rho = float(weighted_spearman(x, y, np.ones((1, pairs)))[0])
+    rho = float(weighted(x, y, np.ones((1, pairs)))[0])
     counts = np.random.default_rng(0).multinomial(pairs, np.full(pairs, 1 / pairs), RESAMPLES)
-    resampled = weighted_spearman(x, y, counts)
+    resampled = weighted(x, y, counts)
     resampled = resampled[~np.isnan(resampled)]
     if pairs < 4 or not len(resampled):
         return Correlation(rho, math.nan, math.nan, pairs)
@@ -154,11 +166,27 @@ def weighted_spearman(x: ArrayLike, y: ArrayLike, counts: ArrayLike) -> NDArray[
     x, y: (n,); counts: (R, n). Returns (R,), NaN where x or y is constant in the sample.
     """
     weights = np.asarray(counts, dtype=float)
-    ranks_x, ranks_y = _ranks(np.asarray(x), weights), _ranks(np.asarray(y), weights)
-    covariance = (weights * ranks_x * ranks_y).sum(1)
-    scale = np.sqrt((weights * ranks_x**2).sum(1) * (weights * ranks_y**2).sum(1))
+    return _weighted(_ranks(np.asarray(x), weights), _ranks(np.asarray(y), weights), weights)
+
+
+def weighted_pearson(x: ArrayLike, y: ArrayLike, counts: ArrayLike) -> NDArray[np.float64]:
+    """Pearson's correlation of each of R samples; see `weighted_spearman`."""
+    weights = np.asarray(counts, dtype=float)
+    total = weights.sum(1, keepdims=True)
+    # Of all pairs first, so that numbers far from 0 lose no digits.
+    centred = [np.asarray(values, dtype=float) - np.mean(np.asarray(values)) for values in (x, y)]
+    first, second = (values - (weights @ values)[:, None] / total for values in centred)
+    return _weighted(first, second, weights)
+
+
+def _weighted(
+    x: NDArray[np.float64], y: NDArray[np.float64], weights: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """The correlation of values whose weighted means are 0: (R, n) each; NaN where one side is constant."""
+    covariance = (weights * x * y).sum(1)
+    scale = np.sqrt((weights * x**2).sum(1) * (weights * y**2).sum(1))
     undefined = np.full(len(weights), np.nan)
-    rho = np.divide(covariance, scale, out=undefined, where=scale > 0)
+    rho = np.divide(covariance, scale, out=undefined, where=scale > 1e-12)
     return np.clip(rho, -1, 1)
 
 

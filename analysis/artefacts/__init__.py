@@ -218,6 +218,20 @@ ARTEFACTS = {
             protocols=("few_labels",),
         ),
         Artefact(
+            "figureB5",
+            "few labels against linear evaluation, over lengths of training",
+            "correlation",
+            "finished SimCLR runs of three lengths, evaluated by linear_sgd and by few_labels",
+            protocols=("linear_sgd", "few_labels"),
+        ),
+        Artefact(
+            "figureB6",
+            "few labels against linear evaluation, over encoders",
+            "correlation",
+            "finished SimCLR runs of three encoders, evaluated by linear_sgd and by few_labels",
+            protocols=("linear_sgd", "few_labels"),
+        ),
+        Artefact(
             "tableB5",
             "transfer to other data sets",
             "transfer",

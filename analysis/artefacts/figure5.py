@@ -30,6 +30,7 @@ NAMES = {name: name.capitalize() for name in OPERATION_NAMES}
 FIRST = listed(["1st transformation"], ["views.first"], NAMES)
 SECOND = listed(["2nd transformation"], ["views.second"], NAMES)
 SIMCLR = "SimCLR’s views on both branches"
+TASK = "contrastive task"
 
 
 def reports(artefact: Artefact, runs: pd.DataFrame) -> list[Report]:
@@ -45,8 +46,9 @@ def comparisons(artefact: Artefact, runs: pd.DataFrame) -> list[Comparison]:
     for setting in varied(pairs, artefact, [FIRST, SECOND], least=1):
         random, simclr = random_encoder(runs, setting), reference(finished, setting)
         references = {SIMCLR: simclr} if simclr else {}
+        shown, behind = [part(setting.runs)], [task(setting.runs)]
         result.append(
-            Comparison(artefact, setting, [part(setting.runs)], random, references=references)
+            Comparison(artefact, setting, shown, random, references=references, behind=behind)
         )
     return result
 
@@ -57,6 +59,12 @@ def part(runs: pd.DataFrame) -> Part:
     averages = {row: value for (row, column), value in printed.items() if column == AVERAGE}
     pairs = {place: value for place, value in printed.items() if place[1] != AVERAGE}
     return Part("", FIRST, SECOND, cells(runs, FIRST, SECOND), pairs, averages=averages)
+
+
+def task(runs: pd.DataFrame) -> Part:
+    """How often the contrastive task was solved in the last epoch of pretraining, percent."""
+    solved = cells(runs, FIRST, SECOND, "pretraining.accuracy", 100.0)
+    return Part(TASK, FIRST, SECOND, solved, {}, quantity="contrastive accuracy (%)")
 
 
 def reference(runs: pd.DataFrame, setting: Setting) -> Accuracies | None:

@@ -49,6 +49,15 @@ CLAIMS = [
         (Least, Greatest, Greatest),
     ),
     Claim(
+        "harder-task",
+        "Composing augmentations makes the contrastive task harder.",
+        "Section 3.1, text of Figure 5",
+        ("figure5",),
+        "The contrastive accuracy of the last epoch, averaged over the 7 single operations, minus that averaged over "
+        "the 42 ordered pairs, is above 0.",
+        differences.harder_task,
+    ),
+    Claim(
         "color-strength-simclr",
         "Stronger colour distortion helps SimCLR.",
         "Section 3.2, Table 1",
@@ -292,5 +301,25 @@ CLAIMS = [
         "SimCLR’s gain in top-1 from the narrowest to the widest encoder of a depth with 1% of the labels, minus that "
         f"with 10%, is above 0. The widths are {WIDTHS}.",
         differences.fewer_labels_if_wider,
+    ),
+    Claim(
+        "linear-predicts-lengths",
+        "Over lengths of training, linear evaluation and training on few labels agree in rank.",
+        "Appendix B.7, Figure B.5",
+        ("figureB5",),
+        "Of two lengths of training, the lead on few labels of the one that is better by linear evaluation at that "
+        "seed, averaged over all pairs of lengths, is above 0 with each share of labels.",
+        differences.alike_in_order,
+        (Least,),
+    ),
+    Claim(
+        "linear-predicts-encoders",
+        "Over encoders, linear evaluation and training on few labels agree in rank.",
+        "Appendix B.7, Figure B.6",
+        ("figureB6",),
+        "Of two encoders, the lead on few labels of the one that is better by linear evaluation at that seed, "
+        "averaged over all pairs of encoders, is above 0 with each share of labels.",
+        differences.alike_in_order,
+        (Least,),
     ),
 ]

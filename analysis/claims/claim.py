@@ -93,7 +93,7 @@ def find(claim: Claim, comparison: Comparison) -> Finding:
     """
     nothing = _nothing(claim, comparison.setting.description, comparison.setting.label)
     try:
-        effect = claim.effect(comparison.parts)
+        effect = claim.effect([*comparison.parts, *comparison.behind])
     except MissingCellsError as missing:
         return replace(nothing, reason=_missing(missing.needed))
     numbers = effect.measured()

@@ -5,6 +5,7 @@ The choice of cells never depends on the accuracies in them. If the paper says "
 each one that could be the best; the claim says which of them counts.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from itertools import combinations
@@ -15,6 +16,7 @@ from analysis.artefacts import (
     figure5,
     figure7,
     figure8,
+    figureb5,
     table1,
     table3,
     table4,
@@ -55,12 +57,21 @@ def pair_over_singles(parts: Sequence[Part]) -> Differences:
 
     The paper's pair has half of the error to itself, which lets few seeds decide.
     """
-    (grid,) = parts
+    grid, *_ = parts
     pairs = _pairs(grid)
     best = pairs.pop(CROP_COLOR)
     require(grid, [(name, name) for name in OPERATIONS])
     singles = [average(grid, [(name, name)], f"{name.lower()} alone") for name in OPERATIONS]
     return [[best - single, [pair - single for pair in pairs.values()]] for single in singles]
+
+
+def harder_task(parts: Sequence[Part]) -> Measured:
+    """Contrastive accuracy: the mean over single operations minus that over pairs."""
+    *_, task = parts
+    require(task, [(a, b) for a in OPERATIONS for b in OPERATIONS])
+    singles = average(task, [(name, name) for name in OPERATIONS], "single operations")
+    pairs = [(a, b) for a in OPERATIONS for b in OPERATIONS if a != b]
+    return singles - average(task, pairs, "pairs")
 
 
 def _pairs(grid: Part) -> dict[tuple[str, str], Measured]:
@@ -387,6 +398,40 @@ def over_the_baseline(parts: Sequence[Part]) -> list[Measured]:
         for share in table7.SHARES.values()
         for method, encoder in baselines
     ]
+
+
+def alike_in_order(parts: Sequence[Part]) -> list[Measured]:
+    """With each share of labels, the lead of whichever of two rows is better by linear evaluation, at each seed.
+
+    It is averaged over all pairs of rows; 0 if linear evaluation says nothing about training on labels.
+    """
+    (table,) = parts
+    shares = [c for c in table.column_labels if c != figureb5.LINEAR and figureb5.points(table, c)]
+    leads = []
+    for share in shares or list(table7.SHARES.values()):
+        rows = figureb5.points(table, share)
+        if len(rows) < figureb5.LEAST:
+            needed = f"{figureb5.LEAST} of {table.rows.title.lower()}, by linear evaluation and on {share} of labels"
+            raise MissingCellsError([needed])
+        linear, few = (
+            [average(table, [(row, column)], "") for row in rows]
+            for column in (figureb5.LINEAR, share)
+        )
+        seeds = set.intersection(*(set(each.by_seed) for each in (*linear, *few)))
+        by_seed = {
+            seed: math.fsum(
+                math.copysign(1.0, linear[i].by_seed[seed] - linear[j].by_seed[seed])
+                * (few[i].by_seed[seed] - few[j].by_seed[seed])
+                for i, j in combinations(range(len(rows)), 2)
+                if linear[i].by_seed[seed] != linear[j].by_seed[seed]
+            )
+            / math.comb(len(rows), 2)
+            for seed in sorted(seeds)
+        }
+        run_ids = frozenset().union(*(each.run_ids for each in (*linear, *few)))
+        words = f"lead on {share} of labels of the better by linear evaluation"
+        leads.append(Measured(words, by_seed, run_ids))
+    return leads
 
 
 def fewer_labels_if_wider(parts: Sequence[Part]) -> Measured:

@@ -10,8 +10,10 @@ from analysis.statistics import (
     Accuracies,
     margin,
     mean_interval,
+    pearson,
     spearman,
     t_quantile,
+    weighted_pearson,
     weighted_spearman,
 )
 
@@ -143,3 +145,32 @@ def test_correlation_that_is_not_defined():
     assert math.isnan(spearman([1.0, 1.0, 1.0, 1.0], [1, 2, 3, 4]).rho)
     assert math.isnan(spearman([1.0], [2.0]).rho)
     assert math.isnan(spearman([1.0, 2.0, 3.0], [1.0, 2.0, 3.0]).low)
+
+
+def test_pearson_is_scipys_with_its_bootstrap_interval():
+    rng = np.random.default_rng()
+    x = 50 + rng.normal(0, 1e-3, 12)
+    y = 3 * x + rng.normal(0, 2e-3, 12)
+    found = pearson(x, y)
+    assert found.rho == pytest.approx(stats.pearsonr(x, y).statistic)
+    expected = stats.bootstrap(
+        (x, y),
+        lambda a, b: stats.pearsonr(a, b).statistic,
+        paired=True,
+        vectorized=False,
+        n_resamples=4_000,
+        method="percentile",
+    ).confidence_interval
+    assert [found.low, found.high] == pytest.approx([expected.low, expected.high], abs=0.06)
+    assert math.isnan(pearson([1, 1, 1, 1], [1, 2, 3, 4]).rho)
+    assert math.isnan(pearson([1, 2, 3], [1, 2, 4]).low)
+
+
+def test_pearson_of_resamples_is_that_of_the_repeated_pairs():
+    rng = np.random.default_rng()
+    x, y = rng.normal(size=(2, 9))
+    counts = rng.multinomial(9, np.full(9, 1 / 9), 20)
+    expected = [
+        stats.pearsonr(np.repeat(x, count), np.repeat(y, count)).statistic for count in counts
+    ]
+    assert weighted_pearson(x, y, counts) == pytest.approx(expected)
