@@ -19,7 +19,8 @@ Name = TypeVar("Name", bound=Hashable)
 class Rights:
     """How often a model was right about each test image.
 
-    share: (N,), the share of seeds at which it was. labels: (N,), the images' classes.
+    share: (N,), the share of seeds at which it was. labels: (N,), the images' classes; or (N, classes), 1 for each of
+    an image's classes, if it may have several. Then a model is right if its first choice is one of them.
     """
 
     share: NDArray[np.float64]
@@ -37,10 +38,20 @@ def rights(runs: pd.DataFrame) -> Rights | None:
         if arrays is None:
             return None
         found.append(arrays)
-    if not found or any(not np.array_equal(each["label"], found[0]["label"]) for each in found):
+    known = [each["labels"] if "labels" in each else each["label"] for each in found]
+    if not found or any(not np.array_equal(labels, known[0]) for labels in known):
         return None
-    right = [each["prediction"] == each["label"] for each in found]
-    return Rights(np.mean(right, axis=0), found[0]["label"])
+    right = [
+        _is_right(each["prediction"], labels) for each, labels in zip(found, known, strict=True)
+    ]
+    return Rights(np.mean(right, axis=0), known[0])
+
+
+def _is_right(predicted: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.bool_]:
+    if labels.ndim == 1:
+        right: NDArray[np.bool_] = predicted == labels
+        return right
+    return labels[np.arange(len(labels)), predicted] == 1
 
 
 def not_worse_than_best(
@@ -57,13 +68,14 @@ def not_worse_than_best(
     return {best} | {
         name
         for name in values
-        if name != best and _p_value(models[best], models[name], per_class) > LEVEL
+        if name != best and p_value(models[best], models[name], per_class) > LEVEL
     }
 
 
-def _p_value(one: Rights | None, other: Rights | None, per_class: bool) -> float:
-    assert one is not None
-    assert other is not None
+def p_value(one: Rights | None, other: Rights | None, per_class: bool) -> float:
+    """The permutation test's p value; NaN if one side is missing, or if they are of other images."""
+    if one is None or other is None:
+        return float("nan")
     if not np.array_equal(one.labels, other.labels):
-        return float("nan")  # of other images: nothing can be said
+        return float("nan")
     return exchange_test(one.share, other.share, one.labels if per_class else None)

@@ -5,6 +5,7 @@ The paper publishes no numbers; the caption gives its finding.
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,12 +16,13 @@ from numpy.typing import NDArray
 from analysis import paper
 from analysis.artefacts import Artefact
 from analysis.artefacts.figure8 import dimension
+from analysis.comparison import Comparison, Part, constant
 from analysis.curves import Curve, Curves, curve_page, describe_curves
 from analysis.drawing import style
 from analysis.eigenvalues import squared_real_parts
 from analysis.report import LeftOut, Report
 from analysis.settings import Setting, plain_values, settings
-from analysis.statistics import mean_interval
+from analysis.statistics import Accuracies, mean_interval
 from analysis.typesetting import Table, number
 from analysis.weights import kept, with_weights
 from simclr_ablate.store import Run
@@ -28,6 +30,7 @@ from simclr_ablate.terminal import count, printable
 
 SHAPE = ("head.dim", "encoder.architecture", "encoder.width")
 MOST = 0.9
+RANK = "Effective rank (% of outputs)"
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,20 @@ def reports(artefact: Artefact, runs: pd.DataFrame) -> list[Report | LeftOut]:
             result.append(_report(artefact, setting, spectra(setting)))
         except (OSError, ValueError) as error:
             result.append(LeftOut(setting.description, printable(str(error))))
+    return result
+
+
+def comparisons(artefact: Artefact, runs: pd.DataFrame) -> list[Comparison]:
+    """The effective rank in percent of the outputs, at each seed. Heads that cannot be read are left out."""
+    result = []
+    for setting in square_heads(artefact, runs):
+        with suppress(OSError, ValueError):
+            measured = spectra(setting)
+            ranks = {s.seed: 100 * s.rank / len(s.squares) for s in measured}
+            cell = Accuracies(ranks, math.nan, tuple(s.run_id for s in measured))
+            rows, columns = constant(RANK), constant("")
+            part = Part("", rows, columns, {(RANK, ""): cell}, {}, quantity=RANK)
+            result.append(Comparison(artefact, setting, [part]))
     return result
 
 

@@ -5,7 +5,8 @@ set and those that a permutation test does not tell from it are bold, as in the 
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -14,7 +15,8 @@ from analysis import paper
 from analysis.artefacts import Artefact
 from analysis.comparison import Axis, Comparison, Label, Part, Place, free_keys
 from analysis.encoders import IMAGENET
-from analysis.examples import not_worse_than_best, rights
+from analysis.examples import Rights, not_worse_than_best, p_value, rights
+from analysis.permutation import LEVEL
 from analysis.presentation import bar_report, bars
 from analysis.report import Report
 from analysis.settings import (
@@ -96,16 +98,16 @@ def transfer(
     both = pairs(artefact.name, linear, finetuned, (*free, "evaluation"), FINETUNED, alone=True)
     result = []
     for setting in both:
-        parts = [
-            _part(key, protocol, _together(artefact, elsewhere, setting, protocol))
-            for protocol in PARTS
-        ]
+        runs_of = {p: _together(artefact, elsewhere, setting, p) for p in PARTS}
+        found = [_part(key, protocol, together) for protocol, together in runs_of.items()]
+        made = [(part, counted) for part, counted in found if part.cells]
+        lines = [_lengths(setting, runs_of.values()), *(counted for _, counted in made if counted)]
         result.append(
             Comparison(
                 artefact,
                 setting,
-                [part for part in parts if part.cells],
-                remark=_remark(setting, elsewhere, artefact),
+                [part for part, _ in made],
+                remark="\n".join(lines),
                 quantity="Accuracy (%)",
                 method="by the metric of each data set",
                 printed_on=IMAGENET,
@@ -158,19 +160,20 @@ def _keys_of_data() -> list[str]:
     return [key for key in fixed_keys(()) if key not in kept]
 
 
-def _remark(setting: Setting, runs: pd.DataFrame, artefact: Artefact) -> str:
+def _lengths(setting: Setting, together: Iterable[pd.DataFrame]) -> str:
     """How long the encoders were trained, in words."""
     words = f"SimCLR: {count(setting.config['optimizer.epochs'], 'epoch')}."
-    for protocol in PARTS:
-        together = _together(artefact, runs, setting, protocol)
-        supervised = together[together["objective"] == "supervised"]
-        if len(supervised):
-            (epochs,) = set(supervised["optimizer.epochs"])
-            return f"{words} Supervised: {count(int(epochs), 'epoch')}."
-    return words
+    epochs = {
+        int(length)
+        for runs in together
+        for length in runs.loc[runs["objective"] == "supervised", "optimizer.epochs"]
+    }
+    lengths = " and ".join(count(length, "epoch") for length in sorted(epochs))
+    return f"{words} Supervised: {lengths}." if epochs else words
 
 
-def _part(key: str, protocol: str, runs: pd.DataFrame) -> Part:
+def _part(key: str, protocol: str, runs: pd.DataFrame) -> tuple[Part, str]:
+    """The table of a protocol, and how SimCLR compares with supervised training, in words."""
     name = PARTS[protocol]
     entry = paper.entries()[key]
     marks = entry["bold_not_significantly_worse_than_best"][PRINTED[name]]
@@ -191,19 +194,20 @@ def _part(key: str, protocol: str, runs: pd.DataFrame) -> Part:
     for row, (objective, column) in enumerate(zip(runs["objective"], columns, strict=True)):
         if METHODS[objective] in methods:
             members[METHODS[objective], column].append(row)
-    cells, marked = _measured({place: runs.iloc[rows] for place, rows in members.items()})
-    return Part(
+    measured = _measured({place: runs.iloc[rows] for place, rows in members.items()})
+    part = Part(
         name=name,
         rows=Axis(["Method"], ["objective"], METHODS.get, methods, methods.index),
         columns=Axis(["Data set"], [], str, order=_order),
-        cells=cells,
+        cells={place: each.accuracies for place, each in measured.items()},
         paper=printed,
         quantity="accuracy (%)",
         untested=methods,
         unranked=[],
-        bold=marked,
+        bold=_bold(measured),
         paper_bold=bold,
     )
+    return part, _count(name, measured)
 
 
 def _columns(runs: pd.DataFrame) -> list[Label]:
@@ -242,20 +246,56 @@ def _order(column: Any) -> tuple[int, str]:
     return (names.index(column), "") if column in names else (len(names), column)
 
 
-def _measured(of_place: Mapping[Place, pd.DataFrame]) -> tuple[dict[Place, Accuracies], set[Place]]:
-    """The accuracies at each place, and the places that are bold."""
-    cells, models = {}, {}
+@dataclass(frozen=True)
+class Model:
+    """What was measured of one model on one data set. per_class: whether it is the mean accuracy over classes."""
+
+    accuracies: Accuracies
+    rights: Rights | None
+    per_class: bool
+
+
+def _measured(of_place: Mapping[Place, pd.DataFrame]) -> dict[Place, Model]:
+    result = {}
     for place, runs in of_place.items():
         metric = runs[f"{OF_DATA}.metric"].iloc[0]
         measured = accuracies(runs, metric) if metric in runs else None
         if measured is not None:
-            cells[place] = measured
-            models[place] = rights(runs)
+            result[place] = Model(measured, rights(runs), metric == "mean_per_class")
+    return result
+
+
+def _bold(measured: Mapping[Place, Model]) -> set[Place]:
+    """The best of each column, and those that the test does not tell from it."""
     bold: set[Place] = set()
-    for column in {column for _, column in cells}:
-        here = {place: cells[place].estimate().mean for place in cells if place[1] == column}
-        metric = of_place[next(iter(here))][f"{OF_DATA}.metric"].iloc[0]
+    for column in {column for _, column in measured}:
+        here = {place: model for place, model in measured.items() if place[1] == column}
         bold |= not_worse_than_best(
-            here, {place: models[place] for place in here}, metric == "mean_per_class"
+            {place: model.accuracies.estimate().mean for place, model in here.items()},
+            {place: model.rights for place, model in here.items()},
+            any(model.per_class for model in here.values()),
         )
-    return cells, bold
+    return bold
+
+
+def _count(name: str, measured: Mapping[Place, Model]) -> str:
+    """On how many data sets SimCLR is better than supervised training, worse or neither, in words; empty if unknown."""
+    better = worse = neither = 0
+    for (method, column), simclr in measured.items():
+        other = measured.get((SUPERVISED, column))
+        if method != SIMCLR or other is None:
+            continue
+        p = p_value(simclr.rights, other.rights, simclr.per_class)
+        if p != p:
+            continue
+        lead = simclr.accuracies.estimate().mean - other.accuracies.estimate().mean
+        better += p <= LEVEL and lead > 0
+        worse += p <= LEVEL and lead < 0
+        neither += p > LEVEL
+    total = better + worse + neither
+    if not total:
+        return ""
+    return (
+        f"{name.capitalize()}: SimCLR is significantly better than supervised training on {better} of "
+        f"{count(total, 'data set')}, worse on {worse}, and neither on {neither}."
+    )

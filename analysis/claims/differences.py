@@ -22,6 +22,7 @@ from analysis.artefacts import (
     table4,
     table5,
     table7,
+    table8,
     tableb2,
     tableb3,
 )
@@ -41,6 +42,8 @@ DIMENSIONS_APART, WIDTHS_APART, DEPTHS_APART = 16, 4, 2
 Two neighbouring values of the paper's range would say little about it, and hardly differ, which would favour a claim
 that nothing does.
 """
+SETS_NEEDED = 3
+"""How many data sets a claim about most of them needs."""
 FORGOTTEN = ("Rotation", "Orig. vs corrupted", "Orig. vs Sobel filtered")
 """Rows of Table 3 that the paper says g(h) loses."""
 
@@ -432,6 +435,31 @@ def alike_in_order(parts: Sequence[Part]) -> list[Measured]:
         words = f"lead on {share} of labels of the better by linear evaluation"
         leads.append(Measured(words, by_seed, run_ids))
     return leads
+
+
+def supervised_over_simclr(parts: Sequence[Part]) -> list[Measured]:
+    """Supervised training minus SimCLR, fine-tuned on each data set that has both."""
+    tuned = [part for part in parts if part.name == table8.FINETUNED]
+    methods = (table8.SUPERVISED, table8.SIMCLR)
+    both = [
+        (part, column)
+        for part in tuned
+        for column in part.column_labels
+        if all((method, column) in part.cells for method in methods)
+    ]
+    if len(both) < SETS_NEEDED:
+        needed = f"{' and '.join(methods)}, fine-tuned on {SETS_NEEDED} data sets"
+        raise MissingCellsError([needed])
+    return [
+        average(part, [(table8.SUPERVISED, column)], f"{table8.SUPERVISED} on {column}")
+        - average(part, [(table8.SIMCLR, column)], table8.SIMCLR)
+        for part, column in both
+    ]
+
+
+def effective_rank(parts: Sequence[Part]) -> Measured:
+    (table,) = parts
+    return average(table, list(table.cells), "effective rank, percent of the outputs")
 
 
 def fewer_labels_if_wider(parts: Sequence[Part]) -> Measured:

@@ -164,6 +164,34 @@ class Greatest(Extreme):
         return max(effect.high(tail) for effect in self.effects)
 
 
+class FiveInSix(Extreme):
+    """The least number that five in six of several effects, such as 10 of 12, do not exceed.
+
+    Its bounds are those of the effects, sorted in the same way, each at its share of `tail` (Bonferroni), so that they
+    hold together.
+    """
+
+    takes_all_above = False
+
+    @property
+    def decisive(self) -> Measured:
+        ordered = sorted((effect.decisive for effect in self.effects), key=_mean)
+        return ordered[self._place]
+
+    def low(self, tail: float) -> float:
+        return self._of([effect.low(tail / len(self.effects)) for effect in self.effects])
+
+    def high(self, tail: float) -> float:
+        return self._of([effect.high(tail / len(self.effects)) for effect in self.effects])
+
+    @property
+    def _place(self) -> int:
+        return -(-5 * len(self.effects) // 6) - 1
+
+    def _of(self, bounds: Sequence[float]) -> float:
+        return sorted(bounds)[self._place]
+
+
 def combined(kinds: Sequence[type[Extreme]], differences: Differences) -> Effect:
     """The effect of some differences: a single number itself, or the extreme `kinds[0]` of several.
 
@@ -196,6 +224,11 @@ def decision(kinds: Sequence[type[Extreme]], margin: float | None = None) -> str
     """
     if not kinds:
         return ""
+    if kinds == (FiveInSix,) and margin is not None:
+        return (
+            f"To confirm, five in six differences must be clearly below {margin:g} points; to refute, more than one "
+            f"in six must be clearly above {margin:g} points; both corrected for their number."
+        )
     limit = "0" if margin is None else f"{margin:g} points"
     side, other = ("above", "below") if margin is None else ("below", "above")
     # The least of leasts is the least of all of them; the same goes for the greatest.

@@ -8,6 +8,7 @@ from fractions import Fraction
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy import stats
 
 import analysis
@@ -19,6 +20,7 @@ from analysis.artefacts import (
     table1,
     table3,
     table7,
+    table8,
     tableb2,
     tableb4,
 )
@@ -181,6 +183,17 @@ def figureb6_rows():
     )
 
 
+def table8_rows():
+    entry = paper.entries()[table8.KEY]["finetuned"]
+    for objective, method in list(table8.METHODS.items())[:2]:
+        for name, top1 in zip(table8.SETS, entry[method], strict=True):
+            names = "objective encoder.width evaluation.protocol evaluation.data.name"
+            yield keys(names, objective, 4, "finetune", name) | {
+                "evaluation.data.metric": "top1",
+                "top1": top1,
+            }
+
+
 ROWS = {
     "figure5": figure5_rows,
     "table1": table1_rows,
@@ -197,8 +210,26 @@ ROWS = {
     "tableB4": tableb4_rows,
     "figureB5": figureb5_rows,
     "figureB6": figureb6_rows,
+    "table8": table8_rows,
 }
 METRICS = ("top1", "validation_top1", "probe_accuracy", "pretraining.accuracy")
+
+
+def low_rank_heads(store, make):
+    """Runs of Figure B.3: the paper says that the head is approximately of low rank, and prints no numbers."""
+    for seed in range(SEEDS):
+        of = make.experiment(**{"head.kind": "linear", "data.label": "figureB3", "seed": seed})
+        run = make.put(store, of, 50.0)
+        encoder, head = make.keep_weights(run, of, seed)
+        draw = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for weights in head.parameters():
+                if weights.ndim == 2:
+                    factors = torch.randn(2, len(weights), 10, generator=draw)
+                    weights.copy_(factors[0] @ factors[1].T)
+        weights = {"encoder": encoder.state_dict(), "head": head.state_dict()}
+        torch.save(weights, run.encoder_path)
+    return analysis.load(store)
 
 
 @pytest.fixture(scope="module")
@@ -214,7 +245,8 @@ def printed(tmp_path_factory, make):
             for row in rows()
         ]
     )
-    runs = pd.concat([once.assign(seed=seed) for seed in range(SEEDS)])
+    seeds = [once.assign(seed=seed) for seed in range(SEEDS)]
+    runs = pd.concat([*seeds, low_rank_heads(tmp_path_factory.mktemp("heads"), make)])
     return runs.assign(run_id=[f"run-{place}" for place in range(len(runs))])
 
 
@@ -256,6 +288,8 @@ def test_the_papers_numbers_confirm_every_claim(printed):
         "square-root-scaling": 62.8 - 57.5,
         "longer-supervised": 76.4 - 76.5,
         "flip": 64.5 - 63.4,
+        "transfer": 78.8 - 77.8,
+        "harder-task": 10.0,
         "broader-augmentation": (0.7 + 0.2 + 0.3) / 3,
         "few-labels": 65.6 - 56.4,
         "wider-fewer-labels": (63.0 - 48.3) - (74.4 - 65.6),
@@ -270,8 +304,8 @@ def test_reversed_numbers_refute_claims(printed):
     runs = runs.assign(**{name: -runs[name] for name in METRICS})
     found = verdicts(scorecard(runs))
     # Where the paper's numbers hardly differ, neither do their opposites, which are also in the same order.
-    names = ("output-dimension", "longer-supervised")
-    names += ("linear-predicts-lengths", "linear-predicts-encoders")
+    names = ("output-dimension", "longer-supervised", "transfer")
+    names += ("linear-predicts-lengths", "linear-predicts-encoders", "low-rank-head")
     alike = {name: found.pop(name) for name in names}
     assert found == dict.fromkeys(found, "refuted")
     assert set(alike.values()) == {"confirmed"}
@@ -316,7 +350,8 @@ def test_random_numbers_confirm_at_most_one_claim_in_twenty(printed, scatter):
     false = [claim for claim in CLAIMS if claim.margin is None or scatter > claim.margin]
     assert len(false) >= 20
     comparisons = {
-        name: ARTEFACTS[name].comparisons(printed[printed["data.label"] == name]) for name in ROWS
+        name: ARTEFACTS[name].comparisons(printed[printed["data.label"] == name])
+        for name in (*ROWS, "figureB3")
     }
     generator, replicates, confirmed = np.random.default_rng(0), 400, Counter()
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.claims.effects import Greatest, Least, Measured, combined, decision
+from analysis.claims.effects import FiveInSix, Greatest, Least, Measured, combined, decision
 
 TAIL = 0.025
 
@@ -78,6 +78,29 @@ def test_nested_intervals_hold_the_truth_often_enough(spread):
         missed += effect.low(TAIL) > best, effect.high(TAIL) < best
     # 2.5% and three standard errors.
     assert (missed / 1_000 < 0.025 + 3 * np.sqrt(0.025 * 0.975 / 1_000)).all()
+
+
+@pytest.mark.parametrize("count", [3, 6, 7, 12])
+def test_five_in_six_bounds_hold_the_truth_often_enough(count):
+    generator = np.random.default_rng(count)
+    missed = np.zeros(2)
+    for _ in range(500):
+        truth = generator.normal(0, 1, count)
+        effect = FiveInSix([measured(generator.normal(mean, 1, 4)) for mean in truth])
+        # The least number that at least five in six of the true values do not exceed.
+        reached = min(value for value in truth if 6 * (truth <= value).sum() >= 5 * count)
+        missed += effect.low(TAIL) > reached, effect.high(TAIL) < reached
+    assert (missed / 500 < 0.025 + 3 * np.sqrt(0.025 * 0.975 / 500)).all()
+
+
+def test_five_in_six_is_the_tenth_of_twelve():
+    values = np.random.default_rng().permutation(12.0 + np.arange(12))
+    effects = [measured(value + np.array([0.001, 0.0, -0.001])) for value in values]
+    effect = FiveInSix(effects)
+    assert effect.mean == pytest.approx(12 + 9)
+    assert effect.low(TAIL) < 21 < effect.high(TAIL)
+    sentence = decision((FiveInSix,), 1.5)
+    assert "five in six differences must be clearly below 1.5 points" in sentence
 
 
 @pytest.mark.parametrize("margin", [None, 1.5])
