@@ -38,6 +38,9 @@ _LATEX = {
     "⁺": r"$^{+}$",
     "⁻": r"$^{-}$",
     "ᵀ": r"$^{\top}$",
+    "†": r"$^{\dagger}$",
+    "′": "$'$",
+    "→": r"$\to$",
     "–": "--",
     "\0": "{}",
     "…": r"\ldots{}",
@@ -229,11 +232,15 @@ def _parts(text: str) -> tuple[str, str, bool]:
 
 
 def _left_aligned(table: Table) -> list[bool]:
-    """Whether each column is left-aligned: the names are, and so are formulas."""
+    """Whether each column is left-aligned: the names are, and so are formulas and words, but no numbers."""
     return [
-        column == 0 or any(isinstance(row[column], Formula) for row in table.rows)
+        column == 0 or any(_is_word(row[column]) for row in table.rows)
         for column in range(len(table.header))
     ]
+
+
+def _is_word(text: str) -> bool:
+    return isinstance(text, Formula) or text[:1].isalpha()
 
 
 def _markdown_cell(text: str) -> str:

@@ -239,5 +239,6 @@ ARTEFACTS = {
             protocols=("linear", "finetune"),
             elsewhere=True,
         ),
+        Artefact("tableC1", "design choices of contrastive methods"),
     ]
 }

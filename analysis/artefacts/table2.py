@@ -3,16 +3,11 @@
 It needs no runs. `tests/losses/test_table2.py` compares the gradients of our losses with these.
 """
 
-from collections.abc import Sequence
-from typing import Any
-
 import pandas as pd
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from analysis.artefacts import Artefact
-from analysis.drawing import INK, page, style
-from analysis.panels import PAGE
+from analysis.drawing import style
+from analysis.printed import printed_table
 from analysis.report import Report
 from analysis.typesetting import Formula, Table, conjoined
 
@@ -39,6 +34,9 @@ FORMULAS = {
 }
 """The function that each loss maximises, and its gradient, in LaTeX."""
 
+EDGES, ROW = (0.15, 1.45, 5.05), 0.62
+"""Where the columns begin, and the height of a row, in inches."""
+
 CAPTION = (
     "The losses and their gradients as the paper prints them: functions to be maximised, of an "
     "anchor u, its positive v⁺ and its negatives v⁻, all l2-normalised. τ is the temperature, m the "
@@ -60,7 +58,7 @@ def reports(artefact: Artefact, runs: pd.DataFrame) -> list[Report]:
     """The only report, whatever the runs."""
     rows = [[name, *map(Formula, formulas)] for name, formulas in FORMULAS.items()]
     with style():
-        figure = draw(rows, CAPTION)
+        figure = printed_table(HEADER, rows, EDGES, ROW, CAPTION)
     return [
         Report(
             name=artefact.name,
@@ -74,38 +72,3 @@ def reports(artefact: Artefact, runs: pd.DataFrame) -> list[Report]:
             summary=["As the paper prints it; it needs no runs."],
         )
     ]
-
-
-# Inches.
-EDGES = 0.15, 1.45, 5.05
-HEAD, ROW = 0.35, 0.62
-
-
-def draw(rows: Sequence[Sequence[str]], caption: str) -> Figure:
-    """The table as a picture, with its formulas typeset."""
-    body = HEAD + ROW * len(rows) + 0.25
-    figure, bottom = page(PAGE, body, caption)
-    height = bottom + body
-
-    def write(left: float, y: float, cell: str, size: float, weight: str = "normal") -> None:
-        formula = isinstance(cell, Formula)
-        # mathtext sets fractions as small as TeX does within a line of text.
-        text = f"${cell.replace('frac', 'dfrac')}$" if formula else cell
-        look: dict[str, Any] = {"fontsize": size, "fontweight": weight, "parse_math": formula}
-        figure.text(left / PAGE, y / height, text, va="center", **look)
-
-    def rule(y: float, width: float) -> None:
-        ends = [EDGES[0] / PAGE, 1 - EDGES[0] / PAGE], [y / height, y / height]
-        figure.add_artist(Line2D(*ends, color=INK, linewidth=width))
-
-    top = height - 0.1
-    for left, title in zip(EDGES, HEADER, strict=True):
-        write(left, top - HEAD / 2, title, 9, "bold")
-    for number, cells in enumerate(rows):
-        middle = top - HEAD - ROW * (number + 0.5)
-        for left, cell in zip(EDGES, cells, strict=True):
-            write(left, middle, cell, 10.5 if isinstance(cell, Formula) else 9)
-    rule(top, 1.0)
-    rule(top - HEAD, 0.6)
-    rule(top - HEAD - ROW * len(rows), 1.0)
-    return figure

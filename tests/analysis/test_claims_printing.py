@@ -92,7 +92,7 @@ def test_files_hold_every_finding(tmp_path, findings):
     assert csv["effect"].to_numpy() == pytest.approx([f.effect for f in findings], nan_ok=True)
     assert csv["reason"].tolist() == [f.reason for f in findings]
     markdown, latex = paths[".md"].read_text(), paths[".tex"].read_text()
-    rows = [line for line in markdown.splitlines() if re.search(r"\| +(con|ref|und)\w+ \|", line)]
+    rows = [line for line in markdown.splitlines() if re.search(r"\| (con|ref|und)\w+ +\|", line)]
     assert len(rows) == latex.count(r"\tabularnewline") == len(findings)
     for claim in CLAIMS:
         for text in (claim.statement, claim.test):
