@@ -105,12 +105,10 @@ def _write(chosen: list[Artefact], store: Path, out: Path, whole: bool) -> int:
     modules = ["analysis.writing", *(artefact.module_name for artefact in chosen)]
     processes.prepare(len(chosen), modules)
     # Imported here to keep --help from waiting for pandas.
-    import pandas as pd
-
     from analysis import writing
     from analysis.claims import scorecard
 
-    runs = _load(store) if any(artefact.sweep for artefact in chosen) else pd.DataFrame()
+    runs = _load_for(chosen, store)
     tasks: dict[str, processes.Task] = {
         artefact.name: partial(writing.write_artefact, artefact, out) for artefact in chosen
     }
@@ -166,6 +164,19 @@ def _check_out(out: Path) -> None:
     with storing(out, "--out"):
         out.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=out).close()
+
+
+def _load_for(chosen: list[Artefact], store: Path) -> "pd.DataFrame":
+    """The runs that the `chosen` artefacts can show. Raises ConfigError if there are none, and some need runs."""
+    import pandas as pd
+
+    import analysis
+
+    if any(artefact.sweep for artefact in chosen):
+        return _load(store)
+    if any(artefact.of_images for artefact in chosen) and store.is_dir():
+        return analysis.load(store)
+    return pd.DataFrame()
 
 
 def _load(store: Path) -> "pd.DataFrame":

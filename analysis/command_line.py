@@ -21,9 +21,11 @@ def commands(artefact: Artefact, report: Report, runs: pd.DataFrame) -> list[str
 
     runs: `analysis.load`, from which the report was made.
     """
-    if report.setting is None or artefact.sweep is None:
+    if report.setting is None:
         return ["python -m analysis"]
     store = store_of(runs)
+    if artefact.sweep is None:
+        return [command_line("analysis", [], store)]
     launches = covering(artefact.sweep, Store(store).sweeps(), report.run_ids)
     given = [launch.overrides or (f"sweep={launch.name}",) for launch in launches]
     lines = [

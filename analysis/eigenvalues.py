@@ -5,7 +5,8 @@ They have a module of their own, since results are computed again if it changes 
 
 import numpy as np
 
-from analysis.weights import Arrays, load_weights
+from analysis.cache import Arrays
+from analysis.weights import load_weights
 from simclr_ablate.store import Run
 
 

@@ -6,7 +6,7 @@ from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
-from analysis.weights import cache_folder
+from analysis.cache import cache_folder
 from simclr_ablate.files import StorageError, write_json
 from simclr_ablate.store.records import read_record
 

@@ -5,18 +5,17 @@ It is a module of its own, since results are computed again if it changes (`weig
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.cache import Arrays
+from analysis.images import check_images
 from analysis.settings import shown
-from analysis.weights import Arrays, load_weights
+from analysis.weights import load_weights
 from simclr_ablate.store import Run
 from simclr_ablate.terminal import count
-
-if TYPE_CHECKING:
-    from simclr_ablate.schema import Data
 
 CLASSES, IMAGES = 10, 100
 """The most classes that are shown, and the most test images of each."""
@@ -105,19 +104,6 @@ def embed(run: Run) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.int64], 
     labels = np.searchsorted(picked, h.labels.numpy())
     features = {"h": h.features.double().numpy(), "z": z.features.double().numpy()}
     return features, labels, [shown(str(test.classes[label])) for label in picked]
-
-
-def check_images(data: "Data") -> None:
-    """Raises ValueError if the run's images cannot be opened, or have changed."""
-    from simclr_ablate.config import is_own
-    from simclr_ablate.data.listing import fingerprint, list_images
-
-    if is_own(data.name):
-        raise ValueError(f"the images of {data.name} come from code that the analysis does not run")
-    if data.is_streamed and data.root is not None:  # other folders are opened by their fingerprint
-        images = fingerprint(list_images(data.root, data.name, data.on_error), data.on_error)
-        if data.fingerprint not in (None, images):
-            raise ValueError(f"the images in {data.root} have changed since the run")
 
 
 def choose(labels: NDArray[np.int64], seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

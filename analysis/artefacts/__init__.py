@@ -31,7 +31,8 @@ class Artefact:
 
     sweep: the sweep that makes its runs; None if it needs none. needs: the least that it can show, in words. protocols:
     the protocols whose evaluations it shows. elsewhere: whether it shows evaluations on other data sets than the
-    encoder's own.
+    encoder's own. of_images: whether it shows images: those of the runs' data sets, or embedded ones if there are no
+    runs.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Artefact:
     needs: str = ""
     protocols: tuple[str, ...] = ("linear",)
     elsewhere: bool = False
+    of_images: bool = False
 
     @property
     def label(self) -> str:
@@ -133,6 +135,7 @@ ARTEFACTS = {
             "temperature",
             "finished runs of one setting with two or more temperatures, or with and without the l2 norm",
         ),
+        Artefact("figure6", "histograms of intensities of crops", of_images=True),
         Artefact(
             "figure7",
             "depth and width of the encoder, SimCLR and supervised",

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from analysis.artefacts import Artefact
+from analysis.cache import Arrays
 from analysis.comparison import trained
 from analysis.drawing import (
     LINE_HEIGHT,
@@ -33,7 +34,7 @@ from analysis.report import LeftOut, Report
 from analysis.separation import CLASSES, IMAGES, neighbours, perplexity, separation
 from analysis.settings import Setting, settings
 from analysis.typesetting import Table, number
-from analysis.weights import Arrays, kept, with_weights
+from analysis.weights import kept, with_weights
 from simclr_ablate.store import Run
 from simclr_ablate.terminal import printable
 
