@@ -96,6 +96,9 @@ class Artefact:
 ARTEFACTS = {
     artefact.name: artefact
     for artefact in [
+        Artefact("figure2", "the framework"),
+        Artefact("figure3", "crops as prediction tasks", of_images=True),
+        Artefact("figure4", "the operations that views are made of", of_images=True),
         Artefact(
             "figure1",
             "linear evaluation against the size of the encoder",
