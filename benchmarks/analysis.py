@@ -23,7 +23,10 @@ from simclr_ablate.store import Run, Store
 
 RUNS = 10_000
 ROUNDS = 3
-GROUPS = {"data", "views", "encoder", "head", "loss", "optimizer", "evaluation"}
+GROUPS = {
+    *("data", "views", "encoder", "head", "loss", "optimizer", "evaluation"),
+    "data@evaluation.data",
+}
 MEMORY = Path("/dev/shm")
 
 
@@ -93,7 +96,8 @@ def finish(run: Run, experiment: Experiment, draw: random.Random) -> None:
     if experiment.objective != "none":
         metrics = {"loss": 4.2, "accuracy": draw.random(), "entropy": 3.1, "seconds": 25.0}
         run.write_pretraining(metrics)
-    names = ["top1", "top5", "validation_top1", "knn_top1"]
+    metric = experiment.evaluated_data.metric
+    names = list(dict.fromkeys([metric, "top1", "top5", f"validation_{metric}", "knn_top1"]))
     if experiment.evaluation.probe is not None:
         names = ["probe_accuracy", "probe_validation_accuracy", "probe_guess"]
     metrics = {name: draw.gauss(45, 3) for name in names} | {"test_images": 2000}

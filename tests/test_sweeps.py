@@ -16,7 +16,10 @@ SWEEPS = {
     for path in sorted(FOLDER.glob("*.yaml"))
 }
 UNIONS = {name: sweep["sweeps"] for name, sweep in SWEEPS.items() if "sweeps" in sweep}
-GROUPS = {"data", "views", "encoder", "head", "loss", "optimizer", "evaluation", "scale"}
+GROUPS = {
+    *("data", "views", "encoder", "head", "loss", "optimizer", "evaluation", "scale"),
+    "data@evaluation.data",
+}
 
 
 @pytest.mark.parametrize("scale", ["laptop", "cifar10", "paper"])

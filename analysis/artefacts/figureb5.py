@@ -170,5 +170,5 @@ def _rows(part: Part) -> Sequence[dict[str, Any]]:
         if len(points(part, share)) >= LEAST:
             for kind, found in zip(("pearson", "spearman"), correlations(part, share), strict=True):
                 numbers = {"mean": found.rho, "low": found.low, "high": found.high}
-                rows.append({"kind": kind, "column": share, **numbers})
+                rows.append({"kind": kind, "column": share, **numbers, "run_ids": ""})
     return rows
