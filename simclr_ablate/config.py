@@ -36,6 +36,10 @@ class ConfigError(ValueError):
     """Wrong input from the user. The message names the key, the value and what is accepted."""
 
 
+class MissingDataError(ConfigError):
+    """The images of a data set are not there, or only some. The message says which files go where."""
+
+
 def key(
     doc: str,
     *,

@@ -8,6 +8,7 @@ import dataclasses
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Self
 
 from simclr_ablate.config import (
@@ -36,6 +37,14 @@ OPERATION_NAMES = ("crop", "cutout", "color", "sobel", "noise", "blur", "rotate"
 
 METRICS = ("top1", "mean_per_class", "map11")
 """Kinds of accuracy: over all images, the mean over classes, and 11-point mean average precision."""
+
+METRIC_NAMES = {
+    "top1": "top-1",
+    "top5": "top-5",
+    "mean_per_class": "mean per class",
+    "map11": "mAP",
+}
+"""How accuracies are called to people."""
 
 LOSS_NAMES = ("nt_xent", "nt_logistic", "margin_triplet")
 """The losses of Table 2, in order."""
@@ -80,17 +89,42 @@ PROTOCOLS = {
 `simclr_ablate.evaluation`."""
 
 
-def main_metric(evaluation: Mapping[str, Any]) -> str | None:
-    """The main metric of an evaluation with these keys; None for a user's own protocol."""
+def main_metric(
+    evaluation: Mapping[str, Any], beside: Mapping[str, Any] = MappingProxyType({})
+) -> str | None:
+    """The main metric of an evaluation with these keys; None for a user's own protocol.
+
+    It is the metric of the data set. beside: see `identity.evaluated_beside`, which has that of the experiment's own.
+    """
     protocol = evaluation.get("protocol") or implied_protocol(
         {"evaluation.probe": evaluation.get("probe")}
     )
     if is_own(protocol):
         return None
-    return "probe_accuracy" if protocol == "probe" else "top1"
+    if protocol == "probe":
+        return "probe_accuracy"
+    other = evaluation.get("data") or {}
+    metric = other.get("metric") if other.get("name") else beside.get("data.metric")
+    return metric or "top1"
 
 
-DATA_NAMES = ("shapes", "image_folder", "cifar10", "cifar100", "stl10", "imagenet")
+TRANSFER_SETS = (
+    *("food101", "sun397", "stanford_cars", "fgvc_aircraft", "voc2007"),
+    *("dtd", "oxford_iiit_pet", "caltech101", "flowers102"),
+)
+"""The sets of Table 8 that are files in a layout of their own, in order; the others are CIFAR-10, CIFAR-100 and
+Birdsnap."""
+
+OFFICIAL_VALIDATION = ("fgvc_aircraft", "voc2007", "dtd", "flowers102")
+"""The data sets that come with a validation split."""
+
+SEVERAL_LABELS = ("voc2007",)
+"""The data sets whose images can show several classes."""
+
+DATA_NAMES = (
+    *("shapes", "image_folder", "cifar10", "cifar100", "stl10", "imagenet"),
+    *TRANSFER_SETS,
+)
 _FOLDERS = ("image_folder", "imagenet")
 """The data sets that are read from the user's own files."""
 
@@ -141,8 +175,8 @@ class Data:
     )
     size: int = key("side of the images that the encoder gets, pixels", at_least=8)
     limit: int | None = key("training images used, balanced over classes; null: all", at_least=1)
-    validation: int = key(
-        "training images held out as the validation split, on which all choices are made",
+    validation: int | None = key(
+        "training images held out as the validation split, on which all choices are made; null: the official split",
         at_least=1,
     )
     on_error: str = key(
@@ -150,7 +184,10 @@ class Data:
         choices=("raise", "skip"),
         when={"data.name": _FOLDERS},
     )
-    seed: int = key("seed of the split, the choice of `limit` images and the shapes", at_least=0)
+    seed: int = key(
+        "seed of the split (validation; for caltech101, test too), the choice of `limit` images and the shapes",
+        at_least=0,
+    )
     label: str | None = key("short name in reports; null: the name of the data set or folder")
     fingerprint: str | None = key(
         "hash of the images, set when a run is planned; for imagenet, of all names and sizes and the contents "
@@ -171,6 +208,11 @@ class Data:
     def is_folder(self) -> bool:
         """Whether the images are files in a folder of the user's."""
         return self.name in _FOLDERS
+
+    @property
+    def has_several_labels(self) -> bool:
+        """Whether an image can show several classes."""
+        return self.name in SEVERAL_LABELS
 
     @property
     def is_streamed(self) -> bool:
@@ -610,11 +652,13 @@ def _check_data(experiment: Experiment) -> None:
                 f"evaluation.data.{name} must be null unless evaluation.data.name is set, got {value}"
             )
     else:
+        needed = {"size", "validation", "on_error", "seed", "metric"}
+        if other.name in OFFICIAL_VALIDATION:
+            needed.remove("validation")
         missing = [
             field.name
             for field in dataclasses.fields(Data)
-            if field.name in ("size", "validation", "on_error", "seed", "metric")
-            and getattr(other, field.name) is None
+            if field.name in needed and getattr(other, field.name) is None
         ]
         if missing:
             raise ConfigError(
@@ -628,6 +672,19 @@ def check_data(data: Data, path: str) -> None:
     """Raises ConfigError if the keys of `data` do not fit together. path: the section that `data` comes from."""
     if data.name == "shapes" and data.size != SHAPES_SIDE:
         raise ConfigError(f"{path}.size must be {SHAPES_SIDE} for {path}=shapes, got {data.size}")
+    if data.name in OFFICIAL_VALIDATION and data.validation is not None:
+        raise ConfigError(
+            f"{path}.validation must be null for {path}={data.name}, which has an official validation split, "
+            f"got {data.validation}"
+        )
+    if data.name not in OFFICIAL_VALIDATION and data.validation is None:
+        raise ConfigError(
+            f"{path}.validation must be >= 1 for {path}={data.name}, which has no official validation split, got null"
+        )
+    if data.has_several_labels and data.metric != "map11":
+        raise ConfigError(
+            f"{path}.metric must be map11 for {path}={data.name}, whose images have several labels, got {data.metric!r}"
+        )
     if data.is_folder and data.root is None:
         raise ConfigError(
             f"{path}.root must be a folder of images for {path}={data.name}, got null"
@@ -677,6 +734,7 @@ def _check_loss(loss: Loss) -> None:
 
 def _check_evaluation(experiment: Experiment) -> None:
     evaluation, protocol = experiment.evaluation, experiment.evaluation.protocol
+    _check_several_labels(experiment)
     if experiment.objective == "supervised" and evaluation.features != "h":
         raise ConfigError(
             "evaluation.features must be h for objective=supervised, which has no head, "
@@ -702,6 +760,21 @@ def _check_evaluation(experiment: Experiment) -> None:
         )
     for name in ("l2", "lr", "decay"):
         _check_spaced(evaluation, name)
+
+
+def _check_several_labels(experiment: Experiment) -> None:
+    """Raises ConfigError for what needs one label an image, if the images have several."""
+    evaluated = experiment.evaluated_data
+    if experiment.objective == "supervised" and experiment.data.has_several_labels:
+        raise ConfigError(
+            "objective must be contrastive or none with "
+            f"data={experiment.data.name}, whose images have several labels, got 'supervised'"
+        )
+    if experiment.evaluation.protocol == "few_labels" and evaluated.has_several_labels:
+        raise ConfigError(
+            "evaluation.protocol must be linear, linear_sgd, finetune, knn or probe on "
+            f"{evaluated.name}, whose images have several labels and no balanced part, got 'few_labels'"
+        )
 
 
 def _check_spaced(evaluation: Evaluation, name: str) -> None:

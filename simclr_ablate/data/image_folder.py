@@ -9,15 +9,11 @@ The cache also remembers the size and times of each file. Only a file with anoth
 of change is decoded again.
 """
 
-import concurrent.futures
 import dataclasses
 import hashlib
-import itertools
 import json
-import multiprocessing
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,9 +34,9 @@ from simclr_ablate.data.cache import (
     reserve_array,
     save_labels,
 )
-from simclr_ablate.data.decode import decode_rows, is_readable, pixel_digest, unreadable_error
+from simclr_ablate.data.decode import is_readable, pixel_digest, unreadable_error
+from simclr_ablate.data.decoding import decode_files
 from simclr_ablate.data.listing import Files, Listing, list_images, some, tell_once
-from simclr_ablate.data.processes import naming_shared_memory, serve_parent, starting_processes
 from simclr_ablate.data.progress import show_progress
 from simclr_ablate.files import read_json, storing, write_json
 
@@ -48,8 +44,6 @@ if TYPE_CHECKING:
     from simclr_ablate.data.in_memory import ImageSet
 
 SPLITS = ("train", "test")
-
-_FILES_PER_TASK = 64
 
 _VERSION = 1
 """To be increased when the same files give other pixels."""
@@ -256,12 +250,8 @@ class _Decoding:
         digests = self._copy(split, files, target, begin)
         rows = [row for row, pixels in enumerate(digests) if pixels is None]
         advance(len(digests) - len(rows))
-        tasks = []
-        for start in range(0, len(rows), _FILES_PER_TASK):
-            chunk = rows[start : start + _FILES_PER_TASK]
-            names = [files.names[row] for row in chunk]
-            tasks.append((self.listing.root, names, self.size, target, begin, chunk))
-        for decoded in _carry_out(tasks, self.workers):
+        root, names = self.listing.root, files.names
+        for decoded in decode_files(root, names, rows, self.size, target, begin, self.workers):
             advance(len(decoded))
             for row, pixels, wrong in decoded:
                 if wrong is None:
@@ -288,30 +278,3 @@ class _Decoding:
                     file.write(pixels)
                     digests[row] = pixel_digest(pixels)
         return digests
-
-
-Task = tuple[Path, list[str], int, Path, int, list[int]]
-
-
-def _carry_out(tasks: list[Task], workers: int) -> Iterator[list[tuple[int, bytes, str | None]]]:
-    """The results of `decode_rows` for every task, in the order in which they end."""
-    if workers < 2 or len(tasks) < 2:
-        yield from itertools.starmap(decode_rows, tasks)
-        return
-    with naming_shared_memory("run the command on one core (taskset -c 0)"):
-        # Spawned: a fork would copy this process's locks in whatever state its threads have them.
-        pool = concurrent.futures.ProcessPoolExecutor(
-            min(workers, len(tasks)), multiprocessing.get_context("spawn"), serve_parent
-        )
-    try:
-        with starting_processes():
-            futures = [pool.submit(decode_rows, *task) for task in tasks]
-        for future in concurrent.futures.as_completed(futures):
-            yield future.result()
-    except BrokenProcessPool as error:
-        raise ConfigError(
-            f"a process that decodes the images of {tasks[0][0]} was killed, perhaps because memory ran out: run the "
-            f"command again, on fewer than {workers} cores (taskset) if there is too little memory for so many"
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from simclr_ablate.config import ConfigError
+from simclr_ablate.config import ConfigError, MissingDataError
 from simclr_ablate.data.decode import unreadable_error
 from simclr_ablate.files import storing
 
@@ -233,7 +233,7 @@ class _Walk:
 def _existing(root: str | Path) -> Path:
     folder = Path(root).expanduser()
     if not folder.is_dir():
-        raise ConfigError(f"data.root must be a folder that holds {LAYOUT}, got {str(root)!r}")
+        raise MissingDataError(f"data.root must be a folder that holds {LAYOUT}, got {str(root)!r}")
     return folder
 
 

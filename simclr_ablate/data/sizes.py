@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from simclr_ablate.config import ConfigError, is_own
 from simclr_ablate.data.listing import list_images
+from simclr_ablate.data.sources import TRANSFER
 from simclr_ablate.paths import default_cache
 from simclr_ablate.schema import Data
 
@@ -41,7 +42,7 @@ def data_sizes(data: Data, cache: str | None = None) -> Sizes:
     """
     counts, unlabelled = _counts(data, Path(cache or default_cache()))
     check_splits(data, counts, unlabelled)
-    labelled = sum(counts) - data.validation
+    labelled = sum(counts) - (data.validation or 0)
     available = (labelled, unlabelled or labelled)
     if data.limit is not None:
         available = (min(available[0], data.limit), min(available[1], data.limit))
@@ -54,17 +55,18 @@ def check_splits(data: Data, counts: Sequence[int], unlabelled: int = 0) -> None
     counts: training images of each class. unlabelled: number of unlabelled images.
     """
     most, classes = sum(capacity(counts)), sum(count > 0 for count in counts)
-    if not most:
+    held = data.validation or 0  # an official split takes none of these
+    if data.validation is not None and not most:
         raise ConfigError(
             f"data={data.name} must have two training images of a class, one to hold out for "
             f"validation, got at most {max(counts, default=0)} of each"
         )
-    if data.validation > most:
+    if held > most:
         raise ConfigError(
             f"data.validation must be <= {most}, half of each class's training images in "
-            f"data={data.name}, got {data.validation}"
+            f"data={data.name}, got {held}"
         )
-    available = max(sum(counts) - data.validation, unlabelled)
+    available = max(sum(counts) - held, unlabelled)
     if data.limit is not None and not classes <= data.limit <= available:
         bound = (
             f"<= {available}, the training images of data={data.name} that validation leaves"
@@ -84,6 +86,8 @@ def _counts(data: Data, cache: Path) -> tuple[list[int], int]:
     if data.name in _TRAINING:
         total, classes = _TRAINING[data.name]
         return [total // classes] * classes, UNLABELLED.get(data.name, 0)
+    if data.name in TRANSFER:
+        return _evenly(TRANSFER[data.name].of_training, TRANSFER[data.name].classes), 0
     if is_own(data.name):
         from simclr_ablate.data.own_sets import count_own
 
@@ -95,3 +99,8 @@ def _counts(data: Data, cache: Path) -> tuple[list[int], int]:
     assert data.root is not None  # the schema requires it
     labels = Counter(list_images(data.root, data.name, data.on_error).train.labels)
     return list(labels.values()), 0
+
+
+def _evenly(total: int, classes: int) -> list[int]:
+    """`total` images, as evenly over classes as they go; the files themselves are counted when they are decoded."""
+    return [total // classes + (label < total % classes) for label in range(classes)]

@@ -13,10 +13,12 @@ from simclr_ablate.data.images import Images
 from simclr_ablate.data.own_sets import open_own
 from simclr_ablate.data.shapes import SIDE, open_shapes
 from simclr_ablate.data.sizes import capacity, check_splits
+from simclr_ablate.data.sources import CALTECH_TRAINING, root_of
 from simclr_ablate.data.streamed import open_streamed
 from simclr_ablate.data.torchvision_sets import open_torchvision
+from simclr_ablate.data.transfer_sets import open_transfer
 from simclr_ablate.randomness import generator
-from simclr_ablate.schema import Data
+from simclr_ablate.schema import TRANSFER_SETS, Data
 
 Set = TypeVar("Set", bound=Images)
 
@@ -39,6 +41,8 @@ def open_data(data: Data, cache: Path, workers: int) -> Splits:
 
     Raises ConfigError.
     """
+    if data.name in TRANSFER_SETS:
+        return _open_transfer(data, cache, workers)
     train, test, *unlabelled = _open(data, cache, workers)
     train, validation = split_training(data, train, sum(map(len, unlabelled)))
     if not unlabelled:
@@ -53,12 +57,11 @@ def split_training(data: Data, images: Set, unlabelled: int = 0) -> tuple[Set, S
     """
     counts = images.labels.bincount(minlength=len(images.classes)).tolist()
     check_splits(data, counts, unlabelled)
+    assert data.validation is not None  # the schema requires it
     held = take_balanced(
         images.labels, data.validation, capacity(counts), data.seed, "validation split"
     )
-    kept = torch.ones(len(images), dtype=torch.bool)
-    kept[held] = False
-    return _limit(data, images.subset(kept.nonzero()[:, 0]), "limit"), images.subset(held)
+    return _limit(data, images.subset(_others(held, len(images))), "limit"), images.subset(held)
 
 
 def take_balanced(labels: Tensor, total: int, most: list[int], seed: int, purpose: str) -> Tensor:
@@ -79,12 +82,38 @@ def take_balanced(labels: Tensor, total: int, most: list[int], seed: int, purpos
 
 
 def _limit(data: Data, images: Set, purpose: str) -> Set:
-    """At most `data.limit` of the images, balanced over classes if they have any."""
+    """At most `data.limit` of the images, balanced over classes if each image has one."""
     if data.limit is None or data.limit >= len(images):
         return images
     labels = images.labels.clamp(min=0)
+    if labels.ndim == 2:
+        labels = labels.new_zeros(len(labels))
     most = labels.bincount().tolist()
     return images.subset(take_balanced(labels, data.limit, most, data.seed, purpose))
+
+
+def _others(indices: Tensor, n: int) -> Tensor:
+    """The indices below `n` that are not among `indices`, in order."""
+    other = torch.ones(n, dtype=torch.bool)
+    other[indices] = False
+    return other.nonzero()[:, 0]
+
+
+def _open_transfer(data: Data, cache: Path, workers: int) -> Splits:
+    """The splits of a transfer set: official ones as far as there are any."""
+    opened = open_transfer(data.name, root_of(data.root, cache), data.size, cache, workers)
+    if "all" in opened:
+        images = opened["all"]
+        most = [CALTECH_TRAINING] * len(images.classes)
+        taken = take_balanced(images.labels, sum(most), most, data.seed, "training split")
+        opened = {
+            "train": images.subset(taken),
+            "test": images.subset(_others(taken, len(images))),
+        }
+    train, test = opened["train"], opened["test"]
+    if "validation" in opened:
+        return Splits(_limit(data, train, "limit"), opened["validation"], test)
+    return Splits(*split_training(data, train), test)
 
 
 def _open(data: Data, cache: Path, workers: int) -> Sequence[Images]:
@@ -103,5 +132,4 @@ def _open(data: Data, cache: Path, workers: int) -> Sequence[Images]:
     if data.is_streamed:
         assert data.root is not None  # the schema requires it
         return open_streamed(data.root, data.size, data.on_error, workers)
-    root = cache / "downloads" if data.root is None else Path(data.root)
-    return open_torchvision(data.name, root, data.size, cache)
+    return open_torchvision(data.name, root_of(data.root, cache), data.size, cache)

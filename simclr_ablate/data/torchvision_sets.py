@@ -1,46 +1,32 @@
 """CIFAR-10, CIFAR-100 and STL-10 through torchvision, which downloads them."""
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from simclr_ablate.config import ConfigError
 from simclr_ablate.data.cache import build_once, save_set
 from simclr_ablate.data.decode import centre_square, to_array
 from simclr_ablate.data.in_memory import ImageSet, open_set
-
-SPLITS = {
-    "cifar10": ("train", "test"),
-    "cifar100": ("train", "test"),
-    "stl10": ("train", "test", "unlabeled"),
-}
-
-_ARCHIVES = {
-    "cifar10": ("cifar-10-python.tar.gz", "https://www.cs.toronto.edu/~kriz/cifar.html"),
-    "cifar100": ("cifar-100-python.tar.gz", "https://www.cs.toronto.edu/~kriz/cifar.html"),
-    "stl10": ("stl10_binary.tar.gz", "https://cs.stanford.edu/~acoates/stl10/"),
-}
+from simclr_ablate.data.sources import cached_names, not_found, parts_of
 
 
 def open_torchvision(name: str, root: str | Path, size: int, cache: Path) -> list[ImageSet]:
-    """The splits of `SPLITS[name]` at (size, size), downloaded into `root` if they are missing.
+    """The splits of `TORCHVISION_SPLITS[name]` at (size, size), downloaded into `root` if they are missing.
 
-    Unlabelled images have the label -1. Raises ConfigError if the data are not there and cannot be downloaded.
+    Unlabelled images have the label -1. Raises MissingDataError if the data are not there and cannot be downloaded.
     """
     root = Path(root).expanduser().resolve()
-    of_root = hashlib.sha256(str(root).encode()).hexdigest()[:8]
 
-    def open_split(split: str) -> ImageSet:
+    def open_split(split: str, cached: str) -> ImageSet:
         def build(folder: Path) -> None:
             images, labels, classes = _load(name, root, split)
             save_set(folder, _resize(images, size), labels, classes)
 
-        return open_set(build_once(cache, f"{name}-{split}-{size}px-{of_root}", build))
+        return open_set(build_once(cache, cached, build))
 
-    return [open_split(split) for split in SPLITS[name]]
+    return list(map(open_split, parts_of(name), cached_names(name, root, size)))
 
 
 def _load(name: str, root: Path, split: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
@@ -58,12 +44,7 @@ def _load(name: str, root: Path, split: str) -> tuple[np.ndarray, np.ndarray, li
         root.mkdir(parents=True, exist_ok=True)
         loaded = make()
     except (OSError, RuntimeError) as error:
-        archive, address = _ARCHIVES[name]
-        raise ConfigError(
-            f"data={name} was not found in {root} and could not be downloaded ({error}): "
-            f"put {archive} from {address} there, set data.root to the folder that holds it, "
-            "or use your own images with data=image_folder data.root=DIR"
-        ) from error
+        raise not_found(name, root, " ".join(str(error).split())) from error
     if name == "stl10":
         return loaded.data, np.asarray(loaded.labels), list(loaded.classes)
     return loaded.data.transpose(0, 3, 1, 2), np.asarray(loaded.targets), list(loaded.classes)

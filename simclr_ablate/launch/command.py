@@ -19,10 +19,10 @@ from simclr_ablate.launch.devices import check_devices
 from simclr_ablate.launch.outcome import Ledger, Outcome
 from simclr_ablate.launch.torchrun import TorchrunRank, carry_out_here
 from simclr_ablate.paths import absolute, default_cache
-from simclr_ablate.plan.keys import METRICS, CommandKeys, check_top_level
+from simclr_ablate.plan.keys import CommandKeys, check_top_level
 from simclr_ablate.plan.launchers import LauncherOptions, SlurmOptions, read_launcher
 from simclr_ablate.plan.plan import Plan, plan_all
-from simclr_ablate.schema import Experiment
+from simclr_ablate.schema import METRIC_NAMES, Experiment
 from simclr_ablate.store import ChoiceFolder, Store
 from simclr_ablate.tasks.choose import Choose
 from simclr_ablate.terminal import make_console
@@ -60,7 +60,7 @@ class Command:
     launcher: LauncherOptions
     sweep: str | None = None
     artefact: str | None = None
-    objective_metric: str = METRICS[0]
+    objective_metric: str = "validation_top1"
     asked: str | None = None
     overrides: tuple[str, ...] = ()
 
@@ -110,11 +110,11 @@ def execute(
     for experiment in (*(planned.experiment for planned in plan.runs), *later):
         check_devices(experiment, command.launcher, shared=torchrun is not None)
     say(f"{command.sweep or ', '.join(_sweeps(plan)) or 'run'}: {plan.summary()}")
-    for line in plan.outlook():
+    for line in (*plan.outlook(), *plan.passed_over()):
         say(line)
     if command.dry_run:
         _print_table(plan, console)
-        return Ended(ExitStatus.OK, plan)
+        return Ended(_status(plan), plan)
     if isinstance(command.launcher, SlurmOptions) and command.launcher.cluster == "slurm":
         require_slurm()
     command.store.prepare()
@@ -230,7 +230,7 @@ def _submit(
     watch = shlex.join(["python", "-m", "simclr_ablate.status", *where, "--follow"])
     if not options.follow:
         say(f"watch them: {watch}")
-        return ExitStatus.SOME_FAILED if submission.closed else ExitStatus.OK
+        return ExitStatus.SOME_FAILED if submission.closed else _status(plan)
     outcome = launcher.follow(plan, submission, _view(console, plan, jobs))
     if plan.pending and not outcome.interrupted:
         plan, outcome = _follow_choices(command, launcher, console, plan, outcome, jobs)
@@ -297,6 +297,8 @@ def _report(command: Command, plan: Plan, outcome: Outcome, say: Callable[[str],
     for planned in outcome.failed:
         reason = outcome.reason_of(planned)
         say(f"\nFAILED {planned.run_id}: {reason}\n  log: {planned.task.log_path}")
+    for line in plan.passed_over():
+        say(f"\n{line}")
     if outcome.called_off and not outcome.failed and not outcome.interrupted:
         say(f"a second stage was cancelled; to resume it, run the same command again:\n  {again}")
         return ExitStatus.SOME_FAILED
@@ -311,10 +313,16 @@ def _report(command: Command, plan: Plan, outcome: Outcome, say: Callable[[str],
     if len(plan.runs) == 1:
         _print_result(plan, say)
     else:
-        say(f"all {len(plan.runs)} experiments are in {plan.store.root}/")
+        every = "" if plan.missing else "all "
+        say(f"{every}{len(plan.runs)} experiments are in {plan.store.root}/")
         if command.artefact:
             say(f"see them: python -m analysis {command.artefact} --store {plan.store.root}")
-    return ExitStatus.OK
+    return _status(plan)
+
+
+def _status(plan: Plan) -> ExitStatus:
+    """The status of a command that did all of the plan."""
+    return ExitStatus.SOME_FAILED if plan.missing else ExitStatus.OK
 
 
 def _print_result(plan: Plan, say: Callable[[str], None]) -> None:
@@ -329,8 +337,11 @@ def _print_result(plan: Plan, say: Callable[[str], None]) -> None:
         accuracy, guess = metrics["probe_accuracy"], metrics["probe_guess"]
         say(f"probe    {accuracy:.2f} % (guessing: {guess:.2f} %)")
     elif spec.protocol == "linear":
-        say(f"linear   top-1 {metrics['top1']:.2f} %, top-5 {metrics['top5']:.2f} %")
-        say(f"kNN      top-1 {metrics['knn_top1']:.2f} %")
+        shown = dict.fromkeys((planned.experiment.evaluated_data.metric, "top1", "top5"))
+        accuracies = [f"{METRIC_NAMES[k]} {metrics[k]:.2f} %" for k in shown if k in metrics]
+        say(f"linear   {', '.join(accuracies)}")
+        (knn,) = [name for name in metrics if name.startswith("knn_")]
+        say(f"kNN      {METRIC_NAMES[knn.removeprefix('knn_')]} {metrics[knn]:.2f} %")
     else:
         values = ", ".join(f"{name} {value:.4g}" for name, value in evaluation["metrics"].items())
         say(f"{spec.protocol}: {values}")

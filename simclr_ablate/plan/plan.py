@@ -4,14 +4,15 @@ import dataclasses
 import functools
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from simclr_ablate.config import ConfigError, is_own, own_values
+from simclr_ablate.config import ConfigError, MissingDataError, is_own, own_values
+from simclr_ablate.data.sources import SOURCES, check_there, root_of
 from simclr_ablate.identity import (
     identity_config,
     result_key,
@@ -20,7 +21,7 @@ from simclr_ablate.identity import (
 )
 from simclr_ablate.overrides import override
 from simclr_ablate.paths import absolute, default_cache
-from simclr_ablate.schema import KEYS, PROTOCOLS, Data, EvaluationData, Experiment
+from simclr_ablate.schema import KEYS, PROTOCOLS, TRANSFER_SETS, Data, EvaluationData, Experiment
 from simclr_ablate.store import Run, Store, TaskFolder
 from simclr_ablate.tasks.choose import Choose, Chosen
 from simclr_ablate.terminal import count, printable
@@ -88,7 +89,8 @@ class Plan:
     sweep: the sweep's name, if there is one. unused: keys that do not count in some runs, although experiments of the
     same run differ in them. pending: choices whose candidates are not all complete; more runs follow from them.
     decided: choices that have been made; their winners are among the runs. records: the sweeps' records in the store,
-    by the sweep's name, once they exist.
+    by the sweep's name, once they exist. missing: why data sets to evaluate on are not there, each with the number of
+    experiments that are passed over for it.
     """
 
     sweep: str | None
@@ -98,6 +100,7 @@ class Plan:
     pending: tuple[Choose, ...] = ()
     decided: tuple[Chosen, ...] = ()
     records: Mapping[str, str] = field(default_factory=dict)
+    missing: Mapping[str, int] = field(default_factory=dict)
 
     def states(self) -> list[str]:
         return [planned.state() for planned in self.runs]
@@ -178,6 +181,13 @@ class Plan:
         made = [chosen.describe() for chosen in self.decided]
         return [*made, *(choose.outlook(self.store) for choose in self.pending)]
 
+    def passed_over(self) -> list[str]:
+        """Lines for people: the data sets that are missing."""
+        return [
+            f"MISSING {reason}\n  {count(number, 'experiment')} passed over until then"
+            for reason, number in self.missing.items()
+        ]
+
     def second_stage(self) -> list[str]:
         """Lines for people about a plan that follows from choices."""
         return [*self.outlook(), f"second stage: {self.summary()}"]
@@ -219,16 +229,23 @@ def plan_all(
 ) -> Plan:
     """The plan of all experiments, with the winners of those choices whose candidates are complete.
 
-    Everything that may run later is completed and checked too. Raises ConfigError.
+    Everything that may run later is completed and checked too. Experiments whose evaluation needs a data set that is
+    not there are passed over, if others are left. Raises ConfigError.
 
     sweeps: the sweeps that each experiment belongs to. cache: see `complete`.
     """
     experiments = list(experiments)
     later = [one for choose in chooses for one in choose.experiments()]
-    completed = complete([*experiments, *later], cache)
-    names = {completed[given]: list(sweeps.get(given, ())) for given in experiments}
+    completed, absent = complete_present([*experiments, *later], cache)
+    there = [given for given in experiments if given in completed]
+    if absent and not there:
+        raise next(iter(absent.values()))
+    missing = Counter(str(absent[given]) for given in experiments if given in absent)
+    names = {completed[given]: list(sweeps.get(given, ())) for given in there}
     pending, decided = [], []
     for choose in (each.replaced(completed) for each in chooses):
+        if not choose.candidates:
+            continue
         if not choose.is_ready(store):
             pending.append(choose)
             continue
@@ -237,7 +254,9 @@ def plan_all(
             listed = names.setdefault(experiment, [])
             listed.extend({choose.sweep}.difference(listed))
     plan = plan_completed(names, store, sweep, names)
-    return dataclasses.replace(plan, pending=tuple(pending), decided=tuple(decided))
+    return dataclasses.replace(
+        plan, pending=tuple(pending), decided=tuple(decided), missing=missing
+    )
 
 
 def complete(
@@ -247,25 +266,55 @@ def complete(
 
     cache: folder of decoded images; None: the default.
     """
+    completed, absent = complete_present(experiments, cache)
+    if absent:
+        raise next(iter(absent.values()))
+    return completed
+
+
+def complete_present(
+    experiments: Iterable[Experiment], cache: str | None = None
+) -> tuple[dict[Experiment, Experiment], dict[Experiment, MissingDataError]]:
+    """As `complete`, of the experiments whose `evaluation.data` is there; and why it is not, for the others.
+
+    Raises ConfigError for anything else that is wrong, such as missing images to pretrain on.
+    """
     cache = cache or default_cache()
     complete_once = functools.cache(lambda given: complete_data(given, cache))
     sizes_of = functools.cache(lambda given: _sizes_of(given, cache))
-    completed = {}
+    missing = functools.cache(lambda given: _missing(given, cache, complete_once))
+    completed, absent = dict[Experiment, Experiment](), dict[Experiment, MissingDataError]()
     for experiment in experiments:
         if own_values(experiment):
             from simclr_ablate.plan.trial import try_own
 
             try_own(experiment)
         evaluation = experiment.evaluation
+        data = complete_once(experiment.data)
         if evaluation.data.name is not None:
+            if (error := missing(experiment.evaluated_data)) is not None:
+                absent[experiment] = error
+                continue
             other = dataclasses.asdict(complete_once(experiment.evaluated_data))
             evaluation = dataclasses.replace(evaluation, data=EvaluationData(**other))
-        data = complete_once(experiment.data)
         completed[experiment] = dataclasses.replace(experiment, data=data, evaluation=evaluation)
         _check_sizes(completed[experiment], sizes_of(data))
         evaluated = completed[experiment].evaluated_data
         _check_evaluated_sizes(completed[experiment], sizes_of(evaluated))
-    return completed
+    return completed, absent
+
+
+def _missing(
+    data: Data, cache: str, complete_once: Callable[[Data], Data]
+) -> MissingDataError | None:
+    """Why a data set to evaluate on is not there, or None."""
+    try:
+        complete_once(data)
+        if data.name in SOURCES:  # these complain only when they are opened
+            check_there(data.name, root_of(data.root, Path(cache)), Path(cache), data.size)
+    except MissingDataError as error:
+        return error
+    return None
 
 
 def plan_completed(
@@ -335,6 +384,8 @@ def complete_data(data: Data, cache: str) -> Data:
     if is_own(data.name):
         return _complete_own(data, cache)
     if not data.is_folder:
+        if data.name in TRANSFER_SETS:
+            check_there(data.name, root_of(data.root, Path(cache)), Path(cache), data.size)
         return dataclasses.replace(data, root=data.root and absolute(data.root, "data.root"))
     assert data.root is not None  # check_experiment requires it
     root = absolute(data.root, "data.root")

@@ -90,10 +90,14 @@ class Choose:
             yield from (candidate.experiment, *candidate.reported)
 
     def replaced(self, by: Mapping[Experiment, Experiment]) -> Self:
-        """A copy with each experiment replaced, for example by its completed form."""
+        """A copy with each experiment replaced, for example by its completed form.
+
+        Candidates with an experiment that `by` does not have are left out.
+        """
         candidates = tuple(
             Candidate(by[each.experiment], tuple(by[one] for one in each.reported))
             for each in self.candidates
+            if {each.experiment, *each.reported} <= by.keys()
         )
         return type(self)(self.sweep, self.over, self.metric, candidates)
 

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from simclr_ablate.config import ConfigError
-from simclr_ablate.data import image_folder
+from simclr_ablate.data import decoding
 from simclr_ablate.data.decode import read_square
 from simclr_ablate.data.image_folder import count_image_folder, make_image_folder, open_image_folder
 from simclr_ablate.data.listing import tell_once
@@ -55,7 +55,7 @@ def test_the_images_are_those_of_the_files(root: Path, tmp_path: Path) -> None:
 
 
 def test_several_processes_decode_the_same(root: Path, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("simclr_ablate.data.image_folder._FILES_PER_TASK", 3)
+    monkeypatch.setattr("simclr_ablate.data.decoding._FILES_PER_TASK", 3)
     one, _ = open_image_folder(root, 12, "raise", tmp_path / "one", 0)
     two, _ = open_image_folder(root, 12, "raise", tmp_path / "two", 2)
     assert torch.equal(one.images, two.images)
@@ -78,13 +78,13 @@ def test_a_folder_is_decoded_and_counted_when_it_is_planned(root: Path, tmp_path
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The files that this process decodes, as they are decoded."""
     names: list[str] = []
-    decode = image_folder.decode_rows
+    decode = decoding.decode_rows
 
     def note(root: Path, some: list[str], *rest: object) -> object:
         names.extend(some)
         return decode(root, some, *rest)
 
-    monkeypatch.setattr(image_folder, "decode_rows", note)
+    monkeypatch.setattr(decoding, "decode_rows", note)
     return names
 
 
@@ -259,8 +259,8 @@ def test_a_full_disk_is_one_line(root: Path, tmp_path: Path, small_disk: Path) -
 def test_a_process_that_is_killed_is_one_line(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(image_folder, "_FILES_PER_TASK", 2)
-    monkeypatch.setattr(image_folder, "serve_parent", _die)
+    monkeypatch.setattr(decoding, "_FILES_PER_TASK", 2)
+    monkeypatch.setattr(decoding, "serve_parent", _die)
     with pytest.raises(ConfigError, match=r"a process that decodes .* was killed, perhaps because"):
         make_image_folder(root, 12, "raise", tmp_path / "cache", 2)
 

@@ -120,5 +120,5 @@ def test_offline_the_error_says_what_to_do(name: str, tmp_path: Path, monkeypatc
     monkeypatch.setattr(socket, "getaddrinfo", no_network)
     with pytest.raises(ConfigError, match=rf"data={name} was not found in .*unreachable") as caught:
         open_torchvision(name, tmp_path, 32, tmp_path / "cache")
-    assert ".tar.gz from https://" in str(caught.value)
+    assert ".tar.gz from http" in str(caught.value)
     assert "data=image_folder data.root=DIR" in str(caught.value)
