@@ -23,7 +23,7 @@ from simclr_ablate.config import ConfigError, nearest
 from simclr_ablate.launch.cluster import queue
 from simclr_ablate.launch.cluster.queue import JobInfo, Settler, settle
 from simclr_ablate.launch.progress import columns, duration
-from simclr_ablate.schema import SCHEMA_VERSION
+from simclr_ablate.schema import METRIC_NAMES, SCHEMA_VERSION
 from simclr_ablate.store import BUSY, STATES, ChoiceFolder, Run, Store, TaskFolder
 from simclr_ablate.terminal import make_console
 
@@ -286,10 +286,18 @@ def picture(rows: list[dict[str, Any]]) -> list[Any]:
     )
     for row in rows:
         metrics = {k: v for each in row["evaluations"].values() for k, v in each.items()}
-        cells = [f"{metrics[k]:.1f}" if k in metrics else "-" for k in ("top1", "knn_top1")]
+        cells = [_accuracy(metrics, prefix) for prefix in ("", "knn_")]
         state = Text(row["state"], style=COLORS.get(row["state"], ""))
         table.add_row(Text(row["run_id"]), state, *cells, Text(_details(row)))
     return [table, Text(counts(rows))]
+
+
+def _accuracy(metrics: Mapping[str, float], prefix: str) -> str:
+    """Top-1; mAP, so marked, if images have several labels; `-` if there is neither."""
+    if f"{prefix}top1" in metrics:
+        return f"{metrics[f'{prefix}top1']:.1f}"
+    several = f"{prefix}map11"
+    return f"{metrics[several]:.1f} {METRIC_NAMES['map11']}" if several in metrics else "-"
 
 
 def nothing(runs: Sequence[Run], store: Store, filters: Mapping[str, str]) -> str:

@@ -15,7 +15,11 @@ class Images(Protocol):
 
     @property
     def labels(self) -> Tensor:
-        """(N,) int64; -1 for images without a label."""
+        """(N,) int64; -1 for images without a label.
+
+        If images may have several labels, (N, classes) int64: 1 for a class that the image shows, 0 for one that it
+        does not, -1 where the set leaves it open.
+        """
         ...
 
     @property

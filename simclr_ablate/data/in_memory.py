@@ -20,7 +20,7 @@ class ImageSet:
     """Images with labels, in the memory of one device or memory-mapped from a file.
 
     stored: uint8 (M, 3, H, W).
-    labels: int64 (N,), -1 for images without a label.
+    labels: int64, (N,) or (N, classes): see `images.Images`.
     rows: int64 (N,), the images of `stored` that belong to the set, or None for all of them: a subset
         shares its parent's memory.
     """

@@ -21,7 +21,7 @@ class Features(NamedTuple):
     features: Tensor
     """(N, D) float32."""
     labels: Tensor
-    """(N,) int64."""
+    """(N,) int64; or (N, classes), if images may have several labels: see `images.Images`."""
 
     @classmethod
     def none(cls) -> Self:
@@ -30,7 +30,7 @@ class Features(NamedTuple):
 
 
 Batches = Iterable[tuple[Tensor, Tensor]]
-"""Batches of images (B, 3, H, W), uint8 or float in [0, 1], with their labels (B,)."""
+"""Batches of images (B, 3, H, W), uint8 or float in [0, 1], with their labels, (B,) or (B, classes)."""
 
 
 def extract(

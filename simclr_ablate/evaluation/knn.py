@@ -50,8 +50,9 @@ def knn_votes(
     """The votes of each query's k nearest neighbours in `train`, (N, classes), on the CPU.
 
     Neighbours are compared by cosine similarity s, and a vote weighs exp(s / temperature). Wu et al.
-    use k = 200 and a temperature of 0.07. Similarities are computed for a block of queries at a time,
-    on `device`.
+    use k = 200 and a temperature of 0.07. If images have several labels, a neighbour votes for each of its own, and the
+    weights of a query's votes are divided by their sum, which makes queries comparable. Similarities are computed for a
+    block of queries at a time, on `device`.
 
     Raises ValueError if k is not in 1..len(train), or temperature <= 0.
     """
@@ -61,7 +62,8 @@ def knn_votes(
         raise ValueError(f"temperature must be > 0, got {temperature}")
     keys = F.normalize(train.features.float().to(device))
     labels = train.labels.to(device)
-    rows = max(1, _BLOCK_ELEMENTS // len(keys))
+    width = max(len(keys), k * classes if labels.ndim == 2 else 0)
+    rows = max(1, _BLOCK_ELEMENTS // width)
     tallies = []
     for block in queries.split(rows):
         similarities, neighbours = (F.normalize(block.float().to(device)) @ keys.T).topk(
@@ -70,7 +72,11 @@ def knn_votes(
         # Relative to the nearest, so that no temperature overflows.
         nearest = similarities.amax(1, keepdim=True)
         votes = similarities.sub_(nearest).div_(temperature).exp_()
-        tally = votes.new_zeros(len(block), classes)
-        tally.scatter_add_(1, labels[neighbours], votes)
+        if labels.ndim == 2:
+            shares = votes / votes.sum(1, keepdim=True)
+            tally = torch.einsum("qk,qkc->qc", shares, (labels[neighbours] == 1).to(votes.dtype))
+        else:
+            tally = votes.new_zeros(len(block), classes)
+            tally.scatter_add_(1, labels[neighbours], votes)
         tallies.append(tally.cpu())
     return torch.cat(tallies)

@@ -100,14 +100,16 @@ def classified(
 ) -> tuple[dict[str, float], dict[str, Tensor]]:
     """The accuracies of scores (N, classes), such as logits, and the per-example results.
 
-    `prediction`: (N,), the class of the largest score; `score`: (N,) float32, the true class's probability by the
-    softmax of the scores. With metric=map11, also all `scores`, (N, classes) float32.
+    `label`: (N,); `prediction`: (N,), the class of the largest score; `score`: (N,) float32, the true class's
+    probability by the softmax of the scores. With metric=map11, also all `scores`, (N, classes) float32. If images may
+    have several labels: `labels`, (N, classes) int8, `prediction` and `scores`, from which all accuracies follow.
     """
-    examples = {
-        "label": labels,
-        "prediction": scores.argmax(1),
-        "score": scores.float().softmax(1).gather(1, labels.unsqueeze(1))[:, 0],
-    }
+    examples = {"prediction": scores.argmax(1)}
+    if labels.ndim == 2:
+        examples |= {"labels": labels.to(torch.int8), "scores": scores.float()}
+        return accuracies(scores, labels, metric), examples
+    examples["label"] = labels
+    examples["score"] = scores.float().softmax(1).gather(1, labels.unsqueeze(1))[:, 0]
     if metric == "map11":
         examples["scores"] = scores.float()
     return accuracies(scores, labels, metric), examples

@@ -10,7 +10,7 @@ from simclr_ablate.data.images import Images
 from simclr_ablate.evaluation.features import FEATURE_BATCH, extract
 from simclr_ablate.evaluation.metrics import METRICS
 from simclr_ablate.evaluation.protocol import Result, Subject, classified
-from simclr_ablate.losses.cross_entropy import cross_entropy
+from simclr_ablate.losses.cross_entropy import binary_cross_entropy, cross_entropy
 from simclr_ablate.models.batch_norm import share_statistics
 from simclr_ablate.models.classifier import build_classifier
 from simclr_ablate.models.encoder import memory_format
@@ -32,8 +32,8 @@ def build_loop(
 ) -> Loop:
     """A loop that trains a new linear classifier on the outputs of `encoder`, and the encoder unless it is `frozen`.
 
-    It trains by `sgd_of` on crops and flips. The classifier, the order of images and their views are drawn from the
-    experiment's seed.
+    It trains by `sgd_of` on crops and flips; if images have several labels, by `binary_cross_entropy`. The
+    classifier, the order of images and their views are drawn from the experiment's seed.
 
     width: the width of the outputs. lr: the learning rate for a batch of 256, scaled in proportion to the batch; with
     `steps`, which replaces `evaluation.epochs`, the learning rate of any batch.
@@ -61,7 +61,7 @@ def build_loop(
             policy=crop_policy(experiment.evaluated_data.size, crop_area=spec.crop_area),
             encoder=encoder,
             head=classifier,
-            loss=cross_entropy,
+            loss=cross_entropy if images.labels.ndim == 1 else binary_cross_entropy,
             optimizer=sgd_of(subject, batch_size, lr, lr_rule, weight_decay),
             seed=derive_seed(experiment.seed, spec.protocol),
             precision=experiment.precision,
@@ -123,7 +123,7 @@ def check_labels(subject: Subject, images: Images) -> None:
 
 
 def scores_of(loop: Loop, images: Images) -> tuple[Tensor, Tensor]:
-    """The trained classifier's logits (N, classes) of `images`, in eval mode, and labels (N,), on the CPU.
+    """The trained classifier's logits (N, classes) of `images`, in eval mode, and labels, on the CPU.
 
     Ranks share the images; the first gets all results, the others nothing.
     """

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from simclr_ablate.plan.plan import PlannedRun
-from simclr_ablate.schema import main_metric
+from simclr_ablate.schema import METRIC_NAMES, main_metric
 from simclr_ablate.terminal import count
 
 LIVE_SECONDS = 0.5
@@ -195,8 +195,9 @@ def headline(planned: PlannedRun) -> str:
     if evaluation is None:
         return ""
     spec, metrics = planned.experiment.evaluation, evaluation["metrics"]
-    main = main_metric({"protocol": spec.protocol}) or next(iter(metrics))
-    named = "top-1" if main == "top1" else main
+    of_data = {"data.metric": planned.experiment.evaluated_data.metric}
+    main = main_metric({"protocol": spec.protocol}, of_data) or next(iter(metrics))
+    named = METRIC_NAMES.get(main, main)
     if spec.protocol == "probe":
         named = f"probe for {spec.probe}"
     elif spec.protocol != "linear":

@@ -26,7 +26,7 @@ from simclr_ablate.overrides import literal
 from simclr_ablate.own import look_in
 from simclr_ablate.paths import expanded
 from simclr_ablate.plan.grid import experiment_sections, resolve
-from simclr_ablate.plan.keys import METRICS, METRICS_OF, check_scale
+from simclr_ablate.plan.keys import check_scale, objective_metrics
 from simclr_ablate.schema import PROTOCOLS, Experiment
 
 if TYPE_CHECKING:
@@ -97,12 +97,13 @@ def check_one_experiment(app: Mapping[str, Any], config: DictConfig, hydra: Any)
 
 def check_objective(command: Command, experiment: Experiment, hydra: Any) -> None:
     """Raises ConfigError if the job of a sweeper other than ours cannot return its `objective_metric`."""
-    protocol = experiment.evaluation.protocol
-    metrics = METRICS_OF.get(protocol, METRICS if protocol in PROTOCOLS else ())
-    if metrics and command.objective_metric not in metrics:
+    protocol, data = experiment.evaluation.protocol, experiment.evaluated_data
+    metrics = objective_metrics(protocol, data.metric, data.has_several_labels)
+    if protocol in PROTOCOLS and command.objective_metric not in metrics:
+        of_data = "" if data.metric == "top1" else f" on {data.name}"
         raise ConfigError(
             f"objective_metric must be one of {', '.join(metrics)} with evaluation.protocol="
-            f"{protocol}, got {command.objective_metric!r}"
+            f"{protocol}{of_data}, got {command.objective_metric!r}"
         )
     if hydra.sweeper.get("_target_") == BASIC_SWEEPER:
         return

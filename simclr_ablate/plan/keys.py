@@ -14,14 +14,29 @@ from omegaconf import DictConfig, OmegaConf
 from simclr_ablate.config import ConfigError, KeyInfo, key, keys, unknown_key
 from simclr_ablate.paths import config_folder
 from simclr_ablate.plan.launchers import LAUNCHERS
-from simclr_ablate.schema import Experiment
+from simclr_ablate.schema import METRICS, Experiment
 
-METRICS = ("validation_top1", "top1", "top5")
-METRICS_OF = {
-    "linear": (*METRICS, "knn_top1"),
-    "probe": ("probe_validation_accuracy", "probe_accuracy"),
-}
-"""The metrics of protocols that do not just have METRICS; all in percent, higher is better."""
+
+def objective_metrics(protocol: str, metric: str = "top1", several: bool = False) -> list[str]:
+    """The accuracies that an evaluation by one of our protocols has, all in percent, higher is better.
+
+    metric: `data.metric`. several: whether images have several labels.
+    """
+    if protocol == "probe":
+        return ["probe_validation_accuracy", "probe_accuracy"]
+    usual = [] if several else ["top1", "top5"]
+    neighbours = [f"knn_{metric}" if several else "knn_top1"] if protocol == "linear" else []
+    return list(dict.fromkeys([f"validation_{metric}", metric, *usual, *neighbours]))
+
+
+_OBJECTIVES = dict.fromkeys(
+    chain.from_iterable(
+        objective_metrics(protocol, metric, several)
+        for metric, several in (*((metric, False) for metric in METRICS), ("map11", True))
+        for protocol in ("linear", "probe")
+    )
+)
+"""Every metric that some evaluation has, in order."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +49,7 @@ class CommandKeys:
     objective_metric: str = key(
         "metric that a run returns to a Hydra sweeper such as Optuna's: percent, higher is better, "
         "so give hydra.sweeper.direction=maximize",
-        choices=tuple(dict.fromkeys(chain(METRICS, *METRICS_OF.values()))),
+        choices=tuple(_OBJECTIVES),
     )
 
 

@@ -4,12 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
+from simclr_ablate import schema
 from simclr_ablate.config import ConfigError, build, key, keys, nearest, unknown_key
 from simclr_ablate.plan.grid import Composer, Grids, Values, multiplied, read_grids
 from simclr_ablate.schema import Experiment
 from simclr_ablate.tasks.choose import Candidate, Choose, within
 
-METRICS = ("validation_top1",)
+METRICS = tuple(f"validation_{metric}" for metric in schema.METRICS)
 """Metrics that may decide: those measured on images that no table reports."""
 
 
@@ -109,4 +110,9 @@ def _check(candidate: Candidate, rule: Rule) -> None:
     if protocol == "probe":
         raise ConfigError(
             f"sweep.select: {rule.metric} is not measured with evaluation.protocol={protocol}"
+        )
+    data = candidate.experiment.evaluated_data
+    if rule.metric != f"validation_{data.metric}":
+        raise ConfigError(
+            f"sweep.select.metric must be validation_{data.metric} for data={data.name}, got {rule.metric}"
         )

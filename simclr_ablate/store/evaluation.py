@@ -115,7 +115,7 @@ class EvaluationFolder(TaskFolder):
         result = read_sealed(self.result_path, EvaluationRecord, owner_of(self.path))
         if result is None:
             return None
-        main = main_metric(result["config"])
+        main = main_metric(result["config"], result.get("beside", {}))
         if main not in (None, *result["metrics"]):
             report_damage(self.result_path, f"it has no {main}")
             return None

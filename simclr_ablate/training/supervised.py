@@ -10,7 +10,7 @@ from simclr_ablate.training.loop import Batch, Loop
 
 def require_labels(images: Images, named: str, data: str) -> None:
     """Raises ConfigError for images without labels, which `named` (`key=value`) needs. data: the data set's name."""
-    if bool((images.labels < 0).any()):
+    if images.labels.ndim == 1 and bool((images.labels < 0).any()):
         raise ConfigError(
             f"{named} needs a label for every training image, which data={data} lacks"
         )

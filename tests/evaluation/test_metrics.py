@@ -82,4 +82,4 @@ def test_perfect_scores_are_worth_a_hundred() -> None:
 
 def test_what_a_data_set_goes_by_is_there_beside_the_usual(scores: Tensor, labels: Tensor) -> None:
     assert list(accuracies(scores, labels, "top1")) == ["top1", "top5"]
-    assert list(accuracies(scores, labels, "map11")) == ["top1", "top5", "map11"]
+    assert list(accuracies(scores, labels, "map11")) == ["map11", "top1", "top5"]
