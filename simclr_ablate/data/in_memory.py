@@ -1,5 +1,6 @@
 """A data set in memory: all images in one uint8 tensor."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,12 @@ from simclr_ablate.data.cache import DESCRIPTION, IMAGES, LABELS
 from simclr_ablate.files import read_json
 from simclr_ablate.randomness import generator
 from simclr_ablate.ranks import SOLO, Ranks
+
+DEVICE_SHARE = 0.5
+"""The largest part of a device's free memory that images may take; the networks need the rest."""
+
+_MOVED = 4096
+"""Images that are moved to a device at a time."""
 
 
 @dataclass(frozen=True)
@@ -74,11 +81,17 @@ class ImageSet:
         return ImageSet(self.stored, torch.cat([self.labels, other.labels]), self.classes, rows)
 
     def to(self, device: torch.device | str) -> "ImageSet":
-        """The set on `device`: itself if both are the CPU, else a set that holds only its own images."""
+        """A set on `device` that holds only its own images; itself if both are the CPU, or if they do not fit there."""
         device = torch.device(device)
         if self.stored.device.type == device.type == "cpu":
             return self
-        return ImageSet(self.images.to(device), self.labels.to(device), self.classes)
+        shape = (len(self), *self.stored.shape[1:])
+        if math.prod(shape) > DEVICE_SHARE * _free_bytes(device):
+            return self
+        moved = torch.empty(shape, dtype=torch.uint8, device=device)
+        for indices in torch.arange(len(self)).split(_MOVED):  # so that memory never holds a copy
+            moved[indices.to(device)] = self.batch(indices)[0].to(device)
+        return ImageSet(moved, self.labels.to(device), self.classes)
 
     def batches(self, batch_size: int, ranks: Ranks = SOLO) -> Iterator[tuple[Tensor, Tensor]]:
         """All images in order, uint8 (B, 3, H, W), and labels (B,); the last batch may be smaller.
@@ -101,16 +114,36 @@ class ImageSet:
     ) -> Iterator[tuple[DrawnViews, Tensor]]:
         """The views of each batch from step `first` on, drawn but not made yet, and labels (N,).
 
-        See `images.Images`. All parameters depend on `seed`, `epoch` and step. Views are made on the set's device.
+        See `images.Images`. All parameters depend on `seed`, `epoch` and step. Views are made on `device`, where the
+        set itself may not fit: then each batch is copied.
         """
         draw_views = policy.draw_two if views == 2 else policy.draw_one
         order = order.to(self.labels.device)
         for step in range(first, len(order)):
             draw = generator(seed, "views", epoch, step)
-            yield (
-                draw_views(self.stored, draw, rows=self.rows_of(order[step])),
-                self.labels[order[step]],
-            )
+            stored, rows = self.stored, self.rows_of(order[step])
+            if stored.device.type != torch.device(device).type:
+                stored, rows = _gathered(stored, rows, positions, device)
+            yield draw_views(stored, draw, rows=rows), self.labels[order[step]]
+
+
+def _gathered(
+    stored: Tensor, rows: Tensor, positions: Tensor | None, device: torch.device | str
+) -> tuple[Tensor, Tensor]:
+    """The images of a batch that are needed, on `device`, and the place of each image of the batch among them.
+
+    rows: (N,), the batch's images. positions: see `images.Images.view_batches`; the place of an image that is not
+    needed is arbitrary.
+    """
+    positions = torch.arange(len(rows)) if positions is None else positions
+    places = torch.zeros(len(rows), dtype=torch.long)
+    places[positions] = torch.arange(len(positions))
+    return stored.index_select(0, rows[positions]).to(device), places
+
+
+def _free_bytes(device: torch.device) -> float:
+    """The free memory of a device, as far as it says."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else math.inf
 
 
 def open_set(folder: Path) -> ImageSet:

@@ -100,7 +100,7 @@ def fgvc_aircraft(w: Writer) -> None:
 
 
 def voc2007(w: Writer) -> None:
-    folder, count = "VOCdevkit/VOC2007", 0
+    folder, count, both = "VOCdevkit/VOC2007", 0, list[str]()
     for split, file in (("train", "train"), ("validation", "val"), ("test", "test")):
         names = [f"{count + n:06d}" for n in range(w.images[split])]
         count += len(names)
@@ -110,6 +110,7 @@ def voc2007(w: Writer) -> None:
         there[np.arange(len(names)), np.arange(len(names)) % len(VOC_CLASSES)] = True
         hard[np.arange(len(names)), np.arange(len(names)) % len(VOC_CLASSES)] = False
         w.text(f"{folder}/ImageSets/Main/{file}.txt", names)
+        both += names if split != "test" else []
         for column, label in enumerate(VOC_CLASSES):
             told = np.where(there[:, column], np.where(hard[:, column], 0, 1), -1)
             lines = [f"{name} {value:2d}" for name, value in zip(names, told, strict=True)]
@@ -122,6 +123,7 @@ def voc2007(w: Writer) -> None:
             )
             xml = f"<annotation><filename>{name}.jpg</filename>{objects}</annotation>"
             w.text(f"{folder}/Annotations/{name}.xml", [xml])
+    w.text(f"{folder}/ImageSets/Main/trainval.txt", both)
 
 
 def dtd(w: Writer) -> None:

@@ -338,8 +338,9 @@ def test_decoding_killed_halfway_ends_its_workers_and_is_done_again(
         os.link(root / "train/bee/large.png", root / f"train/bee/large{number}.png")
     script = tmp_path / "open.py"
     script.write_text(
+        "import simclr_ablate.data.decoding as decoding\n"
         "import simclr_ablate.data.image_folder as folder\n"
-        "folder._FILES_PER_TASK = 4\n"
+        "decoding._FILES_PER_TASK = 4\n"
         "if __name__ == '__main__':\n"
         f"    folder.open_image_folder({str(root)!r}, 12, 'raise', folder.Path({str(cache)!r}), 2)"
     )

@@ -3,7 +3,10 @@
 import pytest
 import torch
 
+from simclr_ablate.augment.policies import simclr_policy
+from simclr_ablate.data import in_memory
 from simclr_ablate.data.in_memory import ImageSet
+from simclr_ablate.randomness import generator
 
 
 @pytest.fixture
@@ -56,3 +59,49 @@ def test_images_of_another_kind_are_refused(images: ImageSet) -> None:
         ImageSet(images.stored[:, :1], images.labels, images.classes)
     with pytest.raises(ValueError, match="labels must be one per image, got 19 for 20"):
         ImageSet(images.stored, images.labels[1:], images.classes)
+
+
+@pytest.mark.parametrize("views", [1, 2])
+@pytest.mark.parametrize("positions", [None, [1, 2, 4]])
+def test_batches_that_are_copied_give_the_same_views(
+    images: ImageSet, views: int, positions: list[int] | None
+) -> None:
+    subset = images.subset(torch.randperm(len(images))[:12])
+    order = torch.randperm(12)[:10].view(2, 5)
+    policy = simclr_policy(8)
+    wanted = list(range(5)) if positions is None else positions
+    where = None if positions is None else torch.tensor(positions)
+    usual = subset.view_batches(policy, order, 3, 1, views=views)
+    for step, (drawn, _) in enumerate(usual):
+        stored, rows = in_memory._gathered(subset.stored, subset.rows_of(order[step]), where, "cpu")
+        assert len(stored) == len(wanted)
+        draw_views = policy.draw_two if views == 2 else policy.draw_one
+        copied = draw_views(stored, generator(3, "views", 1, step), rows=rows)
+        for k in wanted:
+            one, other = (each.of(slice(k, k + 1)).make().in_order() for each in (drawn, copied))
+            assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("device", ["meta", "cuda"])
+def test_a_set_that_does_not_fit_stays_where_it_is(
+    images: ImageSet, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no GPU")
+    subset, order = images.subset(range(4, 16)), torch.randperm(12)[:10].view(2, 5)
+    moved = subset.to(device)
+    monkeypatch.setattr(in_memory, "_free_bytes", lambda _: 2 * subset.images.numel() - 1)
+    left = subset.to(device)
+    assert left is subset
+    monkeypatch.setattr(in_memory, "_free_bytes", lambda _: 2 * subset.images.numel())
+    assert subset.to(device).stored.device.type == device
+    if device == "meta":
+        return  # views have values
+    arguments = (simclr_policy(8), order, 3, 1, 0, device)
+    for (one, x), (other, y) in zip(
+        left.view_batches(*arguments), moved.view_batches(*arguments), strict=True
+    ):
+        views, others = (each.make().in_order() for each in (one, other))
+        assert views.device.type == others.device.type == device
+        assert torch.equal(views, others)
+        assert torch.equal(x.cpu(), y.cpu())

@@ -1,5 +1,6 @@
 """The transfer sets, from tiny copies of their files; which image is which, and how it is resized, torchvision says."""
 
+import os
 import shutil
 import socket
 from collections.abc import Iterator
@@ -38,10 +39,10 @@ def make_data(name: str, root: Path, **changed: Any) -> Data:
     return Data(**{**values, **changed})
 
 
-def pictured(image: Image.Image) -> bytes:
+def pictured(image: Image.Image, size: int = SIZE) -> bytes:
     """The paper's preparation, by torchvision: the short side to the size, bicubic, and the centre."""
-    resized = oracle.resize(image.convert("RGB"), [SIZE], oracle.InterpolationMode.BICUBIC)
-    return oracle.pil_to_tensor(oracle.center_crop(resized, [SIZE, SIZE])).numpy().tobytes()
+    resized = oracle.resize(image.convert("RGB"), [size], oracle.InterpolationMode.BICUBIC)
+    return oracle.pil_to_tensor(oracle.center_crop(resized, [size, size])).numpy().tobytes()
 
 
 def of_torchvision(name: str, root: Path) -> dict[str, list[tuple[bytes, Any]]]:
@@ -344,3 +345,30 @@ def test_offline_the_error_says_which_files_go_where(name: str, tmp_path: Path) 
         for file, address in (sources.SOURCES | sources.TRANSFER)[name].archives.items():
             assert f"{file} from {address}" in message
     assert not [path for path in tmp_path.iterdir() if path.name != "cache"]
+
+
+@pytest.mark.skipif(
+    "SIMCLR_ABLATE_TEST_DATA" not in os.environ,
+    reason="SIMCLR_ABLATE_TEST_DATA, a folder of extracted data sets, is not set",
+)
+@pytest.mark.parametrize("size", [32, 224])
+def test_photographs_are_prepared_as_torchvision_does(
+    size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten textures of DTD, in its own layout."""
+    photographs = Path(os.environ["SIMCLR_ABLATE_TEST_DATA"]) / "dtd10" / "train"
+    names = {split: list[str]() for split in SPLITS}
+    for folder in sorted(photographs.iterdir()):
+        for number, photograph in enumerate(sorted(folder.iterdir())[:12]):
+            place = tmp_path / "dtd/dtd/images" / folder.name / photograph.name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.symlink_to(photograph)
+            names[SPLITS[number % 3]].append(f"{folder.name}/{photograph.name}")
+    (tmp_path / "dtd/dtd/labels").mkdir()
+    for split, file in zip(SPLITS, ("train1", "val1", "test1"), strict=True):
+        (tmp_path / f"dtd/dtd/labels/{file}.txt").write_text("\n".join(names[split]))
+    fake_sets.expect("dtd", monkeypatch, 10, dict.fromkeys(SPLITS, 40))
+    found = ours(open_data(make_data("dtd", tmp_path, size=size), tmp_path / "cache", 2))
+    for split, theirs in zip(SPLITS, ("train", "val", "test"), strict=True):
+        images = datasets.DTD(str(tmp_path), split=theirs)
+        assert found[split] == [(pictured(image, size), label) for image, label in images]

@@ -256,7 +256,11 @@ def without(name):
         ),
         (
             lambda s: s.update(metric="top1"),
-            r"metric must be one of validation_top1, got 'top1'",
+            r"metric must be one of validation_top1, validation_mean_per_class, validation_map11, got 'top1'",
+        ),
+        (
+            lambda s: s["grids"][0].update({"data.metric": "mean_per_class"}),
+            r"metric must be validation_mean_per_class for data=shapes, got validation_top1",
         ),
         (lambda s: s.update(seed=1), r"seed must not be one of .* seeds \(\[0, 1\]\), got 1"),
         (lambda s: s.update(seed=-1), r"sweep\.select\.seed must be >= 0, got -1"),
