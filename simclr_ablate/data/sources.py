@@ -20,7 +20,7 @@ from simclr_ablate.data import layouts
 from simclr_ablate.data.cache import folder_of
 from simclr_ablate.data.layouts import Layout
 
-SECONDS = 5.0
+SECONDS = 10.0
 """How long a server may take to answer."""
 
 
@@ -291,7 +291,8 @@ def _count(root: Path, names: list[str]) -> int:
 
 
 def _unit(what: str) -> str:
-    return {"classes": "classes", "all": "images"}.get(what, f"{what} images")
+    named = {"classes": "classes", "all": "images", "train": "training images"}
+    return named.get(what, f"{what} images")
 
 
 def _reason(error: Exception) -> str:

@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 
 from simclr_ablate.config import ConfigError
-from simclr_ablate.data.cache import IMAGES, build_once, lock, reserve_array, save_labels
+from simclr_ablate.data.cache import IMAGES, build_once, lock, save_labels
 from simclr_ablate.data.decoding import decode_files
 from simclr_ablate.data.in_memory import ImageSet, open_set
 from simclr_ablate.data.layouts import Layout, Listed
+from simclr_ablate.data.partial import Partial
 from simclr_ablate.data.progress import show_progress
 from simclr_ablate.data.sources import TRANSFER, cached_names, not_found, parts_of, read_whole
 from simclr_ablate.files import storing
@@ -64,16 +65,20 @@ def _decode(
 ) -> None:
     """Fills a folder of the cache with one of the set's parts."""
     listed = _listed(layout, part)
-    begin = reserve_array(folder / IMAGES, (len(listed.names), 3, size, size))
-    rows = range(len(listed.names))
-    with show_progress(f"decoding {name} ({part})", len(rows)) as advance:
+    (cached,) = [each for each in cached_names(name, root, size) if f"-{part}-" in each]
+    partial = Partial(folder.parent / f".{cached}.partial", len(listed.names), size)
+    with show_progress(f"decoding {name} ({part})", len(listed.names)) as advance:
+        left = partial.begin()
+        advance(len(listed.names) - len(left))
         for decoded in decode_files(
-            root, listed.names, rows, size, folder / IMAGES, begin, workers
+            root, listed.names, left, size, partial.images, partial.offset, workers
         ):
             for _, _, wrong in decoded:
                 if wrong is not None:
                     raise ConfigError(f"data={name} has an image that cannot be read: {wrong}")
+            partial.note(decoded)
             advance(len(decoded))
+    partial.finish(folder / IMAGES)
     save_labels(folder, listed.labels, layout.classes)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from simclr_ablate import own
 from simclr_ablate.augment.build import build_policy
@@ -106,7 +107,9 @@ _tried: set[tuple[Any, ...]] = set()
 
 def _try_protocol(experiment: Experiment) -> None:
     """Tries a protocol on a few random images, with one step of each training loop."""
-    what = (experiment.evaluation, experiment.encoder, experiment.head, experiment.objective)
+    several = experiment.evaluated_data.has_several_labels
+    networks = (experiment.encoder, experiment.head, experiment.objective)
+    what = (experiment.evaluation, several, *networks)
     if what in _tried:
         return
     named = f"evaluation.protocol={experiment.evaluation.protocol}"
@@ -150,7 +153,10 @@ def _subject(experiment: Experiment) -> Subject:
     size, classes = experiment.evaluated_data.size, [str(k) for k in range(4)]
     sizes = (32, 16, 16)
     images = torch.randint(256, (sum(sizes), 3, size, size), dtype=torch.uint8)
-    whole = ImageSet(images, torch.arange(sum(sizes)) % len(classes), classes)
+    labels = torch.arange(sum(sizes)) % len(classes)
+    if experiment.evaluated_data.has_several_labels:
+        labels = one_hot(labels, len(classes))
+    whole = ImageSet(images, labels, classes)
     parts = torch.arange(sum(sizes)).split(sizes)
     device = torch.device("cpu")
     encoder, head = build_models(experiment, device, len(classes))

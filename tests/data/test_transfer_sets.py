@@ -14,7 +14,8 @@ from torchvision import datasets
 from torchvision.transforms.v2 import functional as oracle
 
 from simclr_ablate.config import ConfigError, MissingDataError
-from simclr_ablate.data import sources
+from simclr_ablate.data import decoding, sources
+from simclr_ablate.data.layouts import Layout
 from simclr_ablate.data.sizes import data_sizes
 from simclr_ablate.data.splits import Splits, open_data
 from simclr_ablate.schema import OFFICIAL_VALIDATION, TRANSFER_SETS, Data
@@ -312,6 +313,54 @@ def test_an_image_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch) -> N
     with pytest.raises(ConfigError, match=rf"data=dtd has an image that cannot be read: {broken}"):
         open_data(make_data("dtd", tmp_path), tmp_path / "cache", 2)
     assert not list((tmp_path / "cache/sets").glob("[!.]*"))
+
+
+@pytest.mark.parametrize("harm", ["none", "pixels", "journal", "file"])
+def test_decoding_goes_on_where_it_ended(
+    harm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With an image that cannot be read at the end; what a crash has damaged in the meantime is decoded again."""
+    monkeypatch.setattr(decoding, "_FILES_PER_TASK", 4)
+    fake_sets.write("dtd", tmp_path, monkeypatch)
+    expected = open_data(make_data("dtd", tmp_path), tmp_path / "other", 0)
+    layout = sources.read_whole("dtd", tmp_path)
+    last = tmp_path / layout.splits["validation"].names[-1]
+    content = last.read_bytes()
+    last.write_bytes(b"no image")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        open_data(make_data("dtd", tmp_path), tmp_path / "cache", 0)
+    last.write_bytes(content)
+    (partial,) = (tmp_path / "cache/sets").glob(".dtd-training-*.partial")
+    count = layout_size(layout)
+    there, left = 4 * ((count - 1) // 4), count - 4 * ((count - 1) // 4)
+    if harm == "pixels":
+        with open(partial / "images.npy", "r+b") as file:
+            file.seek(-(3 * SIZE * SIZE) * (count - 5), os.SEEK_END)  # in the sixth image
+            file.write(b"overwritten")
+        left += 1
+    elif harm == "journal":
+        journal = (partial / "done").read_bytes()
+        (partial / "done").write_bytes(journal[: len(journal) - 24 * 7 - 5])
+        left += 8
+    elif harm == "file":
+        os.truncate(partial / "images.npy", 5000)
+        left += there
+    decode, decoded = decoding.decode_rows, list[int]()
+
+    def note(*arguments: Any) -> Any:
+        decoded.extend(arguments[-1])
+        return decode(*arguments)
+
+    monkeypatch.setattr(decoding, "decode_rows", note)
+    found = open_data(make_data("dtd", tmp_path), tmp_path / "cache", 0)
+    assert len(decoded) == left + len(layout.splits["test"].names)
+    for split in SPLITS:
+        assert torch.equal(getattr(found, split).images, getattr(expected, split).images)
+    assert not list((tmp_path / "cache/sets").glob(".*.partial"))
+
+
+def layout_size(layout: Layout) -> int:
+    return sum(len(layout.splits[split].names) for split in ("train", "validation"))
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ from simclr_ablate.launch.progress import headline
 from simclr_ablate.launch.task import check_objective, objective_of
 from simclr_ablate.losses.cross_entropy import binary_cross_entropy
 from simclr_ablate.plan.plan import make_plan
+from simclr_ablate.plan.trial import try_own
 from simclr_ablate.ranks import SOLO
 from simclr_ablate.stopping import StopSignal
 from simclr_ablate.store import Store
@@ -213,3 +214,22 @@ def test_a_sweeper_is_told_what_can_be_returned(name, metrics, make_experiment) 
     message = f"objective_metric must be one of {metrics} with evaluation.protocol=linear on {name}"
     with pytest.raises(ConfigError, match=message):
         check_objective(command, experiment, None)
+
+
+OWN = """
+from simclr_ablate.evaluation.protocol import Result
+
+
+def by_hand(subject, frozen):
+    images, classes = frozen.test.labels.shape
+    return Result({"share": 100 * (frozen.test.labels == 1).double().mean().item()}, {})
+"""
+
+
+def test_a_protocol_of_a_users_own_is_tried_with_several_labels(
+    own_module: Any, make_experiment: Any
+) -> None:
+    protocol = f"evaluation.protocol={own_module(OWN)}:by_hand"
+    try_own(make_experiment(protocol, "data@evaluation.data=voc2007"))
+    with pytest.raises(ConfigError, match="not enough values to unpack"):
+        try_own(make_experiment(protocol))
