@@ -5,15 +5,17 @@ import math
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
-from torch import Tensor
+from torch import Tensor, nn
 
 from simclr_ablate import status
 from simclr_ablate.config import ConfigError
+from simclr_ablate.data import sources
 from simclr_ablate.evaluation import knn
 from simclr_ablate.evaluation.features import Features
 from simclr_ablate.evaluation.linear import evaluate_linear, fit_path
@@ -25,7 +27,7 @@ from simclr_ablate.launch.task import check_objective, objective_of
 from simclr_ablate.losses.cross_entropy import binary_cross_entropy
 from simclr_ablate.plan.plan import make_plan
 from simclr_ablate.plan.trial import try_own
-from simclr_ablate.ranks import SOLO
+from simclr_ablate.ranks import SOLO, Ranks
 from simclr_ablate.stopping import StopSignal
 from simclr_ablate.store import Store
 from tests.data import fake_sets
@@ -180,6 +182,45 @@ def test_protocols_measure_mean_average_precision(
     torch.set_num_threads(threads)
     (row,) = status.describe_all([plan.runs[0].run])
     assert row["state"] == "complete"
+
+
+def carry_out(ranks: Ranks, expected: dict[str, int], jobs: list[worker.Job]) -> list[int]:
+    """In a process that has not heard that the set is tiny. Rounding takes a ReLU at its edge to either side."""
+    tiny = dataclasses.replace(sources.TRANSFER["voc2007"], images=expected)
+    with (
+        mock.patch.dict(sources.TRANSFER, voc2007=tiny),
+        mock.patch.object(nn, "ReLU", nn.SiLU),
+        StopSignal() as stop,
+    ):
+        return [worker.carry_out_job(job, stop, ranks).status for job in jobs]
+
+
+def test_two_ranks_come_to_what_one_does(
+    on_ranks: Any, make_experiment: Any, tmp_path: Path, monkeypatch
+) -> None:
+    written = fake_sets.write("voc2007", tmp_path, monkeypatch, each=13)
+    found = []
+    for count in (1, 2):
+        experiments = [
+            make_experiment(
+                *("objective=none", "encoder.stem=strided", f"compute.ranks={count}"),
+                *(f"evaluation={protocol}", *PROTOCOLS[protocol], "evaluation.batch_size=15"),
+                *("data@evaluation.data=voc2007", f"evaluation.data.root={tmp_path}"),
+            )
+            for protocol in ("linear_sgd", "finetune")
+        ]
+        store = Store(tmp_path / f"runs{count}")
+        plan = make_plan(experiments, store, None, str(tmp_path / "cache"))
+        jobs = [
+            worker.Job.of(plan, planned, str(tmp_path / f"cache{count}"), 1, device="cpu")
+            for planned in plan.runs
+        ]
+        ended = on_ranks(count, carry_out, written.images, jobs)
+        assert ended == [[worker.Status.COMPLETE] * len(jobs)] * count
+        found.append([planned.evaluating.examples() for planned in plan.runs])
+    for one, other in zip(*found, strict=True):
+        assert np.array_equal(one["labels"], other["labels"])
+        np.testing.assert_allclose(one["scores"], other["scores"], rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize(
