@@ -5,6 +5,7 @@ makes the cells over seeds, tests them against the random encoder and ranks them
 shows them.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -97,6 +98,11 @@ class Part:
     averages: Mapping[Label, float] = field(default_factory=dict)
     bold: Collection[Place] = ()
     paper_bold: Collection[Place] = ()
+
+    @property
+    def published(self) -> bool:
+        """Whether the paper has a number for any cell."""
+        return any(not math.isnan(value) for value in self.paper.values())
 
     @property
     def row_labels(self) -> list[Label]:
@@ -215,6 +221,11 @@ class Comparison:
             if part.ranked(place) and place in part.paper
         ]
         return spearman(*zip(*common, strict=True)) if common else spearman([], [])
+
+    @property
+    def published(self) -> bool:
+        """Whether the paper has a number for any cell."""
+        return any(part.published for part in self.parts)
 
     @property
     def several(self) -> bool:

@@ -33,11 +33,13 @@ def table(key: str) -> pd.DataFrame:
 
 
 def cells(key: str, values: str = "values") -> dict[tuple[Any, Any], float]:
-    """The `values` of a table by row and column; NaN if not published.
+    """The `values` of a table by row and column; NaN if not published, and empty if none of them is.
 
     A row or column with several names is a tuple of them.
     """
     entry = entries()[key]
+    if entry[values] is None:
+        return {}
     rows, columns = (
         [tuple(name) if isinstance(name, list) else name for name in entry[names]]
         for names in ("rows", "columns")

@@ -49,14 +49,10 @@ def report(
         comparison.artefact,
         comparison.setting,
         caption=text,
-        notes=[*NOTES, *notes],
+        notes=[*reading(comparison), *notes],
         alt=alt(comparison, drawn),
         figure=figure,
-        tables=[
-            table
-            for part in comparison.parts
-            for table in (our_table(comparison, part), paper_table(comparison, part))
-        ],
+        tables=[table for part in comparison.parts for table in tables(comparison, part)],
         data=data(comparison),
         summary=[
             agreement(comparison),
@@ -67,22 +63,35 @@ def report(
     )
 
 
-NOTES = [
+def reading(comparison: Comparison) -> list[str]:
+    """How to read the tables, in words."""
+    if not comparison.published:
+        return [MARKED, f"{MISSING}: no finished run. Empty: nothing to run."]
+    return [MARKED, f"{MISSING}: no finished run, or not published. Empty: nothing to run.", RANKED]
+
+
+MARKED = (
     f"{MARK}: not clearly above the random encoder. The difference of the means does not exceed "
     "its 95% margin (Welch’s t test over seeds). If a side has a single seed, the binomial error "
     "of its accuracy on the test images stands in for the scatter; this ignores how much seeds "
-    "differ. There is no correction for the number of cells.",
-    f"{MISSING}: no finished run, or not published. Empty: nothing to run.",
+    "differ. There is no correction for the number of cells."
+)
+RANKED = (
     "Spearman’s ρ compares the ranks of the cells that we and the paper both have. Its interval "
-    "comes from 10,000 resamples of these cells.",
-]
+    "comes from 10,000 resamples of these cells."
+)
 
 
-def bars(comparison: Comparison, part: Part, series: str = "columns") -> tuple[Bars, Bars]:
-    """Ours and the paper's as grouped bars.
+def bars(
+    comparison: Comparison,
+    part: Part,
+    series: str = "columns",
+    reach: Callable[[Place], float] | None = None,
+) -> list[Bars]:
+    """Ours and, if it is published, the paper's as grouped bars.
 
-    series: "rows" or "columns", whichever are the series. A part without tested cells has no reference line and no
-    marks.
+    series: "rows" or "columns", whichever are the series. reach: how far the error bar of a cell of ours reaches above
+    and below it, if it is not the interval. A part without tested cells has no reference line and no marks.
     """
 
     def ours(place: Place) -> Bar | None:
@@ -92,7 +101,7 @@ def bars(comparison: Comparison, part: Part, series: str = "columns") -> tuple[B
         if estimate is None:
             return Bar(math.nan)
         marked = comparison.above_random(part, place) is False
-        return Bar(estimate.mean, estimate.half, marked)
+        return Bar(estimate.mean, reach(place) if reach else estimate.half, marked)
 
     def theirs(place: Place) -> Bar | None:
         return Bar(part.paper[place]) if place in part.paper else None
@@ -102,17 +111,11 @@ def bars(comparison: Comparison, part: Part, series: str = "columns") -> tuple[B
         mean = comparison.random.estimate().mean
         reference = (f"random encoder ({number(mean)})", mean)
     title = _titled(f"Ours: {comparison.setting.label}", part.name)
-    return (
-        _bars(part, title, series, part.row_labels, part.column_labels, ours, reference),
-        _bars(
-            part,
-            _titled(comparison.printed_on, part.name),
-            series,
-            part.paper_rows,
-            part.paper_columns,
-            theirs,
-        ),
-    )
+    drawn = [_bars(part, title, series, part.row_labels, part.column_labels, ours, reference)]
+    if part.published:
+        title, axes = _titled(comparison.printed_on, part.name), (part.paper_rows, part.paper_columns)
+        drawn.append(_bars(part, title, series, *axes, theirs))
+    return drawn
 
 
 def _bars(
@@ -145,7 +148,10 @@ def _on_lines(label: Label) -> str:
 
 
 def maps(comparison: Comparison) -> list[HeatMap]:
-    """Our heat map of each part, then the paper's. Ours share one colour scale, and so do the paper's."""
+    """Our heat map of each part, then the paper's of each part that it publishes.
+
+    Ours share one colour scale, and so do the paper's.
+    """
 
     def ours(part: Part, place: Place) -> Cell:
         estimate = part.estimate(place)
@@ -170,7 +176,7 @@ def maps(comparison: Comparison) -> list[HeatMap]:
         title = f"Ours, {part.name}" if part.name else f"Ours: {comparison.setting.label}"
         axes = part.row_labels, part.column_labels
         result.append(_map(part, title, *axes, partial(ours, part), reference, shown))
-    for part in parts:
+    for part in filter(lambda part: part.published, parts):
         title = f"The paper, {part.name}" if part.name else comparison.printed_on
         axes = part.paper_rows, part.paper_columns
         result.append(_map(part, title, *axes, partial(theirs, part), None, printed))
@@ -202,6 +208,12 @@ def _map(
 
 def _with_averages(part: Part, columns: Sequence[Label]) -> list[Label]:
     return [*columns, AVERAGE] if part.averages else list(columns)
+
+
+def tables(comparison: Comparison, part: Part) -> list[Table]:
+    """Our table and, if it is published, the paper's."""
+    ours = our_table(comparison, part)
+    return [ours, paper_table(comparison, part)] if part.published else [ours]
 
 
 def our_table(comparison: Comparison, part: Part) -> Table:
@@ -314,12 +326,13 @@ def caption(comparison: Comparison) -> str:
 def alt(comparison: Comparison, drawn: str) -> str:
     """The alt text of the picture: what is `drawn`, its highest cells, and the agreement."""
     ranked = is_ranked(comparison)
-    among = "Highest of the ranked cells" if ranked else "Highest"
+    among = "Highest of the ranked cells" if ranked and comparison.published else "Highest"
     words = highest(comparison.parts, ranked)
     rho = comparison.correlation.rho
     if not math.isnan(rho):
         words.append(f"Spearman’s ρ with the paper {rho:.2f}")
-    return f"{drawn}, ours on {comparison.setting.label} beside the paper’s. {among}: {'; '.join(words)}."
+    beside = " beside the paper’s" if comparison.published else ""
+    return f"{drawn}, ours on {comparison.setting.label}{beside}. {among}: {'; '.join(words)}."
 
 
 def is_ranked(comparison: Comparison) -> bool:
@@ -380,6 +393,8 @@ def against_random(random: Accuracies | None, tests: Sequence[bool | None]) -> s
 
 def agreement(comparison: Comparison) -> str:
     """Spearman's ρ with the paper, in words."""
+    if not comparison.published:
+        return f"The paper publishes no numbers for {comparison.artefact.label}."
     printed = sum(
         part.ranked(place) and not math.isnan(value)
         for part in comparison.parts

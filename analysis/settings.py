@@ -274,15 +274,16 @@ def fixed_keys(free: Iterable[str]) -> list[str]:
     ]
 
 
-def random_encoder(runs: pd.DataFrame, setting: Setting) -> Accuracies | None:
-    """The accuracies of the random encoder with a setting's data, encoder and evaluation, if it is among `runs`.
+def random_encoder(runs: pd.DataFrame, setting: Setting, metric: str = "top1") -> Accuracies | None:
+    """Top-1, or another metric, of the random encoder with a setting's data, encoder and evaluation.
 
+    None if it is not among `runs`.
     If the features are free, it is evaluated on h. None also if a key that counts in a random encoder is free in the
     setting, such as its size.
     """
     config = {"evaluation.features": "h"} | setting.config
     untrained = runs[runs["objective"] == "none"]
-    return accuracies(only_setting(matching(untrained, config, ("objective", "seed"))))
+    return accuracies(only_setting(matching(untrained, config, ("objective", "seed"))), metric)
 
 
 def accuracies(runs: pd.DataFrame, metric: str = "top1", factor: float = 1.0) -> Accuracies | None:

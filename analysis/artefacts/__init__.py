@@ -186,6 +186,12 @@ ARTEFACTS = {
             "finished SimCLR runs of one setting with and without views.flip",
         ),
         Artefact(
+            "figureB1",
+            "top-5 by batch size and length of training",
+            "batch_size",
+            "what Figure 9 needs",
+        ),
+        Artefact(
             "tableB1",
             "linear and square-root learning rate scaling",
             "batch_size",

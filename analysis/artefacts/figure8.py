@@ -109,7 +109,7 @@ def within_seeds(sample: Accuracies, other: Accuracies) -> Accuracies:
     return Accuracies(differences, math.nan, (*sample.run_ids, *other.run_ids))
 
 
-def panels(comparison: Comparison) -> list[tuple[Bars, Bars]]:
+def panels(comparison: Comparison) -> list[list[Bars]]:
     """Heads above representations. The differences of representations are only in the table."""
     of_h, of_both = comparison.parts
     shown = {place: cell for place, cell in of_both.cells.items() if place[0] != DIFFERENCE}

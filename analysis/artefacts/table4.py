@@ -77,7 +77,7 @@ def published() -> dict[tuple[Label, Label], float]:
     }
 
 
-def panels(comparison: Comparison) -> tuple[Bars, Bars]:
+def panels(comparison: Comparison) -> list[Bars]:
     """Ours and the paper's. In the part, the row's label names the quantity; a picture needs its own."""
     (part,) = comparison.parts
     return bars(comparison, replace(part, quantity="top-1 (%)"), "rows")
