@@ -113,7 +113,10 @@ def bars(
     title = _titled(f"Ours: {comparison.setting.label}", part.name)
     drawn = [_bars(part, title, series, part.row_labels, part.column_labels, ours, reference)]
     if part.published:
-        title, axes = _titled(comparison.printed_on, part.name), (part.paper_rows, part.paper_columns)
+        title, axes = (
+            _titled(comparison.printed_on, part.name),
+            (part.paper_rows, part.paper_columns),
+        )
         drawn.append(_bars(part, title, series, *axes, theirs))
     return drawn
 

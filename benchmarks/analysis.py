@@ -83,10 +83,15 @@ def experiments() -> Iterator[Experiment]:
     register()
     with initialize_config_dir(CONFIG_FOLDER, version_base="1.3"):
         composer = Composer(lambda more: compose("config", more), GROUPS.__contains__)
-        union = resolve(compose("config", ["sweep=paper"]))["sweep"]
-        for name in union["sweeps"]:
+
+        def of(name: str) -> Iterator[Experiment]:
             sweep = resolve(compose("config", [f"sweep={name}"]))["sweep"]
-            yield from expand(composer, Grids.from_config(sweep), {}, [])
+            for united in sweep.get("sweeps", ()):
+                yield from of(united)
+            if "sweeps" not in sweep:
+                yield from expand(composer, Grids.from_config(sweep), {}, [])
+
+        yield from of("paper")
 
 
 def finish(run: Run, experiment: Experiment, draw: random.Random) -> None:

@@ -5,9 +5,12 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+from analysis import paper
 from analysis.artefacts import ARTEFACTS
+from simclr_ablate.identity import run_id
 from simclr_ablate.plan.grid import Composer, Grids, expand, resolve
 from simclr_ablate.plan.selection import Rule, select
+from simclr_ablate.schema import Experiment
 from simclr_ablate.store import Store
 
 FOLDER = Path(__file__).parents[1] / "sweeps"
@@ -57,14 +60,81 @@ def test_every_artefact_of_runs_has_a_sweep_and_every_sweep_is_in_the_union() ->
         assert artefact.sweep is None or artefact.sweep in SWEEPS, artefact
     named = {sweep["artefact"] for sweep in SWEEPS.values() if "artefact" in sweep}
     assert named <= set(ARTEFACTS)
-    assert set(UNIONS["paper"]) == set(SWEEPS) - set(UNIONS)
-    assert (
-        UNIONS["paper"][: len(UNIONS["paper_sections_3_to_5"])] == UNIONS["paper_sections_3_to_5"]
-    )
+    assert within("paper") == set(SWEEPS) - set(UNIONS)
+    assert within("paper_sections_3_to_5") < within("paper")
+
+
+def within(name: str) -> set[str]:
+    """The sweeps that a sweep unites, directly or through others; itself if it is no union."""
+    return set().union(*map(within, UNIONS[name])) if name in UNIONS else {name}
 
 
 def test_the_laptop_scale_varies_enough(compose_config) -> None:
     scale = resolve(compose_config([]))["scale"]
     assert max(scale["batch_sizes"]) >= 16 * min(scale["batch_sizes"])
     assert max(scale["lengths"]) >= 4 * min(scale["lengths"])
+    assert max(scale["long_batch_sizes"]) >= 16 * min(scale["long_batch_sizes"])
+    assert max(scale["settings_batch_sizes"]) >= 16 * min(scale["settings_batch_sizes"])
     assert scale["linear_lr"] == scale["sqrt_lr"] * scale["batch_size"] ** 0.5
+
+
+def planned(compose_config, sweep: str, *options: str) -> list[Experiment]:
+    """The experiments of a sweep without a choice."""
+    options = ("data.root=/images", *options)
+    composer = Composer(lambda more: compose_config([*options, *more]), GROUPS.__contains__)
+    section = resolve(compose_config([*options, f"sweep={sweep}"]))["sweep"]
+    fixed = [option.partition("=")[0] for option in options]
+    return expand(composer, Grids.from_config(section), {}, fixed)
+
+
+@pytest.mark.parametrize(("scale", "shared"), [("laptop", 15), ("cifar10", 20), ("paper", 24)])
+def test_longer_training_shares_the_runs_of_square_root_scaling(
+    compose_config, scale: str, shared: int
+) -> None:
+    """All of them, and the random encoder."""
+    long, batch_size = (
+        {run_id(each) for each in planned(compose_config, name, f"scale={scale}")}
+        for name in ("long_training", "batch_size")
+    )
+    assert len(long & batch_size) == shared + 1
+
+
+def test_longer_training_goes_as_far_as_the_papers(compose_config) -> None:
+    made = planned(compose_config, "long_training", "scale=paper")
+    optimizers = [each.optimizer for each in made if each.objective == "contrastive"]
+    assert max(each.batch_size for each in optimizers) == 32 * 1024
+    assert max(each.epochs for each in optimizers) == 3200
+    assert {(each.lr, each.lr_rule) for each in optimizers} == {(0.075, "sqrt")}
+
+
+@pytest.mark.parametrize("scale", ["cifar10", "paper"])
+def test_the_settings_of_app_b9_are_the_papers_at_every_large_scale(compose_config, scale) -> None:
+    entry = paper.entries()["appendix_b9_cifar10"]
+    made = planned(compose_config, "cifar10_settings", f"scale={scale}")
+    simclr = [each for each in made if each.objective == "contrastive"]
+    assert {each.optimizer.lr for each in simclr} == set(entry["grid"]["lr"])
+    assert {each.loss.temperature for each in simclr} == set(entry["grid"]["tau"])
+    assert {each.optimizer.batch_size for each in simclr} == set(entry["grid"]["batch"])
+    lengths = {each.optimizer.epochs for each in simclr}
+    assert (min(lengths), max(lengths)) == (100, 1000)
+    assert len(simclr) == 3 * 3 * 5 * len(lengths)
+    (supervised,) = [each for each in made if each.objective == "supervised"]
+    assert supervised.optimizer.batch_size == entry["best_linear"]["batch"]
+    for each in (*simclr, supervised):
+        assert each.views.strength == 0.5
+        assert not each.views.blur
+    for each in made:
+        assert (each.data.name, each.data.size) == ("cifar10", 32)
+        assert (each.encoder.architecture, each.encoder.stem) == ("resnet50", "cifar")
+    assert {each.optimizer.name for each in simclr} == {"lars"}
+
+
+def test_the_settings_of_app_b9_vary_on_any_data(compose_config) -> None:
+    made = planned(compose_config, "cifar10_settings")
+    assert {each.data.name for each in made} == {"shapes"}
+    folder = planned(compose_config, "cifar10_settings", "data=image_folder")
+    assert {each.data.name for each in folder} == {"image_folder"}
+    assert len(folder) == len(made)
+    # Table 1's supervised training is this one.
+    (supervised,) = [each for each in made if each.objective == "supervised"]
+    assert run_id(supervised) in map(run_id, planned(compose_config, "color_strength"))

@@ -205,6 +205,12 @@ ARTEFACTS = {
             protocols=("linear_sgd", "few_labels"),
         ),
         Artefact(
+            "figureB2",
+            "larger batches and longer training",
+            "long_training",
+            "finished runs of one setting with lr_rule=sqrt and two or more batch sizes or lengths of training",
+        ),
+        Artefact(
             "figureB3",
             "eigenvalues of the linear head",
             "projection_head",
@@ -250,6 +256,18 @@ ARTEFACTS = {
             "finished SimCLR runs of an encoder of width 1, evaluated on other data sets by linear or finetune",
             protocols=("linear", "finetune"),
             elsewhere=True,
+        ),
+        Artefact(
+            "figureB7",
+            "batch size and length of training, averaged over learning rates",
+            "cifar10_settings",
+            "finished runs of one setting with temperature 0.5 and two or more learning rates",
+        ),
+        Artefact(
+            "figureB8",
+            "temperature and batch size, averaged over learning rates and lengths of training",
+            "cifar10_settings",
+            "finished runs of one setting with two or more temperatures",
         ),
         Artefact("tableC1", "design choices of contrastive methods"),
     ]

@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from analysis.artefacts import table1
+from analysis.artefacts import figureb8, table1
 from analysis.claims import differences
 from analysis.claims.claim import Claim
 from analysis.claims.effects import FiveInSix, Greatest, Least
@@ -27,6 +27,7 @@ STRENGTHS, BATCH_SIZES, LENGTHS = map(
 DIMENSIONS, WIDTHS, DEPTHS = map(
     _apart, (differences.DIMENSIONS_APART, differences.WIDTHS_APART, differences.DEPTHS_APART)
 )
+STEP = differences.STEP
 
 CLAIMS = [
     Claim(
@@ -258,6 +259,27 @@ CLAIMS = [
         differences.square_root,
     ),
     Claim(
+        "batches-saturate",
+        "With square-root scaling, even larger batches hardly help.",
+        "Appendix B.1, Figure B.2",
+        ("figureB2",),
+        f"The largest batch size minus the next that is at least {STEP} times smaller, averaged "
+        f"over the lengths that both have, is below {NO_HELP:g} points. The sizes are "
+        f"{BATCH_SIZES}. In the paper, the accuracy seems to saturate at 8,192 images, of up to "
+        "32K.",
+        differences.larger_still,
+        margin=NO_HELP,
+    ),
+    Claim(
+        "even-longer-training",
+        "With square-root scaling, even longer training still helps.",
+        "Appendix B.1, Figure B.2",
+        ("figureB2",),
+        f"The most epochs minus the next that are at least {STEP} times fewer, averaged over the "
+        "batch sizes that have both, is above 0.",
+        differences.longer_still,
+    ),
+    Claim(
         "longer-supervised",
         "Longer supervised training with stronger augmentation does not help.",
         "Appendix B.3, Table B.3",
@@ -344,5 +366,27 @@ CLAIMS = [
         "draws has. The figure says what the effective rank is.",
         differences.effective_rank,
         margin=LOW_RANK,
+    ),
+    Claim(
+        "temperature-of-long-training",
+        "After long training, the best temperature is 0.5 at every batch size.",
+        "Appendix B.9, Figure B.8",
+        ("figureB8",),
+        f"At {figureb8.LONG}, temperature {differences.BEST_TEMPERATURE:g} minus each other one, of which some are "
+        "lower and some higher, is above 0 at every batch size, averaged over learning rates and lengths of training. "
+        f"The sizes are {BATCH_SIZES}.",
+        differences.best_temperature,
+        (Least,),
+    ),
+    Claim(
+        "batches-at-low-temperature",
+        "A low temperature gains from larger batches.",
+        "Appendix B.9, Figure B.8",
+        ("figureB8",),
+        f"With temperature {differences.LOW_TEMPERATURE:g}, the largest batch size minus the smallest, {BATCH_SIZES}, "
+        f"averaged over learning rates and lengths of training, is above 0 for {figureb8.SHORT} and for "
+        f"{figureb8.LONG}, as far as they were run.",
+        differences.low_temperature_gains,
+        (Least,),
     ),
 ]

@@ -17,6 +17,7 @@ from analysis.artefacts import (
     figure7,
     figure8,
     figureb5,
+    figureb8,
     table1,
     table3,
     table4,
@@ -44,6 +45,11 @@ that nothing does.
 """
 SETS_NEEDED = 3
 """How many data sets a claim about most of them needs."""
+STEP = 4
+"""The factor of the last step of a range, on which it is judged whether going on still helps: the paper's from 8,192 to
+32K images."""
+LOW_TEMPERATURE, BEST_TEMPERATURE = 0.1, 0.5
+"""Temperatures of App. B.9."""
 FORGOTTEN = ("Rotation", "Orig. vs corrupted", "Orig. vs Sobel filtered")
 """Rows of Table 3 that the paper says g(h) loses."""
 
@@ -302,7 +308,11 @@ def shrinking_gap(parts: Sequence[Part]) -> list[Measured]:
 
 def longer(parts: Sequence[Part]) -> Measured:
     (table,) = parts
-    few, many = _lengths(table)
+    return _lengthening(table, *_lengths(table))
+
+
+def _lengthening(table: Part, few: Label, many: Label) -> Measured:
+    """The second of two lengths of training minus the first, averaged over the batch sizes that have both."""
     sizes = [row for row in table.row_labels if {(row, few), (row, many)} <= set(table.cells)]
     if not sizes:
         raise MissingCellsError([f"one batch size at {few} and at {many} epochs"])
@@ -342,6 +352,26 @@ def _enlarging(table: Part, length: int, sizes: tuple[int, int]) -> Measured:
     return average(table, [(second, length)], words) - average(
         table, [(first, length)], f"{first:,}"
     )
+
+
+def larger_still(parts: Sequence[Part]) -> Measured:
+    """The largest batch size minus one of at most a quarter, averaged over the lengths that both have."""
+    (table,) = parts
+    _ends([size for size, _ in table.cells], "two batch sizes", BATCH_SIZES_APART)
+    middle, large = _last_step([size for size, _ in table.cells], "two batch sizes")
+    common = [n for n in table.column_labels if {(middle, n), (large, n)} <= set(table.cells)]
+    if not common:
+        raise MissingCellsError([f"batch sizes {middle:,} and {large:,} at one length"])
+    return average(table, [(large, n) for n in common], f"batch size {large:,}") - average(
+        table, [(middle, n) for n in common], f"{middle:,}"
+    )
+
+
+def longer_still(parts: Sequence[Part]) -> Measured:
+    """The most epochs minus at most a quarter of them, averaged over the batch sizes that have both."""
+    (table,) = parts
+    middle, most = _last_step([epochs for _, epochs in table.cells], "two lengths of training")
+    return _lengthening(table, middle, most)
 
 
 def long_and_strong(parts: Sequence[Part]) -> list[Measured]:
@@ -494,6 +524,58 @@ def _by_depth(names: Iterable[str]) -> list[list[str]]:
             [f"two encoders of the same depth, one at least {WIDTHS_APART} times as wide"]
         )
     return apart
+
+
+def best_temperature(parts: Sequence[Part]) -> list[Measured]:
+    """The best temperature minus each lower and higher one, after long training, at every batch size."""
+    means = _means(parts)
+    if figureb8.LONG not in means:
+        raise MissingCellsError([f"training for {figureb8.LONG}"])
+    table = means[figureb8.LONG]
+    _ends(table.row_labels, f"two batch sizes at {figureb8.LONG}", BATCH_SIZES_APART)
+    temperatures: list[Any] = list(table.column_labels)
+    if not min(temperatures) < BEST_TEMPERATURE < max(temperatures):
+        raise MissingCellsError([f"temperatures below and above {BEST_TEMPERATURE:g}"])
+    return [
+        average(
+            table,
+            [(size, BEST_TEMPERATURE)],
+            f"batch size {' '.join(spell(size))}, temperature {BEST_TEMPERATURE:g}",
+        )
+        - average(table, [(size, other)], f"{other:g}")
+        for size in table.row_labels
+        for other in temperatures
+        if other != BEST_TEMPERATURE
+    ]
+
+
+def low_temperature_gains(parts: Sequence[Part]) -> list[Measured]:
+    """The largest batch size minus the smallest at the low temperature, for short and for long training if run."""
+    gains = []
+    for name, table in _means(parts).items():
+        rows = [row for row in table.row_labels if (row, LOW_TEMPERATURE) in table.cells]
+        needed = f"two batch sizes with temperature {LOW_TEMPERATURE:g} at {name}"
+        small, large = _ends(rows, needed, BATCH_SIZES_APART)
+        words = f"{name}, temperature {LOW_TEMPERATURE:g}, batch size {large:,}"
+        gains.append(
+            average(table, [(large, LOW_TEMPERATURE)], words)
+            - average(table, [(small, LOW_TEMPERATURE)], f"{small:,}")
+        )
+    return gains
+
+
+def _means(parts: Sequence[Part]) -> dict[str, Part]:
+    """The tables of means of Figure B.8, by panel."""
+    return {name: tables[0] for name, tables in figureb8.panels(parts).items()}
+
+
+def _last_step(values: Iterable[Any], needed: str) -> tuple[Any, Any]:
+    """The greatest value, after the next that is at most a `STEP`th of it. Raises MissingCellsError."""
+    different = sorted(set(values))
+    below = [value for value in different if STEP * value <= different[-1]]
+    if not below:
+        raise MissingCellsError([f"{needed}, at least {STEP} times apart"])
+    return below[-1], different[-1]
 
 
 def _ends(values: Iterable[Any], needed: str, apart: int) -> tuple[Any, Any]:

@@ -206,7 +206,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with open(folder / "site.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not reports.exists():
-            fill(runs, 380)
+            fill(runs, 510)
             assert main(["--store", str(runs), "--out", str(reports)]) == 0
     return reports
 

@@ -1,5 +1,6 @@
 """Verdicts: of the paper's numbers, of reversed and of random ones, and of too few runs."""
 
+import itertools
 import math
 from collections import Counter
 from dataclasses import replace
@@ -120,6 +121,15 @@ def tableb1_rows():
     yield from sizes_rows(paper.cells("tableB1_lr_scaling", "sqrt"), "sqrt", 0.075)
 
 
+def figureb8_rows():
+    """The text of App. B.9, in numbers of our own: 0.5 is best, and 0.1 gains from larger batches."""
+    at = {0.1: lambda doublings: 88 + doublings / 2, 0.5: lambda _: 93.0, 1.0: lambda _: 91.0}
+    names = "loss.temperature optimizer.batch_size optimizer.lr optimizer.epochs top1"
+    for temperature, doublings, lr, epochs in itertools.product(at, range(5), (0.5, 1), (100, 800)):
+        top1 = at[temperature](doublings) + lr + epochs / 400
+        yield keys(names, temperature, 256 * 2**doublings, lr, epochs, top1)
+
+
 def tableb3_rows():
     for ((model, epochs), column), top1 in paper.cells("tableB3_supervised_longer").items():
         names = "objective encoder.architecture encoder.width optimizer.epochs"
@@ -204,6 +214,7 @@ ROWS = {
     "figure8": figure8_rows,
     "figure9": lambda: sizes_rows(paper.cells("fig9_batch_size_epochs")),
     "tableB1": tableb1_rows,
+    "figureB2": lambda: sizes_rows(paper.cells("tableB1_lr_scaling", "sqrt"), "sqrt", 0.075),
     "tableB3": tableb3_rows,
     "appendixA": appendixa_rows,
     "tableB2": tableb2_rows,
@@ -211,6 +222,7 @@ ROWS = {
     "figureB5": figureb5_rows,
     "figureB6": figureb6_rows,
     "table8": table8_rows,
+    "figureB8": figureb8_rows,
 }
 METRICS = ("top1", "validation_top1", "probe_accuracy", "pretraining.accuracy")
 
@@ -286,6 +298,8 @@ def test_the_papers_numbers_confirm_every_claim(printed):
         "larger-batches": 64.766 - 57.518,
         "batch-gap-shrinks": (64.766 - 57.518) - (68.948 - 67.024),
         "square-root-scaling": 62.8 - 57.5,
+        "batches-saturate": (0.1 + 0.2 + 0.4 + 0.3) / 4,
+        "even-longer-training": (2.2 + 1.8 + 2.2 + 2.0 + 2.3 + 2.1) / 6,
         "longer-supervised": 76.4 - 76.5,
         "flip": 64.5 - 63.4,
         "transfer": 78.8 - 77.8,
@@ -293,6 +307,8 @@ def test_the_papers_numbers_confirm_every_claim(printed):
         "broader-augmentation": (0.7 + 0.2 + 0.3) / 3,
         "few-labels": 65.6 - 56.4,
         "wider-fewer-labels": (63.0 - 48.3) - (74.4 - 65.6),
+        "temperature-of-long-training": 93 - 91,
+        "batches-at-low-temperature": 2,
         "output-dimension": np.mean([63.6, 64.2, 64.3, 64.9, 64.8, 64.6, 64.8]) - 63.6,
     }.items():
         assert effects[name] == pytest.approx(effect, abs=0.1), name
@@ -304,7 +320,7 @@ def test_reversed_numbers_refute_claims(printed):
     runs = runs.assign(**{name: -runs[name] for name in METRICS})
     found = verdicts(scorecard(runs))
     # Where the paper's numbers hardly differ, neither do their opposites, which are also in the same order.
-    names = ("output-dimension", "longer-supervised", "transfer")
+    names = ("output-dimension", "longer-supervised", "transfer", "batches-saturate")
     names += ("linear-predicts-lengths", "linear-predicts-encoders", "low-rank-head")
     alike = {name: found.pop(name) for name in names}
     assert found == dict.fromkeys(found, "refuted")
@@ -316,6 +332,7 @@ def test_reversed_numbers_refute_claims(printed):
     [
         ("output-dimension", {"head.kind": "linear", "head.dim": 32}),
         ("longer-supervised", {"encoder.width": 4, "optimizer.epochs": 1000, "views.blur": True}),
+        ("batches-saturate", {"optimizer.batch_size": 8192, "optimizer.epochs": 800}),
     ],
 )
 def test_differences_beyond_a_margin_refute_that_there_are_none(printed, name, raised):
@@ -417,6 +434,14 @@ def test_no_runs_name_the_sweep_that_makes_them(rewritten):
         ("color-strength-supervised", {"objective": "supervised"}, "Supervised at two"),
         ("l2-norm", {"loss.normalize": False}, "without l2 norm"),
         ("larger-batches", {"optimizer.epochs": 100}, ""),
+        ("temperature-of-long-training", {"optimizer.epochs": 800}, "for more than 300 epochs"),
+        ("temperature-of-long-training", {"loss.temperature": 1.0}, "below and above 0.5"),
+        (
+            "temperature-of-long-training",
+            {"loss.temperature": 0.5, "optimizer.batch_size": 512},
+            "batch size 512, temperature 0.5",
+        ),
+        ("batches-at-low-temperature", {"loss.temperature": 0.1}, "with temperature 0.1 at up to"),
     ],
 )
 def test_a_missing_cell_leaves_a_claim_undecided_and_is_named(printed, name, cell, words):
@@ -493,6 +518,30 @@ def test_a_missing_cell_leaves_a_claim_undecided_and_is_named(printed, name, cel
             "same width, one at least 2",
         ),
         (
+            "batches-saturate",
+            "optimizer.batch_size",
+            [1024, 4096, 8192],
+            "two batch sizes, at least 16 times apart",
+        ),
+        (
+            "even-longer-training",
+            "optimizer.epochs",
+            [400, 800],
+            "two lengths of training, at least 4 times apart",
+        ),
+        (
+            "temperature-of-long-training",
+            "optimizer.batch_size",
+            [256, 2048],
+            "two batch sizes at more than 300 epochs, at least 16",
+        ),
+        (
+            "batches-at-low-temperature",
+            "optimizer.batch_size",
+            [512, 4096],
+            "two batch sizes with temperature 0.1 at up to 300 epochs",
+        ),
+        (
             "longer-supervised",
             "optimizer.epochs",
             [500, 1000],
@@ -552,6 +601,26 @@ def test_h_is_better_at_every_dimension_or_it_is_not(printed):
     (finding,) = [f for f in scorecard(runs) if f.claim.name == "h-over-z"]
     assert finding.verdict == "refuted"
     assert finding.reason.startswith("h at output dimension 2,048 minus z")
+
+
+def test_a_batch_size_that_stopped_helping_is_not_judged_by_lengths_that_it_lacks(printed):
+    """The largest batches of one length alone: the claim is about that length."""
+    runs = scattered(printed)
+    largest = (runs["optimizer.batch_size"] == 8192) & (runs["optimizer.epochs"] != 800)
+    left = runs[(runs["data.label"] == "figureB2") & ~largest]
+    (finding,) = [f for f in scorecard(left) if f.claim.name == "batches-saturate"]
+    assert finding.effect == pytest.approx(69.1 - 68.8, abs=0.1)
+    assert len(finding.run_ids) == 2 * SEEDS
+
+
+def test_short_training_alone_leaves_the_best_temperature_open(printed):
+    runs = scattered(printed)
+    short = runs[(runs["data.label"] == "figureB8") & (runs["optimizer.epochs"] == 100)]
+    found = {f.claim.name: f for f in scorecard(short) if f.label == "figureB8"}
+    finding = found["temperature-of-long-training"]
+    assert finding.verdict == "undecided"
+    assert finding.reason == "No finished runs of: training for more than 300 epochs."
+    assert found["batches-at-low-temperature"].verdict == "confirmed"
 
 
 def test_sides_without_common_seeds_are_undecided(printed):
