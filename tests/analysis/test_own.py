@@ -32,6 +32,10 @@ PAPERS = [
     *[{"loss.name": "nt_xent", "loss.temperature": tau} for tau in (0.1, 0.2)],
     *[{"head.kind": kind, "head.dim": dim} for kind in ("linear", "nonlinear") for dim in (8, 16)],
     *[{"objective": "supervised", "views.policy": policy} for policy in ("crop", "simclr")],
+    *[
+        {"precision": "bfloat16", "loss.temperature": 0.5, "optimizer.lr": lr}
+        for lr in (0.001, 0.002)
+    ],
     {"views.strength": 1.0},
     {"views.flip": False},
     *[{"views.extra": extra, "evaluation.protocol": "linear_sgd"} for extra in (None, "broader")],
