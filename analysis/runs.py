@@ -60,7 +60,12 @@ def used(values: Mapping[str, Any]) -> dict[str, Any]:
     values: those of all keys, and maybe others.
     """
     counted = counting_keys(values)
-    return {info.name: values[info.name] if info.name in counted else None for info in KEYS}
+    return {info.name: _plain(values[info.name]) if info.name in counted else None for info in KEYS}
+
+
+def _plain(value: Any) -> Any:
+    """JSON's lists as tuples, which compare and hash."""
+    return tuple(value) if isinstance(value, list) else value
 
 
 def columns() -> list[str]:

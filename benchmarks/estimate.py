@@ -23,7 +23,7 @@ from simclr_ablate.models.head import build_head
 from simclr_ablate.paths import config_folder
 from simclr_ablate.plan.grid import Composer, Grids, expand, resolve
 from simclr_ablate.plan.selection import Rule, select
-from simclr_ablate.schema import Experiment
+from simclr_ablate.schema import TRAINED, Experiment
 
 IMAGES_PER_SECOND = 2500
 """Assumed: how many images of 224 x 224 a GPU like the A100 trains a ResNet-50 on in mixed precision, as its maker
@@ -109,7 +109,7 @@ def rows() -> Iterator[list[str]]:
 
 def hours(experiment: Experiment) -> float:
     """GPU hours of one run's training."""
-    if experiment.objective == "none":
+    if experiment.objective not in TRAINED:
         return 0.0
     views = 1 if experiment.objective == "supervised" else VIEWS
     found = cost(experiment.encoder.architecture, experiment.encoder.width)

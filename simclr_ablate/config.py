@@ -282,6 +282,9 @@ def _check_value(name: str, value: Any, hint: Any, meta: Mapping[str, Any]) -> A
     allowed = typing.get_args(hint) or (hint,)
     if value is None and type(None) in allowed:
         return None
+    container = next((each for each in allowed if typing.get_origin(each) in _CONTAINERS), None)
+    if container is not None:
+        return _check_container(name, value, container)
     if float in allowed and type(value) is int:
         value = float(value)
     if type(value) not in allowed:

@@ -160,11 +160,15 @@ def _readable(config: Mapping[str, Any]) -> str:
     )
     width = "" if encoder["width"] == 1 else f"x{encoder['width']}"
     objective = config["objective"]
-    trained = f"supervised-{policy}" if objective == "supervised" else policy
+    kind = {
+        "none": "random",
+        "supervised": f"supervised-{policy}",
+        "imported": f"imported-{(encoder.get('fingerprint') or '')[:6]}",
+    }
     parts = [
         (data["label"] or data["name"])[:LONGEST_LABEL],
         f"{encoder['architecture']}{width}",
-        "random" if objective == "none" else trained,
+        kind.get(objective, policy),
         f"s{config['seed']}",
     ]
     return _plain("-".join(map(str, parts)))

@@ -60,8 +60,11 @@ _COLORING = (
 )
 """Conditions under which views use colour operations."""
 
-_TRAINED = {"objective": ("contrastive", "supervised")}
-"""Condition for training: the random encoder is never trained."""
+TRAINED = ("contrastive", "supervised")
+"""The objectives that train. The random encoder is never trained, and an imported one was, elsewhere."""
+
+_TRAINED = {"objective": TRAINED}
+_IMPORTED = {"objective": ("imported",)}
 
 
 def _operation_of_pair(doc: str) -> Any:
@@ -142,14 +145,24 @@ def _fitted(name: str) -> tuple[dict[str, tuple[Any, ...]], ...]:
 
     Supervised training has a classifier already, for the classes of its own data.
     """
-    untrained = {**_used(name), "objective": ("contrastive", "none")}
-    return untrained, {**_used(name), **_OTHER_DATA}
+    without = {**_used(name), "objective": ("contrastive", "none", "imported")}
+    return without, {**_used(name), **_OTHER_DATA}
 
 
 def implied_protocol(values: Mapping[str, Any]) -> str:
     """The protocol of an evaluation that names none, from before there were protocols."""
     return "linear" if values.get("evaluation.probe") is None else "probe"
 
+
+RESNETS = ("resnet8", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
+"""Our own architectures."""
+
+TIMM = "timm:"
+"""How names of timm's architectures and weights begin."""
+
+WEIGHTS_FORMS = "torchvision:NAME.WEIGHTS, timm:NAME, hf:REPO or a file of weights"
+
+STEMS = ("imagenet", "tensorflow", "cifar", "strided")
 
 MAX_STRENGTH = 2.5
 """Above this, colour jitter would turn hues by more than half a circle."""
@@ -272,13 +285,48 @@ class Encoder:
     """The encoder f. Its output, after the average pool, is h."""
 
     architecture: str = key(
-        "ResNet of the encoder",
-        choices=("resnet8", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),
+        "ResNet of the encoder; for imported weights also timm:NAME",
+        choices=RESNETS,
+        own=True,
     )
     width: int = key("multiplier of every stage's channels", at_least=1)
     stem: str = key(
-        "first convolution, kernel/stride. imagenet: 7x7/2, then a max pool; cifar: 3x3/1; strided: 3x3/2",
-        choices=("imagenet", "cifar", "strided"),
+        "first convolution, kernel/stride. imagenet: 7x7/2, then a max pool; tensorflow: the same, with the pool's "
+        "windows where TensorFlow has them; cifar: 3x3/1; strided: 3x3/2",
+        choices=STEMS,
+    )
+    weights: str | None = key(
+        "weights to import: torchvision:NAME.WEIGHTS, timm:NAME, hf:REPO or a file",
+        identity=False,
+        when=_IMPORTED,
+        otherwise=None,
+        before=None,
+    )
+    fingerprint: str | None = key(
+        "hash of the imported weights, set when a run is planned",
+        when=_IMPORTED,
+        otherwise=None,
+        before=None,
+    )
+    mean: tuple[float, ...] | None = key(
+        "mean of each channel of images in [0, 1], subtracted before the first convolution; null: what the weights' "
+        "source says, else nothing is subtracted",
+        when=_IMPORTED,
+        otherwise=None,
+        before=None,
+    )
+    std: tuple[float, ...] | None = key(
+        "standard deviation of each channel, by which images are divided after that; null: as for mean",
+        when=_IMPORTED,
+        otherwise=None,
+        before=None,
+    )
+    label: str | None = key(
+        "short name of the imported encoder in reports; null: from the weights' source",
+        identity=False,
+        when=_IMPORTED,
+        otherwise=None,
+        before=None,
     )
 
 
@@ -506,9 +554,9 @@ class Experiment:
     """All that one run depends on: frozen at submission and stored beside its results."""
 
     objective: str = key(
-        "how the encoder is trained: contrastive, supervised (one view and a linear classifier on h), or none "
-        "(the random encoder)",
-        choices=("contrastive", "supervised", "none"),
+        "how the encoder is trained: contrastive, supervised (one view and a linear classifier on h), none "
+        "(the random encoder), or not here: imported (encoder.weights)",
+        choices=(*TRAINED, "none", "imported"),
     )
     seed: int = key("seed of weights, order and views", at_least=0)
     precision: str = key("precision of the encoder", choices=("float32", "bfloat16"))
@@ -603,8 +651,8 @@ def check_experiment(experiment: Experiment) -> None:
     for info in KEYS:
         info.check(value_of)
     _check_data(experiment)
-    _check_encoder(experiment.encoder)
-    if experiment.objective != "none":
+    _check_encoder(experiment.encoder, experiment.objective)
+    if experiment.objective in TRAINED:
         _check_views(experiment.views, experiment.data)
         _check_optimizer(experiment.optimizer)
     if experiment.objective == "contrastive":
@@ -703,12 +751,42 @@ def _check_views(views: Views, data: Data) -> None:
         )
 
 
-def _check_encoder(encoder: Encoder) -> None:
-    if encoder.architecture != "resnet8" and encoder.width not in WIDTHS:
+def _check_encoder(encoder: Encoder, objective: str) -> None:
+    architecture = encoder.architecture
+    if is_own(architecture) and objective != "imported":
+        raise ConfigError(
+            f"encoder.architecture must be {one_of(RESNETS)} unless objective=imported, got {architecture!r}"
+        )
+    if architecture.startswith(TIMM) and encoder.width != 1:
+        raise ConfigError(
+            f"encoder.width must be 1 for encoder.architecture={architecture}, got {encoder.width}"
+        )
+    if objective == "imported":
+        _check_imported(encoder)
+    if not is_own(architecture) and architecture != "resnet8" and encoder.width not in WIDTHS:
         raise ConfigError(
             f"encoder.width must be {one_of(WIDTHS)} for encoder.architecture="
             f"{encoder.architecture}, got {encoder.width}"
         )
+
+
+def _check_imported(encoder: Encoder) -> None:
+    if not encoder.weights:
+        got = "null" if encoder.weights is None else repr(encoder.weights)
+        raise ConfigError(
+            f"encoder.weights must be {WEIGHTS_FORMS} with objective=imported, got {got}"
+        )
+    for name in ("mean", "std"):
+        values = getattr(encoder, name)
+        if values is not None and len(values) != 3:
+            raise ConfigError(f"encoder.{name} must be three numbers, got {len(values)}")
+    if (encoder.mean is None) != (encoder.std is None):
+        absent, there = ("mean", "std") if encoder.mean is None else ("std", "mean")
+        raise ConfigError(
+            f"encoder.{absent} must be three numbers with encoder.{there} set, got null"
+        )
+    if encoder.std is not None and min(encoder.std) <= 0:
+        raise ConfigError(f"encoder.std must be > 0, got {list(encoder.std)}")
 
 
 def _check_optimizer(optimizer: Optimizer) -> None:
@@ -735,9 +813,9 @@ def _check_loss(loss: Loss) -> None:
 def _check_evaluation(experiment: Experiment) -> None:
     evaluation, protocol = experiment.evaluation, experiment.evaluation.protocol
     _check_several_labels(experiment)
-    if experiment.objective == "supervised" and evaluation.features != "h":
+    if experiment.objective in ("supervised", "imported") and evaluation.features != "h":
         raise ConfigError(
-            "evaluation.features must be h for objective=supervised, which has no head, "
+            f"evaluation.features must be h for objective={experiment.objective}, which has no head, "
             f"got {evaluation.features!r}"
         )
     if evaluation.probe is not None and protocol != "probe" and not is_own(protocol):

@@ -7,7 +7,7 @@ ROOT = Path(__file__).parents[1]
 LEVELS = [
     ["simclr_ablate"],
     ["simclr_ablate.data", "simclr_ablate.augment", "simclr_ablate.models", "simclr_ablate.losses"],
-    ["simclr_ablate.training", "simclr_ablate.evaluation"],
+    ["simclr_ablate.training", "simclr_ablate.evaluation", "simclr_ablate.weights"],
     ["simclr_ablate.tasks"],
     ["simclr_ablate.plan"],
     ["simclr_ablate.launch"],

@@ -84,10 +84,14 @@ SINCE = (*TO_TRAIN, *PATIENCE, *OTHER_DATA)
 USUAL = (*PAIR, *SEMI_HARD, *OF_FOLDERS)
 """What does not count in the default experiment, besides."""
 
+OF_IMPORTED = ("encoder.fingerprint", "encoder.mean", "encoder.std")
+IMPORTED = ("objective=imported", "encoder.weights=weights.pt")
+
 UNUSED_IN_PRETRAINING = {
     (): USUAL,
     ("objective=none",): (*OF_FOLDERS, "views", "head", "loss", "optimizer"),
     ("objective=none", "evaluation.features=z"): (*OF_FOLDERS, "views", "loss", "optimizer"),
+    IMPORTED: (*OF_FOLDERS, "views", "head", "loss", "optimizer"),
     ("objective=supervised",): (*PAIR, *OF_FOLDERS, "head", "loss", *FITTED),
     ("views=crop",): (*USUAL, *JITTER, "views.blur", "views.extra"),
     ("views=autoaugment",): (*USUAL, *JITTER, "views.blur", "views.extra"),
@@ -163,7 +167,8 @@ def test_an_id_holds_exactly_the_keys_that_count(overrides, make_experiment):
             assert same_run, "an evaluation must not change the pretraining it belongs to"
         if not same_run or evaluation_key(after) != evaluation_key(before):
             counted.add(info.name)
-    unused = {name for name in values if {name, name.partition(".")[0]} & {*UNUSED[overrides]}}
+    names = {*UNUSED[overrides], *(() if overrides == IMPORTED else OF_IMPORTED)}
+    unused = {name for name in values if {name, name.partition(".")[0]} & names}
     assert counted == {info.name for info in ALL_KEYS if info.identity} - unused
 
 

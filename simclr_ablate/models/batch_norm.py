@@ -8,6 +8,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from simclr_ablate.config import ConfigError
 from simclr_ablate.ranks import Ranks
 
 
@@ -15,12 +16,18 @@ def share_statistics(network: nn.Module, ranks: Ranks, device: torch.device) -> 
     """Makes the batch norms inside `network` use the statistics of all ranks' images in training mode.
 
     Parameters, buffers and their names stay. With one rank, nothing changes.
+
+    Raises ConfigError for a batch norm that is not torch's own, which may do more than normalise.
     """
     if ranks.count == 1:
         return
     for name, child in network.named_children():
         if not isinstance(child, _BatchNorm):
             share_statistics(child, ranks, device)
+        elif type(child) not in _PLAIN:
+            raise ConfigError(
+                f"compute.ranks must be 1 for an encoder with {type(child).__name__}, got {ranks.count}"
+            )
         elif device.type == "cuda":
             setattr(network, name, nn.SyncBatchNorm.convert_sync_batchnorm(child))
         else:
@@ -136,3 +143,7 @@ def _statistics(x: Tensor, ranks: Ranks) -> tuple[Tensor, Tensor, int]:
     variance = (counts * (variances + (means - mean) ** 2)).sum(0) / count
     dtype = local_mean.dtype
     return mean.to(dtype), variance.to(dtype), int(count)
+
+
+_PLAIN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, SharedBatchNorm)
+"""Batch norms that do nothing but normalise."""

@@ -21,7 +21,16 @@ from simclr_ablate.identity import (
 )
 from simclr_ablate.overrides import override
 from simclr_ablate.paths import absolute, default_cache
-from simclr_ablate.schema import KEYS, PROTOCOLS, TRANSFER_SETS, Data, EvaluationData, Experiment
+from simclr_ablate.schema import (
+    KEYS,
+    PROTOCOLS,
+    TRAINED,
+    TRANSFER_SETS,
+    Data,
+    Encoder,
+    EvaluationData,
+    Experiment,
+)
 from simclr_ablate.store import Run, Store, TaskFolder
 from simclr_ablate.tasks.choose import Choose, Chosen
 from simclr_ablate.terminal import count, printable
@@ -262,7 +271,7 @@ def plan_all(
 def complete(
     experiments: Iterable[Experiment], cache: str | None = None
 ) -> dict[Experiment, Experiment]:
-    """Maps each experiment to itself, completed and checked against its data. Raises ConfigError.
+    """Maps each experiment to itself, completed and checked against its data and weights. Raises ConfigError.
 
     cache: folder of decoded images; None: the default.
     """
@@ -283,6 +292,7 @@ def complete_present(
     complete_once = functools.cache(lambda given: complete_data(given, cache))
     sizes_of = functools.cache(lambda given: _sizes_of(given, cache))
     missing = functools.cache(lambda given: _missing(given, cache, complete_once))
+    import_once = functools.cache(_complete_weights)
     completed, absent = dict[Experiment, Experiment](), dict[Experiment, MissingDataError]()
     for experiment in experiments:
         if own_values(experiment):
@@ -297,7 +307,12 @@ def complete_present(
                 continue
             other = dataclasses.asdict(complete_once(experiment.evaluated_data))
             evaluation = dataclasses.replace(evaluation, data=EvaluationData(**other))
-        completed[experiment] = dataclasses.replace(experiment, data=data, evaluation=evaluation)
+        encoder = experiment.encoder
+        if experiment.objective == "imported":
+            encoder = import_once(encoder, experiment.evaluated_data.size)
+        completed[experiment] = dataclasses.replace(
+            experiment, data=data, encoder=encoder, evaluation=evaluation
+        )
         _check_sizes(completed[experiment], sizes_of(data))
         evaluated = completed[experiment].evaluated_data
         _check_evaluated_sizes(completed[experiment], sizes_of(evaluated))
@@ -410,6 +425,12 @@ def _complete_own(data: Data, cache: str) -> Data:
     return dataclasses.replace(data, fingerprint=make_own(data, Path(cache)))
 
 
+def _complete_weights(encoder: Encoder, size: int) -> Encoder:
+    from simclr_ablate.weights.importing import complete_weights
+
+    return complete_weights(encoder, size)
+
+
 def _sizes_of(data: Data, cache: str) -> "Sizes":
     from simclr_ablate.data.sizes import data_sizes
 
@@ -421,7 +442,7 @@ def _check_sizes(experiment: Experiment, sizes: "Sizes") -> None:
     data, supervised = experiment.data, experiment.objective == "supervised"
     available = sizes.labelled if supervised else sizes.pretraining
     batch_size = experiment.optimizer.batch_size
-    if batch_size > available and experiment.objective != "none":
+    if batch_size > available and experiment.objective in TRAINED:
         raise ConfigError(
             f"optimizer.batch_size must be <= {available}, the training images "
             f"{'with labels ' if supervised else ''}of data={data.name}, got {batch_size}"

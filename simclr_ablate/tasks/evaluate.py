@@ -33,6 +33,10 @@ from simclr_ablate.training.trainer import Trainer
 log = logging.getLogger(__name__)
 
 
+_WHAT_WEIGHTS_LACK = ("architecture", "width", "stem", "mean", "std")
+"""Keys of the encoder that change features, whatever its weights."""
+
+
 def evaluate(
     experiment: Experiment,
     run: Run,
@@ -127,6 +131,8 @@ def freeze(subject: Subject, cache: Path) -> Frozen:
     data = dataclasses.asdict(experiment.evaluated_data)
     made_of = {
         "networks": [digest_of(network) for network in (subject.encoder, head) if network],
+        # Weights say nothing of strides, nor of a normalisation before them.
+        "encoder": {name: getattr(experiment.encoder, name) for name in _WHAT_WEIGHTS_LACK},
         "data": {name: value for name, value in data.items() if name not in ("root", "metric")},
         "sizes": [len(split) for split in subject.data[:3]],
         "done to images": [spec.probe, experiment.seed] if spec.probe else None,

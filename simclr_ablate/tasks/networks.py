@@ -10,7 +10,8 @@ from simclr_ablate.models.classifier import build_classifier
 from simclr_ablate.models.encoder import Encoder, build_encoder, memory_format
 from simclr_ablate.models.head import build_head
 from simclr_ablate.randomness import seeded_init
-from simclr_ablate.schema import Experiment
+from simclr_ablate.schema import TRAINED, Experiment
+from simclr_ablate.schema import Encoder as EncoderSpec
 from simclr_ablate.store import Run
 from simclr_ablate.store.tensors import DamagedError
 
@@ -20,26 +21,33 @@ def build_models(
 ) -> tuple[Encoder, nn.Module]:
     """The encoder f and the projection head g, initialised from the experiment's seed.
 
-    With objective=supervised, a linear classifier of `classes` classes takes the place of g.
+    With objective=supervised, a linear classifier of `classes` classes takes the place of g. With objective=imported,
+    g is the identity.
     """
     head: nn.Module
     with seeded_init(experiment.seed, "weights"):
-        spec = experiment.encoder
-        encoder = build_encoder(spec.architecture, spec.width, spec.stem)
+        encoder = encoder_of(experiment.encoder, experiment.evaluated_data.size)
         if experiment.objective == "supervised":
             head = build_classifier(encoder.dim, classes)
+        elif experiment.objective == "imported":
+            head = build_head("none", encoder.dim)
         else:
             head = build_head(experiment.head.kind, encoder.dim, experiment.head.dim)
     layout = memory_format(experiment.compute)
     return encoder.to(device).to(memory_format=layout), head.to(device)
 
 
+def encoder_of(spec: EncoderSpec, size: int) -> Encoder:
+    """The encoder that the config describes, with weights from torch's global generator. size: see `build_encoder`."""
+    return build_encoder(spec.architecture, spec.width, spec.stem, spec.mean, spec.std, size)
+
+
 def products(experiment: Experiment, encoder: nn.Module, head: nn.Module) -> dict[str, nn.Module]:
     """The networks that pretraining yields, by name.
 
-    The random encoder has no head: its z comes from an untrained head that the evaluation adds.
+    Without training there is no head: the z of a random encoder comes from an untrained head that the evaluation adds.
     """
-    if experiment.objective == "none":
+    if experiment.objective not in TRAINED:
         return {"encoder": encoder}
     return {"encoder": encoder, "head": head}
 

@@ -1,4 +1,5 @@
-"""Pretraining, one task from top to bottom: the networks are made from the seed, trained and kept."""
+"""Pretraining, one task from top to bottom: the networks are made from the seed, trained and kept; or weights that
+others have trained are."""
 
 import logging
 from collections.abc import Mapping
@@ -26,6 +27,7 @@ from simclr_ablate.training.contrastive import ContrastivePretraining
 from simclr_ablate.training.loop import Loop, Training
 from simclr_ablate.training.supervised import SupervisedTraining, require_labels
 from simclr_ablate.training.trainer import Trainer
+from simclr_ablate.weights.importing import import_weights
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +52,9 @@ def pretrain(
     """
     torch.set_num_threads(share.threads)
     device = torch.device(share.device)
+    if experiment.objective == "imported":
+        import_encoder(experiment, run, lease, ranks)
+        return
     data = read_data(experiment.data, experiment, run, share, ranks)
     encoder, head = build_models(experiment, device, len(data.train.classes))
     networks = products(experiment, encoder, head)
@@ -70,6 +75,19 @@ def pretrain(
     seconds = experiment.compute.checkpoint_minutes * 60
     trainer = Trainer(run, lease, stop, seconds, ranks, "pretraining")
     trainer.train(lambda: build_loop(experiment, data, encoder, head, device, ranks), finish)
+
+
+def import_encoder(
+    experiment: Experiment, run: Run, lease: Lease | None, ranks: Ranks = SOLO
+) -> None:
+    """Keeps weights that were trained elsewhere as the run's encoder. Only the first rank has anything to do."""
+    encoder, _ = build_models(experiment, torch.device("cpu"))
+    networks = {"encoder": encoder}
+    if is_there(run, networks, ranks) or not ranks.is_first:
+        return
+    log.info("importing %s", experiment.encoder.weights)
+    encoder.load_state_dict(import_weights(experiment.encoder, experiment.evaluated_data.size))
+    keep(run, lease, networks, {})
 
 
 def is_there(run: Run, networks: Mapping[str, nn.Module], ranks: Ranks = SOLO) -> bool:

@@ -1,0 +1,1 @@
+"""Weights in and out: encoders that others have pretrained, and ours for others (docs/weights.md)."""
