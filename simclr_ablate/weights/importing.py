@@ -48,9 +48,10 @@ def read_weights(spec: Encoder, size: int) -> Imported:
     assert spec.weights is not None  # the schema requires it
     named = f"encoder.weights={spec.weights}"
     brought = bring(spec.weights)
-    with torch.random.fork_rng(devices=[]):
-        network = build_encoder(spec.architecture, spec.width, spec.stem, size=size)
     is_ours = not is_own(spec.architecture)
+    # Weights that are about to be replaced need not be drawn, but other networks may not do without.
+    with torch.random.fork_rng(devices=[]), torch.device("meta" if is_ours else "cpu"):
+        network = build_encoder(spec.architecture, spec.width, spec.stem, size=size)
     matched = match(
         brought.tensors,
         shapes_of(network),
@@ -60,7 +61,7 @@ def read_weights(spec: Encoder, size: int) -> Imported:
     tensors = {name: matched.tensors[plain_name(name)] for name in network.state_dict()}
     if is_ours:
         _check_stem(spec, brought, matched.of_tensorflow, named)
-    network.load_state_dict(tensors)
+    network.load_state_dict(tensors, assign=True)
     if brought.model is not None:
         _check_same(network, brought.model, spec, size if not is_ours else _SIDE, named)
     return Imported(

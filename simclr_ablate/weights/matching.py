@@ -69,6 +69,9 @@ NAMED = 6
 """How many tensors errors name at most."""
 
 
+_NO_COUNT = torch.zeros((), dtype=torch.long)
+
+
 class Matched(NamedTuple):
     """An encoder found among a file's tensors."""
 
@@ -113,7 +116,7 @@ def match(
     names = {name: prefix + spelling(name) for name in wanted}
     _check(found, {name: names[name] for name in needed}, wanted, named, suggestion)
     tensors = {
-        name: torch.zeros((), dtype=torch.long) if _is_count(name) else found[names[name]].float()
+        name: _NO_COUNT if _is_count(name) else found[names[name]].float().contiguous()
         for name in wanted
     }
     rest = [name for name in found if name not in set(names.values())]
@@ -127,7 +130,7 @@ def _match_tensorflow(
     turned = {name: from_tensorflow(tensor) for name, tensor in found.items()}
     _check(turned, names, wanted, named, suggestion)
     tensors = {
-        name: torch.zeros((), dtype=torch.long) if _is_count(name) else turned[names[name]].float()
+        name: _NO_COUNT if _is_count(name) else turned[names[name]].float().contiguous()
         for name in wanted
     }
     used = set(names.values())

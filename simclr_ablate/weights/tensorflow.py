@@ -35,7 +35,7 @@ def tensorflow_names(names: Sequence[str]) -> dict[str, str]:
 
 def from_tensorflow(tensor: Tensor) -> Tensor:
     """A tensor of TensorFlow's as ours: kernels are transposed."""
-    return tensor.permute(3, 2, 0, 1).contiguous() if tensor.ndim == 4 else tensor
+    return tensor.permute(3, 2, 0, 1) if tensor.ndim == 4 else tensor
 
 
 def to_tensorflow(tensor: Tensor) -> Tensor:
@@ -44,9 +44,9 @@ def to_tensorflow(tensor: Tensor) -> Tensor:
 
 
 def _is_kernel(name: str) -> bool:
-    return name.endswith((".weight",)) and (
-        name.rpartition(".")[0].rpartition(".")[2].startswith("conv")
-        or name.endswith("downsample.0.weight")
+    layer = name.removesuffix(".weight").rpartition(".")[2]
+    return name.endswith("downsample.0.weight") or (
+        name.endswith(".weight") and layer.startswith("conv")
     )
 
 
