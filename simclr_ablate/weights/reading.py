@@ -6,6 +6,7 @@ encoder.pt), or NumPy's .npz.
 
 import json
 import pickle
+import re
 import warnings
 import zipfile
 from collections import defaultdict
@@ -27,8 +28,8 @@ Tensors = dict[str, Tensor]
 FORMATS = "safetensors, torch's (.pt, .pth, .ckpt) or NumPy's (.npz)"
 
 _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
-_HEADER_BYTES = 8
-"""safetensors begins with the length of its JSON header."""
+_SAFETENSORS = re.compile(rb".{4}\0{4}\{", re.DOTALL)
+"""The length of a JSON header, in 8 bytes, and its beginning."""
 _TF_ENDINGS = (".index", ".meta", ".data-00000-of-00001")
 
 _SETTINGS = (
@@ -51,12 +52,12 @@ def read_tensors(path: Path, named: str) -> tuple[Tensors, dict[str, Any]]:
     begin = _begin_of(path, named)
     try:
         with storing(path):
+            if _SAFETENSORS.match(begin):
+                return _read_safetensors(path)
             if begin.startswith(_ZIP) and _is_npz(path):
                 return _read_npz(path)
             if begin.startswith((_ZIP, _PICKLE)):
                 return dict(_flat(_read_torch(path, named))), {}
-            if begin[_HEADER_BYTES : _HEADER_BYTES + 1] == b"{":
-                return _read_safetensors(path)
     except (ConfigError, MemoryError):
         raise
     except Exception as error:
@@ -76,7 +77,7 @@ def _begin_of(path: Path, named: str) -> bytes:
             raise ConfigError(f"{named} must be a file of weights, got a folder")
         try:
             with open(path, "rb") as file:
-                begin = file.read(_HEADER_BYTES + 1)
+                begin = file.read(9)
         except (FileNotFoundError, NotADirectoryError):
             raise ConfigError(f"{named} must be a file of weights: there is no such file") from None
     if not begin:

@@ -164,29 +164,37 @@ def of_timm_config(config: Mapping[str, Any]) -> Preprocessing:
 
 
 def _of_hub(repository: str, named: str) -> Brought:
-    try:
-        from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import EntryNotFoundError
-    except ImportError as error:
-        raise ConfigError(
-            f"{named} needs huggingface_hub: pip install 'simclr-ablate[hf]'"
-        ) from error
     if repository.count("/") != 1 or not all(repository.split("/")):
         raise ConfigError(f"{named} must name a repository, as in hf:OWNER/NAME")
     with _downloading(named):
-        try:
-            weights = hf_hub_download(repository, "model.safetensors")
-        except EntryNotFoundError:
-            raise ConfigError(f"{named} has no file model.safetensors") from None
-        try:
-            config = json.loads(Path(hf_hub_download(repository, "config.json")).read_bytes())
-        except (EntryNotFoundError, ValueError):
-            config = {}
-    tensors, metadata = read_tensors(Path(weights), named)
+        weights, about = (
+            _hub_file(repository, name) for name in ("model.safetensors", "config.json")
+        )
+        config = json.loads(about.read_bytes()) if about is not None else {}
+    if weights is None:
+        raise ConfigError(f"{named} has no file model.safetensors")
+    tensors, metadata = read_tensors(weights, named)
     preprocessing = _told(metadata, tensors)
     if not metadata and isinstance(config.get("pretrained_cfg"), dict):
         preprocessing = of_timm_config(config["pretrained_cfg"])
     return Brought(tensors, repository.rpartition("/")[2], preprocessing, metadata=metadata)
+
+
+def _hub_file(repository: str, name: str) -> Path | None:
+    """A file of a repository, downloaded unless it is there already; None if the repository has no such file."""
+    try:
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+    except ImportError as error:
+        raise ConfigError(
+            f"encoder.weights={HUB}{repository} needs huggingface_hub: pip install 'simclr-ablate[hf]'"
+        ) from error
+    try:
+        return Path(hf_hub_download(repository, name))
+    except EntryNotFoundError as error:
+        if isinstance(error, LocalEntryNotFoundError):  # the hub cannot be reached
+            raise
+        return None
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from simclr_ablate.config import ConfigError
 from simclr_ablate.models.batch_norm import SharedBatchNorm, share_statistics
 from simclr_ablate.ranks import SOLO, Ranks
 
@@ -160,3 +161,23 @@ def test_a_process_that_is_alone_keeps_torchs_own() -> None:
     before = list(network.modules())
     share_statistics(network, SOLO, CPU)
     assert list(network.modules()) == before
+
+
+class NormAndReLU(nn.BatchNorm2d):
+    """As timm has it."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input).relu()
+
+
+def refused(ranks: Ranks) -> str:
+    try:
+        share_statistics(nn.Sequential(NormAndReLU(3)), ranks, CPU)
+    except ConfigError as error:
+        return str(error)
+    return ""
+
+
+def test_batch_norms_that_do_more_are_not_shared(on_ranks: Callable) -> None:
+    said = "compute.ranks must be 1 for an encoder with NormAndReLU, got 2"
+    assert on_ranks(2, refused) == [said, said]

@@ -2,6 +2,7 @@
 
 import argparse
 import copy
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from lightly.models.modules import MoCoProjectionHead, SimCLRProjectionHead
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from simclr_ablate.models.encoder import build_encoder
 from tests.weights.conftest import Importing
 from tests.weights.networks import MEAN, STD, assert_alike, normalised, randomised
 
@@ -228,15 +230,15 @@ def test_torchvision_brings_its_preprocessing(
     )
 
 
-def hub_cache(folder: Path, repository: str, files: dict[str, Any]) -> None:
-    """A repository as huggingface_hub keeps it once it is downloaded."""
-    home = folder / "hub" / f"models--{repository.replace('/', '--')}"
-    snapshot = home / "snapshots" / ("0" * 40)
-    snapshot.mkdir(parents=True)
-    (home / "refs").mkdir()
-    (home / "refs/main").write_text("0" * 40)
-    for name, content in files.items():
-        if isinstance(content, dict):
-            save_file(content, snapshot / name)
-        else:
-            (snapshot / name).write_text(content)
+def test_safetensors_whose_header_looks_like_a_pickle(tmp_path: Path, imported: Importing) -> None:
+    """The file begins with the header's length, whose lowest byte may be any: also the first of a pickle."""
+    path = tmp_path / "w.safetensors"
+    state = build_encoder("resnet8", 1, "cifar").state_dict()
+    told = {"encoder": {"stem": "cifar", "mean": MEAN, "std": STD}}
+    for padding in range(0, 256, 8):
+        metadata = {"simclr_ablate": json.dumps(told), "padding": " " * padding}
+        save_file(state, path, metadata)
+        if path.read_bytes()[0] == 0x80:
+            break
+    assert path.read_bytes()[0] == 0x80
+    assert imported(path, "resnet8", stem="cifar")[0].mean == MEAN
