@@ -85,6 +85,7 @@ def import_encoder(
     networks = {"encoder": encoder}
     if is_there(run, networks, ranks) or not ranks.is_first:
         return
+    run.write_progress({"phase": "importing weights"})
     log.info("importing %s", experiment.encoder.weights)
     encoder.load_state_dict(import_weights(experiment.encoder, experiment.evaluated_data.size))
     keep(run, lease, networks, {})

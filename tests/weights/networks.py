@@ -33,3 +33,10 @@ def assert_alike(ours: Tensor, theirs: Tensor) -> None:
     assert theirs.std(0).min() >= 0
     assert theirs.std() > 0.01 * scale, "features that hardly vary would prove nothing"
     torch.testing.assert_close(ours / scale, theirs / scale, rtol=0, atol=1e-5)
+
+
+def tiny(width: int, stem: str) -> nn.Module:
+    """A network that is not ours: images to h, (N, 8 * width)."""
+    stride = {"imagenet": 4, "cifar": 1}[stem]
+    layers = [nn.Conv2d(3, 8 * width, 5, stride), nn.BatchNorm2d(8 * width), nn.ReLU()]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())

@@ -16,6 +16,7 @@ from simclr_ablate.plan.plan import complete
 from simclr_ablate.schema import Experiment
 from simclr_ablate.store import Store
 from tests.small_runs import SMALL, give
+from tests.weights.networks import randomised, tiny
 
 PROTOCOLS = {
     "linear": [],
@@ -180,3 +181,54 @@ def test_a_damaged_encoder_is_imported_again(
     assert give(compose_config, tmp_path / "runs", cache, [second]) == 0
     assert len(run.evaluations()) == 2
     assert run.weights().keys() == {"encoder"}
+
+
+@pytest.mark.parametrize("protocol", ["linear", "finetune"])
+def test_a_network_of_the_users_own(
+    protocol: str,
+    make_experiment: Make,
+    compose_config: Any,
+    tmp_path: Path,
+    cache: Path,
+) -> None:
+    theirs = randomised(tiny(2, "imagenet"))
+    torch.save(theirs.state_dict(), tmp_path / "own.pt")
+    experiment = make_experiment(
+        *(
+            *SMALL,
+            f"evaluation={protocol}",
+            *PROTOCOLS[protocol],
+            "objective=imported",
+            "encoder.width=2",
+        ),
+        *("encoder.architecture=tests.weights.networks:tiny", f"encoder.weights={tmp_path}/own.pt"),
+    )
+    assert give(compose_config, tmp_path / "runs", cache, [experiment]) == 0
+    (run,) = Store(tmp_path / "runs").runs()
+    (content,) = run.evaluations().values()
+    assert 0 <= content["metrics"]["top1"] <= 100
+    kept = run.weights()["encoder"]
+    for name, tensor in theirs.state_dict().items():
+        if not name.endswith("num_batches_tracked"):
+            assert torch.equal(kept[f"own.{name}"], tensor)
+
+
+def test_ranks_share_its_evaluation(
+    native: tuple[Path, list[Experiment]],
+    copied: tuple[Path, list[Experiment]],
+    compose_config: Any,
+    tmp_path: Path,
+    cache: Path,
+) -> None:
+    (source,), (alone,) = (list(Store(store).runs()) for store in (native[0], copied[0]))
+    few_labels = native[1][list(PROTOCOLS).index("few_labels")]
+    shared = dataclasses.replace(
+        few_labels, compute=dataclasses.replace(few_labels.compute, ranks=2)
+    )
+    experiment = imported(shared, source.encoder_path)
+    assert give(compose_config, tmp_path / "runs", cache, [experiment]) == 0
+    (run,) = Store(tmp_path / "runs").runs()
+    assert run.run_id == alone.run_id
+    (content,) = run.evaluations().values()
+    (same,) = (c for c in alone.evaluations().values() if c["config"]["protocol"] == "few_labels")
+    assert content["metrics"] == pytest.approx(same["metrics"], abs=10)
