@@ -46,7 +46,7 @@ def try_own(experiment: Experiment) -> None:
     with torch.random.fork_rng(devices=[]):
         if own_values(experiment.views):
             _try_views(experiment.views, experiment.data)
-        if "head.kind" in own_by_key and experiment.objective != "supervised":
+        if "head.kind" in own_by_key and experiment.objective in ("contrastive", "none"):
             _try_head(experiment.head, experiment.encoder)
         if "loss.name" in own_by_key and experiment.objective == "contrastive":
             _try_loss(experiment.loss)

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from simclr_ablate.config import is_own
 from simclr_ablate.identity import identity_config, values_of
 from simclr_ablate.schema import KEYS, TRAINED, Experiment, pretraining_keys
 from simclr_ablate.store import Store
@@ -29,8 +30,8 @@ model = timm.create_model("{architecture}", num_classes=0, checkpoint_path="mode
     "hf": """from safetensors.torch import load_file
 from simclr_ablate.models.encoder import build_encoder
 
-model = build_encoder("{architecture}", {width}, "{stem}", {mean}, {std})
-model.load_state_dict(load_file("model.safetensors"))""",
+model = build_encoder("{architecture}", {width}, "{stem}", {mean}, {std}, size={size})
+{network}.load_state_dict(load_file("model.safetensors"))""",
     "npz": """import numpy as np
 
 variables = np.load("encoder.npz")  # named as in google-research/simclr: base_model/conv2d/kernel, ...""",
@@ -98,6 +99,8 @@ def _loading(experiment: Experiment, wanted: "Export") -> str:
         stem=spec.stem,
         mean=spec.mean,
         std=spec.std,
+        size=experiment.data.size,
+        network="model.own" if is_own(spec.architecture) else "model",
     )
     file = "encoder.npz" if wanted.to == "npz" else "model.safetensors"
     command = (

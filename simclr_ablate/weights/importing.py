@@ -59,6 +59,9 @@ def read_weights(spec: Encoder, size: int) -> Imported:
         lambda: fitting(brought.tensors, named) if is_ours else "",
     )
     tensors = {name: matched.tensors[plain_name(name)] for name in network.state_dict()}
+    for name, tensor in matched.tensors.items():
+        if not bool(tensor.isfinite().all()):
+            raise ConfigError(f"{named} has values that are not finite, in {name} of the encoder")
     if is_ours:
         _check_stem(spec, brought, matched.of_tensorflow, named)
     network.load_state_dict(tensors, assign=True)
@@ -120,7 +123,8 @@ def complete_weights(spec: Encoder, size: int) -> Encoder:
     imported = read_weights(spec, size)
     told = imported.preprocessing
     mean, std = (told.mean, told.std) if spec.mean is None else (spec.mean, spec.std)
-    if mean is not None and std is not None and set(mean) == {0.0} and set(std) == {1.0}:
+    # Where null would stand for what the source says, no normalisation has to stay written out.
+    if told.mean is None and (mean, std) == ((0, 0, 0), (1, 1, 1)):
         mean = std = None
     for line in _remarks(spec, imported, size):
         log.warning("encoder.weights=%s: %s", spec.weights, line)

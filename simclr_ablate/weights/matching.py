@@ -20,46 +20,29 @@ from simclr_ablate.weights.tensorflow import SCOPE, from_tensorflow, tensorflow_
 
 Shapes = Mapping[str, torch.Size]
 
+_CLASSIFIERS = ("fc", "linear", "classifier", "classifiers", "classification", "cls", "logits")
+_PROJECTIONS = ("head", "heads", "proj", "projector", "projection", "projections")
+_PREDICTIONS = ("pred", "predictor", "prediction", "prototype", "prototypes")
+_OF_LOSSES = ("criterion", "loss", "queue", "bank", "memory", "center", "temperature", "scale")
+_OF_OPTIMISERS = ("optimizer", "optimizers", "optim", "scheduler", "schedulers", "scaler")
+_NOTES = (
+    "callbacks",
+    "loops",
+    "hooks",
+    "meters",
+    "metrics",
+    "best",
+    "epoch",
+    "rng",
+    "global",
+    "step",
+)
+_FOLLOWERS = ("momentum", "ema", "teacher", "target", "key", "k")
+
 HEADS = frozenset(
     [
-        *(
-            "fc",
-            "linear",
-            "classifier",
-            "classifiers",
-            "classification",
-            "cls",
-            "head",
-            "heads",
-            "logits",
-        ),
-        *("projector", "projection", "projections", "proj", "predictor", "prediction", "pred"),
-        *(
-            "prototypes",
-            "prototype",
-            "queue",
-            "bank",
-            "memory",
-            "criterion",
-            "loss",
-            "center",
-            "temperature",
-            "scale",
-        ),
-        *("optimizer", "optimizers", "optim", "scheduler", "schedulers", "scaler"),
-        *(
-            "callbacks",
-            "loops",
-            "hooks",
-            "meters",
-            "metrics",
-            "best",
-            "epoch",
-            "rng",
-            "global",
-            "step",
-        ),
-        *("momentum", "ema", "teacher", "target", "key", "k"),
+        *(*_CLASSIFIERS, *_PROJECTIONS, *_PREDICTIONS),
+        *(*_OF_LOSSES, *_OF_OPTIMISERS, *_NOTES, *_FOLLOWERS),
     ]
 )
 """Words in the names of what is no part of an encoder: classifiers and heads, what losses and optimisers keep, notes on

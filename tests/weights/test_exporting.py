@@ -168,9 +168,17 @@ def test_what_is_loaded_as_the_card_says(
     keep: Keep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, images: Tensor
 ) -> None:
     """The card's own lines, run."""
-    run, network = keep("encoder=resnet18")
-    for to in ("torchvision", "timm", "hf"):
-        out = export(run, to)
+    of_ours = ["encoder=resnet18"]
+    of_others = ["objective=imported", "encoder.weights=w.pt", "encoder.architecture=timm:resnet18"]
+    for overrides, to in (
+        (of_ours, "torchvision"),
+        (of_ours, "timm"),
+        (of_ours, "hf"),
+        (of_others, "hf"),
+    ):
+        run, network = keep(*overrides)
+        export(run, to, f"out={tmp_path}/{to}{len(overrides)}")
+        out = tmp_path / f"{to}{len(overrides)}"
         code = (out / "README.md").read_text().split("```python\n")[1].split("```")[0]
         monkeypatch.chdir(out)
         found: dict[str, Any] = {}
@@ -246,6 +254,11 @@ def test_nothing_is_overwritten(
 
 def test_runs_without_what_is_asked_for(keep: Keep, capsys: pytest.CaptureFixture[str]) -> None:
     run, _ = keep("encoder=resnet8", "objective=none")
+    others, _ = keep(
+        "objective=imported", "encoder.weights=w.pt", "encoder.architecture=timm:resnet18"
+    )
+    assert main(["export", f"run={others.run_id}", f"store={run.path.parent}", "to=npz"]) == 2
+    assert "to must be hf for encoder.architecture=timm:resnet18" in capsys.readouterr().err
     words = ["export", f"run={run.run_id}", f"store={run.path.parent}", "to=hf"]
     out = run.path.parents[1] / "out"
     assert main([*words, f"out={out}", "head=true"]) == 2

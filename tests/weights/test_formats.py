@@ -13,10 +13,12 @@ import torch
 import torchvision
 from lightly.models import ResNetGenerator
 from lightly.models.modules import MoCoProjectionHead, SimCLRProjectionHead
+from omegaconf import OmegaConf
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from simclr_ablate.models.encoder import build_encoder
+from simclr_ablate.weights.importing import complete_weights
 from tests.weights.conftest import Importing
 from tests.weights.networks import MEAN, STD, assert_alike, normalised, randomised
 
@@ -78,7 +80,12 @@ def test_without_a_classifier_and_without_counts_of_batches(
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])
 def test_state_dict_of_timm(name: str, tmp_path: Path, imported: Importing, images: Tensor) -> None:
     theirs = randomised(timm.create_model(name))
-    training = {"arch": name, "epoch": 3, "args": argparse.Namespace(lr=0.1, out=Path("x"))}
+    training: dict[str, Any] = {
+        "arch": name,
+        "epoch": 3,
+        "args": argparse.Namespace(lr=0.1, out=Path("x")),
+    }
+    training["cfg"] = OmegaConf.create({"optimizer": {"lr": 0.3, "betas": [0.9, 0.99]}})
     averaged = randomised(timm.create_model(name), seed=1).state_dict()
     torch.save(
         {**training, "state_dict": theirs.state_dict(), "state_dict_ema": averaged},
@@ -203,7 +210,14 @@ def test_the_fingerprint_is_that_of_the_weights_whatever_the_file(
     assert first == second != third
 
 
-@pytest.mark.parametrize("given", [{}, {"mean": (0.5, 0.4, 0.3), "std": (0.2, 0.3, 0.4)}])
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"mean": (0.5, 0.4, 0.3), "std": (0.2, 0.3, 0.4)},
+        {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)},
+    ],
+)
 def test_torchvision_brings_its_preprocessing(
     given: dict[str, Any],
     tmp_path: Path,
@@ -224,6 +238,7 @@ def test_torchvision_brings_its_preprocessing(
     reference = torchvision.transforms.functional.normalize(images, list(mean), list(std))
     assert_alike(ours(images), features_of(theirs, reference))
     assert spec.label == "resnet18.IMAGENET1K_V1"
+    assert complete_weights(spec, 64) == spec, "what is complete stays as it is"
     assert (
         "made for images of 224 pixels, resized by bilinear interpolation; here they have 64"
         in caplog.text

@@ -128,6 +128,15 @@ def test_what_is_missing_or_left_over_is_listed(tmp_path: Path) -> None:
     assert "has 1 tensor that the encoder lacks: neck.weight" in refusal(tmp_path / "neck.pt")
 
 
+def test_values_that_are_not_finite(tmp_path: Path) -> None:
+    state = encoder()
+    state["layer2.0.bn1.running_var"][3] = float("nan")
+    torch.save(state, tmp_path / "nan.pt")
+    assert "has values that are not finite, in layer2.0.bn1.running_var" in refusal(
+        tmp_path / "nan.pt"
+    )
+
+
 def test_what_is_left_out_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     heads = {
         "projector.0.weight": torch.ones(3),
