@@ -9,13 +9,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from simclr_ablate.config import ConfigError, is_own
+from simclr_ablate.config import ConfigError, is_own, one_of
 from simclr_ablate.models.encoder import Encoder as Network
 from simclr_ablate.models.encoder import build_encoder
 from simclr_ablate.paths import absolute
-from simclr_ablate.schema import Encoder
+from simclr_ablate.schema import RESNETS, Encoder
 from simclr_ablate.weights.matching import OWN, fitting, match, plain_name, shapes_of
 from simclr_ablate.weights.sources import Brought, Preprocessing, bring, is_file
+from simclr_ablate.weights.tensorflow import SCOPE
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +50,11 @@ def read_weights(spec: Encoder, size: int) -> Imported:
     named = f"encoder.weights={spec.weights}"
     brought = bring(spec.weights)
     is_ours = not is_own(spec.architecture)
+    if not is_ours and any(name.startswith(SCOPE) for name in brought.tensors):
+        raise ConfigError(
+            f"encoder.architecture must be {one_of(RESNETS)} for {named}, which is of the paper's released code, "
+            f"got {spec.architecture!r}"
+        )
     # Weights that are about to be replaced need not be drawn, but other networks may not do without.
     with torch.random.fork_rng(devices=[]), torch.device("meta" if is_ours else "cpu"):
         network = build_encoder(spec.architecture, spec.width, spec.stem, size=size)

@@ -15,6 +15,7 @@ from simclr_ablate.paths import expanded
 from simclr_ablate.schema import SCHEMA_VERSION, TIMM, WEIGHTS_FORMS
 from simclr_ablate.store import Run
 from simclr_ablate.weights.reading import read_tensors
+from simclr_ablate.weights.tensorflow import SCOPE
 
 TORCHVISION, HUB = "torchvision:", "hf:"
 
@@ -94,7 +95,7 @@ def _told(metadata: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Preproc
         mean, std = encoder.get("mean"), encoder.get("std")
         size = metadata.get("size")
         return Preprocessing(mean and tuple(mean), std and tuple(std), size)
-    if any(name.startswith("base_model/") for name in tensors):
+    if any(name.startswith(SCOPE) for name in tensors):
         return Preprocessing(size=224, interpolation="bicubic")
     return Preprocessing(is_known=False)
 

@@ -159,6 +159,10 @@ def test_other_stems_and_other_networks_are_refused(tmp_path: Path, imported: Im
         ConfigError, match=r"encoder=resnet50 encoder.width=1 encoder.stem=tensorflow would fit"
     ):
         imported(tmp_path / "w.npz", "resnet50", 2, "tensorflow")
+    with pytest.raises(
+        ConfigError, match=r"encoder\.architecture must be one of resnet8, .* got 'timm:resnet50'"
+    ):
+        imported(tmp_path / "w.npz", "timm:resnet50")
     selective = theirs.variables | {"base_model/dense/kernel": torch.rand(3)}
     write(tmp_path / "w.npz", selective)
     with pytest.raises(ConfigError, match=r"the encoder lacks: base_model.dense.kernel"):
