@@ -1,16 +1,31 @@
 """Encoders by depth and width, with their parameters, and the supervised encoders beside them."""
 
 import re
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from analysis.artefacts import Artefact
 from analysis.comparison import Axis, Label, free_keys, read_labels
-from analysis.parameters import parameters
-from analysis.settings import UNUSED, Setting, encoder_name, matching, settings
+from analysis.parameters import of_weights, parameters
+from analysis.settings import (
+    UNUSED,
+    Setting,
+    encoder_name,
+    matching,
+    pairs,
+    plain_values,
+    settings,
+    shown,
+)
 from analysis.typesetting import Table
+from analysis.weights import kept
+from simclr_ablate.config import is_own
+from simclr_ablate.store import Run
 
 IMAGENET = "The paper: ImageNet"
 """The title of the paper's numbers of several encoders."""
@@ -18,6 +33,8 @@ IMAGENET = "The paper: ImageNet"
 NAME = re.compile(r"R(?:esNet-)?(\d+)(?: ?\((\d+)x\))?")
 """An encoder's name, in our tables and in the paper's figures."""
 
+OF_TRAINING = ("objective", "views", "optimizer", "head", "loss")
+"""Keys in which encoders differ that were not trained in one way."""
 # A supervised run has neither.
 SUPERVISED_FREE = ("head", "loss")
 
@@ -31,8 +48,43 @@ def shape(name: str) -> tuple[int, int]:
 ENCODERS = Axis(["Encoder"], ["encoder.architecture", "encoder.width"], encoder_name, order=shape)
 
 
+def label_of(architecture: str, width: int) -> str:
+    """`ResNet-50 (4x)`; the name in the config for a network that is not ours."""
+    return shown(architecture) if is_own(architecture) else encoder_name(architecture, width)
+
+
+def size_order(name: str) -> tuple[int, int]:
+    """The sort key of an encoder's name; networks that are not ours come last."""
+    return shape(name) if NAME.fullmatch(name) else (sys.maxsize, 0)
+
+
+def with_imported(
+    artefact: Artefact, simclr: Sequence[Setting], imported: pd.DataFrame, free: Iterable[str]
+) -> list[Setting]:
+    """The settings of SimCLR's encoders, with the runs of imported ones on the same data, evaluated in the same way.
+
+    Imported encoders without any of SimCLR's beside them have settings of their own. free: see `settings`.
+    """
+    free = (*free, "encoder")
+    others = settings(apart(imported), artefact.name, free)
+    return pairs(artefact.name, simclr, others, (*free, *OF_TRAINING), "imported", alone=True)
+
+
+def apart(imported: pd.DataFrame) -> pd.DataFrame:
+    """The runs, with a part of the hash of their weights in labels that several encoders have."""
+    keys = ["encoder.label", "encoder.fingerprint"]
+    known = set(plain_values(imported, keys))
+    labels = [
+        f"{label} ({str(fingerprint)[:6]})"
+        if sum(other == label for other, _ in known) > 1
+        else label
+        for label, fingerprint in plain_values(imported, keys)
+    ]
+    return imported.assign(**{"encoder.label": labels})
+
+
 def millions(setting: Setting, names: Sequence[str]) -> dict[str, float]:
-    """The parameters of these encoders, in millions, counted with the setting's stem."""
+    """The parameters of these ResNets, in millions, counted with the setting's stem."""
     stem = setting.config["encoder.stem"]
     shapes = {name: shape(name) for name in names}
     return {
@@ -41,10 +93,27 @@ def millions(setting: Setting, names: Sequence[str]) -> dict[str, float]:
     }
 
 
+def millions_of(runs: pd.DataFrame, rows: Axis) -> dict[Any, float]:
+    """The parameters of the runs' encoders, in millions, by their labels on `rows`."""
+    keys = ["encoder.architecture", "encoder.width", "encoder.stem", "path"]
+    result: dict[Any, float] = {}
+    for label, (architecture, width, stem, path) in zip(
+        read_labels(runs, rows), plain_values(runs, keys), strict=True
+    ):
+        if label is None or label in result:
+            continue
+        if is_own(architecture):
+            count = float(kept(Run(Path(path)), "parameters", of_weights)["parameters"])
+        else:
+            count = parameters(architecture, width, stem)
+        result[label] = count / 1e6
+    return result
+
+
 def sized(table: Table, sizes: Mapping[tuple[str, ...], float], digits: int = 2) -> Table:
     """The table with the parameters of its encoders, in millions, after the names of its rows.
 
-    sizes: by the names of a row, all of which are of one length.
+    sizes: by the names of a row.
     """
     names = len(next(iter(sizes)))
     header, rows = table.header, table.rows

@@ -6,8 +6,12 @@ from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from analysis.cache import cache_folder
 from simclr_ablate.files import StorageError, write_json
+from simclr_ablate.store import Run
 from simclr_ablate.store.records import read_record
 
 ENCODER = "simclr_ablate.models.encoder"
@@ -34,6 +38,16 @@ def count(architecture: str, width: int, stem: str) -> int:
     with torch.device("meta"):
         encoder = build_encoder(architecture, width, stem)
     return sum(weights.numel() for weights in encoder.parameters())
+
+
+def of_weights(run: Run) -> dict[str, NDArray[np.int64]]:
+    """The number of parameters of a run's encoder, from its weights: for networks that are not ours."""
+    state = run.weights()["encoder"]
+    trained = (value.numel() for name, value in state.items() if not name.endswith(_NOT_TRAINED))
+    return {"parameters": np.asarray(sum(trained))}
+
+
+_NOT_TRAINED = ("running_mean", "running_var", "num_batches_tracked")
 
 
 @functools.cache

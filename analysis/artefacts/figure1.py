@@ -13,11 +13,11 @@ import pandas as pd
 from analysis import paper
 from analysis.artefacts import Artefact
 from analysis.artefacts.table6 import NOTES as TABLE6_NOTES
-from analysis.artefacts.table6 import SIMCLR, SUPERVISED, TOP1
+from analysis.artefacts.table6 import ROWS, SIMCLR, SUPERVISED, TOP1
 from analysis.artefacts.table6 import comparisons as of_table6
 from analysis.comparison import Comparison, Place
 from analysis.curves import Curve, Curves, curve_page, describe_curves
-from analysis.encoders import IMAGENET, millions
+from analysis.encoders import IMAGENET, millions_of
 from analysis.presentation import report
 from analysis.report import Report
 
@@ -65,11 +65,11 @@ def panels(comparison: Comparison) -> list[Curves]:
     """Ours beside the paper's."""
     (part,) = comparison.parts
     rows: list[Any] = [row for row, _ in part.cells]
-    sizes = millions(comparison.setting, [encoder for _, encoder in rows])
+    sizes = millions_of(comparison.setting.runs, ROWS)
     ours = []
     for (method, encoder), cell in zip(rows, part.cells.values(), strict=True):
         estimate = cell.estimate()
-        ours.append((method, encoder, sizes[encoder], estimate.mean, estimate.half))
+        ours.append((method, encoder, sizes[method, encoder], estimate.mean, estimate.half))
     theirs = [(*point, math.nan) for point in points()]
     return [_panel(f"Ours: {comparison.setting.label}", ours), _panel(IMAGENET, theirs)]
 

@@ -12,10 +12,20 @@ from analysis import paper
 from analysis.artefacts import Artefact
 from analysis.comparison import Axis, Comparison, Part, Place, cells, constant, free_keys
 from analysis.comparison import trained as finished
-from analysis.encoders import ENCODERS, IMAGENET, baseline, difference, millions, shape, sized
+from analysis.encoders import (
+    ENCODERS,
+    IMAGENET,
+    baseline,
+    difference,
+    label_of,
+    millions_of,
+    size_order,
+    sized,
+    with_imported,
+)
 from analysis.presentation import bar_report, bars
 from analysis.report import Report
-from analysis.settings import Setting, encoder_name, matching, settings
+from analysis.settings import Setting, matching, settings, shown
 from analysis.statistics import Accuracies
 from simclr_ablate.terminal import count
 
@@ -26,15 +36,23 @@ TOP1, TOP5 = "Top-1 (%)", "Top-5 (%)"
 METRICS = {TOP1: "top1", TOP5: "top5"}
 
 
-def _order(row: Any) -> tuple[int, tuple[int, int]]:
+def _name(objective: str, architecture: str, width: int, label: str | None) -> tuple[str, str]:
+    method = METHODS.get(objective) or shown(label or "imported")
+    return method, label_of(architecture, width)
+
+
+def _order(row: Any) -> tuple[int, str, tuple[int, int]]:
+    """SimCLR first, then imported encoders by name."""
     method, encoder = row
-    return list(METHODS.values()).index(method), shape(encoder)
+    place = [SIMCLR, "", SUPERVISED, RANDOM]
+    known = method in METHODS.values()
+    return place.index(method if known else ""), "" if known else method, size_order(encoder)
 
 
 ROWS = Axis(
     ["Method", "Architecture"],
-    ["objective", *ENCODERS.keys],
-    lambda objective, *encoder: (METHODS[objective], encoder_name(*encoder)),
+    ["objective", *ENCODERS.keys, "encoder.label"],
+    _name,
     order=_order,
 )
 
@@ -43,7 +61,7 @@ NOTES = [
     "differ, as the paper’s table says.",
     "Parameters are those of the encoder f, without heads and classifiers. Ours are counted.",
     "The paper’s encoders were trained for 1000 epochs.",
-    "Supervised and random encoders are not in the paper’s table. Supervised is in its Figure 1.",
+    "Imported, supervised and random encoders are not in the paper’s table. Supervised is in its Figure 1.",
 ]
 
 
@@ -57,6 +75,7 @@ def comparisons(artefact: Artefact, runs: pd.DataFrame) -> list[Comparison]:
     for setting in evaluated(artefact, runs):
         beside, remark = companions(artefact, runs, setting)
         together = pd.concat([setting.runs, *beside])
+        whole = Setting(setting.name, setting.config, setting.special, together)
         columns = constant(TOP1, list(METRICS))
         measured: dict[Place, Accuracies] = {}
         for name, metric in METRICS.items():
@@ -75,7 +94,7 @@ def comparisons(artefact: Artefact, runs: pd.DataFrame) -> list[Comparison]:
         result.append(
             Comparison(
                 artefact,
-                setting,
+                whole,
                 [part],
                 remark=remark,
                 method=method,
@@ -86,18 +105,20 @@ def comparisons(artefact: Artefact, runs: pd.DataFrame) -> list[Comparison]:
 
 
 def evaluated(artefact: Artefact, runs: pd.DataFrame) -> list[Setting]:
-    """The settings of SimCLR's encoders that were evaluated by SGD, of one or more encoders."""
-    simclr = finished(runs)
-    by_sgd = simclr[simclr["evaluation.protocol"] == "linear_sgd"]
-    return settings(by_sgd, artefact.name, free_keys([ENCODERS]))
+    """The settings of SimCLR's and of imported encoders that were evaluated by SGD, of one or more encoders."""
+    by_sgd = runs[runs["evaluation.protocol"] == "linear_sgd"]
+    free = free_keys([ENCODERS])
+    simclr = settings(finished(by_sgd), artefact.name, free)
+    return with_imported(artefact, simclr, finished(by_sgd, "imported"), free)
 
 
 def companions(
     artefact: Artefact, runs: pd.DataFrame, setting: Setting
 ) -> tuple[list[pd.DataFrame], str]:
-    """The supervised and the random encoders beside a setting's, and how the former were trained, in words."""
-    length = setting.config["optimizer.epochs"]
-    remark = f"SimCLR: {count(length, 'epoch')}."
+    """The supervised and the random encoders beside a setting's, and how long which were trained, in words."""
+    length = setting.config.get("optimizer.epochs", 0)
+    remark = f"SimCLR: {count(length, 'epoch')}." if isinstance(length, int) and length else ""
+    length = length if remark else 0
     free = (*free_keys([ENCODERS]), "objective")
     random = runs[(runs["objective"] == "none") & (runs["evaluation.protocol"] == "linear_sgd")]
     beside = [matching(random, setting.config, free)]
@@ -108,7 +129,7 @@ def companions(
     if chosen is not None:
         beside.append(chosen.runs)
         remark += f" {difference(setting, chosen)}"
-    return beside, remark
+    return beside, remark.strip()
 
 
 def epochs(setting: Setting) -> str:
@@ -137,9 +158,7 @@ def _report(comparison: Comparison) -> Report:
     drawn = [[panel] for panel in bars(comparison, part.only(TOP1))]
     made = bar_report(comparison, drawn, NOTES)
     ours, theirs = made.tables
-    rows: list[Any] = part.row_labels
-    of_encoder = millions(comparison.setting, [encoder for _, encoder in rows])
-    sizes = {row: of_encoder[row[1]] for row in rows}
+    sizes = millions_of(comparison.setting.runs, ROWS)
     printed = published_millions()
     data = made.data.assign(
         parameters_millions=made.data["row"].map({" ".join(k): v for k, v in sizes.items()}),

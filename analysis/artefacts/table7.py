@@ -11,32 +11,44 @@ from analysis import paper
 from analysis.artefacts import Artefact
 from analysis.comparison import Axis, Comparison, Part, Place, cells, free_keys, listed, placed
 from analysis.comparison import trained as finished
-from analysis.encoders import ENCODERS, IMAGENET, shape
+from analysis.encoders import ENCODERS, IMAGENET, label_of, size_order, with_imported
 from analysis.presentation import bar_report, bars
 from analysis.report import Report
-from analysis.settings import Setting, encoder_name, matching, settings
+from analysis.settings import Setting, matching, settings, shown
 from simclr_ablate.terminal import count
 
 SIMCLR, BASELINE = "SimCLR", "Supervised baseline"
 SHARES = {0.01: "1%", 0.1: "10%"}
 
 
-def _name(objective: str, architecture: str, width: int, lr: float) -> tuple[str, str] | None:
-    methods = {"contrastive": SIMCLR, "none": f"{BASELINE}, lr {lr:g}"}
-    if objective not in methods:
+def _name(
+    objective: str, architecture: str, width: int, lr: float, label: str | None
+) -> tuple[str, str] | None:
+    if objective == "supervised":
         return None
-    return methods[objective], encoder_name(architecture, width)
+    methods = {"contrastive": SIMCLR, "none": f"{BASELINE}, lr {lr:g}"}
+    method = methods.get(objective) or shown(label or "imported")
+    return method, label_of(architecture, width)
 
 
-def _order(row: Any) -> tuple[bool, float, tuple[int, int]]:
+def _order(row: Any) -> tuple[int, float, str, tuple[int, int]]:
+    """SimCLR first, then imported encoders by name, then the baseline."""
     method, encoder = row
-    lr = 0.0 if method == SIMCLR else float(method.rpartition(" ")[2])
-    return method != SIMCLR, lr, shape(encoder)
+    if method == SIMCLR:
+        return 0, 0.0, "", size_order(encoder)
+    if is_baseline(method):
+        return 2, float(method.rpartition(" ")[2]), "", size_order(encoder)
+    return 1, 0.0, method, size_order(encoder)
+
+
+def is_baseline(method: str) -> bool:
+    """Whether a row is of the baseline, at some learning rate."""
+    return method.startswith(f"{BASELINE}, lr ")
 
 
 ROWS = Axis(
     ["Method", "Architecture"],
-    ["objective", *ENCODERS.keys, "evaluation.lr"],
+    ["objective", *ENCODERS.keys, "evaluation.lr", "encoder.label"],
     _name,
     order=_order,
 )
@@ -102,7 +114,7 @@ def few_labels(
 
 
 def trained_on_few(artefact: Artefact, runs: pd.DataFrame) -> list[Setting]:
-    """The settings of SimCLR's encoders on few labels, each with the baseline on the same labels.
+    """The settings of SimCLR's and imported encoders on few labels, each with the baseline on the same labels.
 
     The learning rate is fixed for SimCLR, and free for the baseline.
     """
@@ -110,7 +122,8 @@ def trained_on_few(artefact: Artefact, runs: pd.DataFrame) -> list[Setting]:
     free = free_keys([ENCODERS, COLUMNS], ALSO)
     random = usable[usable["objective"] == "none"]
     result = []
-    for setting in settings(finished(usable), artefact.name, free):
+    simclr = settings(finished(usable), artefact.name, free)
+    for setting in with_imported(artefact, simclr, finished(usable, "imported"), free):
         beside = matching(random, setting.config, (*free, "objective", "evaluation.lr"))
         together = pd.concat([setting.runs, beside])
         result.append(Setting(setting.name, setting.config, setting.special, together))
@@ -124,8 +137,11 @@ def remark(setting: Setting) -> str:
         f"{'/'.join(str(n) for n in sorted(epochs))} epochs on {SHARES[labels]}"
         for labels, epochs in lengths.items()
     )
-    length = setting.config["optimizer.epochs"]
-    return f"SimCLR: {count(length, 'epoch')} of pretraining. Then {words} of the labels."
+    length = setting.config.get("optimizer.epochs")
+    pretrained = (
+        f"SimCLR: {count(length, 'epoch')} of pretraining. Then " if isinstance(length, int) else ""
+    )
+    return f"{pretrained}{words} of the labels."
 
 
 def published() -> dict[Place, float]:

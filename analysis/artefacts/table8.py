@@ -5,7 +5,7 @@ set and those that a permutation test does not tell from it are bold, as in the 
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ import pandas as pd
 from analysis import paper
 from analysis.artefacts import Artefact
 from analysis.comparison import Axis, Comparison, Label, Part, Place, free_keys
-from analysis.encoders import IMAGENET
+from analysis.encoders import IMAGENET, OF_TRAINING, with_imported
 from analysis.examples import Rights, not_worse_than_best, p_value, rights
 from analysis.permutation import LEVEL
 from analysis.presentation import bar_report, bars
@@ -57,7 +57,6 @@ SETS = {
 OF_DATA = "evaluation.data"
 NAMED = ("name", "label", "limit")
 """The keys of the data that name a column."""
-TRAINING_FREE = ("objective", "views", "optimizer", "head", "loss")
 METRICS = {"top1": "top-1", "mean_per_class": "mean per-class accuracy", "map11": "11-point mAP"}
 
 NOTES = [
@@ -93,7 +92,13 @@ def transfer(
     elsewhere = runs[runs[f"{OF_DATA}.name"].notna() & runs["encoder.width"].map(wanted)]
     free = free_keys([], [OF_DATA])
     linear, finetuned = (
-        settings(_of(elsewhere, "contrastive", protocol), artefact.name, free) for protocol in PARTS
+        with_imported(
+            artefact,
+            settings(_of(elsewhere, "contrastive", protocol), artefact.name, free),
+            _of(elsewhere, "imported", protocol),
+            free,
+        )
+        for protocol in PARTS
     )
     both = pairs(artefact.name, linear, finetuned, (*free, "evaluation"), FINETUNED, alone=True)
     result = []
@@ -101,13 +106,13 @@ def transfer(
         runs_of = {p: _together(artefact, elsewhere, setting, p) for p in PARTS}
         found = [_part(key, protocol, together) for protocol, together in runs_of.items()]
         made = [(part, counted) for part, counted in found if part.cells]
-        lines = [_lengths(setting, runs_of.values()), *(counted for _, counted in made if counted)]
+        lines = [_lengths(setting, runs_of.values()), *(counted for _, counted in made)]
         result.append(
             Comparison(
                 artefact,
                 setting,
                 [part for part, _ in made],
-                remark="\n".join(lines),
+                remark="\n".join(filter(None, lines)),
                 quantity="Accuracy (%)",
                 method="by the metric of each data set",
                 printed_on=IMAGENET,
@@ -123,11 +128,13 @@ def _of(runs: pd.DataFrame, objective: str, protocol: str) -> pd.DataFrame:
 def _together(
     artefact: Artefact, runs: pd.DataFrame, setting: Setting, protocol: str
 ) -> pd.DataFrame:
-    """SimCLR's evaluations by the protocol, and those of the encoders beside it."""
+    """SimCLR's and imported encoders' evaluations by the protocol, and those of the encoders beside them."""
     own = setting.runs[setting.runs["evaluation.protocol"] == protocol]
     if own.empty:
         return own
-    (of_protocol,) = settings(own, artefact.name, free_keys([], [OF_DATA]))
+    simclr = own[own["objective"] == "contrastive"]
+    alike, free = (own, [OF_DATA, "encoder"]) if simclr.empty else (simclr, [OF_DATA])
+    (of_protocol,) = settings(alike, artefact.name, free_keys([], free))
     ways = [
         _way(artefact, _of(runs, objective, protocol), of_protocol, also)
         for objective, also in (("supervised", ()), ("none", ("evaluation",)))
@@ -143,7 +150,7 @@ def _way(
     also: what may differ besides the training.
     """
     free = free_keys([], [OF_DATA])
-    alike = matching(runs, setting.config, (*free, *TRAINING_FREE, *also))
+    alike = matching(runs, setting.config, (*free, *OF_TRAINING, *also))
 
     def preference(way: Setting) -> tuple[int, bool, int]:
         sets = len(set(plain_values(way.runs, _keys_of_data())))
@@ -162,14 +169,15 @@ def _keys_of_data() -> list[str]:
 
 def _lengths(setting: Setting, together: Iterable[pd.DataFrame]) -> str:
     """How long the encoders were trained, in words."""
-    words = f"SimCLR: {count(setting.config['optimizer.epochs'], 'epoch')}."
+    length = setting.config.get("optimizer.epochs")
+    words = f"SimCLR: {count(length, 'epoch')}." if isinstance(length, int) else ""
     epochs = {
         int(length)
         for runs in together
         for length in runs.loc[runs["objective"] == "supervised", "optimizer.epochs"]
     }
     lengths = " and ".join(count(length, "epoch") for length in sorted(epochs))
-    return f"{words} Supervised: {lengths}." if epochs else words
+    return f"{words} Supervised: {lengths}.".strip() if epochs else words
 
 
 def _part(key: str, protocol: str, runs: pd.DataFrame) -> tuple[Part, str]:
@@ -188,16 +196,18 @@ def _part(key: str, protocol: str, runs: pd.DataFrame) -> tuple[Part, str]:
         for column, is_bold in zip(entry["columns"], values, strict=True)
         if is_bold
     ]
-    methods = [method for method in METHODS.values() if method in entry[PRINTED[name]]]
-    columns = _columns(runs)
+    names = [_method(*of_run) for of_run in plain_values(runs, ["objective", "encoder.label"])]
+    published = [method for method in METHODS.values() if method in entry[PRINTED[name]]]
+    imported = sorted(set(names) - set(METHODS.values()))
+    methods = [SIMCLR, *imported, *(method for method in published if method != SIMCLR)]
     members: dict[Place, list[int]] = defaultdict(list)
-    for row, (objective, column) in enumerate(zip(runs["objective"], columns, strict=True)):
-        if METHODS[objective] in methods:
-            members[METHODS[objective], column].append(row)
+    for row, place in enumerate(zip(names, _columns(runs), strict=True)):
+        if place[0] in methods:
+            members[place].append(row)
     measured = _measured({place: runs.iloc[rows] for place, rows in members.items()})
     part = Part(
         name=name,
-        rows=Axis(["Method"], ["objective"], METHODS.get, methods, methods.index),
+        rows=Axis(["Method"], ["objective"], METHODS.get, _shown(methods, members), methods.index),
         columns=Axis(["Data set"], [], str, order=_order),
         cells={place: each.accuracies for place, each in measured.items()},
         paper=printed,
@@ -208,6 +218,16 @@ def _part(key: str, protocol: str, runs: pd.DataFrame) -> tuple[Part, str]:
         paper_bold=bold,
     )
     return part, _count(name, measured)
+
+
+def _method(objective: str, label: str | None) -> str:
+    return METHODS.get(objective) or shown(label or "imported")
+
+
+def _shown(methods: Sequence[str], members: Iterable[Place]) -> list[str]:
+    """The rows that are always there: all, but SimCLR's only if it was run, in case others' weights stand alone."""
+    run = {method for method, _ in members}
+    return [method for method in methods if method != SIMCLR or method in run]
 
 
 def _columns(runs: pd.DataFrame) -> list[Label]:

@@ -422,7 +422,7 @@ def over_the_baseline(parts: Sequence[Part]) -> list[Measured]:
     (table,) = parts
     rows: list[Any] = list(dict.fromkeys(row for row, _ in table.cells))
     encoders = [encoder for method, encoder in rows if method == table7.SIMCLR]
-    baselines = [row for row in rows if row[0] != table7.SIMCLR and row[1] in encoders]
+    baselines = [row for row in rows if table7.is_baseline(row[0]) and row[1] in encoders]
     if not baselines:
         raise MissingCellsError([f"the {table7.BASELINE.lower()} of one encoder"])
     return [

@@ -51,7 +51,16 @@ CONFIG: dict[str, Any] = {
         "flip": True,
         "interpolation": "bicubic",
     },
-    "encoder": {"architecture": "resnet8", "width": 1, "stem": "strided"},
+    "encoder": {
+        "architecture": "resnet8",
+        "width": 1,
+        "stem": "strided",
+        "weights": None,
+        "fingerprint": None,
+        "mean": None,
+        "std": None,
+        "label": None,
+    },
     "head": {"kind": "nonlinear", "dim": 128},
     "loss": {
         "name": "nt_xent",

@@ -3,6 +3,7 @@
 import math
 
 import pytest
+import torch
 
 import analysis
 from analysis import paper
@@ -108,3 +109,46 @@ def test_one_encoder_is_enough(tmp_path, make):
     for name in ("table6", "figure1"):
         (report,) = ARTEFACTS[name].reports(analysis.load(tmp_path))
         assert "ResNet-8" in report.tables[0].rows[0][1] or "ResNet-8" in report.tables[0].rows[0]
+
+
+IMPORTED = {
+    "objective": "imported",
+    "evaluation.protocol": "linear_sgd",
+    "encoder.weights": "/somewhere",
+    "encoder.fingerprint": "a" * 24,
+    "encoder.label": "theirs",
+}
+
+
+def test_imported_encoders_stand_beside_simclrs(store, make):
+    put(store, make, "ResNet-50", 80.0, 95.0, **IMPORTED)
+    other = {"encoder.fingerprint": "b" * 24}
+    put(store, make, "ResNet-18", 60.0, 85.0, **IMPORTED | other)
+    (report,) = ARTEFACTS["table6"].reports(analysis.load(store))
+    rows = [row[:2] for row in report.tables[0].rows]
+    # Two encoders of one label are told apart by their weights.
+    assert rows[3:5] == [["theirs (aaaaaa)", "ResNet-50"], ["theirs (bbbbbb)", "ResNet-18"]]
+    assert report.tables[0].rows[4][2] == f"{parameters('resnet18', 1, 'imagenet') / 1e6:.2f}"
+    (figure,) = ARTEFACTS["figure1"].reports(analysis.load(store))
+    assert "theirs (aaaaaa)" in figure.alt
+
+
+def test_imported_encoders_alone_have_a_table_and_a_figure(tmp_path, make):
+    put(tmp_path, make, "ResNet-50", 80.0, 95.0, **IMPORTED)
+    (report,) = ARTEFACTS["table6"].reports(analysis.load(tmp_path))
+    assert [row[:2] for row in report.tables[0].rows] == [["theirs", "ResNet-50"]]
+    assert "SimCLR:" not in report.caption
+    assert len(ARTEFACTS["figure1"].reports(analysis.load(tmp_path))) == 1
+
+
+def test_parameters_of_networks_that_are_not_ours_are_counted_from_their_weights(tmp_path, make):
+    of = make.experiment(**IMPORTED | {"encoder.architecture": "mine:network"})
+    numbers = {"top1": 70.0, "top5": 90.0, "validation_top1": 70.0}
+    run = make.put(tmp_path, of, metrics=numbers)
+    layer = torch.nn.Sequential(torch.nn.Conv2d(3, 5, 3), torch.nn.BatchNorm2d(5))
+    torch.save({"encoder": layer.state_dict()}, run.encoder_path)
+    (report,) = ARTEFACTS["table6"].reports(analysis.load(tmp_path))
+    expected = sum(p.numel() for p in layer.parameters()) / 1e6
+    data = report.data[report.data["kind"] == "cell"].set_index("row")
+    found = data.loc["theirs mine:network", "parameters_millions"].iloc[0]
+    assert found == pytest.approx(expected)

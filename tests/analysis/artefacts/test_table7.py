@@ -91,3 +91,12 @@ def test_other_shares_and_other_data_are_no_part_of_it(tmp_path, make):
     other = {"data.limit": 1000, "objective": "none", "views.policy": "none"}
     put(tmp_path, make, "ResNet-50", 0.1, 99.0, 99.0, **other)
     assert ARTEFACTS["table7"].reports(analysis.load(tmp_path))[0].tables == before
+
+
+def test_imported_encoders_have_rows_of_their_own(tmp_path, make):
+    fill(tmp_path, make)
+    of = {"objective": "imported", "encoder.weights": "/x", "encoder.fingerprint": "a" * 24}
+    put(tmp_path, make, "ResNet-50", 0.1, 70.0, 90.0, **of, **{"encoder.label": "theirs"})
+    for name, expected in (("table7", "90.0"), ("tableB4", "70.0")):
+        (report,) = ARTEFACTS[name].reports(analysis.load(tmp_path))
+        assert report.tables[0].rows[3] == ["theirs", "ResNet-50", "–", expected]

@@ -174,3 +174,37 @@ def test_parts_of_a_set_are_named_as_such_and_versions_are_kept_apart(tmp_path, 
     assert report.tables[0].header[1:] == [
         *("CIFAR10", "CIFAR10 (500 images) size=32", "CIFAR10 (500 images) size=64"),
     ]
+
+
+def imported(label, fingerprint="abc", **changes):
+    return {
+        "objective": "imported",
+        "encoder.weights": f"/{fingerprint}",
+        "encoder.fingerprint": fingerprint,
+        "encoder.label": label,
+    } | changes
+
+
+@pytest.mark.parametrize("beside", [True, False], ids=["beside SimCLR", "alone"])
+def test_imported_encoders_have_rows_of_their_own(tmp_path, make, beside):
+    right = np.random.default_rng(0).random(200) < 0.8
+    for protocol in table8.PARTS:
+        if beside:
+            put(tmp_path, make, table8.SIMCLR, protocol, "DTD (subset)", 50.0, right)
+        of = imported("resnet50.V2", **{"encoder.architecture": "resnet50"})
+        put(tmp_path, make, table8.SIMCLR, protocol, "DTD (subset)", 70.0, right, **of)
+        put(tmp_path, make, table8.RANDOM, protocol, "DTD (subset)", 20.0, ~right)
+    (report,) = ARTEFACTS["tableB5"].reports(analysis.load(tmp_path))
+    linear, _, tuned, _ = report.tables
+    simclr = [table8.SIMCLR] if beside else []
+    assert [row[0] for row in linear.rows] == [*simclr, "resnet50.V2", table8.SUPERVISED]
+    assert [row[0] for row in tuned.rows] == [
+        *simclr,
+        "resnet50.V2",
+        table8.SUPERVISED,
+        table8.RANDOM,
+    ]
+    cells = {row[0]: row[1] for row in tuned.rows}
+    assert cells["resnet50.V2"] == "70.0"
+    assert type(cells["resnet50.V2"]).__name__ == "Bold"
+    assert type(cells[table8.RANDOM]).__name__ == "str"
