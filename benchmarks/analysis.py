@@ -65,33 +65,40 @@ def measure(command: list[str]) -> tuple[float, float]:
 
 
 def fill(store: Path, count: int) -> None:
-    """Writes `count` finished runs of all sweeps at the laptop scale, seed after seed."""
+    """Writes `count` finished runs of all sweeps at the laptop scale, seed after seed, and a record of each sweep."""
     draw = random.Random(0)
-    distinct = list(experiments())
+    of_sweeps = experiments()
+    members: dict[str, list[str]] = {name: [] for name in of_sweeps}
     for seed in itertools.count():
-        for experiment in distinct:
-            of_seed = dataclasses.replace(experiment, seed=seed)
-            run = Store(store).run(run_id(of_seed))
-            count -= not run.exists()
-            if count < 0:
-                return
-            finish(run, of_seed, draw)
+        for name, distinct in of_sweeps.items():
+            for experiment in distinct:
+                of_seed = dataclasses.replace(experiment, seed=seed)
+                run = Store(store).run(run_id(of_seed))
+                count -= not run.exists()
+                if count < 0:
+                    break
+                finish(run, of_seed, draw)
+                members[name].append(run.run_id)
+        if count < 0:
+            break
+    for name, run_ids in members.items():
+        Store(store).record_sweep(name, dict.fromkeys(run_ids))
 
 
-def experiments() -> Iterator[Experiment]:
-    """Yields each experiment of the sweep of all sweeps; some are different evaluations of one run."""
+def experiments() -> dict[str, list[Experiment]]:
+    """The experiments of every sweep, by its name; some are different evaluations of one run."""
     register()
     with initialize_config_dir(CONFIG_FOLDER, version_base="1.3"):
         composer = Composer(lambda more: compose("config", more), GROUPS.__contains__)
 
-        def of(name: str) -> Iterator[Experiment]:
+        def of(name: str) -> Iterator[tuple[str, list[Experiment]]]:
             sweep = resolve(compose("config", [f"sweep={name}"]))["sweep"]
             for united in sweep.get("sweeps", ()):
                 yield from of(united)
             if "sweeps" not in sweep:
-                yield from expand(composer, Grids.from_config(sweep), {}, [])
+                yield name, expand(composer, Grids.from_config(sweep), {}, [])
 
-        yield from of("paper")
+        return dict(of("paper"))
 
 
 def finish(run: Run, experiment: Experiment, draw: random.Random) -> None:

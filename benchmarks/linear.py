@@ -1,4 +1,4 @@
-"""The l2 path of linear evaluation on two cores, beside scikit-learn's logistic regression, one fit after the other.
+"""The l2 path of linear evaluation, beside scikit-learn's logistic regression, one fit after the other.
 
 Each runs in a process of its own. Both fit every strength on the training split, without the choice on the validation
 split and the fit on both splits. scikit-learn has its defaults, L-BFGS with at most 100 iterations, and starts each
@@ -18,9 +18,11 @@ from simclr_ablate.evaluation.features import Features
 from simclr_ablate.evaluation.linear import fit_path, log_spaced
 
 CASES = {
-    "50,000 x 128, 10 classes, 9 strengths": (50_000, 128, 10, 9),
-    "10,000 x 2,048, 200 classes, 10 strengths": (10_000, 2048, 200, 10),
+    "50,000 x 128, 10 classes, 9 strengths, two cores": (50_000, 128, 10, 9, 2, 2),
+    "10,000 x 2,048, 200 classes, 10 strengths, two cores": (10_000, 2048, 200, 10, 2, 2),
+    "3,060 x 128, 102 classes, 45 strengths, one core": (3_060, 128, 102, 45, 5, 1),
 }
+"""Images, width, classes, strengths, the exponent of the largest, and cores. The last is Caltech-101's in Table B.5."""
 
 
 def main() -> None:
@@ -58,11 +60,13 @@ def measure(
     dim: int,
     classes: int,
     count: int,
+    exponent: int,
+    cores: int,
 ) -> None:
     """Prints seconds, megabytes on top of the features, and top-1 of the weakest strength on as many test rows."""
-    torch.set_num_threads(2)
+    torch.set_num_threads(cores)
     train, test = (made_up(n, dim, classes, seed) for seed in (0, 1))
-    strengths = sorted(log_spaced(count, 1e-6, 1e2), reverse=True)
+    strengths = sorted(log_spaced(count, 1e-6, 10.0**exponent), reverse=True)
     before, begin = _peak(), time.perf_counter()
     predict = fit(train, classes, strengths)
     seconds, after = time.perf_counter() - begin, _peak()

@@ -80,8 +80,12 @@ def test_an_error_of_the_users_is_told_with_key_task_and_line(own_module: Write)
         ("views.policy", "simclr, crop, autoaugment, pair, none"),
         ("views.first", "crop, cutout, color, sobel, noise, blur, rotate"),
         ("views.second", "crop, cutout, color, sobel, noise, blur, rotate"),
-        ("views.extra", "rotate, noise, sobel"),
-        ("data.name", "shapes, image_folder, cifar10, cifar100, stl10, imagenet"),
+        ("views.extra", "rotate, noise, sobel, broader"),
+        (
+            "data.name",
+            "shapes, image_folder, cifar10, cifar100, stl10, imagenet, food101, sun397, stanford_cars, fgvc_aircraft, "
+            "voc2007, dtd, oxford_iiit_pet, caltech101, flowers102",
+        ),
     ],
 )
 def test_each_key_says_what_it_takes(
@@ -107,7 +111,13 @@ def test_the_help_says_which_keys_take_one() -> None:
     lines = [line.split()[0] for line in text.splitlines() if "or package.module:function" in line]
     assert lines == [
         *("data.name", "views.policy", "views.first", "views.second", "views.extra"),
-        *("head.kind", "loss.name", "evaluation.protocol", "evaluation.data.name"),
+        *(
+            "encoder.architecture",
+            "head.kind",
+            "loss.name",
+            "evaluation.protocol",
+            "evaluation.data.name",
+        ),
     ]
 
 

@@ -104,10 +104,10 @@ def test_a_folder_of_images_is_named(told, plan, tmp_path):
 
 
 def test_each_sweep_of_a_union_has_its_own_command(told, tmp_path):
-    line = "-m sweep=augmentation_grid,temperature seed=4 evaluation.data=cifar10"
+    line = "-m sweep=augmentation_grid,temperature seed=4 evaluation.data=shapes"
     _, (command, _) = told("figure5", line)
     assert shlex.split(command)[3:7] == [
-        *("-m", "sweep=augmentation_grid", "seed=4", "evaluation.data=cifar10")
+        *("-m", "sweep=augmentation_grid", "seed=4", "evaluation.data=shapes")
     ]
 
 

@@ -41,6 +41,17 @@ PAPERS = [
     *[{"views.extra": extra, "evaluation.protocol": "linear_sgd"} for extra in (None, "broader")],
     {"evaluation.protocol": "few_labels", "evaluation.labels": 0.1},
     *[ELSEWHERE | {"encoder.width": width} for width in (1, 2)],
+    *[
+        changes | evaluation
+        for changes in (
+            *[{"optimizer.epochs": epochs} for epochs in (12, 24)],
+            *[{"encoder.width": width} for width in (2, 4)],
+        )
+        for evaluation in (
+            {"evaluation.protocol": "linear_sgd"},
+            {"evaluation.protocol": "few_labels", "evaluation.labels": 0.1},
+        )
+    ],
     *[{"encoder.width": width} for width in (2, 4)],
     *[{"evaluation.probe": "color", "evaluation.features": of} for of in ("h", "z")],
     {"head.kind": "linear", "head.dim": 128},

@@ -149,8 +149,8 @@ def markdown_tables(text):
 
 
 def sorted_parts(cell):
-    """A cell's words, whichever way round the interval and the mark are."""
-    return sorted(cell.strip("$").split())
+    """A cell's words, whichever way round the interval and the mark are, without the signs of bold and of formulas."""
+    return sorted(cell.removeprefix("**").removesuffix("**").strip("$").split())
 
 
 def test_tables_hold_what_the_markdown_holds(site, document):
