@@ -66,19 +66,24 @@ class Artefact:
 
         Other artefacts' sweeps vary some of the same keys, and would show up as tables with hardly a cell. Runs stay if
         they belong to no artefact's sweep, or also to a sweep of the user's own. Random encoders stay: they serve all.
-        Of the artefact's own sweep, evaluations on other data stay if the artefact shows them, and others if not.
+        Encoders of a sweep that evaluates on other data, such as `transfer`, are also those of other sweeps: their
+        evaluations on other data are shown by that sweep's artefacts, which show no others.
         """
         if self.sweep is None:
             return runs
         usable = runs["evaluation"].isna() | runs["evaluation.protocol"].isin(self.protocols)
         runs = runs.loc[usable.to_numpy(bool)]
         ours = {artefact.sweep for artefact in ARTEFACTS.values()}
+        away = {artefact.sweep for artefact in ARTEFACTS.values() if artefact.elsewhere}
         # A sweep that has runs outside ours is the user's own; one without is a union of ours.
         own = {name for names in runs["sweeps"] if ours.isdisjoint(names) for name in names}
         elsewhere = runs["evaluation.data.name"].notna()
         stays = [
             objective == "none"
-            or (self.sweep in names and there == self.elsewhere)
+            or (
+                self.sweep in names
+                and (there if self.elsewhere else not there or away.isdisjoint(names))
+            )
             or ours.isdisjoint(names)
             or not own.isdisjoint(names)
             for objective, names, there in zip(

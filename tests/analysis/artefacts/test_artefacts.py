@@ -60,6 +60,29 @@ def test_runs_that_the_users_own_sweep_shares_with_another_stay(store):
     assert ids["table 1"] not in set(ARTEFACTS["tableB3"].runs_for(runs)["run_id"])
 
 
+def test_evaluations_on_other_data_are_shown_by_the_sweep_that_makes_them(tmp_path, make):
+    other = {"name": "cifar10", "size": 32, "validation": 5, "on_error": "raise", "seed": 0}
+    keys = {f"evaluation.data.{key}": value for key, value in (other | {"metric": "top1"}).items()}
+    ids = {}
+    for temperature in (0.1, 0.5):
+        for evaluated in ({}, keys):
+            of = make.experiment(**{"loss.temperature": temperature} | evaluated)
+            make.put(tmp_path, of, 50.0)
+            ids[temperature] = run_id(of)
+    store = Store(tmp_path)
+    store.record_sweep("temperature", ids.values())
+
+    def shown(name):
+        runs = ARTEFACTS[name].runs_for(analysis.load(tmp_path))
+        return sorted(runs["evaluation.data.name"].notna())
+
+    # The user asked for the sweep on other data.
+    assert shown("table5") == [False, False, True, True]
+    store.record_sweep("transfer", ids.values())
+    assert shown("table5") == [False, False]
+    assert shown("tableB5") == [True, True]
+
+
 def test_a_longer_supervised_training_is_no_table_1_of_its_own(tmp_path, make, capsys):
     from analysis.__main__ import main
 
