@@ -24,7 +24,7 @@ def comparisons(artefact: Artefact, runs: pd.DataFrame) -> list[Comparison]:
     result = []
     for setting in varied(trained(runs), artefact, [ROWS]):
         measured = cells(setting.runs, ROWS, COLUMNS)
-        part = Part("", ROWS, COLUMNS, measured, published(), quantity="")
+        part = Part("", ROWS, COLUMNS, measured, published())
         result.append(Comparison(artefact, setting, [part], random_encoder(runs, setting)))
     return result
 
