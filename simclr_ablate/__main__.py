@@ -2,6 +2,7 @@
 
 import os
 import sys
+from typing import Any
 
 import hydra
 from hydra.core.config_store import ConfigStore
@@ -50,6 +51,21 @@ def register() -> None:
     FileConfigSource.install()
     register_sweeps()
     ConfigStore.instance().store(group="hydra/help", name="keys", node=_help_node())
+    _share_config_store()
+
+
+def _share_config_store() -> None:
+    """Keeps Hydra from copying the whole ConfigStore, our sweeps included, whenever it composes or lists a config.
+
+    It copies its config sources, one of which refers to the store. That took most of the time of `--help`. Nothing
+    changes the store through a source: what is read from it is a copy of its own.
+    """
+
+    def shared(store: ConfigStore, memo: dict[int, Any]) -> ConfigStore:
+        return store
+
+    hydras: Any = ConfigStore
+    hydras.__deepcopy__ = shared
 
 
 def _help_node() -> dict[str, str]:

@@ -1,8 +1,10 @@
 """The sweeps that come with the project: each composes at every scale, and what it is for exists."""
 
+import copy
 from pathlib import Path
 
 import pytest
+from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
 from analysis import paper
@@ -138,3 +140,12 @@ def test_the_settings_of_app_b9_vary_on_any_data(compose_config) -> None:
     # Table 1's supervised training is this one.
     (supervised,) = [each for each in made if each.objective == "supervised"]
     assert run_id(supervised) in map(run_id, planned(compose_config, "color_strength"))
+
+
+def test_composing_neither_copies_nor_changes_the_stored_sweeps(compose_config) -> None:
+    store = ConfigStore.instance()
+    before = copy.copy(repr(store.repo["sweep"]))
+    sweep = compose_config(["sweep=temperature"])["sweep"]
+    sweep["name"] = "another"
+    assert copy.deepcopy(store) is store
+    assert repr(store.repo["sweep"]) == before
