@@ -187,7 +187,11 @@ def _described(config: Mapping[str, Any], experiment: Experiment) -> str:
     data = other.get("label") or other.get("name") or experiment.data.label or experiment.data.name
     features = f", {config['features']}" if config.get("features") == "z" else ""
     probe = f" of {config['probe']}" if config.get("probe") else ""
-    labels = f", labels {config['labels']:g}" if protocol == "few_labels" else ""
+    labels = ""
+    if protocol == "few_labels":
+        labels = (
+            f", labels {config['labels']:g}" if config["labels"] is not None else ", all labels"
+        )
     return f"{protocol}{probe}{features}{labels} on {data}"
 
 

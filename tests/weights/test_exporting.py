@@ -267,3 +267,18 @@ def test_runs_without_what_is_asked_for(keep: Keep, capsys: pytest.CaptureFixtur
     assert main([*words, f"out={out}"]) == 2
     assert "has no encoder yet" in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_the_card_says_how_many_labels_an_encoder_was_trained_on(
+    make_experiment: Callable[..., Experiment], keep: Keep
+) -> None:
+    run, _ = keep("encoder=resnet8")
+    for labels in ("0.1", "null"):
+        experiment = make_experiment(
+            "encoder=resnet8", "evaluation=few_labels", f"evaluation.labels={labels}"
+        )
+        config = experiment.to_config()["evaluation"]
+        run.write_evaluation(evaluation_key(experiment), config, {"top1": 50.0})
+    text = (export(run, "hf") / "README.md").read_text()
+    assert "few_labels, labels 0.1 on shapes" in text
+    assert "few_labels, all labels on shapes" in text
