@@ -26,6 +26,7 @@ from analysis.typesetting import Table
 from analysis.weights import kept
 from simclr_ablate.config import is_own
 from simclr_ablate.store import Run
+from simclr_ablate.terminal import count
 
 IMAGENET = "The paper: ImageNet"
 """The title of the paper's numbers of several encoders."""
@@ -58,6 +59,17 @@ def size_order(name: str) -> tuple[int, int]:
     return shape(name) if NAME.fullmatch(name) else (sys.maxsize, 0)
 
 
+def method_name(methods: Mapping[str, str], objective: str, label: str | None) -> str:
+    """The name of an encoder's method, by its objective; an imported encoder's label."""
+    return methods.get(objective) or shown(label or "imported")
+
+
+def pretrained_for(setting: Setting) -> str:
+    """`SimCLR: 100 epochs`; empty if none of the setting's encoders is SimCLR's."""
+    length = setting.config.get("optimizer.epochs")
+    return f"SimCLR: {count(length, 'epoch')}" if isinstance(length, int) else ""
+
+
 def with_imported(
     artefact: Artefact, simclr: Sequence[Setting], imported: pd.DataFrame, free: Iterable[str]
 ) -> list[Setting]:
@@ -83,16 +95,6 @@ def apart(imported: pd.DataFrame) -> pd.DataFrame:
     return imported.assign(**{"encoder.label": labels})
 
 
-def millions(setting: Setting, names: Sequence[str]) -> dict[str, float]:
-    """The parameters of these ResNets, in millions, counted with the setting's stem."""
-    stem = setting.config["encoder.stem"]
-    shapes = {name: shape(name) for name in names}
-    return {
-        name: parameters(f"resnet{depth}", width, stem) / 1e6
-        for name, (depth, width) in shapes.items()
-    }
-
-
 def millions_of(runs: pd.DataFrame, rows: Axis) -> dict[Any, float]:
     """The parameters of the runs' encoders, in millions, by their labels on `rows`."""
     keys = ["encoder.architecture", "encoder.width", "encoder.stem", "path"]
@@ -103,10 +105,10 @@ def millions_of(runs: pd.DataFrame, rows: Axis) -> dict[Any, float]:
         if label is None or label in result:
             continue
         if is_own(architecture):
-            count = float(kept(Run(Path(path)), "parameters", of_weights)["parameters"])
+            number = float(kept(Run(Path(path)), "parameters", of_weights)["parameters"])
         else:
-            count = parameters(architecture, width, stem)
-        result[label] = count / 1e6
+            number = parameters(architecture, width, stem)
+        result[label] = number / 1e6
     return result
 
 

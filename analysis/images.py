@@ -9,14 +9,16 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from analysis.artefacts import Artefact
 from analysis.cache import Arrays, kept_under
+from analysis.drawing import style
 from analysis.report import LeftOut, Report
 from analysis.settings import Setting, settings
 from simclr_ablate.config import is_own
@@ -117,13 +119,29 @@ def report_on_images(
     return made
 
 
+def illustrated(
+    artefact: Artefact, source: Source, caption: str, draw: Callable[[str], Figure], **rest: Any
+) -> Report:
+    """The report of an artefact on a data set's images. draw: draws the picture above a caption. rest: other fields."""
+    with style():
+        figure = draw(caption)
+    return Report(
+        name=source.name,
+        title=f"{artefact.label} on {source.label}",
+        caption=caption,
+        figure=figure,
+        setting=source.setting,
+        **rest,
+    )
+
+
 def sources(artefact: Artefact, runs: pd.DataFrame) -> list[Source]:
     """The data sets among `runs`, each once, whatever its labels and however it is split."""
     if runs.empty:
         return []
     order = ["data.seed", "data.label", "run_id"]
     first = runs.sort_values(order).drop_duplicates([*_SAME_IMAGES, "data.root"])
-    # Of several copies of a folder, one that is still there.
+    # Where a folder has several copies, prefer one that is still there.
     gone = [isinstance(root, str) and not Path(root).is_dir() for root in first["data.root"]]
     first = first.assign(gone=gone).sort_values("gone", kind="stable").drop_duplicates(_SAME_IMAGES)
     groups = dict.fromkeys(key.name.partition(".")[0] for key in KEYS)

@@ -19,8 +19,8 @@ def exchange_test(
 
     If the models are equally good, each image's two predictions can change places. An exchange swaps every pair with
     probability 1/2, and p is the share of exchanges whose accuracies differ at least as much as the models' own; the
-    models' own count as one more. Of a model with several seeds, an image's predictions change places together. The
-    test covers the choice of test images, not that of the seeds.
+    models' own count as one more. If a model has several seeds, all its predictions for an image change places
+    together. The test covers the choice of test images, not that of the seeds.
 
     first, second: (N,), whether each model is right about each image, or the share of its seeds at which it is.
     classes: (N,) int, each image's class, for the mean per-class accuracy; None for the accuracy over all images, for

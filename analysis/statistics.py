@@ -173,7 +173,7 @@ def weighted_pearson(x: ArrayLike, y: ArrayLike, counts: ArrayLike) -> NDArray[n
     """Pearson's correlation of each of R samples; see `weighted_spearman`."""
     weights = np.asarray(counts, dtype=float)
     total = weights.sum(1, keepdims=True)
-    # Of all pairs first, so that numbers far from 0 lose no digits.
+    # The plain mean goes first, so that numbers far from 0 lose no digits.
     centred = [np.asarray(values, dtype=float) - np.mean(np.asarray(values)) for values in (x, y)]
     first, second = (values - (weights @ values)[:, None] / total for values in centred)
     return _weighted(first, second, weights)

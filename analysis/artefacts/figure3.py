@@ -4,6 +4,7 @@ It needs no runs. The paper shows the geometry alone. Here are crops as they are
 """
 
 import math
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -14,8 +15,8 @@ from matplotlib.figure import Figure
 from analysis.artefacts import Artefact
 from analysis.cache import Arrays
 from analysis.crops import ADJACENT, AREAS, GLOBAL_TO_LOCAL, KINDS, PAIRS, pairs_of_crops
-from analysis.drawing import COLORS, INK, SMALL, add_axes, ink_on, page, style
-from analysis.images import Source, report_on_images
+from analysis.drawing import COLORS, INK, SMALL, add_axes, ink_on, page
+from analysis.images import Source, illustrated, report_on_images
 from analysis.panels import PAGE
 from analysis.pictures import outline, show_image
 from analysis.report import LeftOut, Report
@@ -31,19 +32,16 @@ def reports(artefact: Artefact, runs: pd.DataFrame) -> list[Report | LeftOut]:
 
     def report(source: Source, measured: Arrays) -> Report:
         text = caption(source, measured)
-        with style():
-            figure = draw(measured, text)
-        return Report(
-            name=source.name,
-            title=f"{artefact.label} on {source.label}",
-            caption=text,
+        return illustrated(
+            artefact,
+            source,
+            text,
+            partial(draw, measured),
             notes=notes(source),
             alt=alt(source, measured),
-            figure=figure,
             tables=[table(source, measured)],
             data=data(measured),
             summary=text.splitlines()[1:],
-            setting=source.setting,
         )
 
     return report_on_images(artefact, runs, pairs_of_crops, report)
@@ -96,7 +94,7 @@ def drawn_shares(measured: Arrays) -> str:
     without = (
         f"; with areas from {percent(none[0])}, none of {PAIRS:,} pairs is adjacent" if none else ""
     )
-    return f"Of the pairs of crops with areas from {percent(AREAS[0])} of the image, {conjoined(words)}{without}"
+    return f"Among pairs of crops with areas from {percent(AREAS[0])} of the image, {conjoined(words)}{without}"
 
 
 def percent(area: float) -> str:

@@ -1,5 +1,6 @@
 """Figure 4: the operations that the paper studies, each on the same image. It needs no runs."""
 
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -7,8 +8,8 @@ from matplotlib.figure import Figure
 
 from analysis.artefacts import Artefact
 from analysis.cache import Arrays
-from analysis.drawing import SMALL, add_axes, page, style
-from analysis.images import Source, report_on_images
+from analysis.drawing import SMALL, add_axes, page
+from analysis.images import Source, illustrated, report_on_images
 from analysis.panels import PAGE
 from analysis.pictures import show_image
 from analysis.report import LeftOut, Report
@@ -39,20 +40,16 @@ def reports(artefact: Artefact, runs: pd.DataFrame) -> list[Report | LeftOut]:
     """One report for each data set among the runs, or one on the embedded images."""
 
     def report(source: Source, measured: Arrays) -> Report:
-        text = f"{source.label}. The operations of the paper, each on the same test image, as ours are drawn. {POLICY}"
-        with style():
-            figure = draw(measured, text)
-        return Report(
-            name=source.name,
-            title=f"{artefact.label} on {source.label}",
-            caption=text,
+        return illustrated(
+            artefact,
+            source,
+            f"{source.label}. The operations of the paper, each on the same test image, as ours are drawn. {POLICY}",
+            partial(draw, measured),
             notes=NOTES,
             alt=f"An image of {source.label} ten times: {'; '.join(OPERATORS.values())}. {POLICY}",
-            figure=figure,
             tables=[table(measured)],
             data=data(measured),
             summary=["The operations on one of the data set’s test images."],
-            setting=source.setting,
         )
 
     return report_on_images(artefact, runs, operators, report)

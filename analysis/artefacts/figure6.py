@@ -4,6 +4,8 @@ It needs no runs. The paper shows only pictures, and argues that colour histogra
 (Section 3.1).
 """
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 from matplotlib import colormaps
@@ -13,9 +15,9 @@ from numpy.typing import NDArray
 
 from analysis.artefacts import Artefact
 from analysis.cache import Arrays
-from analysis.drawing import COLORS, FAINT, add_axes, page, style
+from analysis.drawing import COLORS, FAINT, add_axes, page
 from analysis.histograms import BINS, CROPS, IMAGES, histograms
-from analysis.images import Source, report_on_images
+from analysis.images import Source, illustrated, report_on_images
 from analysis.panels import PAGE
 from analysis.pictures import outline, show_image
 from analysis.report import LeftOut, Report
@@ -30,19 +32,16 @@ def reports(artefact: Artefact, runs: pd.DataFrame) -> list[Report | LeftOut]:
 
     def report(source: Source, measured: Arrays) -> Report:
         text = caption(source, measured)
-        with style():
-            figure = draw(measured, text)
-        return Report(
-            name=source.name,
-            title=f"{artefact.label} on {source.label}",
-            caption=text,
+        return illustrated(
+            artefact,
+            source,
+            text,
+            partial(draw, measured),
             notes=notes(measured),
             alt=alt(source, measured),
-            figure=figure,
             tables=[table(source, measured)],
             data=data(measured),
             summary=text.splitlines()[1:],
-            setting=source.setting,
         )
 
     return report_on_images(artefact, runs, histograms, report)

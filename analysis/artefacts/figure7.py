@@ -24,7 +24,7 @@ from analysis.comparison import (
     trained,
 )
 from analysis.curves import Curve, Curves, curve_page, describe_curves
-from analysis.encoders import ENCODERS, IMAGENET, baseline, difference, millions, shape, sized
+from analysis.encoders import ENCODERS, IMAGENET, baseline, difference, millions_of, shape, sized
 from analysis.presentation import report
 from analysis.report import Report
 from analysis.settings import Setting, encoder_name, named, settings
@@ -64,10 +64,11 @@ def comparisons(artefact: Artefact, runs: pd.DataFrame) -> list[Comparison]:
     for setting in named(artefact.name, [s.config for s in several], [s.runs for s in several]):
         short, long = lengths(setting.runs)
         supervised = baseline(artefact, trained(runs, "supervised"), setting, short)
-        together = [setting.runs] if supervised is None else [setting.runs, supervised.runs]
-        part = by_size(pd.concat(together), short, long)
+        beside = [] if supervised is None else [supervised.runs]
+        whole = replace(setting, runs=pd.concat([setting.runs, *beside]))
+        part = by_size(whole.runs, short, long)
         text = remark(setting, short, long, supervised)
-        result.append(Comparison(artefact, setting, [part], remark=text, printed_on=IMAGENET))
+        result.append(Comparison(artefact, whole, [part], remark=text, printed_on=IMAGENET))
     return result
 
 
@@ -122,7 +123,7 @@ def remark(setting: Setting, short: int, long: int | None, supervised: Setting |
 def panels(comparison: Comparison) -> list[Curves]:
     """Ours beside the paper's."""
     (part,) = comparison.parts
-    sizes = millions(comparison.setting, list(map(str, part.row_labels)))
+    sizes = millions_of(comparison.setting.runs, ENCODERS)
     estimates = {place: cell.estimate() for place, cell in part.cells.items()}
     ours = {place: (sizes[str(place[0])], e.mean, e.half) for place, e in estimates.items()}
     printed, at = part.paper, published(1)
@@ -152,8 +153,7 @@ def _report(comparison: Comparison) -> Report:
     drawn = panels(comparison)
     made = report(comparison, describe_curves(drawn), partial(curve_page, [drawn]), NOTES)
     ours, theirs = made.tables
-    (part,) = comparison.parts
-    sizes = millions(comparison.setting, list(map(str, part.row_labels)))
+    sizes = millions_of(comparison.setting.runs, ENCODERS)
     printed = {str(name): size for (name, _), size in reversed(published(1).items())}
     data = made.data.assign(
         parameters_millions=made.data["row"].map(sizes),

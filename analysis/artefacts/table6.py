@@ -18,14 +18,16 @@ from analysis.encoders import (
     baseline,
     difference,
     label_of,
+    method_name,
     millions_of,
+    pretrained_for,
     size_order,
     sized,
     with_imported,
 )
 from analysis.presentation import bar_report, bars
 from analysis.report import Report
-from analysis.settings import Setting, matching, settings, shown
+from analysis.settings import Setting, matching, settings
 from analysis.statistics import Accuracies
 from simclr_ablate.terminal import count
 
@@ -37,8 +39,7 @@ METRICS = {TOP1: "top1", TOP5: "top5"}
 
 
 def _name(objective: str, architecture: str, width: int, label: str | None) -> tuple[str, str]:
-    method = METHODS.get(objective) or shown(label or "imported")
-    return method, label_of(architecture, width)
+    return method_name(METHODS, objective, label), label_of(architecture, width)
 
 
 def _order(row: Any) -> tuple[int, str, tuple[int, int]]:
@@ -75,7 +76,7 @@ def comparisons(artefact: Artefact, runs: pd.DataFrame) -> list[Comparison]:
     for setting in evaluated(artefact, runs):
         beside, remark = companions(artefact, runs, setting)
         together = pd.concat([setting.runs, *beside])
-        whole = Setting(setting.name, setting.config, setting.special, together)
+        whole = replace(setting, runs=together)
         columns = constant(TOP1, list(METRICS))
         measured: dict[Place, Accuracies] = {}
         for name, metric in METRICS.items():
@@ -116,9 +117,9 @@ def companions(
     artefact: Artefact, runs: pd.DataFrame, setting: Setting
 ) -> tuple[list[pd.DataFrame], str]:
     """The supervised and the random encoders beside a setting's, and how long which were trained, in words."""
-    length = setting.config.get("optimizer.epochs", 0)
-    remark = f"SimCLR: {count(length, 'epoch')}." if isinstance(length, int) and length else ""
-    length = length if remark else 0
+    trained_for = pretrained_for(setting)
+    length = setting.config["optimizer.epochs"] if trained_for else 0
+    words = [f"{trained_for}."] if trained_for else []
     free = (*free_keys([ENCODERS]), "objective")
     random = runs[(runs["objective"] == "none") & (runs["evaluation.protocol"] == "linear_sgd")]
     beside = [matching(random, setting.config, free)]
@@ -128,8 +129,8 @@ def companions(
     chosen = baseline(artefact, its_own, setting, length, ["evaluation"])
     if chosen is not None:
         beside.append(chosen.runs)
-        remark += f" {difference(setting, chosen)}"
-    return beside, remark.strip()
+        words.append(difference(setting, chosen))
+    return beside, " ".join(words)
 
 
 def epochs(setting: Setting) -> str:

@@ -3,6 +3,7 @@
 Table B.4 has the same evaluations' top-1.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -11,11 +12,18 @@ from analysis import paper
 from analysis.artefacts import Artefact
 from analysis.comparison import Axis, Comparison, Part, Place, cells, free_keys, listed, placed
 from analysis.comparison import trained as finished
-from analysis.encoders import ENCODERS, IMAGENET, label_of, size_order, with_imported
+from analysis.encoders import (
+    ENCODERS,
+    IMAGENET,
+    label_of,
+    method_name,
+    pretrained_for,
+    size_order,
+    with_imported,
+)
 from analysis.presentation import bar_report, bars
 from analysis.report import Report
-from analysis.settings import Setting, matching, settings, shown
-from simclr_ablate.terminal import count
+from analysis.settings import Setting, matching, settings
 
 SIMCLR, BASELINE = "SimCLR", "Supervised baseline"
 SHARES = {0.01: "1%", 0.1: "10%"}
@@ -26,9 +34,9 @@ def _name(
 ) -> tuple[str, str] | None:
     if objective == "supervised":
         return None
-    methods = {"contrastive": SIMCLR, "none": f"{BASELINE}, lr {lr:g}"}
-    method = methods.get(objective) or shown(label or "imported")
-    return method, label_of(architecture, width)
+    if objective == "none":
+        return f"{BASELINE}, lr {lr:g}", label_of(architecture, width)
+    return method_name({"contrastive": SIMCLR}, objective, label), label_of(architecture, width)
 
 
 def _order(row: Any) -> tuple[int, float, str, tuple[int, int]]:
@@ -126,7 +134,7 @@ def trained_on_few(artefact: Artefact, runs: pd.DataFrame) -> list[Setting]:
     for setting in with_imported(artefact, simclr, finished(usable, "imported"), free):
         beside = matching(random, setting.config, (*free, "objective", "evaluation.lr"))
         together = pd.concat([setting.runs, beside])
-        result.append(Setting(setting.name, setting.config, setting.special, together))
+        result.append(replace(setting, runs=together))
     return result
 
 
@@ -137,11 +145,8 @@ def remark(setting: Setting) -> str:
         f"{'/'.join(str(n) for n in sorted(epochs))} epochs on {SHARES[labels]}"
         for labels, epochs in lengths.items()
     )
-    length = setting.config.get("optimizer.epochs")
-    pretrained = (
-        f"SimCLR: {count(length, 'epoch')} of pretraining. Then " if isinstance(length, int) else ""
-    )
-    return f"{pretrained}{words} of the labels."
+    before = pretrained_for(setting)
+    return f"{f'{before} of pretraining. Then ' if before else ''}{words} of the labels."
 
 
 def published() -> dict[Place, float]:

@@ -14,7 +14,7 @@ import pandas as pd
 from analysis import paper
 from analysis.artefacts import Artefact
 from analysis.comparison import Axis, Comparison, Label, Part, Place, free_keys
-from analysis.encoders import IMAGENET, OF_TRAINING, with_imported
+from analysis.encoders import IMAGENET, OF_TRAINING, method_name, pretrained_for, with_imported
 from analysis.examples import Rights, not_worse_than_best, p_value, rights
 from analysis.permutation import LEVEL
 from analysis.presentation import bar_report, bars
@@ -169,8 +169,8 @@ def _keys_of_data() -> list[str]:
 
 def _lengths(setting: Setting, together: Iterable[pd.DataFrame]) -> str:
     """How long the encoders were trained, in words."""
-    length = setting.config.get("optimizer.epochs")
-    words = f"SimCLR: {count(length, 'epoch')}." if isinstance(length, int) else ""
+    trained_for = pretrained_for(setting)
+    words = f"{trained_for}." if trained_for else ""
     epochs = {
         int(length)
         for runs in together
@@ -196,7 +196,10 @@ def _part(key: str, protocol: str, runs: pd.DataFrame) -> tuple[Part, str]:
         for column, is_bold in zip(entry["columns"], values, strict=True)
         if is_bold
     ]
-    names = [_method(*of_run) for of_run in plain_values(runs, ["objective", "encoder.label"])]
+    names = [
+        method_name(METHODS, *of_run)
+        for of_run in plain_values(runs, ["objective", "encoder.label"])
+    ]
     published = [method for method in METHODS.values() if method in entry[PRINTED[name]]]
     imported = sorted(set(names) - set(METHODS.values()))
     methods = [SIMCLR, *imported, *(method for method in published if method != SIMCLR)]
@@ -218,10 +221,6 @@ def _part(key: str, protocol: str, runs: pd.DataFrame) -> tuple[Part, str]:
         paper_bold=bold,
     )
     return part, _count(name, measured)
-
-
-def _method(objective: str, label: str | None) -> str:
-    return METHODS.get(objective) or shown(label or "imported")
 
 
 def _shown(methods: Sequence[str], members: Iterable[Place]) -> list[str]:

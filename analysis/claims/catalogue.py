@@ -331,8 +331,8 @@ CLAIMS = [
         "Over lengths of training, linear evaluation and training on few labels agree in rank.",
         "Appendix B.7, Figure B.5",
         ("figureB5",),
-        "Of two lengths of training, the lead on few labels of the one that is better by linear evaluation at that "
-        "seed, averaged over all pairs of lengths, is above 0 with each share of labels.",
+        "For every pair of lengths, linear evaluation says at each seed which is better. The lead of that one after "
+        "training on few labels, averaged over all pairs, is above 0 with each share of labels.",
         differences.alike_in_order,
         (Least,),
     ),
@@ -341,8 +341,8 @@ CLAIMS = [
         "Over encoders, linear evaluation and training on few labels agree in rank.",
         "Appendix B.7, Figure B.6",
         ("figureB6",),
-        "Of two encoders, the lead on few labels of the one that is better by linear evaluation at that seed, "
-        "averaged over all pairs of encoders, is above 0 with each share of labels.",
+        "For every pair of encoders, linear evaluation says at each seed which is better. The lead of that one after "
+        "training on few labels, averaged over all pairs, is above 0 with each share of labels.",
         differences.alike_in_order,
         (Least,),
     ),

@@ -158,17 +158,26 @@ def _growth(table: Part, trainings: Sequence[str], same: str) -> list[Measured]:
 
 def _families(table: Part, trainings: Sequence[str], same: str) -> list[list[str]]:
     """The encoders that have all the trainings, grouped by depth or width, each group sorted by size."""
-    families: dict[int, list[str]] = {}
-    for name in sorted(dict.fromkeys(str(row) for row, _ in table.cells), key=shape):
-        if all((name, training) in table.cells for training in trainings):
-            depth, width = shape(name)
-            families.setdefault(depth if same == "depth" else width, []).append(name)
-    several = [family for family in families.values() if len(family) > 1]
+    whole = [
+        str(row)
+        for row, _ in table.cells
+        if all((row, training) in table.cells for training in trainings)
+    ]
+    several = [family for family in _grouped(whole, same) if len(family) > 1]
     apart = WIDTHS_APART if same == "depth" else DEPTHS_APART
     if not any(_size(family[-1], same) >= apart * _size(family[0], same) for family in several):
         encoders = f"two encoders of the same {same}, one at least {apart} times the other"
         raise MissingCellsError([f"{' and '.join(trainings)} of {encoders}"])
     return several
+
+
+def _grouped(names: Iterable[str], same: str) -> list[list[str]]:
+    """Encoders by depth or width, each group sorted by size."""
+    families: dict[int, list[str]] = {}
+    for name in sorted(set(names), key=shape):
+        depth, width = shape(name)
+        families.setdefault(depth if same == "depth" else width, []).append(name)
+    return list(families.values())
 
 
 def _size(name: str, same: str) -> int:
@@ -511,13 +520,10 @@ def fewer_labels_if_wider(parts: Sequence[Part]) -> Measured:
 
 def _by_depth(names: Iterable[str]) -> list[list[str]]:
     """Encoders of two widths or more, WIDTHS_APART or more apart, by depth, each group sorted by width."""
-    depths: dict[int, list[str]] = {}
-    for name in sorted(set(names), key=shape):
-        depths.setdefault(shape(name)[0], []).append(name)
     apart = [
         family
-        for family in depths.values()
-        if shape(family[-1])[1] >= WIDTHS_APART * shape(family[0])[1]
+        for family in _grouped(names, "depth")
+        if _size(family[-1], "depth") >= WIDTHS_APART * _size(family[0], "depth")
     ]
     if not apart:
         raise MissingCellsError(

@@ -19,6 +19,7 @@ from simclr_ablate.augment.operations import (
     Operation,
     Params,
     RandomApply,
+    RandomResizedCrop,
     Resize,
 )
 from simclr_ablate.augment.registry import BROADER, OPERATIONS, Magnitudes, make_operations
@@ -308,7 +309,7 @@ def crop_policy(
     flip: bool = True,
 ) -> Policy:
     """Random resized crop and, unless `flip` is False, flip, on both branches: Table B.3's first column."""
-    crop = [Magnitudes(size, crop_area=crop_area, interpolation=interpolation, flip=flip).crop()]
+    crop = [RandomResizedCrop(size, crop_area, interpolation, flip)]
     return Policy(first=crop, second=crop)
 
 
@@ -324,7 +325,7 @@ def autoaugment_policy(
     Views of more than 64 pixels use AutoAugment's ImageNet table, which was learned on large images;
     others use its CIFAR-10 table.
     """
-    crop = Magnitudes(size, crop_area=crop_area, interpolation=interpolation, flip=flip).crop()
+    crop = RandomResizedCrop(size, crop_area, interpolation, flip)
     operations = [crop, AutoAugment("imagenet" if size > 64 else "cifar10")]
     return Policy(first=operations, second=operations)
 

@@ -10,15 +10,17 @@ import hashlib
 import os
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from simclr_ablate.config import MissingDataError
-from simclr_ablate.data import layouts
 from simclr_ablate.data.cache import folder_of
-from simclr_ablate.data.layouts import Layout
+
+if TYPE_CHECKING:
+    from simclr_ablate.data.layouts import Layout
 
 SECONDS = 10.0
 """How long a server may take to answer."""
@@ -41,10 +43,10 @@ class Source:
 class TransferSet(Source):
     """A transfer set as it is if all of it is there (Kornblith et al. 2019, Table 1).
 
-    read: lists its files. classes: their number. images: the number of images in each split.
+    classes: their number. images: the number of images in each split. The function of its name in `layouts` lists its
+    files.
     """
 
-    read: Callable[[Path], Layout] = field(kw_only=True)
     classes: int = field(kw_only=True)
     images: Mapping[str, int] = field(kw_only=True)
 
@@ -86,7 +88,6 @@ TRANSFER: dict[str, TransferSet] = {
     "food101": TransferSet(
         "food-101",
         {"food-101.tar.gz": "http://data.vision.ee.ethz.ch/cvl/food-101.tar.gz"},
-        read=layouts.food101,
         classes=101,
         images={"train": 75_750, "test": 25_250},
     ),
@@ -96,7 +97,6 @@ TRANSFER: dict[str, TransferSet] = {
             "SUN397.tar.gz": f"http://{_SUN}/SUN397.tar.gz",
             "Partitions.zip": f"https://{_SUN}/download/Partitions.zip",
         },
-        read=layouts.sun397,
         classes=397,
         images={"train": 19_850, "test": 19_850},
     ),
@@ -104,14 +104,12 @@ TRANSFER: dict[str, TransferSet] = {
         "stanford_cars",
         instead="its site is gone; from a copy, put cars_train/*.jpg, cars_test/*.jpg, devkit/cars_meta.mat, "
         "devkit/cars_train_annos.mat and cars_test_annos_withlabels.mat into stanford_cars/ there",
-        read=layouts.stanford_cars,
         classes=196,
         images={"train": 8_144, "test": 8_041},
     ),
     "fgvc_aircraft": TransferSet(
         "fgvc-aircraft-2013b",
         {"fgvc-aircraft-2013b.tar.gz": f"{_VGG}/fgvc-aircraft/archives/fgvc-aircraft-2013b.tar.gz"},
-        read=layouts.fgvc_aircraft,
         classes=100,
         images={"train": 3_334, "validation": 3_333, "test": 3_333},
     ),
@@ -121,14 +119,12 @@ TRANSFER: dict[str, TransferSet] = {
             "VOCtrainval_06-Nov-2007.tar": f"{_VOC}/VOCtrainval_06-Nov-2007.tar",
             "VOCtest_06-Nov-2007.tar": f"{_VOC}/VOCtest_06-Nov-2007.tar",
         },
-        read=layouts.voc2007,
         classes=20,
         images={"train": 2_501, "validation": 2_510, "test": 4_952},
     ),
     "dtd": TransferSet(
         "dtd",
         {"dtd-r1.0.1.tar.gz": f"{_VGG}/dtd/download/dtd-r1.0.1.tar.gz"},
-        read=layouts.dtd,
         classes=47,
         images={"train": 1_880, "validation": 1_880, "test": 1_880},
     ),
@@ -138,14 +134,12 @@ TRANSFER: dict[str, TransferSet] = {
             "images.tar.gz": f"{_VGG}/pets/data/images.tar.gz",
             "annotations.tar.gz": f"{_VGG}/pets/data/annotations.tar.gz",
         },
-        read=layouts.oxford_iiit_pet,
         classes=37,
         images={"train": 3_680, "test": 3_669},
     ),
     "caltech101": TransferSet(
         "caltech101",
         {"caltech-101.zip": "https://data.caltech.edu/records/mzrjq-6wc02/files/caltech-101.zip"},
-        read=layouts.caltech101,
         classes=102,
         images={"all": 9_144},
     ),
@@ -156,7 +150,6 @@ TRANSFER: dict[str, TransferSet] = {
             "imagelabels.mat": f"{_VGG}/flowers/102/imagelabels.mat",
             "setid.mat": f"{_VGG}/flowers/102/setid.mat",
         },
-        read=layouts.flowers102,
         classes=102,
         images={"train": 1_020, "validation": 1_020, "test": 6_149},
     ),
@@ -183,12 +176,14 @@ def check_there(name: str, root: Path, cache: Path, size: int) -> None:
         raise not_found(name, root, reason)
 
 
-def read_whole(name: str, root: Path) -> Layout:
+def read_whole(name: str, root: Path) -> "Layout":
     """The layout of a transfer set. Raises MissingDataError if files are missing or cannot be read."""
+    from simclr_ablate.data import layouts  # it loads numpy
+
     source = TRANSFER[name]
     where = root / source.folder
     try:
-        layout = source.read(root)
+        layout: Layout = getattr(layouts, name)(root)
     except Exception as error:  # its lists may hold anything
         kind = type(error).__name__
         what = _reason(error) if isinstance(error, OSError) else f"its lists: {kind}: {error}"

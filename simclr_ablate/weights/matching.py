@@ -144,7 +144,7 @@ def _place(
             f"{named} must hold an encoder, and holds other tensors: {_listed(found)}"
         )
     best = {prefix: spelling for (prefix, spelling), n in places.items() if n == most}
-    # Of several copies, the one that was trained: not MoCo's encoder_k, nor BYOL's target.
+    # If there are several copies, take the one that was trained: not MoCo's encoder_k, nor BYOL's target.
     trained = [prefix for prefix in best if not _is_head(_differing(prefix, [*best]))] or [*best]
     if len(trained) > 1:
         raise ConfigError(

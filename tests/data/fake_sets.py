@@ -104,7 +104,7 @@ def voc2007(w: Writer) -> None:
     for split, file in (("train", "train"), ("validation", "val"), ("test", "test")):
         names = [f"{count + n:06d}" for n in range(w.images[split])]
         count += len(names)
-        # Of every object: whether it is there at all, and whether it is difficult.
+        # For each object: whether it is there at all, and whether it is difficult.
         there = w.draw.random((len(names), len(VOC_CLASSES))) < 0.2
         hard = w.draw.random(there.shape) < 0.3
         there[np.arange(len(names)), np.arange(len(names)) % len(VOC_CLASSES)] = True

@@ -252,7 +252,7 @@ def test_once_decoded_the_files_are_not_needed(tmp_path: Path, monkeypatch) -> N
 @pytest.mark.parametrize("name", TRANSFER_SETS)
 def test_a_part_of_a_set_is_refused(name: str, tmp_path: Path, monkeypatch) -> None:
     fake_sets.write(name, tmp_path, monkeypatch)
-    listed = sources.TRANSFER[name].read(tmp_path).splits
+    listed = sources.read_whole(name, tmp_path).splits
     split = "all" if "all" in listed else "test"
     count = len(listed[split].names)
     lost = listed[split].names[count // 2]

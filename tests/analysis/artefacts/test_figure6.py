@@ -158,7 +158,7 @@ def test_flat_images_are_told_apart_by_their_colours_alone(few, tmp_path, make, 
     (report,) = ARTEFACTS["figure6"].reports(analysis.load(tmp_path / "runs"))
     assert report.title == "Figure 6 on flat"
     without = report.data[~report.data["colour_distortion"] & report.data["batch"].notna()]
-    # Of images that are all alike, no partner is nearer than the others.
+    # If all images are alike, no partner is nearer than the others.
     assert set(without["found"]) == {0.0 if alike else 100.0}
     assert set(without["same"]) == {0.0}
 

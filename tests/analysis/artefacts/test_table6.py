@@ -126,7 +126,7 @@ def test_imported_encoders_stand_beside_simclrs(store, make):
     put(store, make, "ResNet-18", 60.0, 85.0, **IMPORTED | other)
     (report,) = ARTEFACTS["table6"].reports(analysis.load(store))
     rows = [row[:2] for row in report.tables[0].rows]
-    # Two encoders of one label are told apart by their weights.
+    # The hash of their weights tells two encoders with one label apart.
     assert rows[3:5] == [["theirs (aaaaaa)", "ResNet-50"], ["theirs (bbbbbb)", "ResNet-18"]]
     assert report.tables[0].rows[4][2] == f"{parameters('resnet18', 1, 'imagenet') / 1e6:.2f}"
     (figure,) = ARTEFACTS["figure1"].reports(analysis.load(store))
