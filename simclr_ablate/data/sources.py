@@ -17,7 +17,6 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from simclr_ablate.config import MissingDataError
-from simclr_ablate.data.cache import folder_of
 
 if TYPE_CHECKING:
     from simclr_ablate.data.layouts import Layout
@@ -162,6 +161,8 @@ def check_there(name: str, root: Path, cache: Path, size: int) -> None:
 
     root: the folder that `root_of` gives. size: the side of the images in pixels.
     """
+    from simclr_ablate.data.cache import folder_of  # it loads numpy
+
     if all(folder_of(cache, each).is_dir() for each in cached_names(name, root, size)):
         return
     source = _sources()[name]
