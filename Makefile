@@ -10,8 +10,8 @@ reproduce: $(VENV)/.installed
 	$(BIN)/python -m simclr_ablate -m sweep=augmentation_grid
 	$(BIN)/python -m analysis figure5
 
-# How many processes share the tests. On two cores three are fastest: now and then, each waits.
-WORKERS ?= 3
+# How many processes share the tests. On two cores four are fastest: now and then, each waits.
+WORKERS ?= 4
 test: $(VENV)/.installed-test lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --no-loadscope-reorder
 

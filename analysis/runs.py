@@ -42,10 +42,12 @@ def load(store: str | Path) -> pd.DataFrame:
     frame = pd.DataFrame(rows)
     frame = frame.reindex(columns=[*columns(), *frame.columns.difference(columns(), sort=False)])
     # pandas would turn integers with gaps into floats, and 50000 images into 50000.0.
-    return frame.astype(
+    typed = frame.astype(
         {key.name: _DTYPES[kind] for key in KEYS if (kind := _kind(key)) in _DTYPES}
         | dict.fromkeys((*MEASURED, *(f"pretraining.{name}" for name in PRETRAINING)), float)
     )
+    # A copy has one block of memory for all columns of a type, from which rows are taken several times as fast.
+    return typed.copy()
 
 
 def _kind(key: KeyInfo) -> str:

@@ -365,10 +365,8 @@ def _plain_column(runs: pd.DataFrame, key: str) -> list[Any]:
     """One column; going column by column is quicker than a frame of objects, above all for short tables."""
     if key not in runs:
         return [None] * len(runs)
-    values, missing = runs[key].tolist(), runs[key].isna().tolist()
-    if True not in missing:
-        return values
-    return [None if gone else value for value, gone in zip(values, missing, strict=True)]
+    # A missing number is the only value that does not equal itself; pandas' own marker has no answer to that.
+    return [None if value is pd.NA or value != value else value for value in runs[key].tolist()]
 
 
 def _digest(config: Mapping[str, Any]) -> str:

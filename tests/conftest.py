@@ -33,11 +33,26 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 CLUSTER = "tests/slurm/"
+WAITING = "tests/launch/"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests on the cluster come first: beside others (`pytest -n 2`) they cost little, since they mostly wait."""
-    items.sort(key=lambda item: not item.nodeid.startswith(CLUSTER))
+    """Puts tests that mostly wait beside others (`pytest -n 4`): those on the cluster come first, in a process of their
+    own; those of the launchers are spread evenly, file by file.
+    """
+    kinds: dict[bool, list[str]] = {True: [], False: []}
+    for file in dict.fromkeys(_file(item) for item in items):
+        kinds[file.startswith(WAITING)].append(file)
+    place = {
+        file: (index + 0.5) / len(files)
+        for files in kinds.values()
+        for index, file in enumerate(files)
+    }
+    items.sort(key=lambda item: (not _file(item).startswith(CLUSTER), place[_file(item)]))
+
+
+def _file(item: pytest.Item) -> str:
+    return item.nodeid.partition("::")[0]
 
 
 @pytest.hookimpl(optionalhook=True)

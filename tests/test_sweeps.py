@@ -1,6 +1,8 @@
 """The sweeps that come with the project: each composes at every scale, and what it is for exists."""
 
 import copy
+import functools
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -27,13 +29,27 @@ GROUPS = {
 }
 
 
+@pytest.fixture(scope="module")
+def composer_at(compose_config) -> Callable[[str], Composer]:
+    """`composer_at(scale)`: one for all sweeps, which have many compositions in common."""
+
+    @functools.cache
+    def build(scale: str) -> Composer:
+        options = [f"scale={scale}", "data.root=/images"]
+        return Composer(lambda more: compose_config([*options, *more]), GROUPS.__contains__)
+
+    return build
+
+
 @pytest.mark.parametrize("scale", ["laptop", "cifar10", "paper"])
 @pytest.mark.parametrize("name", sorted(set(SWEEPS) - set(UNIONS)))
-def test_a_sweep_composes_at_every_scale(compose_config, name: str, scale: str) -> None:
-    options = [f"scale={scale}", "data.root=/images"]
-    sweep = resolve(compose_config([*options, f"sweep={name}"]))["sweep"]
+def test_a_sweep_composes_at_every_scale(
+    compose_config, composer_at, name: str, scale: str
+) -> None:
+    options = [f"scale={scale}", "data.root=/images", f"sweep={name}"]
+    sweep = resolve(compose_config(options))["sweep"]
     assert sweep["name"] == name
-    composer = Composer(lambda more: compose_config([*options, *more]), GROUPS.__contains__)
+    composer = composer_at(scale)
     grids, rule = Grids.from_config(sweep), Rule.from_config(sweep)
     experiments = expand(composer, grids, {}, [])
     if rule is not None:

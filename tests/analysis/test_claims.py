@@ -259,7 +259,7 @@ def printed(tmp_path_factory, make):
     )
     seeds = [once.assign(seed=seed) for seed in range(SEEDS)]
     runs = pd.concat([*seeds, low_rank_heads(tmp_path_factory.mktemp("heads"), make)])
-    return runs.assign(run_id=[f"run-{place}" for place in range(len(runs))])
+    return runs.assign(run_id=[f"run-{place}" for place in range(len(runs))]).copy()
 
 
 def scattered(runs, scale=0.03):

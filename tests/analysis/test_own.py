@@ -64,8 +64,7 @@ PAPERS = [
 ]
 
 
-def reports(store, artefact):
-    runs = analysis.load(store)
+def reports(runs, artefact):
     if artefact == "figureB4":  # which run is shown: its picture takes a while
         shown = figureb4.chosen(ARTEFACTS[artefact], runs)
         return [setting.runs["run_id"].tolist() for setting in shown]
@@ -83,13 +82,22 @@ def put(store, make, number, changes):
         make.keep_weights(run, experiment)
 
 
-@pytest.mark.parametrize("artefact", sorted(ARTEFACTS))
-def test_what_is_the_users_own_changes_no_artefact(artefact, tmp_path, make):
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, make):
+    """The paper's runs alone, and with the user's own beside them."""
+    store = tmp_path_factory.mktemp("runs")
     for number, changes in enumerate(PAPERS):
-        put(tmp_path, make, number, changes)
-    before = reports(tmp_path, artefact)
-    assert before
+        put(store, make, number, changes)
+    alone = analysis.load(store)
     for number, changes in enumerate(OWN, 20):
-        put(tmp_path, make, number, changes)
-    assert len(analysis.load(tmp_path)) == len(PAPERS) + len(OWN)
-    assert reports(tmp_path, artefact) == before
+        put(store, make, number, changes)
+    both = analysis.load(store)
+    assert len(both) == len(PAPERS) + len(OWN)
+    return alone, both
+
+
+@pytest.mark.parametrize("artefact", sorted(ARTEFACTS))
+def test_what_is_the_users_own_changes_no_artefact(artefact, runs):
+    before, after = (reports(each, artefact) for each in runs)
+    assert before
+    assert after == before

@@ -14,8 +14,9 @@ def test_plain_lines_away_from_a_terminal(caplog, capsys) -> None:
     assert "\x1b" not in capsys.readouterr().err
 
 
-def test_plain_lines_where_nobody_keeps_a_log(capsys) -> None:
-    with show_progress("reading [a]", 1_000) as advance:
+def test_plain_lines_where_nobody_keeps_a_log(capsys, caplog) -> None:
+    # As before a run's log is opened, whatever was opened in this process before.
+    with caplog.at_level(logging.WARNING), show_progress("reading [a]", 1_000) as advance:
         for _ in range(1_000):
             advance(1)
     lines = capsys.readouterr().err.splitlines()
