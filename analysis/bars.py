@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -113,7 +114,8 @@ def bar_page(panels: Sequence[Sequence[Bars]], caption: str) -> Figure:
     """Rows of equally wide panels, to be shown about 900 pixels wide."""
     if any(panel.limits()[0] != 0 for row in panels for panel in row):
         caption += "\nNot every vertical axis starts at 0."
-    return panel_page(panels, HEIGHT, _room_below, draw_bars, caption)
+    drawn = [panel for row in panels for panel in row]
+    return panel_page(panels, HEIGHT, _room_below, partial(draw_bars, page=drawn), caption)
 
 
 def describe_bars(panels: Sequence[Sequence[Bars]]) -> str:
@@ -126,11 +128,12 @@ def describe_bars(panels: Sequence[Sequence[Bars]]) -> str:
     return f"Bars of {measured} by {conjoined(parts)}"
 
 
-def draw_bars(axes: Axes, panel: Bars, width: float) -> None:
-    """Bars, intervals, reference line, labels, title and legend of one panel."""
+def draw_bars(axes: Axes, panel: Bars, width: float, page: Sequence[Bars] = ()) -> None:
+    """Bars, intervals, reference line, labels, title and legend of one panel of a page."""
+    colors = shades(panel, page)
     low, high = panel.limits()
     of_bar = GROUP / len(panel.series)
-    for number, (series, color) in enumerate(zip(panel.bars, shades(panel), strict=True)):
+    for number, (series, color) in enumerate(zip(panel.bars, colors, strict=True)):
         for group, bar in enumerate(series):
             x = group + (number - (len(panel.series) - 1) / 2) * of_bar
             if bar is not None and math.isnan(bar.value):
@@ -152,14 +155,23 @@ def draw_bars(axes: Axes, panel: Bars, width: float) -> None:
     axes.set_ylabel(panel.value_title, labelpad=4)
     axes.set_xlabel(panel.group_title, labelpad=3)
     set_title(axes, panel.title)
-    _draw_legend(axes, panel, width)
+    _draw_legend(axes, panel, width, colors)
 
 
-def shades(panel: Bars) -> list[Any]:
-    """A colour for each series; a single series gets a medium one."""
-    count = len(panel.series)
-    shares = np.linspace(0.15, 0.95, count) if count > 1 else [0.6]
-    return [colormaps[COLORS](share) for share in shares]
+def shades(panel: Bars, page: Sequence[Bars] = ()) -> list[Any]:
+    """A colour for each series; a single series gets a medium one.
+
+    If another panel of the page has these series and more, they have the colours that they have there.
+    """
+    wider = [
+        other
+        for other in page
+        if other.series_title == panel.series_title and set(panel.series) <= set(other.series)
+    ]
+    series = max([panel, *wider], key=lambda each: len(each.series)).series
+    shares = np.linspace(0.15, 0.95, len(series)) if len(series) > 1 else [0.6]
+    colors = {name: colormaps[COLORS](share) for name, share in zip(series, shares, strict=True)}
+    return [colors[name] for name in panel.series]
 
 
 def _draw_bar(
@@ -204,13 +216,13 @@ def _heading_width(panel: Bars) -> float:
     return CHARACTER * (len(panel.series_title) + 2)
 
 
-def _draw_legend(axes: Axes, panel: Bars, width: float) -> None:
+def _draw_legend(axes: Axes, panel: Bars, width: float, colors: Sequence[Any]) -> None:
     """Draws the legend below the panel: the series, line by line, then the reference on a line of its own."""
     top = _titles(panel, width) - 0.1
     if len(panel.series) > 1:
         _label(axes, 0, top, f"{panel.series_title}:", width)
         columns = _legend_columns(panel, width)
-        for number, (name, color) in enumerate(zip(panel.series, shades(panel), strict=True)):
+        for number, (name, color) in enumerate(zip(panel.series, colors, strict=True)):
             line, column = divmod(number, columns)
             x = _heading_width(panel) + _entry_width(panel) * column
             y = top + LEGEND_LINE * line

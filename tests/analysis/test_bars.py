@@ -96,6 +96,20 @@ def test_shades_differ_in_grey():
         assert (np.diff(grey) < -0.02).all()
 
 
+def test_a_series_has_one_color_on_a_page():
+    few = panel(np.ones((2, 2)), series=["b", "a"])
+    others = panel(np.ones((2, 2)), series=["b", "d"])
+    many = panel(np.ones((3, 2)), series=["a", "b", "c"])
+    elsewhere = replace(many, series_title="Method")
+    of_many = dict(zip(many.series, shades(many), strict=True))
+    assert shades(few, [few, others, many]) == [of_many["b"], of_many["a"]]
+    for page in ([few, others], [few, elsewhere]):
+        assert shades(few, page) == shades(few)
+    axes = drawn([few], [many]).axes
+    faces = [[bar.get_facecolor() for bar in rectangles(each)] for each in axes]
+    assert faces[0] == [faces[1][2]] * 2 + [faces[1][0]] * 2
+
+
 @pytest.mark.parametrize("columns", [1, 2, 3])
 def test_nothing_is_cut_off_and_no_labels_overlap(columns):
     heights = np.random.default_rng(2).uniform(40, 60, (10, 7))
