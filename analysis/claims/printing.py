@@ -10,6 +10,7 @@ from typing import get_args
 
 import pandas as pd
 from rich.console import Console, RenderableType
+from rich.padding import Padding
 from rich.table import Table as Grid
 from rich.text import Text
 
@@ -42,14 +43,30 @@ SHORTLY = "Effects in points, with 95% intervals over seeds. Decided if the whol
 
 
 def show(findings: Sequence[Finding], console: Console) -> None:
-    """Prints the scorecard, grouped by table and figure, with the counts at the end."""
+    """Prints the scorecard, grouped by table and figure: claims with runs first, the counts at the end."""
+    groups = list(_by_artefact(findings))
     console.print(Text(SHORTLY, style="dim"))
-    for heading, group in _by_artefact(findings):
-        console.print(Text(heading, style="bold underline"))
-        for claim, settings in _by_claim(group):
-            console.print(Text(f"  {claim.statement}", style="bold"))
-            console.print(_grid(settings))
+    for heading, group in groups:
+        if _has_runs(group):
+            console.print(Text(heading, style="bold underline"))
+            for claim, settings in _by_claim(group):
+                console.print(Text(f"  {claim.statement}", style="bold"))
+                console.print(_grid(settings))
+    unrun = [(heading, group) for heading, group in groups if not _has_runs(group)]
+    if unrun:
+        number = count(sum(len(group) for _, group in unrun), "claim")
+        console.print(Text(f"No finished runs for {number}, which are undecided:", style="bold"))
+    for heading, group in unrun:
+        console.print(Text(f"  {heading}", style="underline"))
+        for finding in group:
+            console.print(Padding(finding.claim.statement, (0, 0, 0, 4), expand=False))
+        for reason in dict.fromkeys(finding.reason for finding in group):
+            console.print(Padding(Text(reason, style="dim"), (0, 0, 0, 4), expand=False))
     console.print(counts(findings), highlight=False)
+
+
+def _has_runs(group: Sequence[Finding]) -> bool:
+    return any(finding.setting for finding in group)
 
 
 def counts(findings: Sequence[Finding]) -> str:

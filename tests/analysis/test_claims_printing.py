@@ -15,14 +15,16 @@ from analysis.claims import CLAIMS, Finding
 from analysis.claims.printing import counts, numbers, show, write
 
 VERDICTS = ["confirmed", "refuted", "undecided"]
+UNRUN = sum(claim.artefacts == CLAIMS[-1].artefacts for claim in CLAIMS)
+"""How many claims, the last ones, rest on the last artefact."""
 
 
 @pytest.fixture
 def findings():
-    """One or two settings a claim, of every verdict, and one claim that has no runs."""
+    """One or two settings a claim, of every verdict, and claims that have no runs."""
     generator = np.random.default_rng()
     made = []
-    for place, claim in enumerate(CLAIMS[:-1]):
+    for place, claim in enumerate(CLAIMS[:-UNRUN]):
         for setting in range(1 + place % 2):
             low, effect, high = map(float, np.sort(generator.normal(5, 5, 3)))
             verdict = VERDICTS[(place + setting) % 3]
@@ -32,7 +34,8 @@ def findings():
             found = (where, "shapes", verdict, *numeric, "points", place, reason, ("a", "b"))
             made.append(Finding(claim, *found))
     nothing = ("", "", "undecided", math.nan, math.nan, math.nan, "points", 0)
-    return [*made, Finding(CLAIMS[-1], *nothing, "No finished runs. Make them with: x")]
+    reason = "No finished runs. Make them with: x"
+    return [*made, *(Finding(claim, *nothing, reason) for claim in CLAIMS[-UNRUN:])]
 
 
 def shown(findings, **terminal):
@@ -46,13 +49,24 @@ def test_every_finding_is_on_the_terminal(findings):
     lines = text.splitlines()
     assert max(map(len, lines)) <= 100
     words = " ".join(text.split())
-    for finding in findings:
+    for finding in findings[:-UNRUN]:
         assert lines.count(f"  {finding.claim.statement}") == 1
         found = f"{finding.verdict} {' '.join(numbers(finding))}"
         assert found in words
     for reason in {finding.reason for finding in findings}:
         assert set(reason.split()) <= set(words.split())
     assert lines[-1] == counts(findings)
+
+
+def test_claims_without_runs_come_last_and_say_why_once(findings):
+    words = " ".join(shown(findings).split())
+    _, heading, end = words.partition(f"No finished runs for {UNRUN} claims, which are undecided:")
+    assert heading
+    assert UNRUN > 1
+    for finding in findings[-UNRUN:]:
+        assert end.count(finding.claim.statement) == words.count(finding.claim.statement) == 1
+    assert end.count(findings[-1].reason) == words.count(findings[-1].reason) == 1
+    assert "No finished runs for" not in shown(findings[:-UNRUN])
 
 
 def test_counts_add_up(findings):
