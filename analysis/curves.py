@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -68,7 +69,8 @@ class Curves:
 
 def curve_page(panels: Sequence[Sequence[Curves]], caption: str) -> Figure:
     """Rows of equally wide panels, to be shown about 900 pixels wide."""
-    return panel_page(panels, HEIGHT, _room_below, draw_curves, caption)
+    drawn = [panel for row in panels for panel in row]
+    return panel_page(panels, HEIGHT, _room_below, partial(draw_curves, page=drawn), caption)
 
 
 def describe_curves(panels: Sequence[Curves]) -> str:
@@ -91,10 +93,9 @@ def _describe_scales(logarithmic: set[bool]) -> str:
     )
 
 
-def draw_curves(axes: Axes, panel: Curves, width: float) -> None:
-    """Draws the points or lines, intervals, labels, axes and legend of one panel."""
-    for number, curve in enumerate(panel.curves):
-        look = MARKER | LOOKS[number % len(LOOKS)]
+def draw_curves(axes: Axes, panel: Curves, width: float, page: Sequence[Curves]) -> None:
+    """Draws the points or lines, intervals, labels, axes and legend of one panel of a page."""
+    for curve, look in zip(panel.curves, looks(panel, page), strict=True):
         if panel.joined:
             axes.plot(curve.x, curve.y, color=look["color"], linewidth=1.1, label=curve.name)
         else:
@@ -124,6 +125,14 @@ def draw_curves(axes: Axes, panel: Curves, width: float) -> None:
     axes.set_ylabel(panel.y_title, labelpad=4, color=INK)
     set_title(axes, panel.title)
     _draw_legend(axes, panel, width)
+
+
+def looks(panel: Curves, page: Sequence[Curves]) -> list[dict[str, Any]]:
+    """A look for each curve: the same on the whole page, if the page has no more names than there are looks."""
+    names = list(dict.fromkeys(curve.name for each in page for curve in each.curves))
+    if len(names) > len(LOOKS):
+        names = [curve.name for curve in panel.curves]
+    return [MARKER | LOOKS[names.index(curve.name) % len(LOOKS)] for curve in panel.curves]
 
 
 def _draw_labels(axes: Axes, panel: Curves) -> None:

@@ -45,6 +45,27 @@ def test_curves_are_told_apart_by_colour_and_shape_and_named():
     assert figure.bbox.contains(*axes.get_legend().get_window_extent().min)
 
 
+def test_a_curve_has_one_look_on_a_page():
+    def named(*names):
+        return panel(*(Curve(name, [1, 2], [3, 4]) for name in names))
+
+    def told(panels):
+        with style():
+            axes = curve_page([panels], "A caption.").axes
+        return [
+            {line.get_label(): (line.get_color(), line.get_marker()) for line in each.lines}
+            for each in axes
+        ]
+
+    ours, theirs = told([named("SimCLR", "Random"), named("Other", "SimCLR")])
+    assert ours["SimCLR"] == theirs["SimCLR"]
+    assert len({ours["SimCLR"], ours["Random"], theirs["Other"]}) == 3
+    # More than there are looks: each panel by itself.
+    first, last = told([named(*"abc"), named(*"defg")])
+    assert list(first.values()) == list(last.values())[:3]
+    assert len(set(last.values())) == 4
+
+
 def test_joined_curves_are_lines():
     _, axes = drawn(panel(Curve("a", [1, 2, 3], [3.0, 2.0, 0.1]), joined=True, log_y=True))
     assert axes.lines[0].get_linestyle() == "-"
