@@ -112,9 +112,9 @@ def _broken(line: str, room: int) -> list[str]:
 
 def bar_page(panels: Sequence[Sequence[Bars]], caption: str) -> Figure:
     """Rows of equally wide panels, to be shown about 900 pixels wide."""
-    if any(panel.limits()[0] != 0 for row in panels for panel in row):
-        caption += "\nNot every vertical axis starts at 0."
     drawn = [panel for row in panels for panel in row]
+    if any(panel.limits()[0] != 0 for panel in drawn):
+        caption += "\nNot every vertical axis starts at 0."
     return panel_page(panels, HEIGHT, _room_below, partial(draw_bars, page=drawn), caption)
 
 
@@ -128,7 +128,7 @@ def describe_bars(panels: Sequence[Sequence[Bars]]) -> str:
     return f"Bars of {measured} by {conjoined(parts)}"
 
 
-def draw_bars(axes: Axes, panel: Bars, width: float, page: Sequence[Bars] = ()) -> None:
+def draw_bars(axes: Axes, panel: Bars, width: float, page: Sequence[Bars]) -> None:
     """Bars, intervals, reference line, labels, title and legend of one panel of a page."""
     colors = shades(panel, page)
     low, high = panel.limits()

@@ -46,7 +46,7 @@ def load(store: str | Path) -> pd.DataFrame:
         {key.name: _DTYPES[kind] for key in KEYS if (kind := _kind(key)) in _DTYPES}
         | dict.fromkeys((*MEASURED, *(f"pretraining.{name}" for name in PRETRAINING)), float)
     )
-    # A copy has one block of memory for all columns of a type, from which rows are taken several times as fast.
+    # A copy has one block of memory for all columns of a NumPy type; rows are taken from it several times as fast.
     return typed.copy()
 
 

@@ -27,16 +27,29 @@ GROUPS = {
     *("data", "views", "encoder", "head", "loss", "optimizer", "evaluation", "scale"),
     "data@evaluation.data",
 }
+IMAGES = "data.root=/images"
+Planned = Callable[..., list[Experiment]]
 
 
 @pytest.fixture(scope="module")
-def composer_at(compose_config) -> Callable[[str], Composer]:
-    """`composer_at(scale)`: one for all sweeps, which have many compositions in common."""
+def composer_of(compose_config) -> Callable[..., Composer]:
+    """`composer_of("scale=paper")`: one for all sweeps with these options, which have many compositions in common."""
 
     @functools.cache
-    def build(scale: str) -> Composer:
-        options = [f"scale={scale}", "data.root=/images"]
-        return Composer(lambda more: compose_config([*options, *more]), GROUPS.__contains__)
+    def build(*options: str) -> Composer:
+        return Composer(lambda more: compose_config([IMAGES, *options, *more]), GROUPS.__contains__)
+
+    return build
+
+
+@pytest.fixture(scope="module")
+def planned(compose_config, composer_of) -> Planned:
+    """`planned("long_training", "scale=paper")`: the experiments of a sweep without a choice."""
+
+    def build(sweep: str, *options: str) -> list[Experiment]:
+        section = resolve(compose_config([IMAGES, *options, f"sweep={sweep}"]))["sweep"]
+        fixed = [option.partition("=")[0] for option in (IMAGES, *options)]
+        return expand(composer_of(*options), Grids.from_config(section), {}, fixed)
 
     return build
 
@@ -44,12 +57,11 @@ def composer_at(compose_config) -> Callable[[str], Composer]:
 @pytest.mark.parametrize("scale", ["laptop", "cifar10", "paper"])
 @pytest.mark.parametrize("name", sorted(set(SWEEPS) - set(UNIONS)))
 def test_a_sweep_composes_at_every_scale(
-    compose_config, composer_at, name: str, scale: str
+    compose_config, composer_of, name: str, scale: str
 ) -> None:
-    options = [f"scale={scale}", "data.root=/images", f"sweep={name}"]
-    sweep = resolve(compose_config(options))["sweep"]
+    sweep = resolve(compose_config([IMAGES, f"scale={scale}", f"sweep={name}"]))["sweep"]
     assert sweep["name"] == name
-    composer = composer_at(scale)
+    composer = composer_of(f"scale={scale}")
     grids, rule = Grids.from_config(sweep), Rule.from_config(sweep)
     experiments = expand(composer, grids, {}, [])
     if rule is not None:
@@ -57,14 +69,12 @@ def test_a_sweep_composes_at_every_scale(
     assert len(experiments) == len(set(experiments)) > 1
 
 
-def test_the_losses_of_table_4_have_a_winner_each(compose_config, tmp_path) -> None:
+def test_the_losses_of_table_4_have_a_winner_each(compose_config, composer_of, tmp_path) -> None:
     """App. B.10: five learning rates, with each temperature or margin of a loss, and each sum of its negatives."""
-    options = ["scale=paper", "data.root=/images"]
-    sweep = resolve(compose_config([*options, "sweep=loss_functions"]))["sweep"]
-    composer = Composer(lambda more: compose_config([*options, *more]), GROUPS.__contains__)
+    sweep = resolve(compose_config([IMAGES, "scale=paper", "sweep=loss_functions"]))["sweep"]
     rule = Rule.from_config(sweep)
     assert rule is not None
-    choose = select(composer, "loss_functions", rule, [0, 1], {}, [])
+    choose = select(composer_of("scale=paper"), "loss_functions", rule, [0, 1], {}, [])
     candidates = {
         choice.group: choice.candidates for choice in choose.decide(Store(tmp_path)).winners
     }
@@ -96,29 +106,20 @@ def test_the_laptop_scale_varies_enough(compose_config) -> None:
     assert scale["linear_lr"] == scale["sqrt_lr"] * scale["batch_size"] ** 0.5
 
 
-def planned(compose_config, sweep: str, *options: str) -> list[Experiment]:
-    """The experiments of a sweep without a choice."""
-    options = ("data.root=/images", *options)
-    composer = Composer(lambda more: compose_config([*options, *more]), GROUPS.__contains__)
-    section = resolve(compose_config([*options, f"sweep={sweep}"]))["sweep"]
-    fixed = [option.partition("=")[0] for option in options]
-    return expand(composer, Grids.from_config(section), {}, fixed)
-
-
 @pytest.mark.parametrize(("scale", "shared"), [("laptop", 15), ("cifar10", 20), ("paper", 24)])
 def test_longer_training_shares_the_runs_of_square_root_scaling(
-    compose_config, scale: str, shared: int
+    planned: Planned, scale: str, shared: int
 ) -> None:
     """All of them, and the random encoder."""
     long, batch_size = (
-        {run_id(each) for each in planned(compose_config, name, f"scale={scale}")}
+        {run_id(each) for each in planned(name, f"scale={scale}")}
         for name in ("long_training", "batch_size")
     )
     assert len(long & batch_size) == shared + 1
 
 
-def test_longer_training_goes_as_far_as_the_papers(compose_config) -> None:
-    made = planned(compose_config, "long_training", "scale=paper")
+def test_longer_training_goes_as_far_as_the_papers(planned: Planned) -> None:
+    made = planned("long_training", "scale=paper")
     optimizers = [each.optimizer for each in made if each.objective == "contrastive"]
     assert max(each.batch_size for each in optimizers) == 32 * 1024
     assert max(each.epochs for each in optimizers) == 3200
@@ -126,9 +127,11 @@ def test_longer_training_goes_as_far_as_the_papers(compose_config) -> None:
 
 
 @pytest.mark.parametrize("scale", ["cifar10", "paper"])
-def test_the_settings_of_app_b9_are_the_papers_at_every_large_scale(compose_config, scale) -> None:
+def test_the_settings_of_app_b9_are_the_papers_at_every_large_scale(
+    planned: Planned, scale
+) -> None:
     entry = paper.entries()["appendix_b9_cifar10"]
-    made = planned(compose_config, "cifar10_settings", f"scale={scale}")
+    made = planned("cifar10_settings", f"scale={scale}")
     simclr = [each for each in made if each.objective == "contrastive"]
     assert {each.optimizer.lr for each in simclr} == set(entry["grid"]["lr"])
     assert {each.loss.temperature for each in simclr} == set(entry["grid"]["tau"])
@@ -147,15 +150,15 @@ def test_the_settings_of_app_b9_are_the_papers_at_every_large_scale(compose_conf
     assert {each.optimizer.name for each in simclr} == {"lars"}
 
 
-def test_the_settings_of_app_b9_vary_on_any_data(compose_config) -> None:
-    made = planned(compose_config, "cifar10_settings")
+def test_the_settings_of_app_b9_vary_on_any_data(planned: Planned) -> None:
+    made = planned("cifar10_settings")
     assert {each.data.name for each in made} == {"shapes"}
-    folder = planned(compose_config, "cifar10_settings", "data=image_folder")
+    folder = planned("cifar10_settings", "data=image_folder")
     assert {each.data.name for each in folder} == {"image_folder"}
     assert len(folder) == len(made)
     # Table 1's supervised training is this one.
     (supervised,) = [each for each in made if each.objective == "supervised"]
-    assert run_id(supervised) in map(run_id, planned(compose_config, "color_strength"))
+    assert run_id(supervised) in map(run_id, planned("color_strength"))
 
 
 def test_composing_neither_copies_nor_changes_the_stored_sweeps(compose_config) -> None:

@@ -44,29 +44,28 @@ SHORTLY = "Effects in points, with 95% intervals over seeds. Decided if the whol
 
 def show(findings: Sequence[Finding], console: Console) -> None:
     """Prints the scorecard, grouped by table and figure: claims with runs first, the counts at the end."""
-    groups = list(_by_artefact(findings))
     console.print(Text(SHORTLY, style="dim"))
-    for heading, group in groups:
-        if _has_runs(group):
-            console.print(Text(heading, style="bold underline"))
-            for claim, settings in _by_claim(group):
-                console.print(Text(f"  {claim.statement}", style="bold"))
-                console.print(_grid(settings))
-    unrun = [(heading, group) for heading, group in groups if not _has_runs(group)]
+    for heading, group in _by_artefact([finding for finding in findings if finding.setting]):
+        console.print(Text(heading, style="bold underline"))
+        for claim, settings in _by_claim(group):
+            console.print(Text(f"  {claim.statement}", style="bold"))
+            console.print(_grid(settings))
+    unrun = [finding for finding in findings if not finding.setting]
     if unrun:
-        number = count(sum(len(group) for _, group in unrun), "claim")
-        console.print(Text(f"No finished runs for {number}, which are undecided:", style="bold"))
-    for heading, group in unrun:
-        console.print(Text(f"  {heading}", style="underline"))
-        for finding in group:
-            console.print(Padding(finding.claim.statement, (0, 0, 0, 4), expand=False))
-        for reason in dict.fromkeys(finding.reason for finding in group):
-            console.print(Padding(Text(reason, style="dim"), (0, 0, 0, 4), expand=False))
+        _show_unrun(unrun, console)
     console.print(counts(findings), highlight=False)
 
 
-def _has_runs(group: Sequence[Finding]) -> bool:
-    return any(finding.setting for finding in group)
+def _show_unrun(findings: Sequence[Finding], console: Console) -> None:
+    """Prints the claims that have no setting, and why, once for each table and figure."""
+    number = count(len(findings), "claim")
+    console.print(Text(f"Not enough runs for {number}, which are undecided:", style="bold"))
+    for heading, group in _by_artefact(findings):
+        console.print(Text(f"  {heading}", style="underline"))
+        lines = [Text(finding.claim.statement) for finding in group]
+        lines += [Text(why, "dim") for why in dict.fromkeys(finding.reason for finding in group)]
+        for line in lines:
+            console.print(Padding(line, (0, 0, 0, 4), expand=False))
 
 
 def counts(findings: Sequence[Finding]) -> str:

@@ -60,13 +60,13 @@ def test_every_finding_is_on_the_terminal(findings):
 
 def test_claims_without_runs_come_last_and_say_why_once(findings):
     words = " ".join(shown(findings).split())
-    _, heading, end = words.partition(f"No finished runs for {UNRUN} claims, which are undecided:")
+    _, heading, end = words.partition(f"Not enough runs for {UNRUN} claims, which are undecided:")
     assert heading
     assert UNRUN > 1
     for finding in findings[-UNRUN:]:
         assert end.count(finding.claim.statement) == words.count(finding.claim.statement) == 1
     assert end.count(findings[-1].reason) == words.count(findings[-1].reason) == 1
-    assert "No finished runs for" not in shown(findings[:-UNRUN])
+    assert "Not enough runs for" not in shown(findings[:-UNRUN])
 
 
 def test_counts_add_up(findings):
