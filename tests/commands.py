@@ -7,9 +7,9 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from unittest import mock
 
 import numpy as np
@@ -36,6 +36,7 @@ TINY = [
 SMALL_STEPS = ["optimizer=sgd", "optimizer.lr=0.00002"]
 """With small steps, differences in rounding stay small too."""
 
+T = TypeVar("T")
 Results = tuple[dict[str, Any], str, list[Any]]
 
 
@@ -140,15 +141,25 @@ def logs(found: Run) -> str:
     return "".join(task.log_path.read_text() for task in found.tasks())
 
 
+def eventually(condition: Callable[[], T], what: str, seconds: float = 120) -> T:
+    """What `condition()` returns, once that is true."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        time.sleep(0.02)
+    return value
+
+
 def wait_for_step(store: Path, step: int) -> Run:
     """The first run that has come to `step`."""
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        for found in Store(store).runs():
-            if found.progress().get("step", 0) >= step:
-                return found
-        time.sleep(0.02)
-    raise AssertionError("the run never got there")
+
+    def come_so_far() -> Run | None:
+        runs = Store(store).runs()
+        return next((run for run in runs if run.progress().get("step", 0) >= step), None)
+
+    found = eventually(come_so_far, f"a run at step {step}")
+    assert found is not None
+    return found
 
 
 def results(found: Run) -> Results:

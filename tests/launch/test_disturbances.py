@@ -11,8 +11,7 @@ import subprocess
 import sys
 import termios
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,7 +19,16 @@ import pytest
 
 from simclr_ablate.launch import worker
 from simclr_ablate.store import Store
-from tests.commands import TINY, assert_same, only_run, results, run, start, wait_for_step
+from tests.commands import (
+    TINY,
+    assert_same,
+    eventually,
+    only_run,
+    results,
+    run,
+    start,
+    wait_for_step,
+)
 from tests.slowly import SLOW
 
 LENGTH = [SLOW, "optimizer.epochs=10"]
@@ -39,13 +47,6 @@ def undisturbed(environment, tmp_path_factory):
     for line in (found.run_id, "top-1", "kNN"):
         assert line in output
     return results(found)
-
-
-def eventually(condition: Callable[[], object], what: str, seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"waited in vain for {what}"
-        time.sleep(0.02)
 
 
 class Terminal:

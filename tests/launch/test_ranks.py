@@ -2,9 +2,9 @@
 
 import os
 import random
+import re
 import shutil
 import signal
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,11 +17,12 @@ from simclr_ablate.ranks import RankLostError
 from simclr_ablate.stopping import StopSignal
 from simclr_ablate.store import EvaluationFolder, Run, TaskFolder
 from tests import commands
-from tests.commands import SMALL_STEPS, assert_close, only_run, wait_for_step
+from tests.commands import SMALL_STEPS, assert_close, eventually, only_run, wait_for_step
 from tests.slowly import SLOW
 from tests.warm import Command
 
 LENGTH = "optimizer.epochs=4"
+BEGUN = re.compile(r"pretraining from step (\d+)")
 
 
 def start(environment: dict[str, str], store: Path, *overrides: str) -> Command:
@@ -92,7 +93,9 @@ def test_commands_with_ranks_take_turns_and_one_process_goes_on_with_what_they_l
     first.send_signal(signal.SIGINT)
     output, _ = first.communicate(timeout=60)
     assert first.returncode == 130, output
-    wait_for_step(tmp_path, found.progress()["step"] + 5)
+    # Not from the progress, which the second may have written anew.
+    begun = eventually(lambda: BEGUN.findall(found.log_path.read_text())[1:], "the second to begin")
+    wait_for_step(tmp_path, int(begun[0]) + 5)
     reason, pids = kill_one_of(found)
     output, _ = second.communicate(timeout=60)
     assert second.returncode == 1
@@ -121,14 +124,13 @@ def test_an_evaluation_goes_on_after_one_of_its_ranks_was_killed(
     found = only_run(tmp_path)
 
     def disturb() -> tuple[TaskFolder, str, list[int]]:
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            for task in found.tasks():
-                is_measured = isinstance(task, EvaluationFolder)
-                if is_measured and task.progress().get("step", 0) >= 5:
-                    return task, *kill_one_of(task)
-            time.sleep(0.01)
-        raise AssertionError("the evaluation never got there")
+        def come_so_far() -> TaskFolder | None:
+            tasks = (task for task in found.tasks() if isinstance(task, EvaluationFolder))
+            return next((task for task in tasks if task.progress().get("step", 0) >= 5), None)
+
+        task = eventually(come_so_far, "the evaluation at step 5")
+        assert task is not None
+        return task, *kill_one_of(task)
 
     with ThreadPoolExecutor() as thread:
         disturbed = thread.submit(disturb)
