@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from simclr_ablate.device import backend_of, is_accelerator
 from simclr_ablate.stopping import RankLostError
 
 TIMEOUT = timedelta(minutes=10)
@@ -153,24 +154,24 @@ def join(index: int, count: int, init_method: str, device: torch.device) -> Iter
     """Makes this process rank `index` of `count` until the block ends. All ranks use the same `init_method`.
 
     init_method: where the ranks meet: `file:///shared/new/file`, `tcp://host:port`, or `env://` under torchrun.
-    device: where this rank computes: `cuda:N`, a GPU of its own (NCCL), or `cpu` for all ranks (gloo).
+    device: where this rank computes: an accelerator of its own, such as `cuda:N`, or `cpu` for all ranks.
 
     Raises RankLostError if not all ranks join within TIMEOUT.
     """
     if count == 1:
         yield SOLO
         return
-    on_gpu = device.type == "cuda"
-    if on_gpu:
-        torch.cuda.set_device(device)
+    accelerated = is_accelerator(device)
+    if accelerated:
+        torch.accelerator.set_device_index(device)
     _attempt(
         dist.init_process_group,
-        "nccl" if on_gpu else "gloo",
+        backend_of(device),
         init_method=init_method,
         rank=index,
         world_size=count,
         timeout=TIMEOUT,
-        device_id=device if on_gpu else None,
+        device_id=device if accelerated else None,
     )
     ranks = Ranks(index, count)
     yield ranks

@@ -1,5 +1,7 @@
 """Runs of less than a second, on images that are smaller than ours; and their command, given in this process."""
 
+import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,6 +12,7 @@ from omegaconf import OmegaConf
 from simclr_ablate.data.in_memory import ImageSet
 from simclr_ablate.launch.command import Command, execute
 from simclr_ablate.schema import Data, Experiment
+from simclr_ablate.stopping import StopSignal
 
 CLASSES = ["a", "b", "c", "d"]
 TRAINING, TEST = 48, 20
@@ -29,6 +32,21 @@ SMALL = [
     "compute.checkpoint_minutes=0",
 ]
 """Two steps, with a checkpoint after each; a strong l2, with which fitting takes few iterations."""
+
+
+class SignalledAfter(StopSignal):
+    """Its own process gets SIGTERM at its `step`-th question, which comes after a step; never with None."""
+
+    def __init__(self, step: int | None) -> None:
+        super().__init__()
+        self.left = step
+
+    def __call__(self) -> bool:
+        if self.left is not None:
+            self.left -= 1
+            if self.left == 0:
+                os.kill(os.getpid(), signal.SIGTERM)
+        return super().__call__()
 
 
 def images(data: Data) -> tuple[ImageSet, ImageSet]:

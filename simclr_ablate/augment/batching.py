@@ -5,6 +5,8 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from simclr_ablate.device import is_accelerator
+
 _SHORTEST_RUN = 8
 """Average number of images in a run from which working run by run beats gathering first (CPU)."""
 
@@ -31,7 +33,9 @@ def change_kinds(
     """
     runs = [(kind, len(list(group))) for kind, group in itertools.groupby(kinds.tolist())]
     present = len({kind for kind, _ in runs})
-    if len(runs) > max(present, 0 if images.is_cuda else len(images) // _SHORTEST_RUN):
+    if len(runs) > max(
+        present, 0 if is_accelerator(images.device) else len(images) // _SHORTEST_RUN
+    ):
         order = kinds.cpu().argsort(stable=True)
         gathered = images.index_select(0, order.to(images.device))
         change_kinds(gathered, kinds[order], lambda k, part, rows: function(k, part, order[rows]))

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from simclr_ablate.augment.batching import change_kinds, per_image
+from simclr_ablate.device import is_accelerator
 
 LUMA = (0.2989, 0.587, 0.114)
 """Shares of red, green and blue in the grey of a pixel, as in torchvision."""
@@ -119,7 +120,7 @@ def jitter_in_steps_(images: Tensor, tones: Tensor, hue: Tensor, before_hue: Ten
 
 def in_pieces(images: Tensor, *amounts: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """A few images at a time with their amounts: on a CPU, pieces of about equal length, each within _PIECE_BYTES."""
-    pieces = 1 if images.is_cuda else -(-images.nbytes // _PIECE_BYTES)
+    pieces = 1 if is_accelerator(images.device) else -(-images.nbytes // _PIECE_BYTES)
     length = max(1, -(-len(images) // max(1, pieces)))
     return zip(*(values.split(length) for values in (images, *amounts)), strict=True)
 

@@ -24,6 +24,7 @@ from simclr_ablate.augment.operations import (
 )
 from simclr_ablate.augment.registry import BROADER, OPERATIONS, Magnitudes, make_operations
 from simclr_ablate.config import ConfigError
+from simclr_ablate.device import is_accelerator
 
 __all__ = [
     "OPERATIONS",
@@ -38,9 +39,9 @@ __all__ = [
     "simclr_policy",
 ]
 
-CHUNK_BYTES = {"cpu": 2**23, "cuda": 2**28}
+CPU_CHUNK_BYTES, DEVICE_CHUNK_BYTES = 2**23, 2**28
 """Size of the views made at a time, in bytes of float32. On a CPU, a chunk should have so many views of a kind that
-calls cost little; on a GPU, it should fit in memory."""
+calls cost little; on an accelerator, it should fit in memory."""
 
 
 class Views(NamedTuple):
@@ -168,7 +169,8 @@ class DrawnViews:
 
     def _chunks(self, views: Tensor) -> Iterator[slice]:
         per_view = math.prod(views.shape[1:]) * views.element_size()
-        length = max(1, (self.chunk_bytes or CHUNK_BYTES[views.device.type]) // per_view)
+        usual = DEVICE_CHUNK_BYTES if is_accelerator(views.device) else CPU_CHUNK_BYTES
+        length = max(1, (self.chunk_bytes or usual) // per_view)
         for start in range(0, len(views), length):
             yield slice(start, start + length)
 
@@ -177,7 +179,7 @@ class Policy:
     """Two views of every image: `shared` operations drawn once for both, then each branch's own.
 
     If both branches have the same operations, every view still draws its own parameters.
-    `chunk_bytes` replaces CHUNK_BYTES and changes no result.
+    `chunk_bytes` replaces the usual size of a chunk and changes no result.
     """
 
     def __init__(

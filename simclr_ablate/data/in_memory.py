@@ -11,6 +11,7 @@ from torch import Tensor
 
 from simclr_ablate.augment.policies import DrawnViews, Policy
 from simclr_ablate.data.cache import DESCRIPTION, IMAGES, LABELS
+from simclr_ablate.device import free_bytes
 from simclr_ablate.files import read_json
 from simclr_ablate.randomness import generator
 from simclr_ablate.ranks import SOLO, Ranks
@@ -86,7 +87,7 @@ class ImageSet:
         if self.stored.device.type == device.type == "cpu":
             return self
         shape = (len(self), *self.stored.shape[1:])
-        if math.prod(shape) > DEVICE_SHARE * _free_bytes(device):
+        if math.prod(shape) > DEVICE_SHARE * free_bytes(device):
             return self
         moved = torch.empty(shape, dtype=torch.uint8, device=device)
         for indices in torch.arange(len(self)).split(_MOVED):  # so that memory never holds a copy
@@ -139,11 +140,6 @@ def _gathered(
     places = torch.zeros(len(rows), dtype=torch.long)
     places[positions] = torch.arange(len(positions))
     return stored.index_select(0, rows[positions]).to(device), places
-
-
-def _free_bytes(device: torch.device) -> float:
-    """The free memory of a device, as far as it says."""
-    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else math.inf
 
 
 def open_set(folder: Path) -> ImageSet:

@@ -97,16 +97,17 @@ def _average_statistics(norms: Sequence[_BatchNorm], ranks: Ranks) -> None:
         assert norm.running_mean is not None
         assert norm.running_var is not None
         assert norm.num_batches_tracked is not None
-        # In float64, a single process gets back exactly the numbers that it has.
-        sums = torch.cat([norm.running_mean, norm.running_var, torch.ones_like(norm.running_var)])
-        sums = sums.double() * norm.num_batches_tracked
-        ranks.sum_([sums])
-        mean, variance, batches = sums.chunk(3)
-        if not batches.all():
+        batches = norm.num_batches_tracked.expand(1).to(norm.running_mean.dtype)
+        own = torch.cat([norm.running_mean, norm.running_var, batches])
+        # In float64, a single process gets back exactly the numbers that it has; not every device knows it.
+        averages, counts = torch.stack(ranks.gather(own)).cpu().double().tensor_split([-1], dim=1)
+        total = counts.sum()
+        if not total:
             raise ValueError("batch norm needs at least one image, got none")
-        norm.running_mean.copy_(mean / batches)
-        norm.running_var.copy_(variance / batches)
-        norm.num_batches_tracked.copy_(batches[0])
+        mean, variance = ((averages * counts).sum(0) / total).chunk(2)
+        norm.running_mean.copy_(mean)
+        norm.running_var.copy_(variance)
+        norm.num_batches_tracked.copy_(total)
 
 
 def _in_turn(everyones: list[list[Tensor]]) -> list[Tensor]:

@@ -133,7 +133,7 @@ def evaluate_probe(
     x, validation_x, test_x = (
         ((split.features - mean) / std).to(device) for split in (train, validation, test)
     )
-    y, validation_y = (split.labels.to(device) for split in (train, validation))
+    y = train.labels.to(device)
     labels = 1 + int(train.labels.max())
     with seeded_init(seed, "probe"):
         width = x.shape[1]
@@ -152,16 +152,16 @@ def evaluate_probe(
             optimizer.step()
         if patience is None:
             schedule.step()
-        reached = top_accuracy(1, _scores(network, validation_x), validation_y)
+        reached = top_accuracy(1, _scores(network, validation_x), validation.labels)
         if reached > best:
             best, best_epoch, scores = reached, epoch, _scores(network, test_x)
         elif patience is not None and epoch - best_epoch >= patience:
             break
     commonest = train.labels.bincount().argmax()
     guess = 100 * (test.labels == commonest).double().mean().item()
-    return ProbeResult(scores.cpu(), best, guess, epoch + 1)
+    return ProbeResult(scores, best, guess, epoch + 1)
 
 
 def _scores(network: nn.Module, x: Tensor) -> Tensor:
     with torch.no_grad():
-        return torch.cat([network(part) for part in x.split(8192)])
+        return torch.cat([network(part) for part in x.split(8192)]).cpu()

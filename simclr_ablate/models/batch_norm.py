@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from simclr_ablate.config import ConfigError
+from simclr_ablate.device import is_accelerator
 from simclr_ablate.ranks import Ranks
 
 
@@ -28,7 +29,7 @@ def share_statistics(network: nn.Module, ranks: Ranks, device: torch.device) -> 
             raise ConfigError(
                 f"compute.ranks must be 1 for an encoder with {type(child).__name__}, got {ranks.count}"
             )
-        elif device.type == "cuda":
+        elif is_accelerator(device):
             setattr(network, name, nn.SyncBatchNorm.convert_sync_batchnorm(child))
         else:
             setattr(network, name, SharedBatchNorm(child, ranks))

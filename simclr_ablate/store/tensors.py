@@ -32,13 +32,16 @@ class DamagedError(StorageError):
 
 
 def save(path: Path, content: Mapping[str, Any], owner: str) -> None:
-    """Writes `content` (tensors, plain containers) with its owner and its digest, atomically. Raises StorageError."""
+    """Writes `content` (tensors, plain containers) with its owner and its digest, atomically. Raises StorageError.
+
+    Tensors are written as the CPU's, so that machines without the device that they are on can read them.
+    """
     # Imported here because torch is slow to load.
     import torch
 
     def write(file: BinaryIO) -> None:
         hashing = _Hashing(file)
-        torch.save({**content, BELONGS_TO: owner}, hashing)
+        torch.save({**_on_cpu(content), BELONGS_TO: owner}, hashing)
         file.write(hashing.digest())
 
     write_atomically(path, write)
@@ -60,6 +63,19 @@ def load(path: Path, owner: str, needs_digest: bool = False) -> dict[str, Any]:
     belongs_to = content.pop(BELONGS_TO, owner)
     if belongs_to != owner:
         raise DamagedError(path, f"it belongs to {belongs_to}")
+    return content
+
+
+def _on_cpu(content: Any) -> Any:
+    """A copy of nested containers with all tensors on the CPU."""
+    import torch
+
+    if isinstance(content, torch.Tensor):
+        return content.cpu()
+    if isinstance(content, Mapping):
+        return {name: _on_cpu(value) for name, value in content.items()}
+    if isinstance(content, list | tuple):
+        return type(content)(map(_on_cpu, content))
     return content
 
 

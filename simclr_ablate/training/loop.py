@@ -119,7 +119,7 @@ class Loop(ABC):
         """Brings the losses of the steps since the last look to the CPU. Raises NonFiniteLossError."""
         if not self._unseen:
             return
-        metrics = torch.stack(self._unseen).double().cpu()
+        metrics = torch.stack(self._unseen).cpu().double()
         first = self.step - len(metrics)
         self._unseen.clear()
         for offset, row in enumerate(metrics):

@@ -23,10 +23,9 @@ from simclr_ablate.launch import worker
 from simclr_ablate.plan.plan import make_plan
 from simclr_ablate.ranks import SOLO, Ranks
 from simclr_ablate.schema import Data, Experiment
-from simclr_ablate.stopping import StopSignal
 from simclr_ablate.store import EvaluationFolder, Run, Store
 from tests.commands import only_run
-from tests.small_runs import SMALL, shades
+from tests.small_runs import SMALL, SignalledAfter, shades
 
 TRAINING, TEST = 150, 1100
 COMMON = (
@@ -59,21 +58,6 @@ TOLERANCE = 2e-5
 def images(data: Data) -> tuple[ImageSet, ImageSet]:
     """Shades with three batches of test images."""
     return shades(data, TRAINING, TEST)
-
-
-class SignalledAfter(StopSignal):
-    """Its own process gets SIGTERM at its `step`-th question, which comes after a step; never with None."""
-
-    def __init__(self, step: int | None) -> None:
-        super().__init__()
-        self.left = step
-
-    def __call__(self) -> bool:
-        if self.left is not None:
-            self.left -= 1
-            if self.left == 0:
-                os.kill(os.getpid(), signal.SIGTERM)
-        return super().__call__()
 
 
 def carry_out(
