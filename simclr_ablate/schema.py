@@ -6,6 +6,7 @@ Values come from the YAML files under `conf/`. Nothing has a default here, so th
 
 import dataclasses
 import functools
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -529,7 +530,9 @@ class Evaluation:
 class Compute:
     """How the machine does the work. None of this is part of a run's identity."""
 
-    device: str = key("auto, cpu, cuda or cuda:N", identity=False)
+    device: str = key(
+        "auto, cpu, cuda (ROCm too), mps or xpu; cuda:N, xpu:N: a certain one", identity=False
+    )
     threads: int | None = key(
         "CPU threads; null: those that the launcher gives", at_least=1, identity=False
     )
@@ -659,10 +662,11 @@ def check_experiment(experiment: Experiment) -> None:
         _check_loss(experiment.loss)
     _check_evaluation(experiment)
     device = experiment.compute.device
-    if device not in ("auto", "cpu", "cuda") and not (
-        device.startswith("cuda:") and device[5:].isdigit()
-    ):
-        raise ConfigError(f"compute.device must be auto, cpu, cuda or cuda:N, got {device!r}")
+    if not re.fullmatch(r"auto|cpu|mps|(cuda|xpu)(:\d+)?", device):
+        raise ConfigError(
+            "compute.device must be auto, cpu, cuda (ROCm too), mps, xpu, cuda:N or xpu:N, "
+            f"got {device!r}"
+        )
     if experiment.compute.ranks is not None:
         check_ranks(experiment, experiment.compute.ranks)
 
@@ -682,9 +686,9 @@ def check_ranks(experiment: Experiment, ranks: int) -> None:
         raise ConfigError(
             f"evaluation.batch_size must be >= compute.ranks ({ranks}), got {evaluation.batch_size}"
         )
-    if ranks > 1 and device.startswith("cuda:"):
+    if ranks > 1 and ":" in device:
         raise ConfigError(
-            f"compute.device must be auto, cpu or cuda with compute.ranks={ranks}, got {device!r}"
+            f"compute.device must name no single one with compute.ranks={ranks}, got {device!r}"
         )
 
 

@@ -213,7 +213,11 @@ def test_config_survives_the_round_trip(make_experiment):
             3,
             "optimizer.batch_size must be a multiple of compute.ranks (3), got 256",
         ),
-        ("compute.device", "gpu", "compute.device must be auto, cpu, cuda or cuda:N, got 'gpu'"),
+        (
+            "compute.device",
+            "gpu",
+            "compute.device must be auto, cpu, cuda (ROCm too), mps, xpu, cuda:N or xpu:N, got 'gpu'",
+        ),
         ("evaluation.l2_max", 1e-9, "evaluation.l2_max must be >= evaluation.l2_min"),
         (
             "evaluation.l2_count",
@@ -242,7 +246,7 @@ def test_wrong_values_are_named(name, value, message, make_experiment):
         ),
         (
             ["compute.device=cuda:1", "compute.ranks=2"],
-            "compute.device must be auto, cpu or cuda with compute.ranks=2, got 'cuda:1'",
+            "compute.device must name no single one with compute.ranks=2, got 'cuda:1'",
         ),
     ],
 )

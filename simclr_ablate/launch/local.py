@@ -4,24 +4,22 @@ Importing torch takes seconds; forking a process that has imported it takes mill
 each are faster than one run with all threads, because threads that share small tensors wait for each other.
 """
 
-import itertools
-import multiprocessing
+import sys
 import time
 from collections import Counter, deque
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
-from multiprocessing.context import ForkServerProcess
-from pathlib import Path
+from multiprocessing.context import ForkServerContext, SpawnContext
+from multiprocessing.process import BaseProcess
 from typing import NamedTuple
 
-from simclr_ablate.cores import available_cores
 from simclr_ablate.files import StorageError
 from simclr_ablate.launch import worker
 from simclr_ablate.launch.cluster.queue import Settler
-from simclr_ablate.launch.devices import gpu_count
+from simclr_ablate.launch.devices import accelerators
+from simclr_ablate.launch.division import Division, fit
 from simclr_ablate.launch.outcome import Ledger
 from simclr_ablate.launch.progress import ProgressView
 from simclr_ablate.launch.ranks import sent
@@ -31,6 +29,10 @@ from simclr_ablate.plan.plan import Plan, PlannedRun
 from simclr_ablate.stopping import held_back, terminable
 
 PRELOAD = ["simclr_ablate.tasks.pretrain", "simclr_ablate.tasks.evaluate"]
+# On macOS, Metal (MPS) does not work in forked processes.
+CONTEXT: ForkServerContext | SpawnContext = (
+    SpawnContext() if sys.platform == "darwin" else ForkServerContext()
+)
 POLL_SECONDS = 0.1
 ELSEWHERE_SECONDS = 2.0
 STOP_SECONDS = 120.0
@@ -44,19 +46,8 @@ _SERVER_GONE_REASON = "the process that starts runs was killed (out of memory?)"
 class Started(NamedTuple):
     """A process that carries out a run, and the receiving end of the pipe for its reason if that fails."""
 
-    process: ForkServerProcess
+    process: BaseProcess
     receiver: Connection
-
-
-@dataclass
-class Division:
-    """How the runs share the machine: the number of processes, the threads of each, and the devices for all."""
-
-    parallel: int
-    threads: int
-    pretraining_threads: int
-    """Threads of a process that pretrains an encoder for several evaluations."""
-    devices: list[str]
 
 
 class LocalLauncher:
@@ -66,14 +57,12 @@ class LocalLauncher:
         self.options = options
         self.cache = cache
         self._settle_now_and_then = Settler()
-        self._devices_of: dict[PlannedRun, list[str]] = {}
         self._lost: Counter[PlannedRun] = Counter()
         """How often each run lost its fork server."""
         self._shown: set[PlannedRun] = set()
         """The runs that were shown as started."""
-        self._context = multiprocessing.get_context("forkserver")
         # The server imports these modules before it forks; the command itself never does.
-        self._context.set_forkserver_preload(PRELOAD)
+        CONTEXT.set_forkserver_preload(PRELOAD)
 
     def run(self, plan: Plan, view: ProgressView) -> Ledger:
         """Carries out every run of `plan` that is not complete, then the second stage. Continues after failures."""
@@ -89,7 +78,9 @@ class LocalLauncher:
                     waiting.extend(ledger.choose(waiting))
                     if waiting:
                         runs = len({planned.run_id for planned in plan.runs})
-                        division = fit(self.options, list(waiting), len(plan.runs), runs)
+                        found = accelerators()
+                        view.say(f"device: {found.describe()}")
+                        division = fit(self.options, plan.runs, found, runs)
                         self._follow(waiting, active, ledger, division)
             except KeyboardInterrupt:
                 ledger.outcome.interrupted = True
@@ -106,8 +97,11 @@ class LocalLauncher:
         elsewhere: dict[PlannedRun, float] = {}
         while waiting or active or elsewhere:
             self._take_back(elsewhere, waiting, ledger)
-            while len(active) < division.parallel and (planned := _next(waiting, active)):
+            while len(active) < division.parallel and (ready := _next(waiting, active, division)):
+                planned, devices = ready
                 state = planned.state()
+                if state in ("complete", "queued"):
+                    division.give_back(planned)
                 if state == "complete":  # another command did it meanwhile
                     ledger.complete(planned)
                     continue
@@ -116,7 +110,9 @@ class LocalLauncher:
                     ledger.view.held(planned)
                     continue
                 with held_back():  # otherwise a signal could leave a process that nobody stops
-                    status = self._start(ledger.plan, planned, division, active)
+                    status = self._start(ledger.plan, planned, division, devices, active)
+                if status is not None:
+                    division.give_back(planned)
                 if status is not None:
                     self._ended(planned, status, None, waiting, elsewhere, ledger)
                 elif planned not in self._shown:
@@ -126,7 +122,7 @@ class LocalLauncher:
                 if process.exitcode is None:
                     continue
                 del active[planned]
-                self._devices_of.pop(planned, None)
+                division.give_back(planned)
                 reason = sent(receiver)
                 self._ended(planned, process.exitcode, reason, waiting, elsewhere, ledger)
             waiting.extend(ledger.choose([*waiting, *active, *elsewhere]))
@@ -138,6 +134,7 @@ class LocalLauncher:
         plan: Plan,
         planned: PlannedRun,
         division: Division,
+        devices: list[str],
         active: dict[PlannedRun, Started],
     ) -> int | None:
         """Adds the run's process to `active`; returns _SERVER_GONE if the fork server died meanwhile.
@@ -145,7 +142,6 @@ class LocalLauncher:
         Call it while stop signals are held back. The fork server inherits that, so signals to the whole process group,
         such as at the end of a terminal, only reach its children.
         """
-        devices = self._choose_devices(planned, division)
         # If others wait for the same encoder, this process only pretrains; then each evaluation gets its own.
         alone = planned.run.is_pretrained() or not _shares_run(planned, plan)
         job = worker.Job.of(
@@ -161,31 +157,18 @@ class LocalLauncher:
             with held_back():
                 # Otherwise the fork server would start it, without holding signals back.
                 resource_tracker.ensure_running()
-            receiver, sender = self._context.Pipe(duplex=False)
+            receiver, sender = CONTEXT.Pipe(duplex=False)
         except OSError:  # too many processes or files
-            self._devices_of.pop(planned, None)
             return _SERVER_GONE
-        process = self._context.Process(target=worker.work, args=(job, sender), daemon=False)
+        process = CONTEXT.Process(target=worker.work, args=(job, sender), daemon=False)
         with sender, held_back():
             try:
                 process.start()
             except (OSError, EOFError):
                 receiver.close()
-                self._devices_of.pop(planned, None)
                 return _SERVER_GONE
         active[planned] = Started(process, receiver)
         return None
-
-    def _choose_devices(self, planned: PlannedRun, division: Division) -> list[str]:
-        """A device for each of the run's ranks: the GPUs with the fewest ranks."""
-        compute, count = planned.experiment.compute, ranks_of(planned.experiment)
-        managed = compute.device == "auto" or (count > 1 and compute.device == "cuda")
-        if not managed or division.devices == ["cpu"]:
-            return ["cpu" if compute.device == "auto" else compute.device] * count
-        busy = list(itertools.chain(*self._devices_of.values()))
-        chosen = sorted(division.devices, key=busy.count)[:count]
-        self._devices_of[planned] = chosen
-        return chosen
 
     def _ended(
         self,
@@ -260,26 +243,6 @@ class LocalLauncher:
                 process.kill()
 
 
-def fit(options: LocalOptions, runs: list[PlannedRun], count: int, encoders: int) -> Division:
-    """How many of `runs` fit side by side in the cores (or GPUs) and memory, and how many threads each gets.
-
-    The threads are those for `count` runs on an idle machine, even if fewer runs are left or memory is short: another
-    number of threads changes the order of sums, and so the results. count: the command's experiments, including
-    finished ones. encoders: the distinct encoders among them.
-    """
-    cores = available_cores()
-    devices = [f"cuda:{index}" for index in range(gpu_count())]
-    if any(planned.experiment.compute.device == "cpu" for planned in runs):
-        devices = []
-    ranks = max(ranks_of(planned.experiment) for planned in runs)
-    slots = (len(devices) * options.runs_per_gpu if devices else cores) // ranks
-    total, available = (max(1, int(size / (options.memory_gb * 2**30))) for size in memory())
-    shares = max(1, min(options.parallel or min(slots, total), count))
-    parallel = min(shares, options.parallel or available)
-    threads, for_pretraining = (max(1, cores // each) for each in (shares, min(shares, encoders)))
-    return Division(parallel, threads, for_pretraining, devices or ["cpu"])
-
-
 def _why(status: int, reason: str | None) -> str:
     """Why a process failed. reason: the one it sent, if any."""
     if status < 0:
@@ -300,30 +263,26 @@ def _is_continued(planned: PlannedRun) -> bool:
     return False
 
 
-def _next(waiting: deque[PlannedRun], active: Mapping[PlannedRun, object]) -> PlannedRun | None:
-    """Takes the first run that is ready: its encoder exists, or no run in `active` is pretraining it."""
+def _next(
+    waiting: deque[PlannedRun], active: Mapping[PlannedRun, object], division: Division
+) -> tuple[PlannedRun, list[str]] | None:
+    """Takes the first run that is ready, and its devices.
+
+    A run is ready if its encoder exists, or no run in `active` is pretraining it, and if its devices are free.
+    """
     busy = {planned.run_id for planned in active}
 
     def is_ready(planned: PlannedRun) -> bool:
         return planned.run_id not in busy or planned.run.is_pretrained()
 
-    ready = next(filter(is_ready, waiting), None)
-    if ready is not None:
-        waiting.remove(ready)
-    return ready
+    for planned in filter(is_ready, waiting):
+        devices = division.take(planned)
+        if devices is not None:
+            waiting.remove(planned)
+            return planned, devices
+    return None
 
 
 def _shares_run(planned: PlannedRun, plan: Plan) -> bool:
     """Whether the plan has other experiments that evaluate the same encoder."""
     return sum(other.run_id == planned.run_id for other in plan.runs) > 1
-
-
-def memory() -> tuple[float, float]:
-    """Total and available memory in bytes; a guess if the system does not say."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        sizes = {name: rest for name, _, rest in (line.partition(":") for line in lines)}
-        total, available = (float(sizes[name].split()[0]) for name in ("MemTotal", "MemAvailable"))
-    except (OSError, KeyError):
-        return 8.0 * 2**30, 8.0 * 2**30
-    return total * 1024, available * 1024

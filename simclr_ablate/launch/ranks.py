@@ -47,10 +47,13 @@ def device_of_rank(asked: str, local_rank: int) -> str:
     """The device of the `local_rank`-th rank on this machine: a GPU of its own, if there are GPUs."""
     import torch
 
-    gpus = torch.cuda.device_count()
-    if asked not in ("auto", "cuda") or not gpus:
+    accelerator = (
+        torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    )
+    kind = "cpu" if accelerator is None else accelerator.type
+    if kind == "cpu" or asked not in ("auto", kind):
         return "cpu" if asked == "auto" else asked
-    return f"cuda:{local_rank % gpus}"
+    return f"{kind}:{local_rank % torch.accelerator.device_count()}"
 
 
 def lead(job: worker.Job, stop: Callable[[], bool]) -> worker.Ending:

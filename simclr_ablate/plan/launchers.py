@@ -18,7 +18,10 @@ class LocalOptions:
         "runs side by side; null: as many as cores and memory allow", at_least=1
     )
     memory_gb: float = key("memory that one run is assumed to need, GiB", above=0)
-    runs_per_gpu: int = key("runs that share one GPU", at_least=1)
+    runs_per_gpu: int | None = key(
+        "runs that share one GPU; null: one, or as many as cores and its memory allow if all are small",
+        at_least=1,
+    )
 
 
 @dataclass(frozen=True)

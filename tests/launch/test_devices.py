@@ -1,5 +1,6 @@
 """A command knows the machine's devices without loading torch, and refuses what it does not have."""
 
+import os
 import subprocess
 import sys
 
@@ -7,10 +8,10 @@ import pytest
 
 from simclr_ablate.config import ConfigError
 from simclr_ablate.launch import devices
-from simclr_ablate.launch.devices import check_devices, gpu_count
+from simclr_ablate.launch.devices import Accelerators, accelerators, check_devices
 from simclr_ablate.plan.launchers import LocalOptions, SlurmOptions
 
-LOCAL = LocalOptions(name="local", parallel=None, memory_gb=1.0, runs_per_gpu=1)
+LOCAL = LocalOptions(name="local", parallel=None, memory_gb=1.0, runs_per_gpu=None)
 
 
 def slurm(cluster: str) -> SlurmOptions:
@@ -35,7 +36,11 @@ def slurm(cluster: str) -> SlurmOptions:
     )
 
 
-def test_gpus_are_those_that_torch_finds(monkeypatch) -> None:
+def found(count: int, kind: str = "cuda") -> Accelerators:
+    return Accelerators(kind, ("NVIDIA H100",) * count, (80 * 2**30,) * count)
+
+
+def test_accelerators_are_those_that_torch_finds(monkeypatch) -> None:
     """Whatever is visible: the driver is asked once by a process, so torch is by forks that have not asked it."""
     visible = [None, "-1", "0"]
     code = """
@@ -52,28 +57,87 @@ for visible in VISIBLE:
     code = code.replace("VISIBLE:", f"{visible}:")
     asked = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
     monkeypatch.setattr(devices, "_SIGNS", (*devices._SIGNS, "/proc/self"))  # so that it is asked
-    found = []
+    counts = []
     for each in visible:
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
         if each is not None:
             monkeypatch.setenv("CUDA_VISIBLE_DEVICES", each)
-        found.append(gpu_count())
-    assert found == list(map(int, asked.stdout.split()))
+        assert accelerators().problem is None
+        counts.append(len(accelerators().names))
+    assert counts == list(map(int, asked.stdout.split()))
 
 
 def test_looking_for_devices_loads_no_torch() -> None:
     code = (
-        "import sys; from simclr_ablate.launch.devices import gpu_count; gpu_count(); "
+        "import sys; from simclr_ablate.launch.devices import accelerators; accelerators(); "
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 @pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("cuda", "2 x NVIDIA A10, NVIDIA T4"),
+        ("mps", "Apple GPU"),
+        ("", "CPU, 4 cores"),
+    ],
+)
+def test_what_torch_says_is_read(monkeypatch, kind: str, expected: str) -> None:
+    """Torch is another program here, as on a machine with these devices."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(4)), raising=False)
+    names = {"cuda": ["NVIDIA A10", "NVIDIA A10", "NVIDIA T4"], "mps": [], "": []}[kind]
+    torch = f"""
+class accelerator:
+    is_available = staticmethod(lambda: {bool(kind)})
+    current_accelerator = staticmethod(lambda: type("Device", (), {{"type": {kind!r}}}))
+    device_count = staticmethod(lambda: {max(1, len(names))})
+class cuda:
+    get_device_name = staticmethod({names}.__getitem__)
+    get_device_properties = staticmethod(lambda k: type("Of", (), {{"total_memory": 2**30 * (k + 1)}}))
+class mps:
+    pass
+"""
+    monkeypatch.setattr(devices, "_SIGNS", ("/proc/self",))
+    monkeypatch.setattr(devices, "_ASK", torch + devices._ASK.replace("json, torch", "json"))
+    for name in ("accelerator", "cuda", "mps"):
+        monkeypatch.setattr(devices, "_ASK", devices._ASK.replace(f"torch.{name}", name))
+    monkeypatch.setattr(
+        devices, "_ASK", devices._ASK.replace("getattr(torch, kind", "globals().get(kind")
+    )
+    devices._asked.cache_clear()
+    asked = accelerators()
+    assert asked.problem is None
+    assert asked.describe() == expected
+    assert asked.devices == [f"{kind}:{k}" for k in range(len(asked.names))]
+    assert asked.memory == {"cuda": (2**30, 2**31, 3 * 2**30), "mps": (0,), "": ()}[kind]
+    devices._asked.cache_clear()
+
+
+def test_a_torch_that_cannot_be_asked_is_told(monkeypatch) -> None:
+    monkeypatch.setattr(devices, "_SIGNS", ("/proc/self",))
+    monkeypatch.setattr(devices, "_ASK", "raise OSError('libcudart.so is not there')")
+    devices._asked.cache_clear()
+    assert (
+        accelerators()
+        .describe()
+        .endswith("(torch could not look for others: OSError: libcudart.so is not there)")
+    )
+    devices._asked.cache_clear()
+
+
+@pytest.mark.parametrize(
     ("there", "overrides", "message"),
     [
-        (0, ["compute.device=cuda"], "compute.device must be auto or cpu if torch finds no GPU"),
-        (2, ["compute.device=cuda:7"], "at most cuda:1, the last GPU here, got 'cuda:7'"),
+        (0, ["compute.device=cuda"], "one of auto, cpu here, where torch finds no GPU, got 'cuda'"),
+        (0, ["compute.device=mps"], "one of auto, cpu here, where torch finds no GPU, got 'mps'"),
+        (
+            2,
+            ["compute.device=cuda:7"],
+            "one of auto, cpu, cuda, cuda:0, cuda:1 here, where torch finds 2 x NVIDIA H100, "
+            "got 'cuda:7'",
+        ),
+        (2, ["compute.device=xpu"], "where torch finds 2 x NVIDIA H100, got 'xpu'"),
         (2, ["compute.ranks=4"], "compute.ranks must be <= 2, the number of GPUs here, got 4"),
         (2, ["compute.ranks=4", "compute.device=cuda"], "compute.ranks must be <= 2"),
     ],
@@ -81,7 +145,7 @@ def test_looking_for_devices_loads_no_torch() -> None:
 def test_devices_that_are_not_there_are_refused(
     there, overrides, message, monkeypatch, make_experiment
 ) -> None:
-    monkeypatch.setattr(devices, "gpu_count", lambda: there)
+    monkeypatch.setattr(devices, "accelerators", lambda: found(there, "cuda" if there else ""))
     experiment = make_experiment(*overrides)
     for launcher in (LOCAL, slurm("local")):
         with pytest.raises(ConfigError, match=message):
@@ -96,9 +160,10 @@ def test_devices_that_are_not_there_are_refused(
         (0, ["compute.ranks=4"]),
         (0, []),
         (2, ["compute.device=cuda:1"]),
+        (2, ["compute.device=cuda"]),
         (2, ["compute.device=cpu", "compute.ranks=4"]),
     ],
 )
 def test_devices_that_are_there_are_not(there, overrides, monkeypatch, make_experiment) -> None:
-    monkeypatch.setattr(devices, "gpu_count", lambda: there)
+    monkeypatch.setattr(devices, "accelerators", lambda: found(there, "cuda" if there else ""))
     check_devices(make_experiment(*overrides), LOCAL)

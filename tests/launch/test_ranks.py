@@ -11,8 +11,6 @@ from pathlib import Path
 import pytest
 
 from simclr_ablate.launch import worker
-from simclr_ablate.launch.local import Division, LocalLauncher, fit
-from simclr_ablate.plan.launchers import LocalOptions
 from simclr_ablate.ranks import RankLostError
 from simclr_ablate.stopping import StopSignal
 from simclr_ablate.store import EvaluationFolder, Run, TaskFolder
@@ -177,23 +175,3 @@ def test_the_failure_names_the_rank_and_the_first_cause_stays(
     assert fail(cause, 3) == worker.Status.FAILED
     assert fail(consequence, 0) == worker.Status.LOST
     assert planned.run.failure()["reason"] == "rank 3 of 4: ValueError: no such file"
-
-
-def launcher(**changes: object) -> LocalOptions:
-    options = {"name": "local", "parallel": None, "memory_gb": 1.0, "runs_per_gpu": 1}
-    return LocalOptions(**{**options, **changes})  # type: ignore[arg-type]
-
-
-def test_a_run_takes_a_gpu_for_each_rank(make_runs, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)), raising=False)
-    monkeypatch.setattr("simclr_ablate.launch.local.memory", lambda: (2.0**40, 2.0**40))
-    monkeypatch.setattr("simclr_ablate.launch.local.gpu_count", lambda: 5)
-    runs = list(make_runs(9, "compute.ranks=2").runs)
-    shares = fit(launcher(), runs, 9, 9)
-    assert (shares.parallel, shares.threads) == (2, 8)
-    assert fit(launcher(runs_per_gpu=2), runs, 9, 9).parallel == 5
-    local = LocalLauncher(launcher(), "cache")
-    chosen = [local._choose_devices(planned, shares) for planned in runs[:2]]
-    assert chosen == [["cuda:0", "cuda:1"], ["cuda:2", "cuda:3"]]
-    on_cpus = Division(2, 8, 8, ["cpu"])
-    assert local._choose_devices(runs[2], on_cpus) == ["cpu", "cpu"]
