@@ -549,6 +549,16 @@ class Compute:
     channels_last: bool = key(
         "use the channels-last memory format, which is faster", identity=False
     )
+    deterministic: bool = key(
+        "bit for bit the same on an accelerator: deterministic algorithms only, no TF32",
+        identity=False,
+        before=False,
+    )
+    tf32: bool | None = key(
+        "NVIDIA's TF32 in convolutions, which is faster; null: unless deterministic",
+        identity=False,
+        before=None,
+    )
     checkpoint_minutes: float = key("minutes between checkpoints", at_least=0, identity=False)
 
 
@@ -666,6 +676,10 @@ def check_experiment(experiment: Experiment) -> None:
         raise ConfigError(
             "compute.device must be auto, cpu, cuda (ROCm too), mps, xpu, cuda:N or xpu:N, "
             f"got {device!r}"
+        )
+    if experiment.compute.deterministic and experiment.compute.tf32:
+        raise ConfigError(
+            "compute.tf32 must be null or false with compute.deterministic=true, got true"
         )
     if experiment.compute.ranks is not None:
         check_ranks(experiment, experiment.compute.ranks)

@@ -33,12 +33,14 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 CLUSTER = "tests/slurm/"
+DEVICE = "tests/device/"
 WAITING = "tests/launch/"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts tests that mostly wait beside others (`pytest -n 4`): those on the cluster come first, in a process of their
-    own; those of the launchers are spread evenly, file by file.
+    """Puts tests that mostly wait beside others (`pytest -n 4`): those on the cluster are among the first, in a process
+    of their own; those of the launchers are spread evenly, file by file. Those of the simulated accelerator come before
+    all, since autograd asks once a process for its devices.
     """
     kinds: dict[bool, list[str]] = {True: [], False: []}
     for file in dict.fromkeys(_file(item) for item in items):
@@ -48,7 +50,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for files in kinds.values()
         for index, file in enumerate(files)
     }
-    items.sort(key=lambda item: (not _file(item).startswith(CLUSTER), place[_file(item)]))
+    first = (DEVICE, CLUSTER)
+
+    def order(item: pytest.Item) -> tuple[list[bool], float]:
+        return [not _file(item).startswith(folder) for folder in first], place[_file(item)]
+
+    items.sort(key=order)
 
 
 def _file(item: pytest.Item) -> str:
@@ -57,12 +64,15 @@ def _file(item: pytest.Item) -> str:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """A file's tests run in one process, and so do all that share the cluster."""
+    """A file's tests run in one process, and so do all that share the cluster, or the simulated accelerator."""
     from xdist.scheduler import LoadFileScheduling
 
     class Scheduling(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return CLUSTER if nodeid.startswith(CLUSTER) else super()._split_scope(nodeid)
+            for folder in (DEVICE, CLUSTER):
+                if nodeid.startswith(folder):
+                    return folder
+            return super()._split_scope(nodeid)
 
     return Scheduling(config, log)
 

@@ -91,6 +91,8 @@ class Loop(ABC):
         self.total_steps = training.steps or self.steps_per_epoch * optimizer.epochs
         self.step = 0
         self.seconds = 0.0
+        """The seconds of training so far, all waiting for the device and for images included."""
+        self._since: float | None = None
         self.history: list[dict[str, float]] = []
         self._sums = torch.zeros(len(self.METRICS), dtype=torch.float64)
         self._unseen: list[Tensor] = []
@@ -100,20 +102,19 @@ class Loop(ABC):
         """Trains to the end, calling `after_step` after each step. Raises NonFiniteLossError."""
         self.training.encoder.train(not self.training.frozen)
         self.training.head.train()
+        self._since = time.perf_counter()
         while self.step < self.total_steps:
             epoch, first = divmod(self.step, self.steps_per_epoch)
-            begin = time.perf_counter()
             for batch in itertools.islice(
                 self._batches(epoch, first), self.total_steps - self.step
             ):
                 self._unseen.append(self._train_step(batch))
                 self.step += 1
-                self.seconds += time.perf_counter() - begin
                 if self.step % self.steps_per_epoch == 0:
                     self._end_epoch(epoch)
                 after_step(self)
-                begin = time.perf_counter()
         self.look()  # the last steps may fill no epoch
+        self._count_seconds()
 
     def look(self) -> None:
         """Brings the losses of the steps since the last look to the CPU. Raises NonFiniteLossError."""
@@ -153,6 +154,7 @@ class Loop(ABC):
     def state_dict(self) -> dict[str, Any]:
         """All that the next step depends on, as tensors and plain containers."""
         self.look()
+        self._count_seconds()
         return {
             "step": self.step,
             "seconds": self.seconds,
@@ -173,6 +175,12 @@ class Loop(ABC):
             self.training.encoder.load_state_dict(state["encoder"])
         self.training.head.load_state_dict(state["head"])
         self.optimizer.load_state_dict(state["optimizer"])
+
+    def _count_seconds(self) -> None:
+        if self._since is not None:
+            now = time.perf_counter()
+            self.seconds += now - self._since
+            self._since = now
 
     def _order(self, epoch: int) -> Tensor:
         """The indices of each batch's images, (steps, N). Images that fill no batch are left out of this epoch."""

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from simclr_ablate.device import has_fused_optimizers
 from simclr_ablate.training.lars import LARS
 
 OPTIMIZERS = ("lars", "sgd", "adamw")
@@ -44,9 +45,12 @@ def build_optimizer(
         for group in groups:
             group["adapt"] = group["params"] is weights
         return LARS(groups, momentum=momentum)
+    fused = all(has_fused_optimizers(p.device) for p in (*weights, *others))
     if name == "sgd":
-        return torch.optim.SGD(groups, lr=0.0, momentum=momentum, nesterov=momentum > 0, fused=True)
-    return torch.optim.AdamW(groups, lr=0.0, betas=(momentum, _SECOND_BETA), fused=True)
+        return torch.optim.SGD(
+            groups, lr=0.0, momentum=momentum, nesterov=momentum > 0, fused=fused
+        )
+    return torch.optim.AdamW(groups, lr=0.0, betas=(momentum, _SECOND_BETA), fused=fused)
 
 
 def set_learning_rate(optimizer: Optimizer, lr: float) -> None:

@@ -61,6 +61,17 @@ _MADE = (
     "eye",
 )
 
+# Which have no deterministic implementation on CUDA: these, and the gradients of those.
+_NONDETERMINISTIC = (aten.histc, aten.max_unpool2d, aten.median, aten.nll_loss2d_forward)
+_NONDETERMINISTIC_GRADIENTS = (
+    aten._adaptive_avg_pool2d,
+    aten.adaptive_max_pool2d,
+    aten.grid_sampler_2d,
+    aten.reflection_pad2d,
+    aten.upsample_bicubic2d,
+    aten.upsample_bilinear2d,
+)
+
 _counted: "list[Counts]" = []
 _libraries: list[torch.library.Library] = []  # they end with the last reference
 
@@ -179,6 +190,8 @@ def _run(op: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     if packet is aten._to_copy:
         return _to_copy(*args, **kwargs)
     given, form = tree_flatten((args, kwargs))
+    if torch.are_deterministic_algorithms_enabled():
+        _meet_determinism(op, packet, given)
     if packet in _INDEXING:
         _meet_indices(*args)
     else:
@@ -247,6 +260,15 @@ def _meet(op: Any, packet: Any, given: list[Any]) -> None:
             )
         if packet in _COPIES_SCALARS:
             _note("h2d", x.nbytes)
+
+
+def _meet_determinism(op: Any, packet: Any, given: list[Any]) -> None:
+    """Raises RuntimeError where CUDA does; of gradients it does so later."""
+    trained = torch.is_grad_enabled() and any(
+        isinstance(x, torch.Tensor) and x.requires_grad for x in given
+    )
+    if packet in _NONDETERMINISTIC or (trained and packet in _NONDETERMINISTIC_GRADIENTS):
+        raise RuntimeError(f"{op} does not have a deterministic implementation")
 
 
 def _meet_indices(indexed: torch.Tensor, indices: list[Any], values: Any = None, *_: Any) -> None:

@@ -84,6 +84,19 @@ def test_training_is_that_of_the_cpu(half: bool) -> None:
         assert torch.equal(ours, theirs.cpu())
 
 
+def test_what_has_no_deterministic_implementation_is_refused() -> None:
+    image, grid = (t.to("sim") for t in (torch.rand(1, 1, 4, 4), torch.zeros(1, 2, 2, 2)))
+    image.requires_grad_()
+    torch.use_deterministic_algorithms(True)
+    try:
+        with torch.no_grad():
+            nn.functional.grid_sample(image, grid, align_corners=False)
+        with pytest.raises(RuntimeError, match="does not have a deterministic implementation"):
+            nn.functional.grid_sample(image, grid, align_corners=False)
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
 def test_inference_mode() -> None:
     made, source = torch.zeros(2, 3, device="sim"), x()
     with torch.inference_mode():

@@ -17,6 +17,7 @@ from simclr_ablate.augment.batching import per_image
 from simclr_ablate.augment.operations import Operation, Params
 from simclr_ablate.augment.policies import Policy
 from simclr_ablate.augment.registry import OPERATIONS, Magnitudes
+from simclr_ablate.device import set_arithmetic
 from simclr_ablate.evaluation.protocol import Frozen, Result, Subject, classified
 from simclr_ablate.launch import worker
 from simclr_ablate.losses.exact import ContrastiveLoss
@@ -192,11 +193,12 @@ def job_in(
 
 @pytest.fixture(autouse=True)
 def _device() -> Iterator[None]:
-    """A device without float64, as Apple's and some of Intel's are. The number of threads is restored."""
+    """A device without float64, as Apple's and some of Intel's are. How the process computes is restored."""
     threads = torch.get_num_threads()
     with sim.without_float64():
         yield
     torch.set_num_threads(threads)
+    set_arithmetic()
 
 
 def carry_out(job: worker.Job) -> Run:
@@ -248,6 +250,32 @@ def test_a_device_comes_to_what_the_cpu_does(job_in: JobIn, tmp_path: Path, name
     runs = [
         carry_out(job_in(tmp_path / device[:3], device, *CASES[name])) for device in ("cpu", SIM)
     ]
+    assert_same(*runs)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "loss: nt_xent",
+        "loss: nt_logistic semi-hard",
+        "loss: margin_triplet",
+        "views: autoaugment",
+        "views: extra broader",
+        "network: bottlenecks",
+        "optimizer: micro-batches of lars in bfloat16",
+        "objective: supervised",
+        "protocol: linear",
+        "protocol: finetune",
+        "protocol: probe of rotation",
+    ],
+)
+def test_all_of_it_can_be_deterministic(job_in: JobIn, tmp_path: Path, name: str) -> None:
+    """No operation is used that CUDA has no deterministic implementation of."""
+    runs = [
+        carry_out(job_in(tmp_path / place, SIM, *CASES[name], *keys))
+        for place, keys in (("usual", ()), ("same", ("compute.deterministic=true",)))
+    ]
+    assert torch.are_deterministic_algorithms_enabled()
     assert_same(*runs)
 
 
