@@ -46,7 +46,7 @@ def pairs_of_crops(source: Source) -> Arrays:
     params = {side: rows[:, number] for number, side in enumerate(SIDES)}
     params["flip"] = torch.zeros(4, dtype=torch.bool)
     crop = RandomResizedCrop(source.size, AREAS[0])
-    crops = crop.apply(to_float(images.repeat_interleave(2, 0)), params)
+    crops = crop(to_float(images.repeat_interleave(2, 0)), params)
     return {
         "counts": np.stack(counts),
         "images": images.numpy(),

@@ -53,7 +53,7 @@ def operators(source: Source) -> Arrays:
         fitting = drawn["flip"] == (name == "flip") if "flip" in drawn else None
         row = 0 if fitting is None else int(fitting.long().argmax())
         of_row = take(drawn, slice(row, row + 1))
-        made[name] = to_bytes(operation.apply(image, of_row))[0]
+        made[name] = to_bytes(operation(image, of_row))[0]
         made |= {
             f"{name}.{key}": value[0].numpy() for key, value in of_row.items() if value.dim() == 1
         }

@@ -17,9 +17,9 @@ from torch.nn import functional as F
 from torchvision.transforms import AutoAugment as TorchvisionAutoAugment
 from torchvision.transforms import AutoAugmentPolicy
 
-from simclr_ablate.augment.batching import change_kinds, per_image
+from simclr_ablate.augment.batching import Kinds, Run, change_kinds
 from simclr_ablate.augment.color import LUMA, equalize_levels
-from simclr_ablate.augment.operations import Operation, Params
+from simclr_ablate.augment.operations import Operation, Params, Prepared
 
 TABLES = ("imagenet", "cifar10")
 """Tables of pairs, named after the data set that they were learned on."""
@@ -65,14 +65,27 @@ class AutoAugment(Operation):
         magnitude = torch.where(negative & signed[operation], -magnitude, magnitude)
         return {"operation": operation, "magnitude": magnitude}
 
-    def apply(self, images: Tensor, params: Params) -> Tensor:
+    def prepare(self, params: Params, height: int, width: int, device: torch.device) -> Prepared:
+        steps = []
+        for operation, magnitude in zip(
+            params["operation"].unbind(1), params["magnitude"].unbind(1), strict=True
+        ):
+            kinds = Kinds.of(operation, device)
+            magnitudes = kinds.take({"magnitude": magnitude})["magnitude"]
+            of_runs = [
+                _PREPARED.get(NAMES[run.kind], _none)(magnitudes[run.rows], height, width)
+                for run in kinds.runs
+            ]
+            steps.append((kinds, of_runs))
+        return {"steps": steps}
+
+    def apply(self, images: Tensor, params: Prepared) -> Tensor:
         return self.apply_(images.clone(), params)
 
-    def apply_(self, images: Tensor, params: Params) -> Tensor:
+    def apply_(self, images: Tensor, params: Prepared) -> Tensor:
         levels = images.mul_(255).round_()
-        steps = zip(params["operation"].unbind(1), params["magnitude"].unbind(1), strict=True)
-        for operation, magnitude in steps:
-            change_kinds(levels, operation, functools.partial(_change, magnitude=magnitude))
+        for kinds, of_runs in params["steps"]:
+            change_kinds(levels, kinds, functools.partial(_change, of_runs=of_runs))
         return levels.div_(255)
 
     def kinds(self, params: Params) -> Tensor:
@@ -112,50 +125,60 @@ def _magnitude(name: str, level: int | None, height: int, width: int) -> float:
     return 0.9 * share
 
 
-def _change(kind: int, levels: Tensor, rows: Tensor | slice, magnitude: Tensor) -> Tensor:
-    """Applies operation number `kind` to images, with the magnitudes in `rows`."""
-    return _OPERATIONS[NAMES[kind]](levels, magnitude[rows])
+def _change(number: int, levels: Tensor, run: Run, of_runs: list[tuple[Tensor, ...]]) -> Tensor:
+    """Applies the operation of the run with this number to its images."""
+    return _OPERATIONS[NAMES[run.kind]](levels, *of_runs[number])
 
 
-def _shear_x(levels: Tensor, slope: Tensor) -> Tensor:
+def _none(magnitude: Tensor, height: int, width: int) -> tuple[Tensor, ...]:
+    return ()
+
+
+def _shear_x(slope: Tensor, height: int, width: int) -> tuple[Tensor]:
     # About the upper left corner, as in torchvision.
-    return _warp(levels, xy=slope, x=slope * levels.shape[2] / 2)
+    return _matrix(height, width, xy=slope, x=slope * height / 2)
 
 
-def _shear_y(levels: Tensor, slope: Tensor) -> Tensor:
-    return _warp(levels, yx=slope, y=slope * levels.shape[3] / 2)
+def _shear_y(slope: Tensor, height: int, width: int) -> tuple[Tensor]:
+    return _matrix(height, width, yx=slope, y=slope * width / 2)
 
 
-def _translate_x(levels: Tensor, pixels: Tensor) -> Tensor:
-    return _warp(levels, x=-pixels)
+def _translate_x(pixels: Tensor, height: int, width: int) -> tuple[Tensor]:
+    return _matrix(height, width, x=-pixels)
 
 
-def _translate_y(levels: Tensor, pixels: Tensor) -> Tensor:
-    return _warp(levels, y=-pixels)
+def _translate_y(pixels: Tensor, height: int, width: int) -> tuple[Tensor]:
+    return _matrix(height, width, y=-pixels)
 
 
-def _rotate(levels: Tensor, degrees: Tensor) -> Tensor:
+def _rotate(degrees: Tensor, height: int, width: int) -> tuple[Tensor]:
     angle = degrees.deg2rad()
-    return _warp(levels, xx=angle.cos(), xy=-angle.sin(), yx=angle.sin(), yy=angle.cos())
+    return _matrix(height, width, xx=angle.cos(), xy=-angle.sin(), yx=angle.sin(), yy=angle.cos())
 
 
-def _warp(
-    levels: Tensor,
+def _matrix(
+    height: int,
+    width: int,
     xx: Tensor | float = 1.0,
     xy: Tensor | float = 0.0,
     x: Tensor | float = 0.0,
     yx: Tensor | float = 0.0,
     yy: Tensor | float = 1.0,
     y: Tensor | float = 0.0,
-) -> Tensor:
-    """Takes pixel (i, j) from the one nearest to (xx i + xy j + x, yx i + yy j + y), counted from the middle."""
-    n, _, height, width = levels.shape
-    rows = ((xx, xy, x), (yx, yy, y))
+) -> tuple[Tensor]:
+    """(N, 2, 3) for `_warp`: pixel (i, j) comes from (xx i + xy j + x, yx i + yy j + y), counted from the middle."""
+    entries = (xx, xy, x, yx, yy, y)
+    (n,) = {len(entry) for entry in entries if isinstance(entry, Tensor)}
     matrix = torch.stack(
-        [torch.as_tensor(e, dtype=torch.float64).expand(n) for row in rows for e in row], dim=1
+        [torch.as_tensor(e, dtype=torch.float64).expand(n) for e in entries], dim=1
     ).view(n, 2, 3)
     # In halves of the image's side, the units of `grid_sample`.
-    matrix = (matrix.float() / torch.tensor([[width / 2], [height / 2]])).to(levels.device)
+    return (matrix.float() / torch.tensor([[width / 2], [height / 2]]),)
+
+
+def _warp(levels: Tensor, matrix: Tensor) -> Tensor:
+    """Takes each pixel from the one nearest to where `matrix` says."""
+    height, width = levels.shape[2:]
     columns = torch.arange(width, device=levels.device) - (width - 1) / 2
     lines = torch.arange(height, device=levels.device) - (height - 1) / 2
     across = matrix[:, None, :, 0] * columns[:, None]  # (N, W, 2)
@@ -164,19 +187,31 @@ def _warp(
     return F.grid_sample(levels, grid, mode="nearest", padding_mode="zeros", align_corners=False)
 
 
-def _brightness(levels: Tensor, amount: Tensor) -> Tensor:
-    return _away_from(torch.zeros((), device=levels.device), levels, amount)
+def _shares(amount: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+    return (1 + amount).float().view(-1, 1, 1, 1), (-amount).float().view(-1, 1, 1, 1)
 
 
-def _color(levels: Tensor, amount: Tensor) -> Tensor:
-    return _away_from(_grey(levels), levels, amount)
+def _step(bits: Tensor, height: int, width: int) -> tuple[Tensor]:
+    return ((2 ** (8 - bits)).float().view(-1, 1, 1, 1),)
 
 
-def _contrast(levels: Tensor, amount: Tensor) -> Tensor:
-    return _away_from(_grey(levels).mean((1, 2, 3), keepdim=True), levels, amount)
+def _threshold(threshold: Tensor, height: int, width: int) -> tuple[Tensor]:
+    return (threshold.float().view(-1, 1, 1, 1),)
 
 
-def _sharpness(levels: Tensor, amount: Tensor) -> Tensor:
+def _brightness(levels: Tensor, factor: Tensor, share: Tensor) -> Tensor:
+    return _away_from(torch.zeros((), device=levels.device), levels, factor, share)
+
+
+def _color(levels: Tensor, factor: Tensor, share: Tensor) -> Tensor:
+    return _away_from(_grey(levels), levels, factor, share)
+
+
+def _contrast(levels: Tensor, factor: Tensor, share: Tensor) -> Tensor:
+    return _away_from(_grey(levels).mean((1, 2, 3), keepdim=True), levels, factor, share)
+
+
+def _sharpness(levels: Tensor, factor: Tensor, share: Tensor) -> Tensor:
     if min(levels.shape[2:]) <= 2:
         return levels
     lines = levels[..., :-2, :] + levels[..., 1:-1, :] + levels[..., 2:, :]
@@ -185,12 +220,11 @@ def _sharpness(levels: Tensor, amount: Tensor) -> Tensor:
     inside = blurred[..., 1:-1, 1:-1]
     # A kernel of ones with 5 in its middle. Sums of whole numbers are exact, and no thirteenth lies on a half.
     inside.mul_(4).add_(squares).div_(13).round_()
-    return _away_from(blurred, levels, amount)
+    return _away_from(blurred, levels, factor, share)
 
 
-def _away_from(other: Tensor, levels: Tensor, amount: Tensor) -> Tensor:
-    """Moves levels away from `other` by the share `amount`, or towards it if `amount` < 0."""
-    factor, share = per_image(1 + amount, levels), per_image(-amount, levels)
+def _away_from(other: Tensor, levels: Tensor, factor: Tensor, share: Tensor) -> Tensor:
+    """Moves levels away from `other`, or towards it if `factor` < 1. share: 1 - factor."""
     return (levels * factor).add_(other * share).clamp_(0, 255).floor_()
 
 
@@ -200,36 +234,43 @@ def _grey(levels: Tensor) -> Tensor:
     return (LUMA[0] * red).add_(LUMA[1] * green).add_(LUMA[2] * blue).floor_()
 
 
-def _posterize(levels: Tensor, bits: Tensor) -> Tensor:
-    step = per_image(2 ** (8 - bits), levels)
+def _posterize(levels: Tensor, step: Tensor) -> Tensor:
     return (levels / step).floor_().mul_(step)
 
 
 def _solarize(levels: Tensor, threshold: Tensor) -> Tensor:
-    return torch.where(levels >= per_image(threshold, levels), 255 - levels, levels)
+    return torch.where(levels >= threshold, 255 - levels, levels)
 
 
-def _autocontrast(levels: Tensor, _: Tensor) -> Tensor:
+def _autocontrast(levels: Tensor) -> Tensor:
     low, high = levels.amin((2, 3), keepdim=True), levels.amax((2, 3), keepdim=True)
     stretched = ((levels - low) * (255 / (high - low))).clamp_(0, 255).floor_()
     return torch.where(high > low, stretched, levels)
 
 
-def _equalize(levels: Tensor, _: Tensor) -> Tensor:
+def _equalize(levels: Tensor) -> Tensor:
     return equalize_levels(levels.long()).to(levels.dtype)
 
 
-def _invert(levels: Tensor, _: Tensor) -> Tensor:
+def _invert(levels: Tensor) -> Tensor:
     return 255 - levels
 
 
-_OPERATIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "Identity": lambda levels, _: levels,
+_PREPARED: dict[str, Callable[[Tensor, int, int], tuple[Tensor, ...]]] = {
     "ShearX": _shear_x,
     "ShearY": _shear_y,
     "TranslateX": _translate_x,
     "TranslateY": _translate_y,
     "Rotate": _rotate,
+    **dict.fromkeys(("Brightness", "Color", "Contrast", "Sharpness"), _shares),
+    "Posterize": _step,
+    "Solarize": _threshold,
+}
+"""What operations need beside the levels, of magnitudes (N,) and the images' height and width; others need nothing."""
+
+_OPERATIONS: dict[str, Callable[..., Tensor]] = {
+    "Identity": lambda levels: levels,
+    **dict.fromkeys(("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate"), _warp),
     "Brightness": _brightness,
     "Color": _color,
     "Contrast": _contrast,

@@ -4,14 +4,15 @@ Images are (N, 3, H, W), float in [0, 1]; parameters are (N,), one per image. Th
 operations, which are different: see `tensorflow_color.py`.
 """
 
+import functools
 import itertools
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
-from simclr_ablate.augment.batching import change_kinds, per_image
-from simclr_ablate.device import is_accelerator
+from simclr_ablate.augment.batching import Kinds, Run, change_kinds, per_image
+from simclr_ablate.device import is_accelerator, send
 
 LUMA = (0.2989, 0.587, 0.114)
 """Shares of red, green and blue in the grey of a pixel, as in torchvision."""
@@ -38,7 +39,6 @@ _COEFFICIENTS = torch.tensor(
 )
 _COEFFICIENTS *= torch.tensor([1, LUMA[0], LUMA[0]])
 
-_HUE_CENTERS = torch.tensor((3 / 6, 2 / 6, 4 / 6)).view(3, 1, 1)
 _TINY = torch.finfo(torch.float32).tiny
 
 _PIECE_BYTES = 5 * 2**17
@@ -86,13 +86,16 @@ def color_jitter(
     order: (N,) indices into JITTER_ORDERS.
     """
     tones, before_hue = jitter_steps(brightness, contrast, saturation, order)
-    return jitter_in_steps_(images.clone(), tones, hue, before_hue)
+    kinds = Kinds.of(before_hue.cpu(), images.device)
+    params = kinds.take({"tones": tones, "hue": hue})
+    kinds, params = send((kinds, params), images.device)
+    return jitter_kinds_(images.clone(), kinds, **params)
 
 
 def jitter_steps(
     brightness: Tensor, contrast: Tensor, saturation: Tensor, order: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Prepares colour jitter for `jitter_in_steps_`.
+    """Prepares colour jitter for `jitter_kinds_`.
 
     Returns the coefficients of the three steps other than hue, in order, (N, 3, 3), and how many of
     them come before hue, (N,).
@@ -103,19 +106,18 @@ def jitter_steps(
     return base[tones] + slope[tones] * amounts, _BEFORE_HUE.to(order.device)[order]
 
 
-def jitter_in_steps_(images: Tensor, tones: Tensor, hue: Tensor, before_hue: Tensor) -> Tensor:
+def jitter_kinds_(images: Tensor, kinds: Kinds, tones: Tensor, hue: Tensor) -> Tensor:
     """Applies colour jitter that `jitter_steps` prepared, in place; returns `images`.
 
-    `before_hue` is the images' kind.
+    kinds: the numbers of tones before hue. tones, hue: in the order of its runs, on the images' device.
     """
 
-    def jitter(before_hue: int, part: Tensor, rows: Tensor | slice) -> Tensor:
-        steps, turns = tones[rows].to(images.device), hue[rows].to(images.device)
-        for piece in in_pieces(part, steps, turns):
-            _jitter_(before_hue, *piece)
+    def jitter(_: int, part: Tensor, run: Run) -> Tensor:
+        for piece in in_pieces(part, tones[run.rows], hue[run.rows]):
+            _jitter_(run.kind, *piece)
         return part
 
-    return change_kinds(images, before_hue, jitter)
+    return change_kinds(images, kinds, jitter)
 
 
 def in_pieces(images: Tensor, *amounts: Tensor) -> Iterator[tuple[Tensor, ...]]:
@@ -135,6 +137,11 @@ def _jitter_(before_hue: int, images: Tensor, tones: Tensor, turns: Tensor) -> N
         _tone_(images, step)
     if before_hue == len(steps):
         images.clamp_(0, 1)  # clips rounding errors only; a tone after hue has done so already
+
+
+@functools.cache
+def _hue_centers(device: torch.device, dtype: torch.dtype) -> Tensor:
+    return torch.tensor((3 / 6, 2 / 6, 4 / 6), dtype=dtype).view(3, 1, 1).to(device)
 
 
 def solarize(images: Tensor, threshold: Tensor) -> Tensor:
@@ -205,7 +212,7 @@ def turn_hue_(images: Tensor, turns: Tensor) -> Tensor:
     hue.copysign_(green - blue).add_(turns.to(hue).view(-1, 1, 1) + 1).frac_()
     # A channel's height above the minimum is a trapezoid of the hue's distance from 1/2 (red),
     # 1/3 (green) or 2/3 (blue).
-    torch.sub(hue.unsqueeze(1), _HUE_CENTERS.to(hue), out=images)
+    torch.sub(hue.unsqueeze(1), _hue_centers(images.device, images.dtype), out=images)
     red, green, blue = images.abs_().clamp_(1 / 6, 2 / 6).unbind(1)
     # Red is 6 chroma (distance - 1/6) above the minimum, the others 6 chroma (2/6 - distance).
     torch.addcmul(low.sub_(chroma), chroma, red, value=6, out=red)

@@ -6,8 +6,9 @@ Images are (N, C, H, W), float; parameters are (N,), one per image.
 import torch
 from torch import Tensor
 
-from simclr_ablate.augment.batching import change_kinds
-from simclr_ablate.augment.resampling import interpolation_matrix, resample
+from simclr_ablate.augment.batching import Kinds, change_kinds
+from simclr_ablate.augment.resampling import interpolation_matrix, resample, windows_of
+from simclr_ablate.device import send
 
 
 def resized_crop(
@@ -28,10 +29,25 @@ def resized_crop(
 
     top, left, height, width: whole pixels; flip: bool. out: for the result; may be the images.
     """
-    to = (size, interpolation, images.device)
-    rows = interpolation_matrix(top, height, torch.zeros_like(flip), images.shape[2], *to)
-    columns = interpolation_matrix(left, width, flip, images.shape[3], *to)
-    return resample(images, rows, columns, out)
+    upright = torch.zeros_like(flip)
+    windows = windows_of(top, height, upright, images.shape[2], size)
+    others = windows_of(left, width, flip, images.shape[3], size)
+    there = send((windows, others), images.device)
+    return resample_windows(images, *there, size, interpolation, out)
+
+
+def resample_windows(
+    images: Tensor,
+    rows: Tensor,
+    columns: Tensor,
+    size: int,
+    interpolation: str,
+    out: Tensor | None = None,
+) -> Tensor:
+    """`resized_crop` of windows that `resampling.windows_of` made, on the images' device."""
+    to = (size, interpolation)
+    heights = interpolation_matrix(rows, images.shape[2], *to)
+    return resample(images, heights, interpolation_matrix(columns, images.shape[3], *to), out)
 
 
 def cutout(images: Tensor, top: Tensor, left: Tensor, side: Tensor, fill: float = 0.5) -> Tensor:
@@ -52,8 +68,13 @@ def rotate_quarters(images: Tensor, quarters: Tensor) -> Tensor:
     """
     if images.shape[2] != images.shape[3]:
         raise ValueError(f"rotation needs square images, got {tuple(images.shape[2:])}")
+    return rotate_kinds(images, send(Kinds.of(quarters.cpu(), images.device), images.device))
+
+
+def rotate_kinds(images: Tensor, quarters: Kinds) -> Tensor:
+    """`rotate_quarters` of images that are arranged already; `quarters` is on their device."""
     return change_kinds(
-        images.clone(), quarters, lambda k, part, rows: torch.rot90(part, k, (2, 3))
+        images.clone(), quarters, lambda _, part, run: torch.rot90(part, run.kind, (2, 3))
     )
 
 

@@ -3,16 +3,17 @@
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
 
 from simclr_ablate.augment import tensorflow_color
-from simclr_ablate.augment.batching import change_kinds, take
+from simclr_ablate.augment.batching import Kinds, Run, change_kinds, take
 from simclr_ablate.augment.color import (
     JITTER_ORDERS,
     equalize,
-    jitter_in_steps_,
+    jitter_kinds_,
     jitter_steps,
     solarize,
     to_grayscale,
@@ -24,9 +25,14 @@ from simclr_ablate.augment.filters import (
     motion_blur,
     sobel,
 )
-from simclr_ablate.augment.geometry import cutout, resized_crop, rotate_quarters
+from simclr_ablate.augment.geometry import cutout, resample_windows, rotate_kinds
+from simclr_ablate.augment.resampling import windows_of
+from simclr_ablate.device import send
 
 Params = dict[str, Tensor]
+"""Drawn parameters: tensors on the CPU, with a row for each image."""
+Prepared = dict[str, Any]
+"""What an operation makes of them for a batch: see `Operation.prepare`."""
 
 MAX_STRENGTH = 2.5
 """Strength s of colour jitter at which the hue, by 0.2 s either way, covers the colour circle."""
@@ -38,19 +44,35 @@ _CROP_RATIO = (3 / 4, 4 / 3)
 class Operation(ABC):
     """A random operation on batches of images (N, 3, H, W), float in [0, 1].
 
+    Parameters are drawn and prepared on the CPU, sent to the images' device with those of all other operations, and
+    applied there; calling the operation with images and what it drew does all but the first.
+
     `apply` treats each image on its own, so a batch can be cut anywhere, and leaves its input as it
     is. `apply_` is for policies, which work on their own copies.
     """
+
+    def __call__(self, images: Tensor, params: Params) -> Tensor:
+        """The images, changed as drawn."""
+        prepared = self.prepare(params, images.shape[-2], images.shape[-1], images.device)
+        return self.apply(images, send(prepared, images.device))
 
     @abstractmethod
     def draw(self, n: int, height: int, width: int, generator: Generator) -> Params:
         """Parameters for `n` images of (height, width): CPU tensors with leading dimension `n`."""
 
-    @abstractmethod
-    def apply(self, images: Tensor, params: Params) -> Tensor:
-        """The images, changed as drawn. `params` stay on the CPU until they are needed elsewhere."""
+    def prepare(self, params: Params, height: int, width: int, device: torch.device) -> Prepared:
+        """What `apply` needs of drawn parameters, in nested dicts, lists and tuples: the parameters, unless overridden.
 
-    def apply_(self, images: Tensor, params: Params) -> Tensor:
+        Its tensors are sent to the images' `device`. Whatever the CPU has to know to decide what is launched there must
+        be in plain values.
+        """
+        return params
+
+    @abstractmethod
+    def apply(self, images: Tensor, params: Prepared) -> Tensor:
+        """The images, changed. params: of `prepare`, on the images' device."""
+
+    def apply_(self, images: Tensor, params: Prepared) -> Tensor:
         """`apply` to images that nobody needs any more: may overwrite and return them."""
         return self.apply(images, params)
 
@@ -81,16 +103,25 @@ class RandomApply(Operation):
         applied = torch.rand(n, generator=generator) < self.probability
         return {"applied": applied, **self.operation.draw(n, height, width, generator)}
 
-    def apply(self, images: Tensor, params: Params) -> Tensor:
+    def prepare(self, params: Params, height: int, width: int, device: torch.device) -> Prepared:
+        kinds = Kinds.of(params["applied"].long(), device)
+        inner = kinds.take({name: values for name, values in params.items() if name != "applied"})
+        of_runs = [
+            self.operation.prepare(take(inner, run.rows), height, width, device)
+            if run.kind
+            else None
+            for run in kinds.runs
+        ]
+        return {"kinds": kinds, "inner": of_runs}
+
+    def apply(self, images: Tensor, params: Prepared) -> Tensor:
         return self.apply_(images.clone(), params)
 
-    def apply_(self, images: Tensor, params: Params) -> Tensor:
-        inner = {name: values for name, values in params.items() if name != "applied"}
+    def apply_(self, images: Tensor, params: Prepared) -> Tensor:
+        def maybe(number: int, part: Tensor, run: Run) -> Tensor:
+            return self.operation.apply_(part, params["inner"][number]) if run.kind else part
 
-        def maybe(applied: int, part: Tensor, rows: Tensor | slice) -> Tensor:
-            return self.operation.apply_(part, take(inner, rows)) if applied else part
-
-        return change_kinds(images, params["applied"].long(), maybe)
+        return change_kinds(images, params["kinds"], maybe)
 
     def kinds(self, params: Params) -> Tensor:
         inner = self.operation.kinds(params)
@@ -134,15 +165,18 @@ class RandomResizedCrop(Operation):
             "flip": torch.rand(n, generator=generator) < 0.5 * self.flip,
         }
 
-    def apply(self, images: Tensor, params: Params) -> Tensor:
+    def prepare(self, params: Params, height: int, width: int, device: torch.device) -> Prepared:
+        return _prepared_windows(**params, height_in=height, width_in=width, size=self.size)
+
+    def apply(self, images: Tensor, params: Prepared) -> Tensor:
         return self._crop(images, params, None)
 
-    def apply_(self, images: Tensor, params: Params) -> Tensor:
+    def apply_(self, images: Tensor, params: Prepared) -> Tensor:
         fits = images.shape[-2:] == (self.size, self.size) and images.is_contiguous()
         return self._crop(images, params, images if fits else None)
 
-    def _crop(self, images: Tensor, params: Params, out: Tensor | None) -> Tensor:
-        crops = resized_crop(
+    def _crop(self, images: Tensor, params: Prepared, out: Tensor | None) -> Tensor:
+        crops = resample_windows(
             images, **params, size=self.size, interpolation=self.interpolation, out=out
         )
         return crops.clamp_(0, 1)
@@ -180,12 +214,19 @@ class Resize(Operation):
         zero = torch.zeros(n, dtype=torch.long)
         return {"top": zero, "left": zero, "height": zero + height, "width": zero + width}
 
-    def apply(self, images: Tensor, params: Params) -> Tensor:
-        if images.shape[-2:] == (self.size, self.size):
+    def prepare(self, params: Params, height: int, width: int, device: torch.device) -> Prepared:
+        if (height, width) == (self.size, self.size):
+            return {}
+        upright = torch.zeros(len(params["top"]), dtype=torch.bool)
+        return _prepared_windows(
+            **params, flip=upright, height_in=height, width_in=width, size=self.size
+        )
+
+    def apply(self, images: Tensor, params: Prepared) -> Tensor:
+        if not params:
             return images
-        upright = torch.zeros(len(images), dtype=torch.bool)
-        resized = resized_crop(
-            images, **params, flip=upright, size=self.size, interpolation=self.interpolation
+        resized = resample_windows(
+            images, **params, size=self.size, interpolation=self.interpolation
         )
         return resized.clamp_(0, 1)
 
@@ -230,11 +271,16 @@ class ColorJitter(Operation):
             "order": order,
         }
 
-    def apply(self, images: Tensor, params: Params) -> Tensor:
+    def prepare(self, params: Params, height: int, width: int, device: torch.device) -> Prepared:
+        name = "before_hue" if self.color == "pytorch" else "order"
+        kinds = Kinds.of(params[name], device)
+        return {"kinds": kinds, **kinds.take({k: v for k, v in params.items() if k != name})}
+
+    def apply(self, images: Tensor, params: Prepared) -> Tensor:
         return self.apply_(images.clone(), params)
 
-    def apply_(self, images: Tensor, params: Params) -> Tensor:
-        jitter_ = jitter_in_steps_ if self.color == "pytorch" else tensorflow_color.color_jitter_
+    def apply_(self, images: Tensor, params: Prepared) -> Tensor:
+        jitter_ = jitter_kinds_ if self.color == "pytorch" else tensorflow_color.jitter_kinds_
         return jitter_(images, **params)
 
     def kinds(self, params: Params) -> Tensor:
@@ -248,10 +294,10 @@ class Grayscale(Operation):
     def draw(self, n: int, height: int, width: int, generator: Generator) -> Params:
         return {}
 
-    def apply(self, images: Tensor, params: Params) -> Tensor:
+    def apply(self, images: Tensor, params: Prepared) -> Tensor:
         return to_grayscale(images)
 
-    def apply_(self, images: Tensor, params: Params) -> Tensor:
+    def apply_(self, images: Tensor, params: Prepared) -> Tensor:
         return to_grayscale(images, out=images)
 
 
@@ -264,10 +310,10 @@ class GaussianBlur(Operation):
     def draw(self, n: int, height: int, width: int, generator: Generator) -> Params:
         return {"sigma": _uniform(torch.rand(n, generator=generator), *self.sigma)}
 
-    def apply(self, images: Tensor, params: Params) -> Tensor:
+    def apply(self, images: Tensor, params: Prepared) -> Tensor:
         return self._blur(images, params["sigma"], torch.empty_like(images))
 
-    def apply_(self, images: Tensor, params: Params) -> Tensor:
+    def apply_(self, images: Tensor, params: Prepared) -> Tensor:
         return self._blur(images, params["sigma"], images)
 
     def _blur(self, images: Tensor, sigma: Tensor, out: Tensor) -> Tensor:
@@ -292,7 +338,7 @@ class MotionBlur(Operation):
             "angle": _uniform(drawn[1], 0, math.pi),
         }
 
-    def apply(self, images: Tensor, params: Params) -> Tensor:
+    def apply(self, images: Tensor, params: Prepared) -> Tensor:
         taps = 2 * math.ceil(max(5, self.share * min(images.shape[-2:])) / 2) + 1
         return motion_blur(images, **params, taps=taps).clamp_(0, 1)  # clips rounding errors only
 
@@ -312,7 +358,7 @@ class Cutout(Operation):
         top, left = (pixel - side // 2 for pixel in center)
         return {"top": top, "left": left, "side": torch.full((n,), side)}
 
-    def apply(self, images: Tensor, params: Params) -> Tensor:
+    def apply(self, images: Tensor, params: Prepared) -> Tensor:
         return cutout(images, params["top"], params["left"], params["side"])
 
 
@@ -323,7 +369,7 @@ class Sobel(Operation):
     def draw(self, n: int, height: int, width: int, generator: Generator) -> Params:
         return {}
 
-    def apply(self, images: Tensor, params: Params) -> Tensor:
+    def apply(self, images: Tensor, params: Prepared) -> Tensor:
         return sobel(images)
 
 
@@ -342,7 +388,7 @@ class GaussianNoise(Operation):
             "noise": torch.randn(n, 3, height, width, generator=generator),
         }
 
-    def apply(self, images: Tensor, params: Params) -> Tensor:
+    def apply(self, images: Tensor, params: Prepared) -> Tensor:
         return add_noise(images, params["noise"], params["std"])
 
 
@@ -356,8 +402,11 @@ class Rotate(Operation):
     def draw(self, n: int, height: int, width: int, generator: Generator) -> Params:
         return {"quarters": torch.randint(1, 4, (n,), generator=generator)}
 
-    def apply(self, images: Tensor, params: Params) -> Tensor:
-        return rotate_quarters(images, params["quarters"])
+    def prepare(self, params: Params, height: int, width: int, device: torch.device) -> Prepared:
+        return {"quarters": Kinds.of(params["quarters"], device)}
+
+    def apply(self, images: Tensor, params: Prepared) -> Tensor:
+        return rotate_kinds(images, params["quarters"])
 
     def kinds(self, params: Params) -> Tensor:
         return params["quarters"]
@@ -372,7 +421,7 @@ class Solarize(Operation):
     def draw(self, n: int, height: int, width: int, generator: Generator) -> Params:
         return {"threshold": torch.full((n,), self.threshold)}
 
-    def apply(self, images: Tensor, params: Params) -> Tensor:
+    def apply(self, images: Tensor, params: Prepared) -> Tensor:
         return solarize(images, params["threshold"])
 
 
@@ -383,8 +432,26 @@ class Equalize(Operation):
     def draw(self, n: int, height: int, width: int, generator: Generator) -> Params:
         return {}
 
-    def apply(self, images: Tensor, params: Params) -> Tensor:
+    def apply(self, images: Tensor, params: Prepared) -> Tensor:
         return equalize(images)
+
+
+def _prepared_windows(
+    top: Tensor,
+    left: Tensor,
+    height: Tensor,
+    width: Tensor,
+    flip: Tensor,
+    height_in: int,
+    width_in: int,
+    size: int,
+) -> Prepared:
+    """Windows of images of (height_in, width_in) as `resample_windows` takes them."""
+    upright = torch.zeros_like(flip)
+    return {
+        "rows": windows_of(top, height, upright, height_in, size),
+        "columns": windows_of(left, width, flip, width_in, size),
+    }
 
 
 def _uniform(drawn: Tensor, low: float, high: float) -> Tensor:

@@ -5,7 +5,7 @@ a chunk at a time; those that go through the same steps are side by side.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Self
 
 import torch
@@ -18,13 +18,14 @@ from simclr_ablate.augment.operations import (
     GaussianBlur,
     Operation,
     Params,
+    Prepared,
     RandomApply,
     RandomResizedCrop,
     Resize,
 )
 from simclr_ablate.augment.registry import BROADER, OPERATIONS, Magnitudes, make_operations
 from simclr_ablate.config import ConfigError
-from simclr_ablate.device import is_accelerator
+from simclr_ablate.device import is_accelerator, send
 
 __all__ = [
     "OPERATIONS",
@@ -42,6 +43,7 @@ __all__ = [
 CPU_CHUNK_BYTES, DEVICE_CHUNK_BYTES = 2**23, 2**28
 """Size of the views made at a time, in bytes of float32. On a CPU, a chunk should have so many views of a kind that
 calls cost little; on an accelerator, it should fit in memory."""
+_FLOAT_BYTES = 4
 
 
 class Views(NamedTuple):
@@ -94,9 +96,10 @@ class Drawn(NamedTuple):
 class DrawnViews:
     """The views of a batch's n images, drawn but not made yet.
 
-    Making them all at once, or those of some images at a time, gives the same views.
+    Making them all at once, or those of some images at a time, gives the same views. All parameters reach the images'
+    device in one transfer.
 
-    images, rows: `images[rows]` is the image of each pair, or of each view.
+    images, rows: `images[rows]` is the image of each pair, or of each view. rows: on the CPU.
     shared, branches: what is drawn for each pair; or one branch, drawn for each view.
     """
 
@@ -123,7 +126,7 @@ class DrawnViews:
 
         return DrawnViews(
             self.images,
-            self.rows[few(len(self.rows)).to(self.rows.device)],
+            self.rows[few(len(self.rows))],
             self.shared.of(few(self.shared.n)),
             [branch.of(few(branch.n)) for branch in self.branches],
             len(rows),
@@ -132,47 +135,90 @@ class DrawnViews:
 
     def make(self, layout: torch.memory_format = torch.contiguous_format) -> Views:
         """The views in the order in which they are made; any other order costs a copy."""
-        images, rows = self.images, self.rows
+        images, rows, device = self.images, self.rows, self.images.device
+        stages = []
+        size = images.shape[-2:]
         if self.shared.operations:
-            shared = self._run(self.shared, images, rows, torch.contiguous_format)
-            images, rows = shared.images, shared.positions
-        made = [self._run(branch, images, rows, layout) for branch in self.branches]
-        if len(made) == 1:
-            return made[0]
-        positions = torch.cat([views.positions + k * self.n for k, views in enumerate(made)])
-        return Views(torch.cat([views.images for views in made]), positions)
+            stages.append(_Stage.of(self.shared, rows, size, self.chunk_bytes, device))
+            rows, size = stages[0].order.argsort(), torch.Size(stages[0].size)
+        branches = [_Stage.of(b, rows, size, self.chunk_bytes, device) for b in self.branches]
+        stages += branches
+        positions = torch.cat([b.order.argsort() + k * self.n for k, b in enumerate(branches)])
+        prepared: Sequence[Iterable[_Chunk]] = [stage.prepared(device) for stage in stages]
+        if is_accelerator(device):
+            prepared, positions = send((list(map(list, prepared)), positions), device)
+        chunks = iter(prepared)
+        if self.shared.operations:
+            images = stages[0].make(images, next(chunks), torch.contiguous_format)
+        made = [
+            branch.make(images, of, layout) for branch, of in zip(branches, chunks, strict=True)
+        ]
+        return Views(made[0] if len(made) == 1 else torch.cat(made), positions)
 
-    def _run(
-        self, drawn: Drawn, images: Tensor, rows: Tensor, layout: torch.memory_format
-    ) -> Views:
-        """Applies the operations to the images in `rows`: once, or twice if they were drawn for twice as many."""
-        size = _size_after(drawn.operations, *images.shape[-2:])
-        views = Views(
-            torch.empty(drawn.n, 3, *size, device=images.device, memory_format=layout),
-            torch.empty(drawn.n, dtype=torch.long, device=images.device),
-        )
-        self._fill(views, drawn, images, rows.to(images.device))
+
+class _Chunk(NamedTuple):
+    """A chunk of views: their places among all, the rows of their images, and what each operation needs."""
+
+    places: slice
+    rows: Tensor
+    prepared: list[Prepared]
+
+
+class _Stage(NamedTuple):
+    """Operations that take images to views, in the order in which the views are made."""
+
+    drawn: Drawn
+    order: Tensor
+    """That order, which `drawn` is in, of the views as they were drawn."""
+    rows: Tensor
+    """The rows of the views' images, on the CPU."""
+    size_in: tuple[int, int]
+    size: tuple[int, int]
+    length: int
+    """Views made at a time."""
+
+    @classmethod
+    def of(
+        cls,
+        drawn: Drawn,
+        rows: Tensor,
+        size_in: Sequence[int],
+        chunk_bytes: int | None,
+        device: torch.device,
+    ) -> Self:
+        """A view, or two if they were drawn for twice as many, of each of the images in `rows`."""
+        order = drawn.alike_together()
+        height, width = size_in
+        size = _size_after(drawn.operations, height, width)
+        usual = DEVICE_CHUNK_BYTES if is_accelerator(device) else CPU_CHUNK_BYTES
+        length = max(1, (chunk_bytes or usual) // (3 * math.prod(size) * _FLOAT_BYTES))
+        chosen = rows[order % max(1, len(rows))]
+        return cls(drawn.of(order), order, chosen, (height, width), size, length)
+
+    def prepared(self, device: torch.device) -> Iterator[_Chunk]:
+        """What is needed on `device`, chunk by chunk; on the CPU still."""
+        for start in range(0, self.drawn.n, self.length):
+            places = slice(start, start + self.length)
+            prepared, size = [], self.size_in
+            for operation, params in zip(self.drawn.operations, self.drawn.params, strict=True):
+                prepared.append(operation.prepare(take(params, places), *size, device))
+                size = operation.size_after(*size)
+            yield _Chunk(places, self.rows[places], prepared)
+
+    def make(self, images: Tensor, chunks: Iterable[_Chunk], layout: torch.memory_format) -> Tensor:
+        """The views, (n, 3, H, W) float32. chunks: of `prepared`, on the images' device."""
+        views = torch.empty(self.drawn.n, 3, *self.size, device=images.device, memory_format=layout)
+        self._fill(views, images, chunks)
         return views
 
     # Without autograd's bookkeeping, operations on few images are up to a fifth faster.
     @torch.inference_mode()
-    def _fill(self, views: Views, drawn: Drawn, images: Tensor, rows: Tensor) -> None:
-        order = drawn.alike_together()
-        drawn = drawn.of(order)
-        views.positions.copy_(order.argsort())
-        rows = rows[(order % max(1, len(rows))).to(rows.device)]
-        for chunk in self._chunks(views.images):
-            made = to_float(images.index_select(0, rows[chunk]))
-            for operation, params in zip(drawn.operations, drawn.params, strict=True):
-                made = operation.apply_(made, take(params, chunk))
-            views.images[chunk] = made
-
-    def _chunks(self, views: Tensor) -> Iterator[slice]:
-        per_view = math.prod(views.shape[1:]) * views.element_size()
-        usual = DEVICE_CHUNK_BYTES if is_accelerator(views.device) else CPU_CHUNK_BYTES
-        length = max(1, (self.chunk_bytes or usual) // per_view)
-        for start in range(0, len(views), length):
-            yield slice(start, start + length)
+    def _fill(self, views: Tensor, images: Tensor, chunks: Iterable[_Chunk]) -> None:
+        for places, rows, prepared in chunks:
+            made = to_float(images.index_select(0, rows))
+            for operation, params in zip(self.drawn.operations, prepared, strict=True):
+                made = operation.apply_(made, params)
+            views[places] = made
 
 
 class Policy:
@@ -211,7 +257,7 @@ class Policy:
     ) -> "DrawnViews":
         """The views of `two_views`, drawn but not made yet.
 
-        rows: (N,), which of the images are the batch; None for all of them.
+        rows: (N,) on the CPU, which of the images are the batch; None for all of them.
         """
         check_images(images)
         rows = torch.arange(len(images)) if rows is None else rows

@@ -27,33 +27,35 @@ def resample(images: Tensor, rows: Tensor, columns: Tensor, out: Tensor | None =
         return torch.matmul(rows[:, None], narrowed, out=out)
 
 
-def interpolation_matrix(
-    start: Tensor,
-    length: Tensor,
-    flip: Tensor,
-    extent: int,
-    size: int,
-    interpolation: str,
-    device: torch.device,
-) -> Tensor:
-    """The weights that resize the window [start, start + length) of a line of pixels.
+def windows_of(start: Tensor, length: Tensor, flip: Tensor, extent: int, size: int) -> Tensor:
+    """Windows [start, start + length) of a line of pixels, as `interpolation_matrix` takes them.
+
+    (N,), an index into the table of all windows; or if that would be too large, (3, N) float32: start, length and flip.
+
+    start, length: (N,) whole pixels; flip: (N,) bool; extent: length of the line; size: length of the result.
+    """
+    windows = extent * (extent + 1) // 2
+    if 2 * windows * size * extent * 4 > TABLE_BYTES:
+        return torch.stack([start.float(), length.float(), flip.float()])
+    return start * (2 * extent - start + 1) // 2 + (length - 1) + flip * windows
+
+
+def interpolation_matrix(windows: Tensor, extent: int, size: int, interpolation: str) -> Tensor:
+    """The weights that resize windows of a line of pixels.
 
     Antialiased as in torchvision: if the window shrinks, the kernel is stretched; only pixels of the
     window count, and their weights sum to 1. If `flip` is set, the outputs run backwards.
 
-    start, length: (N,) whole pixels; flip: (N,) bool; extent: length of the line; size: length of the result.
-    Returns (N, size, extent) float32 on `device`.
+    windows: of `windows_of`. Returns (N, size, extent) float32 on their device.
     """
     if interpolation not in KERNELS:
         raise ValueError(
             f"interpolation must be one of {', '.join(KERNELS)}, got {interpolation!r}"
         )
-    windows = extent * (extent + 1) // 2
-    if 2 * windows * size * extent * 4 > TABLE_BYTES:
-        start, length, flip = (values.to(device) for values in (start, length, flip))
-        return _weights(start, length, flip, extent, size, interpolation)
-    row = start * (2 * extent - start + 1) // 2 + (length - 1) + flip * windows
-    return _table(extent, size, interpolation, device).index_select(0, row.to(device))
+    if windows.ndim == 2:
+        start, length, flip = windows
+        return _weights(start, length, flip > 0, extent, size, interpolation)
+    return _table(extent, size, interpolation, windows.device).index_select(0, windows)
 
 
 @lru_cache(maxsize=8)
@@ -62,16 +64,16 @@ def _table(extent: int, size: int, interpolation: str, device: torch.device) -> 
     windows = [
         (start, length) for start in range(extent) for length in range(1, extent - start + 1)
     ]
-    start, length = torch.tensor(windows).repeat(2, 1).T.to(device)
-    flip = torch.arange(len(start), device=device) >= len(windows)
-    return _weights(start, length, flip, extent, size, interpolation)
+    start, length = torch.tensor(windows).repeat(2, 1).T.float()
+    flip = torch.arange(len(start)) >= len(windows)
+    return _weights(start, length, flip, extent, size, interpolation).to(device)
 
 
 def _weights(
     start: Tensor, length: Tensor, flip: Tensor, extent: int, size: int, interpolation: str
 ) -> Tensor:
     kernel, radius = KERNELS[interpolation]
-    start, length = start.float().view(-1, 1, 1), length.float().view(-1, 1, 1)
+    start, length = start.view(-1, 1, 1), length.view(-1, 1, 1)
     backwards = flip.view(-1, 1, 1)
     scale = length / size
     origin = torch.where(backwards, start + length, start)

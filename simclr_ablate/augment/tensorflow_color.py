@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from simclr_ablate.augment.batching import change_kinds, per_image
+from simclr_ablate.augment.batching import Kinds, Run, change_kinds, per_image
 from simclr_ablate.augment.color import JITTER_ORDERS, in_pieces, turn_hue_
 
 _TINY = torch.finfo(torch.float32).tiny
@@ -30,17 +30,18 @@ def adjust_saturation(images: Tensor, factor: Tensor) -> Tensor:
     return _adjust_saturation_(images.clone(), factor)
 
 
-def color_jitter_(
+def jitter_kinds_(
     images: Tensor,
+    kinds: Kinds,
     brightness: Tensor,
     contrast: Tensor,
     saturation: Tensor,
     hue: Tensor,
-    order: Tensor,
 ) -> Tensor:
     """Brightness, contrast, saturation and hue in each image's own order, clipped after each, in place.
 
-    order: (N,) indices into JITTER_ORDERS, and the images' kind. Returns `images`.
+    kinds: indices into JITTER_ORDERS. The amounts are in the order of its runs, on the images' device. Returns
+    `images`.
     """
     amounts = {
         "brightness": brightness,
@@ -49,15 +50,15 @@ def color_jitter_(
         "hue": hue,
     }
 
-    def jitter(kind: int, part: Tensor, rows: Tensor | slice) -> Tensor:
-        steps = JITTER_ORDERS[kind]
-        chosen = [amounts[name][rows].to(part.device, part.dtype) for name in steps]
+    def jitter(_: int, part: Tensor, run: Run) -> Tensor:
+        steps = JITTER_ORDERS[run.kind]
+        chosen = [amounts[name][run.rows] for name in steps]
         for piece, *amount_of in in_pieces(part, *chosen):
             for name, amount in zip(steps, amount_of, strict=True):
                 _STEPS[name](piece, amount)
         return part
 
-    return change_kinds(images, order, jitter)
+    return change_kinds(images, kinds, jitter)
 
 
 def _add_brightness_(images: Tensor, delta: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from simclr_ablate.augment.policies import DrawnViews, Policy
 from simclr_ablate.data.cache import DESCRIPTION, IMAGES, LABELS
-from simclr_ablate.device import free_bytes
+from simclr_ablate.device import free_bytes, send
 from simclr_ablate.files import read_json
 from simclr_ablate.randomness import generator
 from simclr_ablate.ranks import SOLO, Ranks
@@ -27,9 +27,9 @@ _MOVED = 4096
 class ImageSet:
     """Images with labels, in the memory of one device or memory-mapped from a file.
 
-    stored: uint8 (M, 3, H, W).
-    labels: int64, (N,) or (N, classes): see `images.Images`.
-    rows: int64 (N,), the images of `stored` that belong to the set, or None for all of them: a subset
+    stored: uint8 (M, 3, H, W), on any device.
+    labels: int64, (N,) or (N, classes), on the CPU: see `images.Images`.
+    rows: int64 (N,), on the CPU, the images of `stored` that belong to the set, or None for all of them: a subset
         shares its parent's memory.
     """
 
@@ -59,18 +59,17 @@ class ImageSet:
         return self.stored if self.rows is None else self.stored[self.rows]
 
     def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Images (B, 3, H, W) uint8 and labels (B,) at `indices` (B,), on the set's device."""
-        rows = self.rows_of(indices)
-        return self.stored.index_select(0, rows), self.labels[indices.to(self.labels.device)]
+        """Images (B, 3, H, W) uint8 on the set's device, and labels (B,), at `indices` (B,)."""
+        rows = send(self.rows_of(indices), self.stored.device)
+        return self.stored.index_select(0, rows), self.labels[indices]
 
     def rows_of(self, indices: Tensor) -> Tensor:
-        """The rows of `stored` with the images at `indices`, on the set's device."""
-        indices = indices.to(self.labels.device)
+        """The rows of `stored` with the images at `indices`."""
         return indices if self.rows is None else self.rows[indices]
 
     def subset(self, indices: Tensor | Sequence[int]) -> "ImageSet":
         """The images at `indices`, in that order; no image is copied."""
-        indices = torch.as_tensor(indices, device=self.labels.device)
+        indices = torch.as_tensor(indices)
         rows = indices if self.rows is None else self.rows[indices]
         return ImageSet(self.stored, self.labels[indices], self.classes, rows)
 
@@ -91,8 +90,9 @@ class ImageSet:
             return self
         moved = torch.empty(shape, dtype=torch.uint8, device=device)
         for indices in torch.arange(len(self)).split(_MOVED):  # so that memory never holds a copy
-            moved[indices.to(device)] = self.batch(indices)[0].to(device)
-        return ImageSet(moved, self.labels.to(device), self.classes)
+            start = int(indices[0])
+            moved[start : start + len(indices)].copy_(self.batch(indices)[0])
+        return ImageSet(moved, self.labels, self.classes)
 
     def batches(self, batch_size: int, ranks: Ranks = SOLO) -> Iterator[tuple[Tensor, Tensor]]:
         """All images in order, uint8 (B, 3, H, W), and labels (B,); the last batch may be smaller.
@@ -119,7 +119,6 @@ class ImageSet:
         set itself may not fit: then each batch is copied.
         """
         draw_views = policy.draw_two if views == 2 else policy.draw_one
-        order = order.to(self.labels.device)
         for step in range(first, len(order)):
             draw = generator(seed, "views", epoch, step)
             stored, rows = self.stored, self.rows_of(order[step])
@@ -139,7 +138,8 @@ def _gathered(
     positions = torch.arange(len(rows)) if positions is None else positions
     places = torch.zeros(len(rows), dtype=torch.long)
     places[positions] = torch.arange(len(positions))
-    return stored.index_select(0, rows[positions]).to(device), places
+    images = stored.index_select(0, rows[positions])
+    return send(images, torch.device(device)), places
 
 
 def open_set(folder: Path) -> ImageSet:

@@ -18,6 +18,7 @@ from simclr_ablate.data.decode import unreadable_error
 from simclr_ablate.data.listing import Files, list_images
 from simclr_ablate.data.processes import naming_shared_memory, serve_parent
 from simclr_ablate.data.reading import CentreRead, CropRead, Part, PartReader, Read
+from simclr_ablate.device import send
 from simclr_ablate.files import StorageError
 from simclr_ablate.randomness import generator
 from simclr_ablate.ranks import SOLO, Ranks
@@ -105,7 +106,7 @@ class StreamedSet:
         rows[positions] = torch.arange(len(positions))
         for step, (images, labels_read) in enumerate(batches, first):
             draw = generator(seed, "views", epoch, step)
-            images = images.to(device, non_blocking=True)
+            images = send(images, torch.device(device))
             labels = self.labels[order[step]]
             labels[positions] = labels_read
             if views == 1:

@@ -43,7 +43,7 @@ def _applied(operation: Operation) -> Callable[[Tensor, Tensor, Generator], Tens
     def apply(images: Tensor, labels: Tensor, draw: Generator) -> Tensor:
         n, _, height, width = images.shape
         params = operation.draw(n, height, width, draw)
-        changed = operation.apply(images, params)
+        changed = operation(images, params)
         return torch.where(labels.bool().view(-1, 1, 1, 1).to(images.device), changed, images)
 
     return apply

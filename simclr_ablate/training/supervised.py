@@ -5,6 +5,7 @@ from torch import Tensor
 
 from simclr_ablate.config import ConfigError
 from simclr_ablate.data.images import Images
+from simclr_ablate.device import send
 from simclr_ablate.training.loop import Batch, Loop
 
 
@@ -30,7 +31,7 @@ class SupervisedTraining(Loop):
     def _backward(self, batch: Batch) -> Tensor:
         """Computes the gradients of the mean over the images of all parts and ranks."""
         ranks, size = self.training.ranks, len(batch.labels)
-        labels = batch.labels.to(self.training.device)
+        labels = send(batch.labels, self.training.device)
         shares = []
         for part in self._parts():
             own = ranks.share(part)

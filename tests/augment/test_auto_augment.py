@@ -67,7 +67,7 @@ def test_views_are_torchvisions_image_by_image(table: str, height: int, width: i
     images = random_images(400, height, width)
     operation = AutoAugment(table)
     params = operation.draw(len(images), height, width, rng(0))
-    ours = to_bytes(operation.apply(images.float() / 255, params))
+    ours = to_bytes(operation(images.float() / 255, params))
     wrong = 0.0
     for k, image in enumerate(images):
         for number, magnitude in zip(
@@ -96,7 +96,7 @@ def test_each_operation_at_every_magnitude(name: str) -> None:
         "operation": both.long(),
         "magnitude": magnitudes.unsqueeze(1).expand(-1, 2),
     }
-    ours = to_bytes(AutoAugment("imagenet").apply(images.float() / 255, params))
+    ours = to_bytes(AutoAugment("imagenet")(images.float() / 255, params))
     theirs = [
         one_by_one(image, name, magnitude)
         for image, magnitude in zip(images, magnitudes.tolist(), strict=True)
@@ -142,7 +142,7 @@ def test_images_are_left_as_they_were() -> None:
     images = random_images(32, 24, 24).float() / 255
     before = images.clone()
     operation = AutoAugment("cifar10")
-    changed = operation.apply(images, operation.draw(32, 24, 24, rng(2)))
+    changed = operation(images, operation.draw(32, 24, 24, rng(2)))
     assert torch.equal(images, before)
     assert not torch.equal(changed, before)
 
@@ -153,9 +153,7 @@ def test_an_image_that_draws_nothing_stays() -> None:
     params = operation.draw(300, 24, 24, rng(3))
     still = (params["operation"] == 0).all(1)
     assert still.any()
-    assert torch.equal(
-        to_bytes(operation.apply(images.float() / 255, params))[still], images[still]
-    )
+    assert torch.equal(to_bytes(operation(images.float() / 255, params))[still], images[still])
 
 
 @pytest.mark.parametrize(("size", "table"), [(32, "cifar10"), (64, "cifar10"), (96, "imagenet")])

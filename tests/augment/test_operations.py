@@ -8,7 +8,7 @@ import torchvision.transforms.v2.functional as tv
 from torch import Generator, Tensor
 from torchvision.transforms import RandomResizedCrop as TorchvisionCrop
 
-from simclr_ablate.augment.batching import change_kinds, take
+from simclr_ablate.augment.batching import Kinds, Run, change_kinds, take
 from simclr_ablate.augment.color import to_grayscale
 from simclr_ablate.augment.operations import (
     ColorJitter,
@@ -64,14 +64,14 @@ def test_each_image_is_treated_by_itself(operation: Operation) -> None:
     before = images.clone()
     params = operation.draw(n, side, side, rng(1))
     assert all(len(values) == n and values.device.type == "cpu" for values in params.values())
-    together = operation.apply(images, params)
+    together = operation(images, params)
     assert together.shape == (n, 3, *operation.size_after(side, side))
     shuffled = torch.randperm(n, generator=rng(2))
     alone = torch.cat(
-        [operation.apply(images[i : i + 1], take(params, slice(i, i + 1))) for i in range(n)]
+        [operation(images[i : i + 1], take(params, slice(i, i + 1))) for i in range(n)]
     )
     torch.testing.assert_close(together, alone, atol=1e-6, rtol=0)
-    rearranged = operation.apply(images[shuffled], take(params, shuffled))
+    rearranged = operation(images[shuffled], take(params, shuffled))
     torch.testing.assert_close(together[shuffled], rearranged, atol=1e-6, rtol=0)
     assert torch.equal(images, before)
     assert together.min() >= 0
@@ -123,7 +123,7 @@ def test_crops_without_flips_are_the_same_windows() -> None:
     assert not windows[1]["flip"].any()
     flipped = windows[0]["flip"]
     assert 0.4 < flipped.double().mean() < 0.6
-    one, other = mirrored.apply(images, windows[0]), upright.apply(images, windows[1])
+    one, other = mirrored(images, windows[0]), upright(images, windows[1])
     torch.testing.assert_close(one[~flipped], other[~flipped])
     torch.testing.assert_close(one[flipped].flip(3), other[flipped], atol=1e-5, rtol=0)
 
@@ -147,7 +147,7 @@ def test_random_apply_changes_the_chosen_images_alone() -> None:
     images = torch.rand(n, 3, 4, 4, generator=rng(7))
     operation = RandomApply(Grayscale(), 0.2)
     params = operation.draw(n, 4, 4, rng(8))
-    result = operation.apply(images, params)
+    result = operation(images, params)
     chosen = params["applied"]
     assert abs(chosen.double().mean() - 0.2) < 0.02
     assert torch.equal(result[~chosen], images[~chosen])
@@ -193,7 +193,7 @@ def test_jitter_of_strength_zero_changes_nothing(color: str) -> None:
     images = torch.rand(60, 3, 8, 8, generator=rng(11))
     images[0], images[1], images[2] = 0, 1, images[2, :1]
     operation = ColorJitter(0.0, color)
-    result = operation.apply(images, operation.draw(60, 8, 8, rng(12)))
+    result = operation(images, operation.draw(60, 8, 8, rng(12)))
     torch.testing.assert_close(result, images, atol=2e-6, rtol=0)
 
 
@@ -228,10 +228,10 @@ def test_rotation_is_one_of_three_turns() -> None:
 def test_resize_equals_torchvision_and_spares_images_of_the_size() -> None:
     images = torch.rand(3, 3, 20, 31, generator=rng(17))
     operation = Resize(12, "bilinear")
-    resized = operation.apply(images, operation.draw(3, 20, 31, rng(18)))
+    resized = operation(images, operation.draw(3, 20, 31, rng(18)))
     expected = tv.resize(images, [12, 12], antialias=True)
     torch.testing.assert_close(resized, expected, atol=1e-5, rtol=0)
-    assert torch.equal(operation.apply(resized, operation.draw(3, 12, 12, rng(19))), resized)
+    assert torch.equal(operation(resized, operation.draw(3, 12, 12, rng(19))), resized)
 
 
 @pytest.mark.parametrize("kinds", [[3], [0, 0, 1, 1], [2, 0, 2, 1, 0, 1, 2, 0, 0, 1] * 5])
@@ -240,12 +240,16 @@ def test_change_kinds_keeps_the_order(kinds: list[int]) -> None:
     images = torch.arange(float(n)).view(n, 1, 1, 1)
     seen = []
 
-    def tag(kind: int, part: Tensor, rows: Tensor | slice) -> Tensor:
-        assert torch.equal(part, images[rows])
-        seen.extend(part.flatten().tolist())
-        return part * 10 + kind
+    arranged = Kinds.of(torch.tensor(kinds, dtype=torch.long), images.device)
+    in_order = arranged.take({"images": images})["images"]
 
-    result = change_kinds(images, torch.tensor(kinds, dtype=torch.long), tag)
+    def tag(number: int, part: Tensor, run: Run) -> Tensor:
+        assert arranged.runs[number] == run
+        assert torch.equal(part, in_order[run.rows])
+        seen.extend(part.flatten().tolist())
+        return part * 10 + run.kind
+
+    result = change_kinds(images, arranged, tag)
     assert result.flatten().tolist() == [i * 10 + kind for i, kind in enumerate(kinds)]
     assert sorted(seen) == list(range(n))
 

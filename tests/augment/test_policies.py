@@ -163,7 +163,7 @@ def test_pair_leaves_the_other_branch_at_the_shared_crop(name: str) -> None:
     views = pair_policy(16, name).two_views(images, rng(10))
     crop = RandomResizedCrop(16)
     params = crop.draw(64, 20, 24, rng(10))
-    expected = crop.apply(images.float() / 255, params)
+    expected = crop(images.float() / 255, params)
     torch.testing.assert_close(views[64:], expected, atol=1e-6, rtol=0)
     changed = (views[:64] - views[64:]).abs().flatten(1).amax(1) > 1e-3
     # Colour keeps App. A's probabilities: 0.2 * 0.8 of the images stay as they are. The weakest

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from simclr_ablate.augment.color import JITTER_ORDERS
+from simclr_ablate.augment.operations import ColorJitter
 from simclr_ablate.augment.tensorflow_color import (
     add_brightness,
     adjust_contrast,
     adjust_saturation,
-    color_jitter_,
 )
 
 Image = list[list[tuple[float, float, float]]]
@@ -113,7 +113,7 @@ def test_jitter_is_the_four_steps_in_each_images_order() -> None:
         "saturation": torch.rand(n) * 1.8,
         "hue": torch.rand(n) * 0.4 - 0.2,
     }
-    jittered = color_jitter_(images.clone(), **amounts, order=order)
+    jittered = ColorJitter(color="tensorflow")(images, {**amounts, "order": order})
     for i in range(n):
         steps = [(name, amounts[name][i].item()) for name in JITTER_ORDERS[order[i]]]
         expected = plainly(images[i], steps)
