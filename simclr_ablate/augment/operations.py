@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from simclr_ablate.augment import tensorflow_color
+from simclr_ablate.augment import fused, tensorflow_color
 from simclr_ablate.augment.batching import Kinds, Run, change_kinds, take
 from simclr_ablate.augment.color import (
     JITTER_ORDERS,
@@ -273,6 +273,11 @@ class ColorJitter(Operation):
 
     def prepare(self, params: Params, height: int, width: int, device: torch.device) -> Prepared:
         name = "before_hue" if self.color == "pytorch" else "order"
+        if fused.covers(device):
+            if self.color == "pytorch":
+                return params
+            amounts = torch.stack([params[amount] for amount in fused.AMOUNTS], 1)
+            return {"amounts": amounts, "steps": fused.steps_of(params["order"])}
         kinds = Kinds.of(params[name], device)
         return {"kinds": kinds, **kinds.take({k: v for k, v in params.items() if k != name})}
 
@@ -280,8 +285,13 @@ class ColorJitter(Operation):
         return self.apply_(images.clone(), params)
 
     def apply_(self, images: Tensor, params: Prepared) -> Tensor:
-        jitter_ = jitter_kinds_ if self.color == "pytorch" else tensorflow_color.jitter_kinds_
-        return jitter_(images, **params)
+        if self.color == "pytorch":
+            if "kinds" in params:
+                return jitter_kinds_(images, **params)
+            return fused.color_jitter_(images, **params)
+        if "kinds" in params:
+            return tensorflow_color.jitter_kinds_(images, **params)
+        return fused.tensorflow_jitter_(images, **params)
 
     def kinds(self, params: Params) -> Tensor:
         return params["before_hue" if self.color == "pytorch" else "order"]

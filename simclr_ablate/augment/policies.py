@@ -40,7 +40,7 @@ __all__ = [
     "simclr_policy",
 ]
 
-CPU_CHUNK_BYTES, DEVICE_CHUNK_BYTES = 2**23, 2**28
+CPU_CHUNK_BYTES, DEVICE_CHUNK_BYTES = 2**23, 2**30
 """Size of the views made at a time, in bytes of float32. On a CPU, a chunk should have so many views of a kind that
 calls cost little; on an accelerator, it should fit in memory."""
 _FLOAT_BYTES = 4

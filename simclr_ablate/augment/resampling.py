@@ -30,13 +30,13 @@ def resample(images: Tensor, rows: Tensor, columns: Tensor, out: Tensor | None =
 def windows_of(start: Tensor, length: Tensor, flip: Tensor, extent: int, size: int) -> Tensor:
     """Windows [start, start + length) of a line of pixels, as `interpolation_matrix` takes them.
 
-    (N,), an index into the table of all windows; or if that would be too large, (3, N) float32: start, length and flip.
+    (N,), an index into the table of all windows; or if that would be too large, (5, N) float32 for `_weights`.
 
     start, length: (N,) whole pixels; flip: (N,) bool; extent: length of the line; size: length of the result.
     """
     windows = extent * (extent + 1) // 2
     if 2 * windows * size * extent * 4 > TABLE_BYTES:
-        return torch.stack([start.float(), length.float(), flip.float()])
+        return _measures(start, length, flip, size)
     return start * (2 * extent - start + 1) // 2 + (length - 1) + flip * windows
 
 
@@ -53,8 +53,7 @@ def interpolation_matrix(windows: Tensor, extent: int, size: int, interpolation:
             f"interpolation must be one of {', '.join(KERNELS)}, got {interpolation!r}"
         )
     if windows.ndim == 2:
-        start, length, flip = windows
-        return _weights(start, length, flip > 0, extent, size, interpolation)
+        return _weights(windows, extent, size, interpolation)
     return _table(extent, size, interpolation, windows.device).index_select(0, windows)
 
 
@@ -64,24 +63,33 @@ def _table(extent: int, size: int, interpolation: str, device: torch.device) -> 
     windows = [
         (start, length) for start in range(extent) for length in range(1, extent - start + 1)
     ]
-    start, length = torch.tensor(windows).repeat(2, 1).T.float()
+    start, length = torch.tensor(windows).repeat(2, 1).T
     flip = torch.arange(len(start)) >= len(windows)
-    return _weights(start, length, flip, extent, size, interpolation).to(device)
+    measures = _measures(start, length, flip, size)
+    return _weights(measures, extent, size, interpolation).to(device)
 
 
-def _weights(
-    start: Tensor, length: Tensor, flip: Tensor, extent: int, size: int, interpolation: str
-) -> Tensor:
-    kernel, radius = KERNELS[interpolation]
-    start, length = start.view(-1, 1, 1), length.view(-1, 1, 1)
-    backwards = flip.view(-1, 1, 1)
+def _measures(start: Tensor, length: Tensor, flip: Tensor, size: int) -> Tensor:
+    """What `_weights` needs of windows, (5, N) float32.
+
+    Their first and last edge, the edge where the outputs begin, how far the next output is, and minus the stretch of
+    the kernel.
+    """
+    start, length = start.float(), length.float()
     scale = length / size
-    origin = torch.where(backwards, start + length, start)
-    position = torch.arange(0.5, size, device=start.device).view(-1, 1)
-    center = origin + torch.where(backwards, -scale, scale) * position  # (N, size, 1)
-    pixel = torch.arange(0.5, extent, device=start.device)
-    inside = ((pixel > start) & (pixel < start + length)).float()
-    nearness = (pixel - center).abs_().div_(-scale.clamp(min=1)).add_(radius).clamp_(min=0)
+    origin = torch.where(flip, start + length, start)
+    step = torch.where(flip, -scale, scale)
+    return torch.stack([start, start + length, origin, step, -scale.clamp(min=1)])
+
+
+def _weights(measures: Tensor, extent: int, size: int, interpolation: str) -> Tensor:
+    kernel, radius = KERNELS[interpolation]
+    start, stop, origin, step, stretch = measures.view(5, -1, 1, 1)
+    position = torch.arange(0.5, size, device=measures.device).view(-1, 1)
+    center = origin + step * position  # (N, size, 1)
+    pixel = torch.arange(0.5, extent, device=measures.device)
+    inside = ((pixel > start) & (pixel < stop)).float()
+    nearness = (pixel - center).abs_().div_(stretch).add_(radius).clamp_(min=0)
     weights = kernel(nearness).mul_(inside)
     return weights.div_(weights.sum(2, keepdim=True))
 

@@ -17,7 +17,7 @@ def images() -> ImageSet:
 
 @pytest.mark.parametrize("name", POLICIES)
 @pytest.mark.parametrize("n", [0, 1, 64])
-def test_views_are_those_on_the_cpu(name: str, n: int) -> None:
+def test_views_are_those_on_the_cpu(name: str, n: int, jitter: str) -> None:
     images = random_bytes(n, 18, 21)
     made = POLICIES[name].two_views(images.to("sim"), rng(18))
     assert made.device.type == "sim"

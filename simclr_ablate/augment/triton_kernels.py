@@ -1,0 +1,199 @@
+"""Colour jitter in one Triton kernel, which CUDA, ROCm and XPU run: a program for each image does all four steps.
+
+The steps and their arithmetic are those of `color.py` and `tensorflow_color.py`. An image is read twice, because
+contrast needs a mean of what the steps before it make. Imported only where such a kernel is launched, since Triton may
+not be there.
+"""
+
+from typing import Any
+
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from simclr_ablate.augment.color import LUMA
+
+_GREEN = tl.constexpr(LUMA[1] / LUMA[0])
+_BLUE = tl.constexpr(LUMA[2] / LUMA[0])
+_TINY = tl.constexpr(1.1754943508222875e-38)  # the smallest normal float32
+_MOST = 1024
+"""Pixels that a program changes at a time, at most."""
+
+
+def color_jitter_(images: Tensor, tones: Tensor, hue: Tensor, before_hue: Tensor) -> None:
+    """`color.jitter_kinds_` for images (N, 3, H, W) float32, contiguous, whatever their kinds.
+
+    tones: (N, 3, 3) and before_hue: (N,) of `color.jitter_steps`; hue: (N,), turns.
+    """
+    n, _, height, width = images.shape
+    pixels = height * width
+    block = min(_MOST, triton.next_power_of_2(pixels))
+    _jitter[(n,)](images, tones, hue, before_hue, pixels, block)
+
+
+def tensorflow_jitter_(images: Tensor, amounts: Tensor, steps: Tensor) -> None:
+    """`tensorflow_color.jitter_kinds_` for images (N, 3, H, W) float32, contiguous, whatever their kinds.
+
+    amounts: (N, 4), of brightness, contrast, saturation and hue. steps: (N, 4), the number of each image's first step,
+    second step and so on, counted in that order.
+    """
+    n, _, height, width = images.shape
+    pixels = height * width
+    block = min(_MOST, triton.next_power_of_2(pixels))
+    _tensorflow_jitter[(n,)](images, amounts, steps, pixels, block)
+
+
+@triton.jit
+def _load(base: Any, start: Any, pixels: Any, block: tl.constexpr) -> Any:
+    places = start + tl.arange(0, block)
+    inside = places < pixels
+    red = tl.load(base + places, mask=inside, other=0.0)
+    green = tl.load(base + pixels + places, mask=inside, other=0.0)
+    blue = tl.load(base + 2 * pixels + places, mask=inside, other=0.0)
+    return red, green, blue, places, inside
+
+
+@triton.jit
+def _store(
+    base: Any, red: Any, green: Any, blue: Any, places: Any, inside: Any, pixels: Any
+) -> Any:
+    tl.store(base + places, red, mask=inside)
+    tl.store(base + pixels + places, green, mask=inside)
+    tl.store(base + 2 * pixels + places, blue, mask=inside)
+
+
+@triton.jit
+def _clip(values: Any) -> Any:
+    return tl.minimum(tl.maximum(values, 0.0), 1.0)
+
+
+@triton.jit
+def _greys(red: Any, green: Any, blue: Any) -> Any:
+    return red + green * _GREEN + blue * _BLUE
+
+
+@triton.jit
+def _turned(red: Any, green: Any, blue: Any, turn: Any) -> Any:
+    """`color.turn_hue_`."""
+    high = tl.maximum(tl.maximum(red, green), blue)
+    low = tl.minimum(tl.minimum(red, green), blue)
+    chroma = high - low
+    hue = (green + blue - red - low) * (1 / 6) / tl.maximum(chroma, _TINY) + 1 / 6
+    hue = tl.where(green < blue, -hue, hue) + (turn + 1)
+    hue = hue - tl.floor(hue)
+    of_red = tl.minimum(tl.maximum(tl.abs(hue - 3 / 6), 1 / 6), 2 / 6)
+    of_green = tl.minimum(tl.maximum(tl.abs(hue - 2 / 6), 1 / 6), 2 / 6)
+    of_blue = tl.minimum(tl.maximum(tl.abs(hue - 4 / 6), 1 / 6), 2 / 6)
+    six = 6 * chroma
+    above = high + chroma
+    return low - chroma + six * of_red, above - six * of_green, above - six * of_blue
+
+
+@triton.jit
+def _tone_and_hue(
+    red: Any, green: Any, blue: Any, tones: Any, turn: Any, before: Any, mean: Any
+) -> Any:
+    """All four steps; also the greys before contrast, whose mean over the image it needs."""
+    seen = tl.zeros_like(red)
+    for step in tl.static_range(4):
+        if step == before:
+            red, green, blue = _turned(red, green, blue, turn)
+        else:
+            number = step
+            if step > before:
+                number = step - 1
+            scale = tl.load(tones + 3 * number)
+            grey_share = tl.load(tones + 3 * number + 1)
+            mean_share = tl.load(tones + 3 * number + 2)
+            greys = _greys(red, green, blue)
+            if mean_share != 0:
+                seen = greys
+            offset = greys * grey_share + mean * mean_share
+            red = _clip(red * scale + offset)
+            green = _clip(green * scale + offset)
+            blue = _clip(blue * scale + offset)
+    return _clip(red), _clip(green), _clip(blue), seen
+
+
+@triton.jit
+def _jitter(
+    images: Any, tones: Any, hue: Any, before_hue: Any, pixels: Any, block: tl.constexpr
+) -> Any:
+    image = tl.program_id(0).to(tl.int64)
+    base = images + image * 3 * pixels
+    tones = tones + image * 9
+    turn = tl.load(hue + image)
+    before = tl.load(before_hue + image).to(tl.int32)
+    total = 0.0
+    for start in range(0, pixels, block):
+        red, green, blue, places, inside = _load(base, start, pixels, block)
+        _, _, _, seen = _tone_and_hue(red, green, blue, tones, turn, before, 0.0)
+        total += tl.sum(tl.where(inside, seen, 0.0))
+    mean = total / pixels
+    for start in range(0, pixels, block):
+        red, green, blue, places, inside = _load(base, start, pixels, block)
+        red, green, blue, _ = _tone_and_hue(red, green, blue, tones, turn, before, mean)
+        _store(base, red, green, blue, places, inside, pixels)
+
+
+@triton.jit
+def _tensorflow_steps(
+    red: Any,
+    green: Any,
+    blue: Any,
+    amounts: Any,
+    steps: Any,
+    red_mean: Any,
+    green_mean: Any,
+    blue_mean: Any,
+) -> Any:
+    """All four steps; also the channels before contrast, whose means over the image it needs."""
+    seen_red, seen_green, seen_blue = red, green, blue
+    for place in tl.static_range(4):
+        step = tl.load(steps + place).to(tl.int32)
+        amount = tl.load(amounts + step)
+        if step == 0:
+            red, green, blue = red + amount, green + amount, blue + amount
+        elif step == 1:
+            seen_red, seen_green, seen_blue = red, green, blue
+            red = red * amount + red_mean * (1 - amount)
+            green = green * amount + green_mean * (1 - amount)
+            blue = blue * amount + blue_mean * (1 - amount)
+        elif step == 2:
+            high = tl.maximum(tl.maximum(red, green), blue)
+            low = tl.minimum(tl.minimum(red, green), blue)
+            ratio = tl.minimum(high / tl.maximum(high - low, _TINY), amount)
+            red = (red - high) * ratio + high
+            green = (green - high) * ratio + high
+            blue = (blue - high) * ratio + high
+        else:
+            red, green, blue = _turned(red, green, blue, amount)
+        red, green, blue = _clip(red), _clip(green), _clip(blue)
+    return red, green, blue, seen_red, seen_green, seen_blue
+
+
+@triton.jit
+def _tensorflow_jitter(
+    images: Any, amounts: Any, steps: Any, pixels: Any, block: tl.constexpr
+) -> Any:
+    image = tl.program_id(0).to(tl.int64)
+    base = images + image * 3 * pixels
+    amounts, steps = amounts + image * 4, steps + image * 4
+    red_total = 0.0
+    green_total = 0.0
+    blue_total = 0.0
+    for start in range(0, pixels, block):
+        red, green, blue, places, inside = _load(base, start, pixels, block)
+        _, _, _, red, green, blue = _tensorflow_steps(
+            red, green, blue, amounts, steps, 0.0, 0.0, 0.0
+        )
+        red_total += tl.sum(tl.where(inside, red, 0.0))
+        green_total += tl.sum(tl.where(inside, green, 0.0))
+        blue_total += tl.sum(tl.where(inside, blue, 0.0))
+    red_mean, green_mean, blue_mean = red_total / pixels, green_total / pixels, blue_total / pixels
+    for start in range(0, pixels, block):
+        red, green, blue, places, inside = _load(base, start, pixels, block)
+        red, green, blue, _, _, _ = _tensorflow_steps(
+            red, green, blue, amounts, steps, red_mean, green_mean, blue_mean
+        )
+        _store(base, red, green, blue, places, inside, pixels)
