@@ -10,6 +10,7 @@ BENCHMARKS = (
     "loss",
     "linear",
     "step",
+    "dispatch",
     "micro_batch",
     "run",
     "side_by_side",

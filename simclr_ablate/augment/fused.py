@@ -114,5 +114,6 @@ for _name, _small in (
     ("tensorflow_jitter_", _small_tensorflow_jitter_),
 ):
     _library.impl(_name, _small, "CPU")
+    _library.impl(_name, lambda *_: None, "Meta")  # no values, no shapes that change
     for _key in ("CUDA", "XPU"):
         _library.impl(_name, _by_triton(_name, _small), _key)
