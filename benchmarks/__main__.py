@@ -6,6 +6,7 @@ import sys
 
 BENCHMARKS = (
     "views",
+    "decoding",
     "autoaugment",
     "loss",
     "linear",

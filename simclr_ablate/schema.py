@@ -129,7 +129,9 @@ DATA_NAMES = (
     *("shapes", "image_folder", "cifar10", "cifar100", "stl10", "imagenet"),
     *TRANSFER_SETS,
 )
-_FOLDERS = ("image_folder", "imagenet")
+STREAMED = "imagenet"
+"""The data set whose images are decoded when they are needed."""
+_FOLDERS = ("image_folder", STREAMED)
 """The data sets that are read from the user's own files."""
 
 _OTHER_DATA = {"evaluation.data.name": GIVEN}
@@ -217,6 +219,12 @@ class Data:
         before="top1",
         default="top1",
     )
+    exact: bool = key(
+        "crop streamed images exactly as Pillow does, instead of twice as fast",
+        when={"data.name": (STREAMED,)},
+        before=True,
+        default=True,
+    )
 
     @property
     def is_folder(self) -> bool:
@@ -231,7 +239,7 @@ class Data:
     @property
     def is_streamed(self) -> bool:
         """Whether images are decoded when they are needed; others are kept in memory, decoded."""
-        return self.name == "imagenet"
+        return self.name == STREAMED
 
 
 @dataclass(frozen=True)
@@ -606,7 +614,9 @@ class Experiment:
     def evaluated_data(self) -> Data:
         """The data set that the encoder is evaluated on."""
         other = self.evaluation.data
-        return self.data if other.name is None else Data(**dataclasses.asdict(other))
+        if other.name is None:
+            return self.data
+        return Data(**dataclasses.asdict(other))
 
 
 def _with_protocol(config: Mapping[str, Any]) -> Mapping[str, Any]:

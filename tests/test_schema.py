@@ -55,7 +55,7 @@ def unchecked(config: dict) -> Experiment:
 JITTER = ("views.strength", "views.color")
 PAIR = ("views.first", "views.second")
 SEMI_HARD = ("loss.margin", "loss.reduction")
-OF_FOLDERS = ("data.on_error", "data.fingerprint")
+OF_FOLDERS = ("data.on_error", "data.fingerprint", "data.exact")
 FITTED = ("evaluation.l2_count", "evaluation.l2_min", "evaluation.l2_max")
 TRAINED = ("evaluation.lr", "evaluation.batch_size", "evaluation.crop_area")
 GRID = (
@@ -118,7 +118,8 @@ UNUSED_IN_PRETRAINING = {
     ("loss=nt_logistic",): (*PAIR, *OF_FOLDERS, "loss.margin"),
     ("loss=nt_logistic", "loss.semi_hard=true"): (*PAIR, *OF_FOLDERS, "loss.reduction"),
     ("loss.name=my:loss",): (*PAIR, *OF_FOLDERS),
-    ("data=image_folder", "data.root=images"): (*PAIR, *SEMI_HARD),
+    ("data=image_folder", "data.root=images"): (*PAIR, *SEMI_HARD, "data.exact"),
+    ("data=imagenet", "data.root=images"): (*PAIR, *SEMI_HARD),
     ("data.name=my:images",): (*PAIR, *SEMI_HARD),
 }
 UNUSED_IN_EVALUATION = {

@@ -38,6 +38,7 @@ class StreamedSet:
     names: (N,) bytes, paths relative to `root`.
     numbers: (N,) int64, each image's own number, from which its crops are drawn, whatever subset it is in.
     workers: number of processes that read; 0: this process reads.
+    exact: whether crops are exactly Pillow's.
     """
 
     root: Path
@@ -48,6 +49,7 @@ class StreamedSet:
     size: int
     on_error: str
     workers: int
+    exact: bool = True
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -134,7 +136,7 @@ class StreamedSet:
 
         positions: which images of a batch to read, in rising order; None for all.
         """
-        read = CropRead(crop, crops, seed, epoch, replace=self.on_error == "skip")
+        read = CropRead(crop, crops, seed, epoch, self.on_error == "skip", self.exact)
         return self._read(read, order, positions)
 
     def batches(self, batch_size: int, ranks: Ranks = SOLO) -> Iterator[tuple[Tensor, Tensor]]:
@@ -212,7 +214,7 @@ class StreamedSet:
 
 
 def open_streamed(
-    root: str | Path, size: int, on_error: str, workers: int
+    root: str | Path, size: int, on_error: str, workers: int, exact: bool = True
 ) -> tuple[StreamedSet, StreamedSet]:
     """Training images and test images (in val/ or test/) of `root`. Raises ConfigError."""
     listing = list_images(root, "imagenet", on_error)
@@ -222,7 +224,7 @@ def open_streamed(
         names = np.array([name.encode("utf-8", "surrogateescape") for name in files.names])
         numbers, labels = torch.arange(len(names)), torch.tensor(files.labels)
         return StreamedSet(
-            listing.root, names, numbers, labels, listing.classes, size, on_error, workers
+            listing.root, names, numbers, labels, listing.classes, size, on_error, workers, exact
         )
 
     return open_files(listing.train), open_files(listing.test)

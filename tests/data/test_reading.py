@@ -9,7 +9,7 @@ from PIL import Image
 from torchvision.transforms.v2 import functional as oracle
 
 from simclr_ablate.augment.operations import RandomResizedCrop, Resize
-from simclr_ablate.data.decode import open_image, read_rgb
+from simclr_ablate.data.decode import UnreadableImageError, open_image, read_rgb
 from simclr_ablate.data.reading import CentreRead, CropRead, read_windows
 from simclr_ablate.randomness import generator
 
@@ -49,13 +49,50 @@ def test_windows_equal_torchvisions(tmp_path: Path, interpolation: str) -> None:
     assert np.array_equal(result, expected)
 
 
+@pytest.mark.parametrize("interpolation", MODES)
+@pytest.mark.parametrize("name", ["image.png", "image.jpg", "grey.jpg", "cmyk.jpg", "palette.gif"])
+def test_fast_windows_are_torchs_of_the_same_pixels(
+    tmp_path: Path, name: str, interpolation: str
+) -> None:
+    pixels = Image.fromarray(np.random.default_rng(0).integers(0, 256, (61, 83, 3), dtype=np.uint8))
+    modes = {"grey.jpg": "L", "cmyk.jpg": "CMYK", "palette.gif": "P"}
+    pixels.convert(modes.get(name, "RGB")).save(tmp_path / name)
+    decoded = read_rgb(open_image(tmp_path / name))
+    windows = _windows(61, 83, 20)
+    result = read_windows(open_image(tmp_path / name), windows, 24, interpolation, exact=False)
+    as_tensor = torch.from_numpy(np.array(decoded)).permute(2, 0, 1)
+    for row, crop in enumerate(torch.from_numpy(result)):
+        box = [int(windows[side][row]) for side in ("top", "left", "height", "width")]
+        expected = oracle.resized_crop(as_tensor, *box, [24, 24], MODES[interpolation])
+        if windows["flip"][row]:
+            expected = oracle.horizontal_flip(expected)
+        assert torch.equal(crop, expected)
+    exact = read_windows(open_image(tmp_path / name), windows, 24, interpolation)
+    difference = np.abs(result.astype(int) - exact)
+    assert difference.max() <= 2
+    assert (difference > 0).mean() < 0.1
+
+
+def test_a_broken_jpeg_is_told_by_pillow(tmp_path: Path) -> None:
+    _smooth(80, 80).save(tmp_path / "image.jpg")
+    content = (tmp_path / "image.jpg").read_bytes()
+    (tmp_path / "image.jpg").write_bytes(content[: len(content) // 2])
+    for exact in (False, True):
+        read = CropRead(RandomResizedCrop(16), 2, 0, 0, False, exact)
+        with pytest.raises(UnreadableImageError, match=r"image\.jpg: .*truncated"):
+            read(tmp_path / "image.jpg", 0)
+
+
+@pytest.mark.parametrize("exact", [True, False])
 @pytest.mark.parametrize("size", [(401, 603), (1024, 768), (130, 130)])
-def test_jpegs_decoded_smaller_show_the_same(tmp_path: Path, size: tuple[int, int]) -> None:
+def test_jpegs_decoded_smaller_show_the_same(
+    tmp_path: Path, size: tuple[int, int], exact: bool
+) -> None:
     _smooth(*size).save(tmp_path / "image.jpg", quality=98)
     for seed in range(5):
         crop = RandomResizedCrop(24)
         windows = crop.draw(2, *size, generator(seed, "windows"))
-        result = read_windows(open_image(tmp_path / "image.jpg"), windows, 24, "bicubic")
+        result = read_windows(open_image(tmp_path / "image.jpg"), windows, 24, "bicubic", exact)
         whole = read_rgb(open_image(tmp_path / "image.jpg"))
         expected = _expected(whole, windows, 24, "bicubic")
         difference = np.abs(result.astype(int) - expected)
