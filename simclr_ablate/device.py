@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed import get_default_backend_for_device
 from torch.utils._foreach_utils import _get_fused_kernels_supported_devices
 
@@ -14,6 +14,8 @@ _ALIGNMENT = 16
 """Bytes: tensors in a block begin at multiples of it, which suits every type."""
 _PINNING = ("cuda", "xpu")
 """Devices that copy from pinned memory while the CPU goes on."""
+
+COMPILER = "inductor"
 
 T = TypeVar("T")
 
@@ -85,6 +87,18 @@ def free_bytes(device: torch.device) -> float:
     """The free memory of an accelerator; infinite for the CPU, and where the device shares the CPU's (MPS)."""
     ask = getattr(getattr(torch, device.type, None), "mem_get_info", None)
     return ask(device)[0] if ask is not None else math.inf
+
+
+def compiled(network: nn.Module, how: str) -> nn.Module:
+    """The network compiled for training, which shares its weights and modes; itself if `how` is off.
+
+    how: see `compute.compile`. Compiling happens in the first step, and raises there what torch cannot compile.
+    """
+    if how == "off":
+        return network
+    mode = "reduce-overhead" if how == "graphs" else None
+    made = torch.compile(network, mode=mode, dynamic=False, backend=COMPILER)
+    return made  # type: ignore[return-value]
 
 
 def has_fused_optimizers(device: torch.device) -> bool:

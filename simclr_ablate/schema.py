@@ -170,6 +170,9 @@ STEMS = ("imagenet", "tensorflow", "cifar", "strided")
 MAX_STRENGTH = 2.5
 """Above this, colour jitter would turn hues by more than half a circle."""
 
+COMPILED = ("off", "default", "graphs")
+"""How networks can be compiled; `graphs` needs CUDA."""
+
 WIDTHS = (1, 2, 4)
 """Channel multipliers of the standard ResNets (Figure 7); resnet8 takes any."""
 
@@ -567,6 +570,13 @@ class Compute:
         identity=False,
         before=None,
     )
+    compile: str = key(
+        "train with compiled networks: off, default (torch.compile), or graphs (with CUDA graphs too, for small "
+        "encoders, which take longer to launch than to compute)",
+        choices=COMPILED,
+        identity=False,
+        before="off",
+    )
     checkpoint_minutes: float = key("minutes between checkpoints", at_least=0, identity=False)
 
 
@@ -687,6 +697,10 @@ def check_experiment(experiment: Experiment) -> None:
             "compute.device must be auto, cpu, cuda (ROCm too), mps, xpu, cuda:N or xpu:N, "
             f"got {device!r}"
         )
+    if experiment.compute.compile == "graphs" and not re.fullmatch(r"auto|cuda(:\d+)?", device):
+        raise ConfigError(
+            f"compute.compile must be off or default with compute.device={device}, got 'graphs'"
+        )
     if experiment.compute.deterministic and experiment.compute.tf32:
         raise ConfigError(
             "compute.tf32 must be null or false with compute.deterministic=true, got true"
@@ -709,6 +723,11 @@ def check_ranks(experiment: Experiment, ranks: int) -> None:
     if "batch_size" in PROTOCOLS.get(evaluation.protocol, ()) and evaluation.batch_size < ranks:
         raise ConfigError(
             f"evaluation.batch_size must be >= compute.ranks ({ranks}), got {evaluation.batch_size}"
+        )
+    if ranks > 1 and experiment.compute.compile != "off":
+        raise ConfigError(
+            f"compute.compile must be off with compute.ranks={ranks}, whose batch norm communicates, "
+            f"got {experiment.compute.compile!r}"
         )
     if ranks > 1 and ":" in device:
         raise ConfigError(

@@ -69,6 +69,7 @@ def build_loop(
             device=device,
             ranks=ranks,
             steps=steps,
+            compile=experiment.compute.compile,
             frozen=frozen,
         )
     )

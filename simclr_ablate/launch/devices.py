@@ -131,9 +131,15 @@ def check_devices(experiment: Experiment, launcher: LauncherOptions, shared: boo
         ranks = ranks_of(experiment, resources.gpus)
     elif not shared:
         ranks = ranks_of(experiment)
-    if compute.device == "cpu" or (compute.device == "auto" and ranks == 1):
+    needs_graphs = compute.compile == "graphs"
+    if compute.device == "cpu" or (compute.device == "auto" and ranks == 1 and not needs_graphs):
         return
     found = accelerators()
+    if needs_graphs and found.kind != "cuda":
+        raise ConfigError(
+            f"compute.compile must be off or default here, where torch finds {found.describe()} "
+            "and CUDA graphs are not, got 'graphs'"
+        )
     if compute.device != "auto":
         _check_device(compute.device, found)
     if found.names and ranks > len(found.names):

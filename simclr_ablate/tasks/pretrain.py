@@ -133,6 +133,7 @@ def build_loop(
         layout=memory_format(experiment.compute),
         device=device,
         ranks=ranks,
+        compile=experiment.compute.compile,
     )
     return SupervisedTraining(training) if is_supervised else ContrastivePretraining(training)
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from simclr_ablate.augment.policies import DrawnViews, Policy
 from simclr_ablate.data.images import Images
+from simclr_ablate.device import compiled
 from simclr_ablate.randomness import generator
 from simclr_ablate.ranks import SOLO, Ranks
 from simclr_ablate.schema import Optimizer
@@ -49,6 +50,8 @@ class Training(NamedTuple):
     ranks: Ranks = SOLO
     steps: int | None = None
     """The number of steps; None: as many as fill the optimiser's epochs."""
+    compile: str = "off"
+    """How the networks are compiled: see `device.compiled`."""
     frozen: bool = False
     """Whether only the head is trained, and the encoder stays as it is, batch norm's statistics included."""
 
@@ -79,6 +82,9 @@ class Loop(ABC):
 
     def __init__(self, training: Training) -> None:
         self.training = training
+        self._encode, self._project = (
+            compiled(network, training.compile) for network in (training.encoder, training.head)
+        )
         optimizer = training.optimizer
         self.optimizer = build_optimizer(
             training.trained,
@@ -230,8 +236,8 @@ class Loop(ABC):
         made = views.make(self.training.layout)
         with torch.autocast(device.type, torch.bfloat16, precision == "bfloat16"):
             with torch.set_grad_enabled(not self.training.frozen):
-                h = self.training.encoder(made.images)
-            outputs = self.training.head(h)
+                h = self._encode(made.images)
+            outputs = self._project(h)
         # The network takes views in any order; the loss needs them in the order of their images.
         return outputs.index_select(0, made.positions)
 

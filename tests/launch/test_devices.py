@@ -140,6 +140,11 @@ def test_a_torch_that_cannot_be_asked_is_told(monkeypatch) -> None:
         (2, ["compute.device=xpu"], "where torch finds 2 x NVIDIA H100, got 'xpu'"),
         (2, ["compute.ranks=4"], "compute.ranks must be <= 2, the number of GPUs here, got 4"),
         (2, ["compute.ranks=4", "compute.device=cuda"], "compute.ranks must be <= 2"),
+        (
+            0,
+            ["compute.compile=graphs"],
+            "off or default here, where torch finds CPU, .*, got 'graphs'",
+        ),
     ],
 )
 def test_devices_that_are_not_there_are_refused(
@@ -162,6 +167,7 @@ def test_devices_that_are_not_there_are_refused(
         (2, ["compute.device=cuda:1"]),
         (2, ["compute.device=cuda"]),
         (2, ["compute.device=cpu", "compute.ranks=4"]),
+        (2, ["compute.compile=graphs"]),
     ],
 )
 def test_devices_that_are_there_are_not(there, overrides, monkeypatch, make_experiment) -> None:
