@@ -1,12 +1,14 @@
-"""What a run of `scale=paper` needs: memory for a batch and GPU hours, calculated, not measured.
+"""What the runs of `scale=paper` and `scale=one_gpu` need: memory for a batch and GPU hours, calculated, not measured.
 
 On torch's meta device, which computes nothing, it counts the floating-point operations of a step's forward and backward
 pass (torch.utils.flop_counter), and the bytes that autograd keeps for the backward pass in bfloat16. The speed of a GPU
-is an assumption, printed with the table.
+is stated with the tables. For `scale=one_gpu`, `python -m benchmarks gpu` measures it and keeps it; the measured speed
+then takes the place of the stated one.
 """
 
 import functools
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -17,22 +19,50 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.measure import print_table
 from simclr_ablate.__main__ import CONFIG_FOLDER, register
+from simclr_ablate.files import read_json
 from simclr_ablate.identity import run_id
 from simclr_ablate.models.encoder import build_encoder
 from simclr_ablate.models.head import build_head
-from simclr_ablate.paths import config_folder
+from simclr_ablate.paths import config_folder, default_cache
 from simclr_ablate.plan.grid import Composer, Grids, expand, resolve
 from simclr_ablate.plan.selection import Rule, select
 from simclr_ablate.schema import TRAINED, Experiment
 
-IMAGES_PER_SECOND = 2500
-"""Assumed: how many images of 224 x 224 a GPU like the A100 trains a ResNet-50 on in mixed precision, as its maker
-publishes. Other encoders are assumed to reach the same rate of operations."""
 GPU_BYTES = 80e9 * 0.9
-IMAGES = 1_281_167
 VIEWS, BATCH, EPOCHS = 2, 4096, 100
-AT = ["scale=paper", "data.root=/images"]
 _FEW = 4
+
+
+class Scale(NamedTuple):
+    """A scale, and the speed of the GPU that carries it out; all encoders are assumed to reach its rate of operations.
+
+    reference: the encoder, stem and size that `images_per_second` is of, in bfloat16, forward and backward.
+    """
+
+    overrides: tuple[str, ...]
+    images: int
+    reference: tuple[str, int, str, int]
+    images_per_second: float
+    source: str
+
+    def flops_per_second(self) -> float:
+        return self.images_per_second * cost(*self.reference).view_flops
+
+
+PAPER = Scale(
+    ("scale=paper", "data.root=/images"),
+    1_281_167,
+    ("resnet50", 1, "imagenet", 224),
+    2500,
+    "assumed, of a GPU like the A100, as its maker publishes",
+)
+ONE_GPU = Scale(
+    ("scale=one_gpu",),
+    45_000,
+    ("resnet18", 1, "cifar", 32),
+    20_000,
+    "assumed, of a GPU like the H100",
+)
 
 ENCODERS = [
     ("resnet18", 1),
@@ -56,12 +86,12 @@ class Cost(NamedTuple):
 
 
 @functools.cache
-def cost(architecture: str, width: int) -> Cost:
+def cost(architecture: str, width: int, stem: str, size: int) -> Cost:
     """Counts the cost of an encoder on the meta device."""
     with torch.device("meta"):
-        encoder = build_encoder(architecture, width, "imagenet")
+        encoder = build_encoder(architecture, width, stem)
         network = torch.nn.Sequential(encoder, build_head("nonlinear", encoder.dim))
-        views = torch.empty(_FEW, 3, 224, 224)
+        views = torch.empty(_FEW, 3, size, size)
     parameters = list(network.parameters())
     kept: dict[int, torch.Tensor] = {}
 
@@ -80,16 +110,15 @@ def cost(architecture: str, width: int) -> Cost:
     )
 
 
-def gpu_hours(each: Cost, views: int, epochs: int) -> float:
+def gpu_hours(scale: Scale, each: Cost, views: int, epochs: int) -> float:
     """GPU hours of training on `views` views of each image in every epoch."""
-    flops_per_second = IMAGES_PER_SECOND * cost("resnet50", 1).view_flops
-    return each.view_flops * views * IMAGES * epochs / flops_per_second / 3600
+    return each.view_flops * views * scale.images * epochs / scale.flops_per_second() / 3600
 
 
 def rows() -> Iterator[list[str]]:
     """One row for each encoder of the paper's runs."""
     for architecture, width in ENCODERS:
-        found = cost(architecture, width)
+        found = cost(architecture, width, "imagenet", 224)
         batch_bytes = found.view_bytes * VIEWS * BATCH
         # Weights, gradient and LARS' velocity in float32.
         state_bytes = 3 * 4 * found.parameters
@@ -103,36 +132,38 @@ def rows() -> Iterator[list[str]]:
             f"{found.view_bytes / 1e6:.0f}",
             f"{batch_bytes / 1e9:,.0f}",
             str(gpus),
-            f"{gpu_hours(found, VIEWS, EPOCHS):.0f}",
+            f"{gpu_hours(PAPER, found, VIEWS, EPOCHS):.0f}",
         ]
 
 
-def hours(experiment: Experiment) -> float:
+def hours(scale: Scale, experiment: Experiment) -> float:
     """GPU hours of one run's training."""
     if experiment.objective not in TRAINED:
         return 0.0
     views = 1 if experiment.objective == "supervised" else VIEWS
-    found = cost(experiment.encoder.architecture, experiment.encoder.width)
-    return gpu_hours(found, views, experiment.optimizer.epochs)
+    encoder = experiment.encoder
+    found = cost(encoder.architecture, encoder.width, encoder.stem, experiment.data.size)
+    return gpu_hours(scale, found, views, experiment.optimizer.epochs)
 
 
-def sweep_rows() -> Iterator[list[str]]:
-    """One row for each sweep of the paper's artefacts with one seed, and one for all, which counts each run once."""
+def sweep_rows(scale: Scale) -> Iterator[list[str]]:
+    """One row for each sweep of the paper's artefacts, and one for all, which counts each run once."""
     union: dict[str, float] = {}
     register()
     with initialize_config_dir(CONFIG_FOLDER, version_base="1.3"):
-        for name in compose("config", [*AT, "sweep=paper_sections_3_to_5"]).sweep.sweeps:
-            runs = {run_id(experiment): hours(experiment) for experiment in planned(name)}
+        at = list(scale.overrides)
+        for name in compose("config", [*at, "sweep=paper_sections_3_to_5"]).sweep.sweeps:
+            runs = {run_id(each): hours(scale, each) for each in planned(at, name)}
             union |= runs
-            yield [name, f"{len(runs):,}", f"{sum(runs.values()):,.0f}"]
-    yield ["all of them", f"{len(union):,}", f"{sum(union.values()):,.0f}"]
+            yield [name, f"{len(runs):,}", f"{sum(runs.values()):,.1f}"]
+    yield ["all of them", f"{len(union):,}", f"{sum(union.values()):,.1f}"]
 
 
-def planned(name: str) -> list[Experiment]:
+def planned(at: list[str], name: str) -> list[Experiment]:
     """The experiments of a sweep, without the second stage of a sweep that selects."""
 
     def composed(more: list[str]) -> DictConfig:
-        return compose("config", [*AT, *more])
+        return compose("config", [*at, *more])
 
     groups = {path.name for path in config_folder("conf").iterdir() if path.is_dir()}
     composer = Composer(composed, groups.__contains__)
@@ -144,10 +175,24 @@ def planned(name: str) -> list[Experiment]:
     return experiments
 
 
+def calibrated(scale: Scale) -> Scale:
+    """The scale with the speed that `python -m benchmarks gpu` measured here, if it did."""
+    found = read_json(speed_file())
+    if found is None:
+        return scale
+    speed, name = float(found["images_per_second"]), found["device"]
+    return scale._replace(images_per_second=speed, source=f"measured on {name}")
+
+
+def speed_file() -> Path:
+    """Where the measured speed is kept."""
+    return Path(default_cache()) / "gpu_speed.json"
+
+
 def main() -> None:
     print(
         f"scale=paper, {BATCH} images per batch, {EPOCHS} epochs; GPUs of 80 GB that train a "
-        f"ResNet-50 on {IMAGES_PER_SECOND:,} images per second\n"
+        f"ResNet-50 on {PAPER.images_per_second:,} images per second ({PAPER.source})\n"
     )
     print_table(
         [
@@ -161,8 +206,14 @@ def main() -> None:
         ],
         list(rows()),
     )
-    print("\nThe sweeps with one seed, without the second stage of the sweep that selects\n")
-    print_table(["sweep", "runs", "GPU hours"], list(sweep_rows()))
+    print("\nIts sweeps with one seed, without the second stage of the sweep that selects\n")
+    print_table(["sweep", "runs", "GPU hours"], list(sweep_rows(PAPER)))
+    one_gpu = calibrated(ONE_GPU)
+    print(
+        f"\nscale=one_gpu, three seeds; a GPU that trains a ResNet-18 on {one_gpu.images_per_second:,.0f} "
+        f"CIFAR-10 images per second ({one_gpu.source}); training alone\n"
+    )
+    print_table(["sweep", "runs", "GPU hours"], list(sweep_rows(one_gpu)))
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ def planned(compose_config, composer_of) -> Planned:
     return build
 
 
-@pytest.mark.parametrize("scale", ["laptop", "cifar10", "paper"])
+@pytest.mark.parametrize("scale", ["laptop", "one_gpu", "cifar10", "paper"])
 @pytest.mark.parametrize("name", sorted(set(SWEEPS) - set(UNIONS)))
 def test_a_sweep_composes_at_every_scale(
     compose_config, composer_of, name: str, scale: str

@@ -1,6 +1,10 @@
 """Pretraining and evaluation on an accelerator: every objective, loss, policy, network, optimiser and protocol comes to
-what it comes to on the CPU, bit for bit."""
+what it comes to on the CPU, bit for bit on the simulated one.
 
+With SIMCLR_ABLATE_TEST_DEVICE, such as cuda:0, they run on that device, and may differ by rounding.
+"""
+
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +34,8 @@ from tests.commands import only_run
 from tests.device import sim
 from tests.small_runs import SMALL, SignalledAfter
 
-SIM = "sim:0"
+SIM = os.environ.get("SIMCLR_ABLATE_TEST_DEVICE", "sim:0")
+IS_EXACT = SIM == "sim:0"
 # Without a pool, whose backward pass on a CPU has no order that can be relied on.
 COMMON = (*SMALL, "encoder.stem=strided", "evaluation=knn", "evaluation.knn=5")
 PARTS = "optimizer.micro_batch=4"
@@ -198,7 +203,10 @@ def assert_equal(one: Any, other: Any, where: str) -> None:
     if isinstance(one, Tensor):
         assert one.device.type == other.device.type == "cpu", where
         assert one.dtype == other.dtype, where
-        assert torch.equal(one, other), where
+        if IS_EXACT or not one.is_floating_point():
+            assert torch.equal(one, other), where
+        else:  # AdamW makes a step of the learning rate's size of whatever gradient there is
+            torch.testing.assert_close(one, other, rtol=2e-2, atol=2e-2, msg=where)
     elif isinstance(one, Mapping):
         assert one.keys() == other.keys(), where
         for key in one:
@@ -219,10 +227,16 @@ def assert_same(one: Run, other: Run) -> None:
     assert_equal(*weights, "encoder.pt")
     assert one.history_path.exists() == other.history_path.exists()
     if one.history_path.exists():
-        assert one.history_path.read_text() == other.history_path.read_text()
+        histories = [np.loadtxt(r.history_path, delimiter=",", skiprows=1) for r in (one, other)]
+        np.testing.assert_allclose(*histories, rtol=0 if IS_EXACT else 0.05)
     assert one.evaluations().keys() == other.evaluations().keys()
     for key, found in one.evaluations().items():
-        assert found["metrics"] == other.evaluations()[key]["metrics"], key
+        theirs = other.evaluations()[key]["metrics"]
+        if not IS_EXACT:  # two of the 20 test images may tie, and any strength of l2
+            assert found["metrics"].keys() == theirs.keys()
+            assert abs(next(iter(found["metrics"].values())) - next(iter(theirs.values()))) <= 10
+            continue
+        assert found["metrics"] == theirs, key
         examples = [run.evaluating(key).examples() for run in (one, other)]
         assert all(each is not None for each in examples)
         ours, theirs = examples
