@@ -26,6 +26,7 @@ from simclr_ablate.augment.filters import (
     sobel,
 )
 from simclr_ablate.augment.geometry import cutout, resample_windows, rotate_kinds
+from simclr_ablate.augment.noise import normals
 from simclr_ablate.augment.resampling import windows_of
 from simclr_ablate.device import send
 
@@ -393,10 +394,13 @@ class GaussianNoise(Operation):
     std: tuple[float, float] = (0.05, 0.15)
 
     def draw(self, n: int, height: int, width: int, generator: Generator) -> Params:
-        return {
-            "std": _uniform(torch.rand(n, generator=generator), *self.std),
-            "noise": torch.randn(n, 3, height, width, generator=generator),
-        }
+        std = _uniform(torch.rand(n, generator=generator), *self.std)
+        noise = normals(n, (3, height, width), generator)
+        return {"std": std, "noise": noise}  # type: ignore[dict-item] # indexed as tensors are
+
+    def prepare(self, params: Params, height: int, width: int, device: torch.device) -> Prepared:
+        noise = params["noise"]
+        return {**params, "noise": noise if isinstance(noise, Tensor) else noise.draw()}
 
     def apply(self, images: Tensor, params: Prepared) -> Tensor:
         return add_noise(images, params["noise"], params["std"])

@@ -8,6 +8,7 @@ import torchvision.transforms.v2.functional as tv
 from torch import Generator, Tensor
 from torchvision.transforms import RandomResizedCrop as TorchvisionCrop
 
+from simclr_ablate.augment import noise
 from simclr_ablate.augment.batching import Kinds, Run, change_kinds, take
 from simclr_ablate.augment.color import to_grayscale
 from simclr_ablate.augment.operations import (
@@ -26,6 +27,7 @@ from simclr_ablate.augment.operations import (
     Sobel,
     Solarize,
 )
+from simclr_ablate.augment.policies import pair_policy, simclr_policy
 
 ALL: list[Operation] = [
     RandomResizedCrop(12),
@@ -232,6 +234,36 @@ def test_resize_equals_torchvision_and_spares_images_of_the_size() -> None:
     expected = tv.resize(images, [12, 12], antialias=True)
     torch.testing.assert_close(resized, expected, atol=1e-5, rtol=0)
     assert torch.equal(operation(resized, operation.draw(3, 12, 12, rng(19))), resized)
+
+
+@pytest.mark.parametrize("rows", [[3], [0, 1, 2, 39], [20, 4, 21, 5, 4], list(range(40))])
+def test_noise_of_some_images_is_their_part_of_all(
+    monkeypatch: pytest.MonkeyPatch, rows: list[int]
+) -> None:
+    """Drawn later or at once, and what is drawn after it stays the same."""
+    plain, later = rng(5), rng(5)
+    whole = GaussianNoise().draw(40, 8, 8, plain)
+    monkeypatch.setattr(noise, "LAZY_BYTES", 0)
+    drawn = GaussianNoise().draw(40, 8, 8, later)
+    assert not isinstance(drawn["noise"], Tensor)
+    assert torch.equal(torch.rand(9, generator=plain), torch.rand(9, generator=later))
+    chosen = torch.tensor(rows)
+    images = torch.rand(len(rows), 3, 8, 8)
+    expected = GaussianNoise()(images, take(whole, chosen))
+    assert torch.equal(GaussianNoise()(images, take(drawn, chosen)), expected)
+
+
+def test_views_do_not_depend_on_when_noise_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor those of a part of the batch, as ranks make them."""
+    images = torch.rand(60, 3, 16, 16)
+    for policy in (pair_policy(16, "noise", "color"), simclr_policy(16, extra="noise")):
+        whole = policy.draw_two(images, rng(6)).make().in_order()
+        with monkeypatch.context() as patch:
+            patch.setattr(noise, "LAZY_BYTES", 0)
+            drawn = policy.draw_two(images, rng(6))
+            assert torch.equal(drawn.make().in_order(), whole)
+            part = drawn.of(slice(20, 31)).make().in_order()
+        assert torch.equal(part, torch.cat([whole[20:31], whole[80:91]]))
 
 
 @pytest.mark.parametrize("kinds", [[3], [0, 0, 1, 1], [2, 0, 2, 1, 0, 1, 2, 0, 0, 1] * 5])
