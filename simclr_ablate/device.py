@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 import torch
@@ -67,6 +67,37 @@ def send(tree: T, device: torch.device) -> T:
         ]
     )
     return _mapped(tree, lambda _: next(arrived))
+
+
+def send_ahead(
+    batches: Iterable[tuple[Tensor, T]], device: torch.device
+) -> Iterator[tuple[Tensor, T]]:
+    """`send` of each batch, beside which something stays on the CPU, in order.
+
+    Where the device copies from pinned memory, a batch travels on a stream of its own, while the one before it is
+    worked on.
+    """
+    if device.type not in _PINNING:
+        for batch, rest in batches:
+            yield send(batch, device), rest
+        return
+    module = torch.get_device_module(device)
+    side = module.Stream(device)
+    under_way: list[tuple[Tensor, T, Any]] = []
+    for batch, rest in batches:
+        with module.stream(side):
+            under_way.append((send(batch, device), rest, side.record_event()))
+        if len(under_way) == 2:
+            yield _received(*under_way.pop(0), module.current_stream(device))
+    for each in under_way:
+        yield _received(*each, module.current_stream(device))
+
+
+def _received(batch: Tensor, rest: T, arrival: Any, stream: Any) -> tuple[Tensor, T]:
+    """The batch, for work on `stream` from its arrival on; its memory is not used again before that work is done."""
+    stream.wait_event(arrival)
+    batch.record_stream(stream)
+    return batch, rest
 
 
 def _mapped(tree: Any, change: Callable[[Tensor], Tensor]) -> Any:

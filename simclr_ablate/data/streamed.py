@@ -18,7 +18,7 @@ from simclr_ablate.data.decode import unreadable_error
 from simclr_ablate.data.listing import Files, list_images
 from simclr_ablate.data.processes import naming_shared_memory, serve_parent
 from simclr_ablate.data.reading import CentreRead, CropRead, Part, PartReader, Read
-from simclr_ablate.device import send
+from simclr_ablate.device import send_ahead
 from simclr_ablate.files import StorageError
 from simclr_ablate.randomness import generator
 from simclr_ablate.ranks import SOLO, Ranks
@@ -106,9 +106,9 @@ class StreamedSet:
         # Parameters are drawn for the whole batch; the row of an image that isn't read is arbitrary.
         rows = torch.zeros(n, dtype=torch.long)
         rows[positions] = torch.arange(len(positions))
-        for step, (images, labels_read) in enumerate(batches, first):
+        sent = send_ahead(batches, torch.device(device))
+        for step, (images, labels_read) in enumerate(sent, first):
             draw = generator(seed, "views", epoch, step)
-            images = send(images, torch.device(device))
             labels = self.labels[order[step]]
             labels[positions] = labels_read
             if views == 1:
