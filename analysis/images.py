@@ -165,12 +165,12 @@ def embedded(artefact: Artefact) -> Source:
 
 def check_images(data: "Data") -> None:
     """Raises ValueError if the run's images cannot be opened, or have changed."""
-    from simclr_ablate.data.listing import fingerprint, list_images
+    from simclr_ablate.data.kept_listing import fingerprint_streamed
 
     if is_own(data.name):
         raise ValueError(f"the images of {data.name} come from code that the analysis does not run")
     if data.is_streamed and data.root is not None:  # other folders are opened by their fingerprint
-        images = fingerprint(list_images(data.root, data.name, data.on_error), data.on_error)
+        images = fingerprint_streamed(data.root, data.on_error, Path(default_cache()))
         if data.fingerprint not in (None, images):
             raise ValueError(f"the images in {data.root} have changed since the run")
 

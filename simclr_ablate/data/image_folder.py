@@ -36,8 +36,9 @@ from simclr_ablate.data.cache import (
 )
 from simclr_ablate.data.decode import is_readable, pixel_digest, unreadable_error
 from simclr_ablate.data.decoding import decode_files
-from simclr_ablate.data.listing import Files, Listing, list_images, some, tell_once
+from simclr_ablate.data.listing import Files, Listing, list_images, tell_once
 from simclr_ablate.data.progress import show_progress
+from simclr_ablate.data.walk import some
 from simclr_ablate.files import read_json, storing, write_json
 
 if TYPE_CHECKING:

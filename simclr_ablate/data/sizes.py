@@ -34,9 +34,9 @@ class Sizes(NamedTuple):
 
 
 def data_sizes(data: Data, cache: str | None = None) -> Sizes:
-    """The sizes of `data`; opens no files but those of the cache.
+    """The sizes of `data`; opens no files but those of the cache, and ILSVRC2012's devkit.
 
-    cache: where a user's own data set is kept; None: the default.
+    cache: where a user's own data set, or a list of files, is kept; None: the default.
 
     Raises ConfigError if `root`, `validation` or `limit` doesn't fit the data.
     """
@@ -97,6 +97,10 @@ def _counts(data: Data, cache: Path) -> tuple[list[int], int]:
 
         return count_image_folder(data.size, data.fingerprint, cache), 0
     assert data.root is not None  # the schema requires it
+    if data.is_streamed:
+        from simclr_ablate.data.kept_listing import list_streamed
+
+        return list_streamed(data.root, data.on_error, cache).train.counts.tolist(), 0
     labels = Counter(list_images(data.root, data.name, data.on_error).train.labels)
     return list(labels.values()), 0
 

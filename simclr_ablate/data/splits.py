@@ -131,5 +131,5 @@ def _open(data: Data, cache: Path, workers: int) -> Sequence[Images]:
         return open_own(data, cache)
     if data.is_streamed:
         assert data.root is not None  # the schema requires it
-        return open_streamed(data.root, data.size, data.on_error, workers, data.exact)
+        return open_streamed(data.root, data.size, data.on_error, workers, data.exact, cache)
     return open_torchvision(data.name, root_of(data.root, cache), data.size, cache)

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from simclr_ablate.augment.operations import RandomResizedCrop, Resize
 from simclr_ablate.augment.policies import DrawnViews, Policy
 from simclr_ablate.data.decode import unreadable_error
-from simclr_ablate.data.listing import Files, list_images
+from simclr_ablate.data.kept_listing import FileArray, list_streamed
 from simclr_ablate.data.processes import naming_shared_memory, serve_parent
 from simclr_ablate.data.reading import CentreRead, CropRead, Part, PartReader, Read
 from simclr_ablate.device import send_ahead
@@ -214,17 +214,32 @@ class StreamedSet:
 
 
 def open_streamed(
-    root: str | Path, size: int, on_error: str, workers: int, exact: bool = True
+    root: str | Path,
+    size: int,
+    on_error: str,
+    workers: int,
+    exact: bool = True,
+    cache: Path | None = None,
 ) -> tuple[StreamedSet, StreamedSet]:
-    """Training images and test images (in val/ or test/) of `root`. Raises ConfigError."""
-    listing = list_images(root, "imagenet", on_error)
+    """Training images and test images (in val/ or test/) of `root`. Raises ConfigError.
 
-    def open_files(files: Files) -> StreamedSet:
-        # One array of bytes: each worker would end up with its own copy of a list of a million strings.
-        names = np.array([name.encode("utf-8", "surrogateescape") for name in files.names])
-        numbers, labels = torch.arange(len(names)), torch.tensor(files.labels)
+    cache: where the list of files is kept; None: they are listed anew.
+    """
+    listing = list_streamed(root, on_error, cache)
+
+    def open_files(files: FileArray) -> StreamedSet:
+        numbers, labels = torch.arange(len(files.names)), torch.from_numpy(files.labels)
+        # Names stay one array: each worker would end up with its own copy of a list of a million strings.
         return StreamedSet(
-            listing.root, names, numbers, labels, listing.classes, size, on_error, workers, exact
+            listing.root,
+            files.names,
+            numbers,
+            labels,
+            listing.classes,
+            size,
+            on_error,
+            workers,
+            exact,
         )
 
     return open_files(listing.train), open_files(listing.test)

@@ -410,10 +410,10 @@ def complete_data(data: Data, cache: str) -> Data:
 
         made = make_image_folder(root, data.size, data.on_error, Path(cache))
         return dataclasses.replace(data, fingerprint=made)
-    from simclr_ablate.data.listing import fingerprint, list_images
+    from simclr_ablate.data.kept_listing import fingerprint_streamed
 
-    listing = list_images(root, data.name, data.on_error)
-    return dataclasses.replace(data, fingerprint=fingerprint(listing, data.on_error))
+    made = fingerprint_streamed(root, data.on_error, Path(cache))
+    return dataclasses.replace(data, fingerprint=made)
 
 
 def _complete_own(data: Data, cache: str) -> Data:
