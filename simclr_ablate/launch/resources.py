@@ -18,7 +18,8 @@ _NAMES = [field.name for field in dataclasses.fields(Resources)]
 def resources_of(experiment: Experiment, options: SlurmOptions) -> Resources:
     """The resources of the experiment's run: the launcher's own values, changed by each rule that applies, in order.
 
-    Raises ConfigError if a rule is invalid, or if nodes, GPUs and `compute.ranks` do not fit together.
+    Raises ConfigError if a rule is invalid, or if nodes, GPUs, `compute.ranks` and `launcher.use_srun` do not fit
+    together.
     """
     values = {name: getattr(options, name) for name in _NAMES}
     config = flatten(experiment.to_config())
@@ -27,7 +28,7 @@ def resources_of(experiment: Experiment, options: SlurmOptions) -> Resources:
             changes = {name: getattr(rule, name) for name in _NAMES}
             values.update({name: value for name, value in changes.items() if value is not None})
     resources = Resources(**values)
-    _check(experiment, resources)
+    _check(experiment, resources, options.use_srun)
     return resources
 
 
@@ -36,7 +37,7 @@ def ranks_of(experiment: Experiment, gpus: int = 0) -> int:
     return experiment.compute.ranks or max(1, gpus)
 
 
-def _check(experiment: Experiment, resources: Resources) -> None:
+def _check(experiment: Experiment, resources: Resources, use_srun: bool) -> None:
     ranks = ranks_of(experiment, resources.gpus)
     if resources.gpus and ranks != resources.gpus:
         raise ConfigError(
@@ -46,6 +47,11 @@ def _check(experiment: Experiment, resources: Resources) -> None:
     if ranks % resources.nodes:
         raise ConfigError(
             f"launcher.nodes must divide the number of ranks of a run ({ranks}), got {resources.nodes}"
+        )
+    if ranks > 1 and not use_srun:
+        raise ConfigError(
+            f"launcher.use_srun must be true for a run with several ranks ({ranks}), which srun "
+            "starts, got false"
         )
     check_ranks(experiment, ranks)
 

@@ -1,5 +1,6 @@
 """The options of launchers: the keys under `launcher`."""
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -70,10 +71,33 @@ class SlurmOptions(Resources):
     )
     setup: tuple[str, ...] = key("shell lines before the run, such as 'module load cuda'")
     sbatch: dict[str, Any] = key("any other sbatch option: {mail-type: END}")
+    # Records of submissions from before these keys existed do not have them.
+    python: str | None = key(
+        "command that runs Python in a job, such as 'apptainer exec --nv image.sif python'; "
+        "null: the interpreter of the command",
+        before=None,
+    )
+    use_srun: bool = key("start runs with srun; false: only runs of one rank", before=True)
+    srun_args: tuple[str, ...] = key(
+        "more arguments for srun, such as '--container-image=image.sqsh'", before=()
+    )
 
 
 LauncherOptions = LocalOptions | SlurmOptions
 LAUNCHERS: dict[str, type[LauncherOptions]] = {"local": LocalOptions, "slurm": SlurmOptions}
+
+_ONLY_SLURM: dict[str, Any] = {
+    "partition": None,
+    "account": None,
+    "qos": None,
+    "constraint": None,
+    "setup": (),
+    "sbatch": {},
+    "python": None,
+    "use_srun": True,
+    "srun_args": (),
+}
+"""Options that only SLURM understands, with the values by which they ask for nothing."""
 
 
 def read_launcher(config: Mapping[str, Any]) -> LauncherOptions:
@@ -85,17 +109,46 @@ def read_launcher(config: Mapping[str, Any]) -> LauncherOptions:
             f"launcher.name must be one of {accepted}, got {name!r}{nearest(str(name), LAUNCHERS)}"
         )
     options = build(LAUNCHERS[name], config, "launcher")
-    if isinstance(options, SlurmOptions) and options.gpus % options.nodes:
+    if isinstance(options, SlurmOptions):
+        _check(options)
+    return options
+
+
+def _check(options: SlurmOptions) -> None:
+    """Raises ConfigError if the options do not fit together."""
+    if options.gpus % options.nodes:
         raise ConfigError(
             f"launcher.gpus must be a multiple of launcher.nodes ({options.nodes}), "
             f"got {options.gpus}"
         )
-    if isinstance(options, SlurmOptions) and options.cluster != "slurm":
-        for option in ("partition", "account", "qos", "constraint", "setup", "sbatch"):
-            if value := getattr(options, option):
-                given = list(value) if isinstance(value, tuple) else value
+    if options.cluster != "slurm":
+        for option, nothing in _ONLY_SLURM.items():
+            if (value := getattr(options, option)) != nothing:
                 raise ConfigError(
                     f"launcher.{option} is for SLURM and means nothing with "
-                    f"launcher.cluster={options.cluster}: leave it out, got {given!r}"
+                    f"launcher.cluster={options.cluster}: leave it out, got {_given(value)}"
                 )
-    return options
+    if options.python is not None and not _is_command(options.python):
+        raise ConfigError(
+            "launcher.python must be null or a command that runs Python, quoted as for a shell, "
+            f"got {options.python!r}"
+        )
+    if options.srun_args and not options.use_srun:
+        raise ConfigError(
+            "launcher.srun_args must be [] with launcher.use_srun=false, which starts runs without "
+            f"srun, got {_given(options.srun_args)}"
+        )
+
+
+def _given(value: Any) -> str:
+    """A value for a message, as YAML has it: a list for a tuple, `false` for False."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return repr(list(value) if isinstance(value, tuple) else value)
+
+
+def _is_command(text: str) -> bool:
+    try:
+        return bool(shlex.split(text))
+    except ValueError:  # a quotation that does not end
+        return False

@@ -33,6 +33,9 @@ def slurm(cluster: str) -> SlurmOptions:
         signal_seconds=60,
         setup=(),
         sbatch={},
+        python=None,
+        use_srun=True,
+        srun_args=(),
     )
 
 

@@ -65,6 +65,9 @@ def test_all_rules_that_apply_count_in_their_order(
         "constraint=a100",
         "setup=['true']",
         "sbatch={x: 1}",
+        "python=python3",
+        "use_srun=false",
+        "srun_args=[--exact]",
     ],
 )
 def test_what_is_for_slurm_is_refused_elsewhere(options, cluster, option) -> None:
@@ -73,6 +76,15 @@ def test_what_is_for_slurm_is_refused_elsewhere(options, cluster, option) -> Non
     options(given)
     with pytest.raises(ConfigError, match=rf"launcher\.{name} is for SLURM and means nothing with"):
         options(given, f"launcher.cluster={cluster}")
+
+
+def test_submissions_recorded_before_a_key_existed_are_read(compose_config) -> None:
+    """As by `status retry`, which reads a launcher from the store."""
+    recorded = _plain(compose_config(["launcher=slurm"]))["launcher"]
+    now = read_launcher(recorded)
+    for name in ("python", "use_srun", "srun_args"):
+        del recorded[name]
+    assert read_launcher(recorded) == now
 
 
 def test_a_rank_for_each_gpu_unless_said_otherwise(options, make_experiment) -> None:
@@ -103,6 +115,27 @@ def test_a_rank_for_each_gpu_unless_said_otherwise(options, make_experiment) -> 
         (["launcher.resources=3"], [], "launcher.resources must be a list, got 3"),
         (["launcher.setup=[1]"], [], r"launcher.setup\[0\] must be str, got 1"),
         (["launcher.sbatch=1"], [], "launcher.sbatch must be a mapping, got 1"),
+        (["launcher.python=''"], [], "launcher.python must be null or a command .* got ''"),
+        (
+            ["launcher.python='\"/a b'"],
+            [],
+            "launcher.python must be null or a command .* got '\"/a",
+        ),
+        (
+            ["launcher.use_srun=false", "launcher.srun_args=[--exact]"],
+            [],
+            r"launcher.srun_args must be \[\] with launcher.use_srun=false.* got \['--exact'\]",
+        ),
+        (
+            ["launcher.use_srun=false", "launcher.gpus=4"],
+            [],
+            r"launcher.use_srun must be true for a run with several ranks \(4\).* got false",
+        ),
+        (
+            ["launcher.use_srun=false"],
+            ["compute.ranks=2"],
+            r"launcher.use_srun must be true for a run with several ranks \(2\).* got false",
+        ),
         (["launcher.gpus=3", "launcher.nodes=2"], [], "launcher.gpus must be a multiple of"),
         (["launcher.gpus=4"], ["compute.ranks=2"], "compute.ranks must be null or the number of"),
         (["launcher.gpus=3"], [], "optimizer.batch_size must be a multiple of compute.ranks"),

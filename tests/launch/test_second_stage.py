@@ -126,6 +126,29 @@ def job_of(folder: ChoiceFolder) -> str:
     return folder.last_submission()["job"]
 
 
+@pytest.mark.parametrize(
+    ("given", "command"),
+    [
+        (
+            {"python": "run image python", "srun_args": ("--container-image=i",)},
+            r"srun .*--container-image=i run image python",
+        ),
+        ({"python": "run image python", "use_srun": False}, "exec run image python"),
+    ],
+)
+def test_both_stages_and_the_job_between_start_python_alike(
+    cluster, store, options, choose, tmp_path, given, command
+) -> None:
+    launcher = SlurmLauncher(replace(options, **given), str(tmp_path / "cache"))
+    finish_all(store, choose)
+    arrange(launcher, store, launched(store, choose), choose)
+    cluster.within("1")
+    carry_out(store, "1")
+    assert cluster.names == ["pick-choice", "pick"]
+    for script in cluster.submitted:
+        assert re.search(f"^{command} -u -m submitit", script, re.MULTILINE)
+
+
 def test_the_job_submits_once_whatever_becomes_of_its_runs(
     cluster, store, launcher, choose
 ) -> None:

@@ -1,7 +1,9 @@
 """Submitting through submitit, one job or array at a time, so that it is found again even if the command is killed."""
 
 import re
+import shlex
 import signal
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,6 +18,7 @@ from simclr_ablate.config import ConfigError
 from simclr_ablate.files import storing
 from simclr_ablate.launch.cluster.allocation import outside_of_an_allocation
 from simclr_ablate.launch.cluster.intent import Intent
+from simclr_ablate.launch.cluster.submitted import requeue_signal
 from simclr_ablate.plan.launchers import Resources, SlurmOptions
 from simclr_ablate.store import Store
 
@@ -98,13 +101,23 @@ def make_executor(
 ) -> submitit.AutoExecutor:
     """submitit's executor for the jobs of `intent`. more: see `hand_in`."""
     executor = submitit.AutoExecutor(
-        intent.folder, cluster=options.cluster, slurm_max_num_timeout=_ENDLESS
+        intent.folder,
+        cluster=options.cluster,
+        slurm_max_num_timeout=_ENDLESS,
+        slurm_python=_python(options),
     )
     logs, of_tasks = literal_logs(str(intent.folder), len(intent.records))
     parameters = _parameters(options, intent.name, shape, {**logs, **more})
     parameters["slurm_srun_args"] += of_tasks
     executor.update_parameters(**parameters)
     return executor
+
+
+def _python(options: SlurmOptions) -> str:
+    """The shell command that runs Python in a job."""
+    python = options.python or shlex.quote(sys.executable)
+    # Without srun, SLURM signals the process of the batch script, and a shell would not pass the signal on.
+    return python if options.use_srun else f"exec {python}"
 
 
 def literal_logs(folder: str, jobs: int) -> tuple[dict[str, str], list[str]]:
@@ -132,7 +145,7 @@ def _parameters(
 ) -> dict[str, Any]:
     """The parameters of one array, by submitit's names. more: options of sbatch."""
     resources, ranks = shape
-    given = {"requeue": True, **options.sbatch, **more}
+    given = {"requeue": True, **_signal(options), **options.sbatch, **more}
     given = {
         name: value
         for name, value in given.items()
@@ -153,11 +166,21 @@ def _parameters(
         "slurm_signal_delay_s": options.signal_seconds,
         "slurm_array_parallelism": options.max_parallel or _ENDLESS,
         "slurm_setup": list(options.setup) or None,
+        "slurm_use_srun": options.use_srun,
         # If one task dies, the others are ended too.
-        "slurm_srun_args": ["--kill-on-bad-exit=1"],
+        "slurm_srun_args": ["--kill-on-bad-exit=1", *options.srun_args],
         "slurm_additional_parameters": given,
     }
     return {name: value for name, value in parameters.items() if value is not None}
+
+
+def _signal(options: SlurmOptions) -> dict[str, str]:
+    """sbatch's option for the signal before the end, or none if submitit's will do."""
+    # submitit's reaches only what srun has started; `B:` is for the process of the batch script.
+    if options.use_srun:
+        return {}
+    name = requeue_signal().name.removeprefix("SIG")
+    return {"signal": f"B:{name}@{options.signal_seconds}"}
 
 
 def _submitted_after_all(intent: Intent, error: Exception) -> str:

@@ -3,6 +3,8 @@
 import errno
 import io
 import os
+import shlex
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,6 +30,7 @@ from tests import commands
 SBATCH = """\
 echo x >> "$0".calls
 env > "$0".env
+cp "$1" "$0".script
 sed -n 's/^#SBATCH --job-name=//p' "$1" >> "$0".names
 {then}
 """
@@ -63,6 +66,11 @@ class Programs:
     def calls(self) -> int:
         path = self.folder / "sbatch.calls"
         return len(path.read_text().splitlines()) if path.exists() else 0
+
+    @property
+    def script(self) -> list[str]:
+        """The lines of the last script that sbatch was given."""
+        return (self.folder / "sbatch.script").read_text().splitlines()
 
 
 @pytest.fixture
@@ -101,6 +109,7 @@ def test_a_surrounding_allocation_does_not_reach_sbatch(
 ) -> None:
     of_a_job = {
         "SLURM_JOB_ID": "77",
+        "SLURM_CPU_BIND": "quiet,mask_cpu:0x1",
         "SLURM_MEM_PER_CPU": "2048",
         "SLURM_TRES_PER_TASK": "cpu:2",
         "SBATCH_MEM_BIND": "local",
@@ -333,6 +342,57 @@ def test_a_job_name_of_the_users_own_begins_it(programs, launcher, make_runs) ->
     launcher("+launcher.sbatch.job-name=ours").submit(make_runs(1))
     (name,) = (programs.folder / "sbatch.names").read_text().split()
     assert name.startswith("ours-")
+
+
+CONTAINER = "apptainer exec --nv --bind '/a b:/data' image.sif python"
+MOUNTS = "--container-mounts=/a:/a,/b:/b"
+
+
+def command_of(script: list[str], store: Store) -> list[str]:
+    """The command of a job, as the shell splits it, up to submitit's own arguments."""
+    *_, line = [line for line in script if "submitit.core._submit" in line]
+    command, arguments = line.split(" -u -m submitit.core._submit ")
+    assert shlex.split(arguments)[0].startswith(str(store.root / ".jobs"))
+    return shlex.split(command)
+
+
+@pytest.mark.parametrize("runs", [1, 2])
+def test_a_job_starts_python_as_it_is_told(programs, launcher, make_runs, runs) -> None:
+    plan = make_runs(runs)
+    launcher(
+        f'launcher.python="{CONTAINER}"',
+        f"launcher.srun_args=['--container-image=image.sqsh','{MOUNTS}']",
+    ).submit(plan)
+    command = command_of(programs.script, plan.store)
+    assert command[0] == "srun"
+    of_srun, python = command[: -len(shlex.split(CONTAINER))], shlex.split(CONTAINER)
+    assert of_srun[-3:] == ["--kill-on-bad-exit=1", "--container-image=image.sqsh", MOUNTS]
+    assert command[len(of_srun) :] == python
+    assert "#SBATCH --signal=USR2@120" in programs.script
+
+
+def test_a_job_starts_this_interpreter_with_srun_unless_told_otherwise(
+    programs, launcher, make_runs
+) -> None:
+    plan = make_runs(1)
+    launcher().submit(plan)
+    command = command_of(programs.script, plan.store)
+    assert (command[0], command[-2:]) == ("srun", ["--kill-on-bad-exit=1", sys.executable])
+
+
+@pytest.mark.parametrize(
+    ("given", "command"),
+    [([], ["/a folder/python"]), (["launcher.python=run python"], ["run", "python"])],
+)
+def test_without_srun_the_batch_scripts_process_is_python_and_is_signalled(
+    programs, launcher, make_runs, monkeypatch, given, command
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/a folder/python")
+    plan = make_runs(2)
+    launcher("launcher.use_srun=false", *given).submit(plan)
+    assert command_of(programs.script, plan.store) == ["exec", *command]
+    assert "#SBATCH --signal=B:USR2@120" in programs.script
+    assert "#SBATCH --signal=USR2@120" not in programs.script
 
 
 def test_without_slurm_nothing_is_written(environment, tmp_path) -> None:
