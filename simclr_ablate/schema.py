@@ -433,6 +433,9 @@ class EvaluationData:
         before=None,
     )
     metric: str | None = key("as data.metric", choices=METRICS, when=_OTHER_DATA, before=None)
+    exact: bool | None = key(
+        "as data.exact; null: true", when={"evaluation.data.name": (STREAMED,)}, before=None
+    )
 
 
 @dataclass(frozen=True)
@@ -626,7 +629,7 @@ class Experiment:
         other = self.evaluation.data
         if other.name is None:
             return self.data
-        return Data(**dataclasses.asdict(other))
+        return Data(**{**dataclasses.asdict(other), "exact": other.exact is not False})
 
 
 def _with_protocol(config: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -73,6 +73,7 @@ OTHER_DATA = tuple(
         "limit",
         "validation",
         "on_error",
+        "exact",
         "seed",
         "label",
         "fingerprint",
@@ -138,12 +139,12 @@ UNUSED_IN_EVALUATION = {
     ("evaluation.protocol=my:protocol",): OTHER_DATA,
     ("data@evaluation.data=cifar10",): (
         *(*TO_TRAIN, *PATIENCE, "data.metric"),
-        *("evaluation.data.on_error", "evaluation.data.fingerprint"),
+        *("evaluation.data.on_error", "evaluation.data.fingerprint", "evaluation.data.exact"),
     ),
     # The classifier that it brings along is for its own classes.
     ("data@evaluation.data=cifar10", "objective=supervised"): (
         *(*TO_TRAIN, *PATIENCE, "data.metric", "head", "loss"),
-        *("evaluation.data.on_error", "evaluation.data.fingerprint"),
+        *("evaluation.data.on_error", "evaluation.data.fingerprint", "evaluation.data.exact"),
     ),
 }
 UNUSED = {

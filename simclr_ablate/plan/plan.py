@@ -306,6 +306,7 @@ def complete_present(
                 absent[experiment] = error
                 continue
             other = dataclasses.asdict(complete_once(experiment.evaluated_data))
+            other["exact"] = evaluation.data.exact
             evaluation = dataclasses.replace(evaluation, data=EvaluationData(**other))
         encoder = experiment.encoder
         if experiment.objective == "imported":

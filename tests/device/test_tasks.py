@@ -70,7 +70,6 @@ NETWORKS = {
     "nonlinear head": ("head=nonlinear", "head.dim=24"),
     "linear head": ("head=linear",),
     "no head": ("head=none",),
-    "resnet18": ("encoder=resnet18",),
     "bottlenecks": ("encoder=resnet50", "objective=none"),
     "twice the width": ("encoder.width=2",),
     "channels first": ("compute.channels_last=false",),
@@ -247,36 +246,12 @@ def assert_same(one: Run, other: Run) -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_device_comes_to_what_the_cpu_does(job_in: JobIn, tmp_path: Path, name: str) -> None:
-    runs = [
-        carry_out(job_in(tmp_path / device[:3], device, *CASES[name])) for device in ("cpu", SIM)
-    ]
-    assert_same(*runs)
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "loss: nt_xent",
-        "loss: nt_logistic semi-hard",
-        "loss: margin_triplet",
-        "views: autoaugment",
-        "views: extra broader",
-        "network: bottlenecks",
-        "optimizer: micro-batches of lars in bfloat16",
-        "objective: supervised",
-        "protocol: linear",
-        "protocol: finetune",
-        "protocol: probe of rotation",
-    ],
-)
-def test_all_of_it_can_be_deterministic(job_in: JobIn, tmp_path: Path, name: str) -> None:
-    """No operation is used that CUDA has no deterministic implementation of."""
-    runs = [
-        carry_out(job_in(tmp_path / place, SIM, *CASES[name], *keys))
-        for place, keys in (("usual", ()), ("same", ("compute.deterministic=true",)))
-    ]
+    """Without any operation that CUDA has no deterministic implementation of."""
+    on_cpu = carry_out(job_in(tmp_path / "cpu", "cpu", *CASES[name]))
+    keys = (*CASES[name], "compute.deterministic=true")
+    on_device = carry_out(job_in(tmp_path / "device", SIM, *keys))
     assert torch.are_deterministic_algorithms_enabled()
-    assert_same(*runs)
+    assert_same(on_device, on_cpu)
 
 
 @pytest.fixture(scope="module")
@@ -304,14 +279,14 @@ def test_streamed_images(
 
 
 def test_imported_weights(job_in: JobIn, tmp_path: Path) -> None:
-    encoder = carry_out(job_in(tmp_path / "pretrained", "cpu", "encoder=resnet18"))
+    encoder = carry_out(job_in(tmp_path / "random", "cpu", "encoder=resnet18", "objective=none"))
     weights = torch.load(encoder.encoder_path, weights_only=True)["encoder"]
     torch.save(weights, tmp_path / "weights.pt")
     keys = ("encoder=resnet18", "objective=imported", f"encoder.weights={tmp_path}/weights.pt")
     assert_same(*(carry_out(job_in(tmp_path / d[:3], d, *keys)) for d in ("cpu", SIM)))
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "lars", "sgd"])
+@pytest.mark.parametrize("optimizer", ["adamw", "lars"])
 @pytest.mark.parametrize("devices", [("cpu", SIM, "cpu"), (SIM, "cpu", SIM)])
 def test_a_run_goes_on_on_another_device(
     job_in: JobIn, tmp_path: Path, optimizer: str, devices: tuple[str, ...]
