@@ -85,7 +85,7 @@ def test_a_step_waits_for_nothing(
 
 
 def test_a_step_of_micro_batches_copies_as_little_for_each(
-    make_experiment: Callable[..., Experiment], jitter: str
+    make_experiment: Callable[..., Experiment],
 ) -> None:
     parts = 16
     keys = ("optimizer.batch_size=64", f"optimizer.micro_batch={64 // parts}")
