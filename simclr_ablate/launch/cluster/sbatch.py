@@ -151,6 +151,7 @@ def _parameters(
         for name, value in given.items()
         if value is not False and name != "job-name"  # which `name` begins with
     }
+    cpus = options.sbatch.get("cpus-per-task", resources.cpus)
     parameters: dict[str, Any] = {
         "name": name,
         "timeout_min": resources.time_minutes,
@@ -167,8 +168,9 @@ def _parameters(
         "slurm_array_parallelism": options.max_parallel or _ENDLESS,
         "slurm_setup": list(options.setup) or None,
         "slurm_use_srun": options.use_srun,
-        # If one task dies, the others are ended too.
-        "slurm_srun_args": ["--kill-on-bad-exit=1", *options.srun_args],
+        # If one task dies, the others are ended too. Since SLURM 22.05, srun does not take the CPUs over from sbatch:
+        # where tasks are bound to cores, each would get one.
+        "slurm_srun_args": ["--kill-on-bad-exit=1", f"--cpus-per-task={cpus}", *options.srun_args],
         "slurm_additional_parameters": given,
     }
     return {name: value for name, value in parameters.items() if value is not None}

@@ -366,7 +366,8 @@ def test_a_job_starts_python_as_it_is_told(programs, launcher, make_runs, runs) 
     command = command_of(programs.script, plan.store)
     assert command[0] == "srun"
     of_srun, python = command[: -len(shlex.split(CONTAINER))], shlex.split(CONTAINER)
-    assert of_srun[-3:] == ["--kill-on-bad-exit=1", "--container-image=image.sqsh", MOUNTS]
+    ours = ["--kill-on-bad-exit=1", "--cpus-per-task=2"]
+    assert of_srun[-4:] == [*ours, "--container-image=image.sqsh", MOUNTS]
     assert command[len(of_srun) :] == python
     assert "#SBATCH --signal=USR2@120" in programs.script
 
@@ -377,7 +378,8 @@ def test_a_job_starts_this_interpreter_with_srun_unless_told_otherwise(
     plan = make_runs(1)
     launcher().submit(plan)
     command = command_of(programs.script, plan.store)
-    assert (command[0], command[-2:]) == ("srun", ["--kill-on-bad-exit=1", sys.executable])
+    of_srun = ["--kill-on-bad-exit=1", "--cpus-per-task=2"]
+    assert (command[0], command[-3:]) == ("srun", [*of_srun, sys.executable])
 
 
 @pytest.mark.parametrize(
