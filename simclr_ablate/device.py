@@ -37,6 +37,12 @@ def set_arithmetic(deterministic: bool = False, tf32: bool | None = None) -> Non
     torch.backends.cudnn.allow_tf32 = not deterministic if tf32 is None else tf32
 
 
+def enter(device: torch.device) -> None:
+    """Makes this GPU the process's current one: streams, pinned memory and kernels that name no device belong to it."""
+    if device.type in _PINNING and device.index is not None:
+        torch.get_device_module(device).set_device(device)
+
+
 def is_accelerator(device: torch.device) -> bool:
     """Whether this is not the CPU: every operation is a launch, and each transfer may wait for those before it."""
     return device.type != "cpu"

@@ -115,6 +115,24 @@ def test_batches_travel_one_ahead(monkeypatch: pytest.MonkeyPatch, count: int) -
     assert streams.asked == expected[count]
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"), [("cuda:3", ["cuda:3"]), ("xpu:1", ["xpu:1"]), ("mps:0", []), ("cpu", [])]
+)
+def test_a_process_enters_its_gpu(
+    monkeypatch: pytest.MonkeyPatch, name: str, expected: list[str]
+) -> None:
+    entered: list[str] = []
+
+    class Module:
+        @staticmethod
+        def set_device(device: torch.device) -> None:
+            entered.append(str(device))
+
+    monkeypatch.setattr(torch, "get_device_module", lambda _: Module)
+    device_module.enter(torch.device(name))
+    assert entered == expected
+
+
 def test_nothing_is_sent_to_the_cpu() -> None:
     batch = torch.ones(2)
     ((same, rest),) = device_module.send_ahead([(batch, "labels")], torch.device("cpu"))

@@ -92,12 +92,15 @@ def _by_triton(name: str, otherwise: Callable[..., None]) -> Callable[..., None]
     """The Triton kernel `name`, or else `otherwise`: Triton needs a C compiler, which not every node has."""
 
     def jitter_(*tensors: Tensor) -> None:
+        device = tensors[0].device
         global _works
         if _works:
             try:
                 from simclr_ablate.augment import triton_kernels
 
-                getattr(triton_kernels, name)(*tensors)
+                # Triton launches on the process's current device, wherever the tensors are.
+                with torch.get_device_module(device).device(device):
+                    getattr(triton_kernels, name)(*tensors)
                 return
             except torch.OutOfMemoryError:
                 raise

@@ -5,8 +5,6 @@ contrast needs a mean of what the steps before it make. Imported only where such
 not be there.
 """
 
-from typing import Any
-
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -44,7 +42,7 @@ def tensorflow_jitter_(images: Tensor, amounts: Tensor, steps: Tensor) -> None:
 
 
 @triton.jit
-def _load(base: Any, start: Any, pixels: Any, block: tl.constexpr) -> Any:
+def _load(base, start, pixels, block: tl.constexpr):
     places = start + tl.arange(0, block)
     inside = places < pixels
     red = tl.load(base + places, mask=inside, other=0.0)
@@ -54,26 +52,24 @@ def _load(base: Any, start: Any, pixels: Any, block: tl.constexpr) -> Any:
 
 
 @triton.jit
-def _store(
-    base: Any, red: Any, green: Any, blue: Any, places: Any, inside: Any, pixels: Any
-) -> Any:
+def _store(base, red, green, blue, places, inside, pixels):
     tl.store(base + places, red, mask=inside)
     tl.store(base + pixels + places, green, mask=inside)
     tl.store(base + 2 * pixels + places, blue, mask=inside)
 
 
 @triton.jit
-def _clip(values: Any) -> Any:
+def _clip(values):
     return tl.minimum(tl.maximum(values, 0.0), 1.0)
 
 
 @triton.jit
-def _greys(red: Any, green: Any, blue: Any) -> Any:
+def _greys(red, green, blue):
     return red + green * _GREEN + blue * _BLUE
 
 
 @triton.jit
-def _turned(red: Any, green: Any, blue: Any, turn: Any) -> Any:
+def _turned(red, green, blue, turn):
     """`color.turn_hue_`."""
     high = tl.maximum(tl.maximum(red, green), blue)
     low = tl.minimum(tl.minimum(red, green), blue)
@@ -90,24 +86,19 @@ def _turned(red: Any, green: Any, blue: Any, turn: Any) -> Any:
 
 
 @triton.jit
-def _tone_and_hue(
-    red: Any, green: Any, blue: Any, tones: Any, turn: Any, before: Any, mean: Any
-) -> Any:
+def _tone_and_hue(red, green, blue, tones, turn, before, mean):
     """All four steps; also the greys before contrast, whose mean over the image it needs."""
     seen = tl.zeros_like(red)
     for step in tl.static_range(4):
         if step == before:
             red, green, blue = _turned(red, green, blue, turn)
         else:
-            number = step
-            if step > before:
-                number = step - 1
+            number = step - (step > before).to(tl.int32)
             scale = tl.load(tones + 3 * number)
             grey_share = tl.load(tones + 3 * number + 1)
             mean_share = tl.load(tones + 3 * number + 2)
             greys = _greys(red, green, blue)
-            if mean_share != 0:
-                seen = greys
+            seen = tl.where(mean_share != 0, greys, seen)
             offset = greys * grey_share + mean * mean_share
             red = _clip(red * scale + offset)
             green = _clip(green * scale + offset)
@@ -116,20 +107,18 @@ def _tone_and_hue(
 
 
 @triton.jit
-def _jitter(
-    images: Any, tones: Any, hue: Any, before_hue: Any, pixels: Any, block: tl.constexpr
-) -> Any:
+def _jitter(images, tones, hue, before_hue, pixels, block: tl.constexpr):
     image = tl.program_id(0).to(tl.int64)
     base = images + image * 3 * pixels
     tones = tones + image * 9
     turn = tl.load(hue + image)
     before = tl.load(before_hue + image).to(tl.int32)
-    total = 0.0
+    total = tl.zeros((block,), tl.float32)
     for start in range(0, pixels, block):
         red, green, blue, places, inside = _load(base, start, pixels, block)
         _, _, _, seen = _tone_and_hue(red, green, blue, tones, turn, before, 0.0)
-        total += tl.sum(tl.where(inside, seen, 0.0))
-    mean = total / pixels
+        total += tl.where(inside, seen, 0.0)
+    mean = tl.sum(total) / pixels
     for start in range(0, pixels, block):
         red, green, blue, places, inside = _load(base, start, pixels, block)
         red, green, blue, _ = _tone_and_hue(red, green, blue, tones, turn, before, mean)
@@ -138,15 +127,15 @@ def _jitter(
 
 @triton.jit
 def _tensorflow_steps(
-    red: Any,
-    green: Any,
-    blue: Any,
-    amounts: Any,
-    steps: Any,
-    red_mean: Any,
-    green_mean: Any,
-    blue_mean: Any,
-) -> Any:
+    red,
+    green,
+    blue,
+    amounts,
+    steps,
+    red_mean,
+    green_mean,
+    blue_mean,
+):
     """All four steps; also the channels before contrast, whose means over the image it needs."""
     seen_red, seen_green, seen_blue = red, green, blue
     for place in tl.static_range(4):
@@ -173,24 +162,24 @@ def _tensorflow_steps(
 
 
 @triton.jit
-def _tensorflow_jitter(
-    images: Any, amounts: Any, steps: Any, pixels: Any, block: tl.constexpr
-) -> Any:
+def _tensorflow_jitter(images, amounts, steps, pixels, block: tl.constexpr):
     image = tl.program_id(0).to(tl.int64)
     base = images + image * 3 * pixels
     amounts, steps = amounts + image * 4, steps + image * 4
-    red_total = 0.0
-    green_total = 0.0
-    blue_total = 0.0
+    red_total = tl.zeros((block,), tl.float32)
+    green_total = tl.zeros((block,), tl.float32)
+    blue_total = tl.zeros((block,), tl.float32)
     for start in range(0, pixels, block):
         red, green, blue, places, inside = _load(base, start, pixels, block)
         _, _, _, red, green, blue = _tensorflow_steps(
             red, green, blue, amounts, steps, 0.0, 0.0, 0.0
         )
-        red_total += tl.sum(tl.where(inside, red, 0.0))
-        green_total += tl.sum(tl.where(inside, green, 0.0))
-        blue_total += tl.sum(tl.where(inside, blue, 0.0))
-    red_mean, green_mean, blue_mean = red_total / pixels, green_total / pixels, blue_total / pixels
+        red_total += tl.where(inside, red, 0.0)
+        green_total += tl.where(inside, green, 0.0)
+        blue_total += tl.where(inside, blue, 0.0)
+    red_mean = tl.sum(red_total) / pixels
+    green_mean = tl.sum(green_total) / pixels
+    blue_mean = tl.sum(blue_total) / pixels
     for start in range(0, pixels, block):
         red, green, blue, places, inside = _load(base, start, pixels, block)
         red, green, blue, _, _, _ = _tensorflow_steps(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from simclr_ablate import __version__
 from simclr_ablate.data.splits import Splits
-from simclr_ablate.device import set_arithmetic
+from simclr_ablate.device import enter, set_arithmetic
 from simclr_ablate.evaluation.feature_cache import cached_features, digest_of
 from simclr_ablate.evaluation.features import FEATURE_BATCH, extract
 from simclr_ablate.evaluation.probe import transformed
@@ -56,6 +56,7 @@ def evaluate(
     torch.set_num_threads(share.threads)
     set_arithmetic(experiment.compute.deterministic, experiment.compute.tf32)
     device = torch.device(share.device)
+    enter(device)
     protocol = find_protocol(experiment.evaluation.protocol)
     data = read_data(experiment.evaluated_data, experiment, folder, share, ranks)
     encoder, head = load_on_all(experiment, run, device, ranks)

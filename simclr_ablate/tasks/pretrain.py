@@ -9,7 +9,7 @@ from torch import nn
 
 from simclr_ablate.augment.build import build_policy
 from simclr_ablate.data.splits import Splits
-from simclr_ablate.device import set_arithmetic
+from simclr_ablate.device import enter, set_arithmetic
 from simclr_ablate.evaluation.features import FEATURE_BATCH, reset_batchnorm
 from simclr_ablate.lease import Lease
 from simclr_ablate.losses.cross_entropy import cross_entropy
@@ -54,6 +54,7 @@ def pretrain(
     torch.set_num_threads(share.threads)
     set_arithmetic(experiment.compute.deterministic, experiment.compute.tf32)
     device = torch.device(share.device)
+    enter(device)
     if experiment.objective == "imported":
         import_encoder(experiment, run, lease, ranks)
         return

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -77,6 +78,30 @@ def test_the_kernels_do_what_the_small_operations_do(
     images, expected, after = changed[number]
     torch.testing.assert_close(after, expected, rtol=0, atol=ROUNDING)
     assert (after - images).abs().max() > 0.05
+
+
+@pytest.mark.parametrize("target", [("cuda", 80, 32), ("hip", "gfx942", 64)], ids=str)
+def test_the_kernels_compile(
+    target: tuple[str, int | str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For GPUs that need not be here: an A100, and AMD's MI300."""
+    triton = pytest.importorskip("triton")
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    from simclr_ablate.augment import triton_kernels
+
+    floats, counts = {"images": "*fp32"}, {"pixels": "i32", "block": "constexpr"}
+    of_tones = {"tones": "*fp32", "hue": "*fp32", "before_hue": "*i64"}
+    of_steps = {"amounts": "*fp32", "steps": "*i64"}
+    for kernel, arguments in (
+        (triton_kernels._jitter, of_tones),
+        (triton_kernels._tensorflow_jitter, of_steps),
+    ):
+        source = ASTSource(kernel, {**floats, **arguments, **counts}, {"block": 1024})
+        compiled = triton.compile(source, target=GPUTarget(*target))
+        assert len(compiled.asm["cubin" if target[0] == "cuda" else "hsaco"]) > 1000
 
 
 @pytest.mark.parametrize("color", ["pytorch", "tensorflow"])
