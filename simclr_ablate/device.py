@@ -16,6 +16,7 @@ _PINNING = ("cuda", "xpu")
 """Devices that copy from pinned memory while the CPU goes on."""
 
 COMPILER = "inductor"
+"""The backend of torch.compile."""
 
 T = TypeVar("T")
 
@@ -26,9 +27,8 @@ def set_arithmetic(deterministic: bool = False, tf32: bool | None = None) -> Non
     Matrix products are never TF32: views and losses are made of them. A CPU computes as before.
     """
     if deterministic:
-        os.environ.setdefault(
-            "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
-        )  # cuBLAS reads it when it starts
+        # cuBLAS reads it when it starts.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(deterministic)
     # It need not be filled: nothing reads it.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
@@ -48,6 +48,20 @@ def is_accelerator(device: torch.device) -> bool:
     return device.type != "cpu"
 
 
+def mapped(tree: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """A copy of nested dicts, lists and tuples with each tensor changed, always in the same order."""
+    if isinstance(tree, Tensor):
+        return change(tree)
+    if isinstance(tree, dict):
+        return {name: mapped(value, change) for name, value in tree.items()}
+    if isinstance(tree, list):
+        return [mapped(value, change) for value in tree]
+    if isinstance(tree, tuple):
+        parts = [mapped(value, change) for value in tree]
+        return type(tree)(*parts) if hasattr(tree, "_fields") else tuple(parts)
+    return tree
+
+
 def send(tree: T, device: torch.device) -> T:
     """A copy of nested dicts, lists and tuples with all their CPU tensors on `device`.
 
@@ -57,22 +71,30 @@ def send(tree: T, device: torch.device) -> T:
     if not is_accelerator(device):
         return tree
     leaving: list[Tensor] = []
-    _mapped(tree, lambda tensor: leaving.append(tensor) or tensor)  # type: ignore[func-returns-value]
-    edges = [0]
-    for tensor in leaving:
-        edges.append(edges[-1] + -(-tensor.nbytes // _ALIGNMENT) * _ALIGNMENT)
-    block = torch.empty(edges[-1], dtype=torch.uint8, pin_memory=device.type in _PINNING)
-    for tensor, start in zip(leaving, edges, strict=False):
-        flat = tensor.contiguous().view(-1).view(torch.uint8)
-        block[start : start + tensor.nbytes].copy_(flat)
+    places: list[slice] = []
+    end = 0
+
+    def leave(tensor: Tensor) -> Tensor:
+        nonlocal end
+        if not is_accelerator(tensor.device):
+            leaving.append(tensor)
+            places.append(slice(end, end + tensor.nbytes))
+            end += -(-tensor.nbytes // _ALIGNMENT) * _ALIGNMENT
+        return tensor
+
+    mapped(tree, leave)
+    block = torch.empty(end, dtype=torch.uint8, pin_memory=device.type in _PINNING)
+    for tensor, place in zip(leaving, places, strict=True):
+        block[place].copy_(tensor.contiguous().view(-1).view(torch.uint8))
     there = block.to(device, non_blocking=True)
-    arrived = iter(
-        [
-            there[start : start + tensor.nbytes].view(tensor.dtype).view(tensor.shape)
-            for tensor, start in zip(leaving, edges, strict=False)
-        ]
-    )
-    return _mapped(tree, lambda _: next(arrived))
+    parts = iter([there[place] for place in places])
+
+    def arrive(tensor: Tensor) -> Tensor:
+        if is_accelerator(tensor.device):
+            return tensor
+        return next(parts).view(tensor.dtype).view(tensor.shape)
+
+    return mapped(tree, arrive)
 
 
 def send_ahead(
@@ -104,20 +126,6 @@ def _received(batch: Tensor, rest: T, arrival: Any, stream: Any) -> tuple[Tensor
     stream.wait_event(arrival)
     batch.record_stream(stream)
     return batch, rest
-
-
-def _mapped(tree: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """A copy of `tree` with each CPU tensor changed, always in the same order."""
-    if isinstance(tree, Tensor):
-        return tree if is_accelerator(tree.device) else change(tree)
-    if isinstance(tree, dict):
-        return {name: _mapped(value, change) for name, value in tree.items()}
-    if isinstance(tree, list):
-        return [_mapped(value, change) for value in tree]
-    if isinstance(tree, tuple):
-        parts = [_mapped(value, change) for value in tree]
-        return type(tree)(*parts) if hasattr(tree, "_fields") else tuple(parts)
-    return tree
 
 
 def free_bytes(device: torch.device) -> float:

@@ -15,6 +15,7 @@ from torch import Tensor
 from simclr_ablate.augment import tensorflow_color
 from simclr_ablate.augment.batching import Kinds
 from simclr_ablate.augment.color import JITTER_ORDERS, jitter_kinds_
+from simclr_ablate.device import send
 
 log = logging.getLogger(__name__)
 
@@ -74,16 +75,13 @@ def _in_place(images: Tensor, jitter_: Callable[[Tensor], object]) -> Tensor:
 
 
 def _small_jitter_(images: Tensor, tones: Tensor, hue: Tensor, before_hue: Tensor) -> None:
-    kinds = Kinds.of(before_hue.cpu(), images.device)
-    order = None if kinds.order is None else kinds.order.to(images.device)
-    kinds = kinds._replace(order=order)
+    kinds = send(Kinds.of(before_hue.cpu(), images.device), images.device)
     jitter_kinds_(images, kinds, **kinds.take({"tones": tones, "hue": hue}))
 
 
 def _small_tensorflow_jitter_(images: Tensor, amounts: Tensor, steps: Tensor) -> None:
     order = (steps.cpu().unsqueeze(1) == _STEPS).all(2).long().argmax(1)
-    kinds = Kinds.of(order, images.device)
-    kinds = kinds._replace(order=None if kinds.order is None else kinds.order.to(images.device))
+    kinds = send(Kinds.of(order, images.device), images.device)
     named = dict(zip(AMOUNTS, amounts.unbind(1), strict=True))
     tensorflow_color.jitter_kinds_(images, kinds, **kinds.take(named))
 
@@ -92,9 +90,9 @@ def _by_triton(name: str, otherwise: Callable[..., None]) -> Callable[..., None]
     """The Triton kernel `name`, or else `otherwise`: Triton needs a C compiler, which not every node has."""
 
     def jitter_(*tensors: Tensor) -> None:
-        device = tensors[0].device
         global _works
         if _works:
+            device = tensors[0].device
             try:
                 from simclr_ablate.augment import triton_kernels
 

@@ -3,6 +3,8 @@
 Images are (N, C, H, W), float; parameters are (N,), one per image.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -29,11 +31,26 @@ def resized_crop(
 
     top, left, height, width: whole pixels; flip: bool. out: for the result; may be the images.
     """
+    windows = crop_windows(top, left, height, width, flip, images.shape[2:], size)
+    there = send(windows, images.device)
+    return resample_windows(images, **there, size=size, interpolation=interpolation, out=out)
+
+
+def crop_windows(
+    top: Tensor,
+    left: Tensor,
+    height: Tensor,
+    width: Tensor,
+    flip: Tensor,
+    image_size: Sequence[int],
+    size: int,
+) -> dict[str, Tensor]:
+    """Each window of images of `image_size` (H, W) as `resample_windows` takes it, on the CPU."""
     upright = torch.zeros_like(flip)
-    windows = windows_of(top, height, upright, images.shape[2], size)
-    others = windows_of(left, width, flip, images.shape[3], size)
-    there = send((windows, others), images.device)
-    return resample_windows(images, *there, size, interpolation, out)
+    return {
+        "rows": windows_of(top, height, upright, image_size[0], size),
+        "columns": windows_of(left, width, flip, image_size[1], size),
+    }
 
 
 def resample_windows(
@@ -44,7 +61,7 @@ def resample_windows(
     interpolation: str,
     out: Tensor | None = None,
 ) -> Tensor:
-    """`resized_crop` of windows that `resampling.windows_of` made, on the images' device."""
+    """`resized_crop` of windows that `crop_windows` made, on the images' device."""
     height, width = images.shape[2:]
     if is_accelerator(images.device) and height == width:  # half the launches
         both = interpolation_matrix(torch.cat([rows, columns], -1), height, size, interpolation)

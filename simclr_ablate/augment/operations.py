@@ -25,9 +25,8 @@ from simclr_ablate.augment.filters import (
     motion_blur,
     sobel,
 )
-from simclr_ablate.augment.geometry import cutout, resample_windows, rotate_kinds
+from simclr_ablate.augment.geometry import crop_windows, cutout, resample_windows, rotate_kinds
 from simclr_ablate.augment.noise import normals
-from simclr_ablate.augment.resampling import windows_of
 from simclr_ablate.device import send
 
 Params = dict[str, Tensor]
@@ -167,7 +166,7 @@ class RandomResizedCrop(Operation):
         }
 
     def prepare(self, params: Params, height: int, width: int, device: torch.device) -> Prepared:
-        return _prepared_windows(**params, height_in=height, width_in=width, size=self.size)
+        return crop_windows(**params, image_size=(height, width), size=self.size)
 
     def apply(self, images: Tensor, params: Prepared) -> Tensor:
         return self._crop(images, params, None)
@@ -219,9 +218,7 @@ class Resize(Operation):
         if (height, width) == (self.size, self.size):
             return {}
         upright = torch.zeros(len(params["top"]), dtype=torch.bool)
-        return _prepared_windows(
-            **params, flip=upright, height_in=height, width_in=width, size=self.size
-        )
+        return crop_windows(**params, flip=upright, image_size=(height, width), size=self.size)
 
     def apply(self, images: Tensor, params: Prepared) -> Tensor:
         if not params:
@@ -448,24 +445,6 @@ class Equalize(Operation):
 
     def apply(self, images: Tensor, params: Prepared) -> Tensor:
         return equalize(images)
-
-
-def _prepared_windows(
-    top: Tensor,
-    left: Tensor,
-    height: Tensor,
-    width: Tensor,
-    flip: Tensor,
-    height_in: int,
-    width_in: int,
-    size: int,
-) -> Prepared:
-    """Windows of images of (height_in, width_in) as `resample_windows` takes them."""
-    upright = torch.zeros_like(flip)
-    return {
-        "rows": windows_of(top, height, upright, height_in, size),
-        "columns": windows_of(left, width, flip, width_in, size),
-    }
 
 
 def _uniform(drawn: Tensor, low: float, high: float) -> Tensor:

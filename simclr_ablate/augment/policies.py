@@ -14,6 +14,7 @@ from torch import Generator, Tensor
 from simclr_ablate import own
 from simclr_ablate.augment.auto_augment import AutoAugment
 from simclr_ablate.augment.batching import take
+from simclr_ablate.augment.noise import Normals
 from simclr_ablate.augment.operations import (
     GaussianBlur,
     Operation,
@@ -80,6 +81,14 @@ class Drawn(NamedTuple):
         """The operations and parameters of some views."""
         params = [take(drawn, rows) for drawn in self.params]
         return type(self)(self.operations, params, len(rows))
+
+    def complete(self) -> Self:
+        """The same with all numbers that were left to be drawn later."""
+        params = [
+            {name: v.draw() if isinstance(v, Normals) else v for name, v in each.items()}
+            for each in self.params
+        ]
+        return type(self)(self.operations, params, self.n)
 
     def alike_together(self) -> Tensor:
         """An order of the views in which those that go through the same steps are neighbours."""
@@ -193,7 +202,9 @@ class _Stage(NamedTuple):
         usual = DEVICE_CHUNK_BYTES if is_accelerator(device) else CPU_CHUNK_BYTES
         length = max(1, (chunk_bytes or usual) // (3 * math.prod(size) * _FLOAT_BYTES))
         chosen = rows[order % max(1, len(rows))]
-        return cls(drawn.of(order), order, chosen, (height, width), size, length)
+        # Before they are put in order: rows that are neighbours are drawn together.
+        in_order = drawn.complete().of(order)
+        return cls(in_order, order, chosen, (height, width), size, length)
 
     def prepared(self, device: torch.device) -> Iterator[_Chunk]:
         """What is needed on `device`, chunk by chunk; on the CPU still."""

@@ -5,6 +5,7 @@ contrast needs a mean of what the steps before it make. Imported only where such
 not be there.
 """
 
+import torch
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -13,7 +14,7 @@ from simclr_ablate.augment.color import LUMA
 
 _GREEN = tl.constexpr(LUMA[1] / LUMA[0])
 _BLUE = tl.constexpr(LUMA[2] / LUMA[0])
-_TINY = tl.constexpr(1.1754943508222875e-38)  # the smallest normal float32
+_TINY = tl.constexpr(torch.finfo(torch.float32).tiny)
 _MOST = 1024
 """Pixels that a program changes at a time, at most."""
 
@@ -23,10 +24,7 @@ def color_jitter_(images: Tensor, tones: Tensor, hue: Tensor, before_hue: Tensor
 
     tones: (N, 3, 3) and before_hue: (N,) of `color.jitter_steps`; hue: (N,), turns.
     """
-    n, _, height, width = images.shape
-    pixels = height * width
-    block = min(_MOST, triton.next_power_of_2(pixels))
-    _jitter[(n,)](images, tones, hue, before_hue, pixels, block)
+    _jitter[(len(images),)](images, tones, hue, before_hue, *_pixels(images))
 
 
 def tensorflow_jitter_(images: Tensor, amounts: Tensor, steps: Tensor) -> None:
@@ -35,10 +33,13 @@ def tensorflow_jitter_(images: Tensor, amounts: Tensor, steps: Tensor) -> None:
     amounts: (N, 4), of brightness, contrast, saturation and hue. steps: (N, 4), the number of each image's first step,
     second step and so on, counted in that order.
     """
-    n, _, height, width = images.shape
-    pixels = height * width
-    block = min(_MOST, triton.next_power_of_2(pixels))
-    _tensorflow_jitter[(n,)](images, amounts, steps, pixels, block)
+    _tensorflow_jitter[(len(images),)](images, amounts, steps, *_pixels(images))
+
+
+def _pixels(images: Tensor) -> tuple[int, int]:
+    """How many pixels an image has, and how many a program changes at a time."""
+    pixels = images.shape[2] * images.shape[3]
+    return pixels, min(_MOST, triton.next_power_of_2(pixels))
 
 
 @triton.jit
@@ -77,12 +78,16 @@ def _turned(red, green, blue, turn):
     hue = (green + blue - red - low) * (1 / 6) / tl.maximum(chroma, _TINY) + 1 / 6
     hue = tl.where(green < blue, -hue, hue) + (turn + 1)
     hue = hue - tl.floor(hue)
-    of_red = tl.minimum(tl.maximum(tl.abs(hue - 3 / 6), 1 / 6), 2 / 6)
-    of_green = tl.minimum(tl.maximum(tl.abs(hue - 2 / 6), 1 / 6), 2 / 6)
-    of_blue = tl.minimum(tl.maximum(tl.abs(hue - 4 / 6), 1 / 6), 2 / 6)
     six = 6 * chroma
     above = high + chroma
-    return low - chroma + six * of_red, above - six * of_green, above - six * of_blue
+    red = low - chroma + six * _distance(hue, 3 / 6)
+    return red, above - six * _distance(hue, 2 / 6), above - six * _distance(hue, 4 / 6)
+
+
+@triton.jit
+def _distance(hue, center):
+    """A hue's distance from another, within [1/6, 2/6]."""
+    return tl.minimum(tl.maximum(tl.abs(hue - center), 1 / 6), 2 / 6)
 
 
 @triton.jit

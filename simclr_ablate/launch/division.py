@@ -76,10 +76,10 @@ def fit(
     on_cpu = [p for p in everyone if devices_for(p.experiment, found) == ["cpu"]]
     on_accelerators = [p for p in everyone if devices_for(p.experiment, found) != ["cpu"]]
     slots = dict.fromkeys(found.devices, _runs_per_gpu(options, on_accelerators, found))
-    room = sum(slots.values())
-    shares = _shares(on_accelerators, room, total) + _shares(on_cpu, cores, total)
-    shares = max(1, min(options.parallel or shares, len(everyone)))
-    slots["cpu"] = options.parallel or max(1, _shares(on_cpu, cores, total))
+    there = _shares(on_accelerators, sum(slots.values()), total)
+    here = _shares(on_cpu, cores, total)
+    shares = max(1, min(options.parallel or there + here, len(everyone)))
+    slots["cpu"] = options.parallel or max(1, here)
     parallel = min(shares, options.parallel or available)
     threads, for_pretraining = (max(1, cores // each) for each in (shares, min(shares, encoders)))
     return Division(parallel, threads, for_pretraining, slots, found)

@@ -39,9 +39,11 @@ def save(path: Path, content: Mapping[str, Any], owner: str) -> None:
     # Imported here because torch is slow to load.
     import torch
 
+    from simclr_ablate.device import mapped
+
     def write(file: BinaryIO) -> None:
         hashing = _Hashing(file)
-        torch.save({**_on_cpu(content), BELONGS_TO: owner}, hashing)
+        torch.save({**mapped({**content}, torch.Tensor.cpu), BELONGS_TO: owner}, hashing)
         file.write(hashing.digest())
 
     write_atomically(path, write)
@@ -63,19 +65,6 @@ def load(path: Path, owner: str, needs_digest: bool = False) -> dict[str, Any]:
     belongs_to = content.pop(BELONGS_TO, owner)
     if belongs_to != owner:
         raise DamagedError(path, f"it belongs to {belongs_to}")
-    return content
-
-
-def _on_cpu(content: Any) -> Any:
-    """A copy of nested containers with all tensors on the CPU."""
-    import torch
-
-    if isinstance(content, torch.Tensor):
-        return content.cpu()
-    if isinstance(content, Mapping):
-        return {name: _on_cpu(value) for name, value in content.items()}
-    if isinstance(content, list | tuple):
-        return type(content)(map(_on_cpu, content))
     return content
 
 

@@ -27,7 +27,7 @@ from simclr_ablate.augment.operations import (
     Sobel,
     Solarize,
 )
-from simclr_ablate.augment.policies import pair_policy, simclr_policy
+from simclr_ablate.augment.policies import Policy, pair_policy, simclr_policy
 
 ALL: list[Operation] = [
     RandomResizedCrop(12),
@@ -264,6 +264,19 @@ def test_views_do_not_depend_on_when_noise_is_drawn(monkeypatch: pytest.MonkeyPa
             assert torch.equal(drawn.make().in_order(), whole)
             part = drawn.of(slice(20, 31)).make().in_order()
         assert torch.equal(part, torch.cat([whole[20:31], whole[80:91]]))
+
+
+def test_noise_is_drawn_once_however_many_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(noise, "LAZY_BYTES", 0)
+    drawn: list[int] = []
+    draw = noise.Normals.draw
+    monkeypatch.setattr(noise.Normals, "draw", lambda self: drawn.append(len(self)) or draw(self))
+    images = torch.rand(60, 3, 16, 16)
+    usual = pair_policy(16, "noise", "color")
+    chunked = Policy(usual.shared, usual.first, usual.second, 7 * 3 * 16 * 16 * 4)
+    views = chunked.two_views(images, rng(6))
+    assert drawn == [60]
+    assert torch.equal(views, usual.two_views(images, rng(6)))
 
 
 @pytest.mark.parametrize("kinds", [[3], [0, 0, 1, 1], [2, 0, 2, 1, 0, 1, 2, 0, 0, 1] * 5])
