@@ -11,18 +11,15 @@ from typing import Any
 
 import torch
 
-from benchmarks.laptop import default_experiment
+from benchmarks.laptop import loop_on
 from benchmarks.measure import best_seconds, print_table
 from simclr_ablate.augment import fused
-from simclr_ablate.data.in_memory import ImageSet
-from simclr_ablate.data.splits import Splits
 from simclr_ablate.launch.worker import keep_freed_memory
-from simclr_ablate.tasks.networks import build_models
-from simclr_ablate.tasks.pretrain import build_loop
 from simclr_ablate.training.loop import Loop
 
 BATCHES = (256, 1024)
 STEPS = 4
+"""Those of `loop_on`."""
 META = torch.device("meta")
 
 
@@ -49,21 +46,16 @@ def main() -> None:
 
 
 def loop_of(batch: int, color: str) -> Loop:
-    """A loop at its first step on images and networks that have no values."""
-    experiment = default_experiment(
+    """A loop on networks that have no values."""
+    return loop_on(
+        META,
         "encoder=resnet18",
         "encoder.stem=cifar",
+        "data.size=32",
         "optimizer=lars",
         f"optimizer.batch_size={batch}",
         f"views.color={color}",
     )
-    pixels = torch.zeros(STEPS * batch, 3, 32, 32, dtype=torch.uint8)
-    images = ImageSet(pixels, torch.zeros(len(pixels), dtype=torch.long), ["a"])
-    encoder, head = build_models(experiment, META)
-    loop = build_loop(experiment, Splits(images, images, images), encoder, head, META)
-    encoder.train()
-    head.train()
-    return loop
 
 
 def network(loop: Loop) -> Callable[[], None]:

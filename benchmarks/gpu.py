@@ -20,17 +20,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks.estimate import speed_file
-from benchmarks.laptop import default_experiment
+from benchmarks.laptop import loop_on
 from benchmarks.measure import print_table
 from simclr_ablate.augment.policies import simclr_policy
-from simclr_ablate.data.in_memory import ImageSet
-from simclr_ablate.data.splits import Splits
 from simclr_ablate.device import set_arithmetic
 from simclr_ablate.files import write_text
 from simclr_ablate.losses.nt_xent import nt_xent
 from simclr_ablate.randomness import generator
-from simclr_ablate.tasks.networks import build_models
-from simclr_ablate.tasks.pretrain import build_loop
 from simclr_ablate.training.loop import Loop
 
 SECONDS = 5.0
@@ -162,22 +158,16 @@ def networks(sizes: Sizes, device: torch.device) -> list[list[str]]:
 
 
 def _loop(architecture: str, stem: str, side: int, batch: int, device: torch.device) -> Loop:
-    experiment = default_experiment(
+    return loop_on(
+        device,
         f"encoder={architecture}",
         f"encoder.stem={stem}",
-        "data.name=tests.small_runs:images",
         f"data.size={side}",
         "optimizer=lars",
         f"optimizer.batch_size={batch}",
         "views.blur=true",
         "precision=bfloat16",
     )
-    pixels = torch.randint(0, 256, (4 * batch, 3, side, side), dtype=torch.uint8)
-    images = ImageSet(pixels, torch.zeros(len(pixels), dtype=torch.long), ["a"])
-    encoder, head = build_models(experiment, device)
-    encoder.train()
-    head.train()
-    return build_loop(experiment, Splits(images, images, images), encoder, head, device)
 
 
 def _steps(loop: Loop) -> Callable[[], object]:

@@ -11,13 +11,15 @@ from simclr_ablate.__main__ import CONFIG_FOLDER, register
 from simclr_ablate.augment.build import build_policy
 from simclr_ablate.data.in_memory import ImageSet
 from simclr_ablate.data.shapes import SHAPE_CLASSES, make_shapes
+from simclr_ablate.data.splits import Splits
 from simclr_ablate.losses.registry import build_loss
 from simclr_ablate.models.encoder import memory_format
 from simclr_ablate.plan.grid import experiment_sections
 from simclr_ablate.schema import Experiment
 from simclr_ablate.tasks.networks import build_models
+from simclr_ablate.tasks.pretrain import build_loop
 from simclr_ablate.training.contrastive import ContrastivePretraining
-from simclr_ablate.training.loop import Training
+from simclr_ablate.training.loop import Loop, Training
 
 
 def default_experiment(*overrides: str) -> Experiment:
@@ -50,6 +52,21 @@ def training_parts(experiment: Experiment) -> Training:
         layout=memory_format(experiment.compute),
         device=device,
     )
+
+
+def loop_on(device: torch.device, *overrides: str) -> Loop:
+    """The loop of the default experiment with `overrides`, on a device, with images enough for four steps.
+
+    The images have no content to speak of, and the networks are in training mode.
+    """
+    experiment = default_experiment("data.name=tests.small_runs:images", *overrides)
+    size, count = experiment.data.size, 4 * experiment.optimizer.batch_size
+    pixels = torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8)
+    images = ImageSet(pixels, torch.zeros(count, dtype=torch.long), ["a"])
+    encoder, head = build_models(experiment, device)
+    encoder.train()
+    head.train()
+    return build_loop(experiment, Splits(images, images, images), encoder, head, device)
 
 
 def take_steps(

@@ -10,9 +10,13 @@ import torch
 from omegaconf import OmegaConf
 
 from simclr_ablate.data.in_memory import ImageSet
+from simclr_ablate.data.splits import Splits
 from simclr_ablate.launch.command import Command, execute
 from simclr_ablate.schema import Data, Experiment
 from simclr_ablate.stopping import StopSignal
+from simclr_ablate.tasks.networks import build_models
+from simclr_ablate.tasks.pretrain import build_loop
+from simclr_ablate.training.loop import Loop
 
 CLASSES = ["a", "b", "c", "d"]
 TRAINING, TEST = 48, 20
@@ -62,6 +66,13 @@ def shades(data: Data, training: int, test: int) -> tuple[ImageSet, ImageSet]:
     pixels = (noise + 32 * labels.view(-1, 1, 1, 1)).to(torch.uint8)
     whole = ImageSet(pixels, labels, CLASSES)
     return whole.subset(range(training)), whole.subset(range(training, count))
+
+
+def loop_of(experiment: Experiment, count: int, device: torch.device) -> Loop:
+    """The experiment's loop at its first step, on so many images of noise. All is on `device`."""
+    whole = shades(experiment.data, count, 1)[0].to(device)
+    encoder, head = build_models(experiment, device, len(CLASSES))
+    return build_loop(experiment, Splits(whole, whole, whole), encoder, head, device)
 
 
 def give(

@@ -1,4 +1,4 @@
-"""How a process computes on a device: what the config asks for is what torch is told."""
+"""How a process computes on its device: torch is told what the config asks for."""
 
 import itertools
 import os

@@ -9,11 +9,18 @@ from simclr_ablate.augment import fused
 from tests.device import sim
 
 
-@pytest.fixture(params=["fused", "small"])
-def jitter(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Colour jitter as one operation, as with Triton, then as the small ones that other devices do."""
-    monkeypatch.setattr(fused, "DEVICES", ["sim"] if request.param == "fused" else [])
+@pytest.fixture
+def fused_jitter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Colour jitter is one operation, as with Triton on a GPU."""
+    monkeypatch.setattr(fused, "DEVICES", ["sim"])
     monkeypatch.setattr(fused, "_has_triton", lambda: True)
+
+
+@pytest.fixture(params=["fused", "small"])
+def jitter(request: pytest.FixtureRequest) -> str:
+    """Colour jitter is one operation; then the small ones that it is on other devices."""
+    if request.param == "fused":
+        request.getfixturevalue("fused_jitter")
     return request.param
 
 

@@ -9,27 +9,14 @@ import torch
 
 import simclr_ablate
 from simclr_ablate.augment.policies import Policy, simclr_policy
-from simclr_ablate.data.in_memory import ImageSet
-from simclr_ablate.data.splits import Splits
 from simclr_ablate.schema import Experiment
-from simclr_ablate.tasks.networks import build_models
-from simclr_ablate.tasks.pretrain import build_loop
 from simclr_ablate.training.loop import Loop
 from tests.augment.test_policies import rng
 from tests.device import sim
+from tests.small_runs import loop_of
 
 PACKAGE = str(Path(simclr_ablate.__file__).parent)
 STEPS = 3
-
-
-def loop_of(experiment: Experiment, images: int) -> Loop:
-    """A loop on the device, which has images and networks."""
-    size = experiment.data.size
-    pixels = torch.randint(0, 256, (images, 3, size, size), dtype=torch.uint8)
-    stored = ImageSet(pixels, torch.arange(images) % 2, ["a", "b"])
-    device = torch.device("sim")
-    encoder, head = build_models(experiment, device, 2)
-    return build_loop(experiment, Splits(stored, stored, stored), encoder, head, device)
 
 
 def count_steps(loop: Loop) -> sim.Counts:
@@ -51,7 +38,6 @@ def launches_of_views(counts: sim.Counts) -> float:
     return sum(n for (kind, at), n in counts.items() if kind in kinds and "augment/" in at) / STEPS
 
 
-@pytest.mark.parametrize("fused", [True, False])
 @pytest.mark.parametrize(
     "keys",
     [
@@ -69,18 +55,15 @@ def launches_of_views(counts: sim.Counts) -> float:
 )
 def test_a_step_waits_for_nothing(
     make_experiment: Callable[..., Experiment],
-    monkeypatch: pytest.MonkeyPatch,
     keys: tuple[str, ...],
-    fused: bool,
+    jitter: str,
 ) -> None:
     """At laptop scale."""
-    monkeypatch.setattr("simclr_ablate.augment.fused.DEVICES", ["sim"] if fused else [])
-    monkeypatch.setattr("simclr_ablate.augment.fused._has_triton", lambda: True)
-    counts = count_steps(loop_of(make_experiment(*keys), images=1100))
+    counts = count_steps(loop_of(make_experiment(*keys), 1100, torch.device("sim")))
     assert counts.kind("sync") == 0, counts.table(STEPS, kinds=("sync",))
     assert counts.kind("h2d") == 0, counts.table(STEPS, kinds=("h2d",))
     assert counts.kind("h2d~") / STEPS <= 3, counts.table(STEPS, kinds=("h2d~",))
-    if fused:
+    if jitter == "fused":
         assert launches_of_views(counts) <= 50, counts.table(STEPS, kinds=("launch",))
 
 
@@ -89,21 +72,20 @@ def test_a_step_of_micro_batches_copies_as_little_for_each(
 ) -> None:
     parts = 16
     keys = ("optimizer.batch_size=64", f"optimizer.micro_batch={64 // parts}")
-    counts = count_steps(loop_of(make_experiment(*keys), images=300))
+    counts = count_steps(loop_of(make_experiment(*keys), 300, torch.device("sim")))
     assert counts.kind("sync", "h2d") == 0, counts.table(STEPS, kinds=("sync", "h2d"))
     assert counts.kind("h2d~") / STEPS / parts <= 3, counts.table(STEPS, kinds=("h2d~",))
 
 
+@pytest.mark.usefixtures("fused_jitter")
 @pytest.mark.parametrize("color", ["pytorch", "tensorflow"])
 def test_a_large_batch_takes_no_more(
-    make_experiment: Callable[..., Experiment], monkeypatch: pytest.MonkeyPatch, color: str
+    make_experiment: Callable[..., Experiment], color: str
 ) -> None:
     """Steps of ResNet-50, of few small images for the CPU's sake; and the views of 1,024."""
-    monkeypatch.setattr("simclr_ablate.augment.fused.DEVICES", ["sim"])
-    monkeypatch.setattr("simclr_ablate.augment.fused._has_triton", lambda: True)
     keys = ("encoder=resnet50", "optimizer.batch_size=16", f"views.color={color}")
     own = ("data.name=tests.small_runs:images", "data.size=16", "views.blur=true")
-    counts = count_steps(loop_of(make_experiment(*keys, *own), images=70))
+    counts = count_steps(loop_of(make_experiment(*keys, *own), 70, torch.device("sim")))
     assert counts.kind("sync", "h2d") == 0, counts.table(STEPS, kinds=("sync", "h2d"))
     assert counts.kind("h2d~") / STEPS <= 3
     assert launches_of_views(counts) <= 50
@@ -117,14 +99,11 @@ def test_a_large_batch_takes_no_more(
     assert counts.kind("launch") <= 50, counts.table()
 
 
+@pytest.mark.usefixtures("fused_jitter")
 @pytest.mark.parametrize("color", ["pytorch", "tensorflow"])
 @pytest.mark.parametrize("crops", [True, False])  # False: of streamed images, which come cropped
-def test_large_views_take_few_launches_too(
-    color: str, crops: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_large_views_take_few_launches_too(color: str, crops: bool) -> None:
     """1,024 pairs of 224 x 224 pixels are made in as many launches, a chunk, as these few."""
-    monkeypatch.setattr("simclr_ablate.augment.fused.DEVICES", ["sim"])
-    monkeypatch.setattr("simclr_ablate.augment.fused._has_triton", lambda: True)
     operations = simclr_policy(224, color=color).first
     chain = operations if crops else operations[1:]
     policy = Policy(first=chain, second=chain)

@@ -56,7 +56,7 @@ LOSSES = {
     "nt_logistic of one view": ("loss=nt_logistic", "loss.negatives=one"),
     "margin_triplet of one view": ("loss=margin_triplet", "loss.negatives=one"),
 }
-# Of views alone, test_views has more.
+# test_views has more cases that concern views alone.
 POLICIES = {
     "none": ("views=none",),
     "autoaugment": ("views=autoaugment",),

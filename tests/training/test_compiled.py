@@ -7,15 +7,9 @@ import torch
 
 from simclr_ablate import device
 from simclr_ablate.config import ConfigError
-from simclr_ablate.data.in_memory import ImageSet
-from simclr_ablate.data.splits import Splits
 from simclr_ablate.schema import Experiment
-from simclr_ablate.tasks.networks import build_models
-from simclr_ablate.tasks.pretrain import build_loop
 from simclr_ablate.training.loop import Loop
-from tests.small_runs import SMALL
-
-CPU = torch.device("cpu")
+from tests.small_runs import SMALL, loop_of
 
 
 @pytest.fixture(autouse=True)
@@ -26,11 +20,7 @@ def _traced(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def trained(experiment: Experiment) -> Loop:
-    draw = torch.Generator().manual_seed(1)
-    pixels = torch.randint(0, 256, (48, 3, 16, 16), dtype=torch.uint8, generator=draw)
-    images = ImageSet(pixels, torch.arange(48) % 4, list("abcd"))
-    encoder, head = build_models(experiment, CPU, 4)
-    loop = build_loop(experiment, Splits(images, images, images), encoder, head, CPU)
+    loop = loop_of(experiment, 48, torch.device("cpu"))
     loop.run(lambda _: None)
     return loop
 
