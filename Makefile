@@ -24,7 +24,7 @@ coverage: $(VENV)/.installed-test
 SLURM := /tmp/simclr-ablate-slurm
 test-slurm: $(VENV)/.installed-test
 	bash tests/slurm/start-slurm.sh $(SLURM)
-	SLURM_CONF=$(SLURM)/slurm.conf SIMCLR_ABLATE_TEST_SLURM=$(SLURM) OMP_NUM_THREADS=1 \
+	SIMCLR_ABLATE_TEST_SLURM=$(SLURM) OMP_NUM_THREADS=1 \
 		$(BIN)/python -m pytest tests/slurm; \
 		status=$$?; bash tests/slurm/stop-slurm.sh --purge $(SLURM); exit $$status
 

@@ -32,6 +32,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
+# The jobs that tests write down are not those of a cluster which happens to be here. tests/slurm reaches its own.
+os.environ["SLURM_CONF"] = os.devnull
+
 CLUSTER = "tests/slurm/"
 DEVICE = "tests/device/"
 WAITING = "tests/launch/"

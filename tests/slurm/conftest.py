@@ -3,7 +3,7 @@
 import os
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -32,13 +32,15 @@ def eventually(condition: Callable[[], object], what: str, seconds: float = 180)
         time.sleep(0.2)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def cluster() -> str:
-    """The folder of the cluster that the tests may disturb; it has two CPUs."""
+@pytest.fixture(scope="package", autouse=True)
+def cluster() -> Iterator[str]:
+    """The folder of the cluster that the tests may disturb; it has two CPUs. SLURM's commands reach it here alone."""
     folder = os.environ.get("SIMCLR_ABLATE_TEST_SLURM")
     if not folder:
         pytest.skip("no cluster: SIMCLR_ABLATE_TEST_SLURM is not set, which `make test-slurm` does")
-    return folder
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv("SLURM_CONF", f"{folder}/slurm.conf")
+        yield folder
 
 
 @pytest.fixture(autouse=True)
@@ -50,15 +52,15 @@ def _empty_queue(cluster: str) -> None:
         eventually(lambda: not slurm("squeue", "--noheader"), "an empty queue")
 
 
-@pytest.fixture(scope="session")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+@pytest.fixture(scope="package")
+def environment(cluster: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     found = user_environment(tmp_path_factory.mktemp("cache"))
     found["PYTHONPATH"] = str(Path(__file__).parents[2])  # for jobs to find the slow loss
     # Tracing would make the jobs half as slow again, and jobs that are killed leave no trace.
     return {name: value for name, value in found.items() if not name.startswith("COVERAGE_")}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def undisturbed(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The store of the sweep that the tests disturb, as one machine carries it out without a cluster."""
     store = tmp_path_factory.mktemp("undisturbed")
