@@ -10,7 +10,7 @@ from torchvision.transforms import AutoAugmentPolicy, InterpolationMode, v2
 
 from benchmarks.measure import best_seconds, print_table
 from simclr_ablate.augment.policies import Policy, autoaugment_policy, crop_policy, simclr_policy
-from simclr_ablate.launch.worker import keep_freed_memory
+from simclr_ablate.freed_memory import keep_freed_memory
 from simclr_ablate.randomness import generator
 
 SIZES = {32: (256, AutoAugmentPolicy.CIFAR10), 224: (32, AutoAugmentPolicy.IMAGENET)}

@@ -14,7 +14,7 @@ import torch
 from benchmarks.laptop import loop_on
 from benchmarks.measure import best_seconds, print_table
 from simclr_ablate.augment import fused
-from simclr_ablate.launch.worker import keep_freed_memory
+from simclr_ablate.freed_memory import keep_freed_memory
 from simclr_ablate.training.loop import Loop
 
 BATCHES = (256, 1024)

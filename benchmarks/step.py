@@ -6,7 +6,7 @@ import torch
 
 from benchmarks.laptop import default_experiment, take_steps, training_parts
 from benchmarks.measure import best_seconds, print_table
-from simclr_ablate.launch.worker import keep_freed_memory
+from simclr_ablate.freed_memory import keep_freed_memory
 from simclr_ablate.models.encoder import memory_format
 from simclr_ablate.schema import Experiment
 from simclr_ablate.tasks.networks import build_models

@@ -1,6 +1,6 @@
 """A worker's part in a streamed data set: it decodes files, as little of them as the crop allows."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,6 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset, get_worker_info
-from torchvision.io import ImageReadMode, decode_jpeg
 
 from simclr_ablate.augment.operations import Params, RandomResizedCrop, Resize
 from simclr_ablate.data.decode import (
@@ -26,6 +25,11 @@ from simclr_ablate.data.processes import naming_shared_memory
 from simclr_ablate.files import StorageError
 from simclr_ablate.randomness import generator
 
+try:
+    from torchvision.io import ImageReadMode, decode_jpeg
+except ImportError:  # torchvision 0.29 announced that these will go
+    decode_jpeg = None
+
 _SCALES = (8, 4, 2)
 """Divisors by which a JPEG can be decoded at a smaller size."""
 
@@ -34,6 +38,9 @@ _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BI
 
 Box = tuple[int, int, int, int, bool]
 """Top, left, height and width in pixels, and whether the window is mirrored."""
+
+Found = np.ndarray | UnreadableImageError
+"""What was read of an image, or why it can't be read."""
 
 
 @dataclass(frozen=True)
@@ -49,14 +56,40 @@ class CropRead:
     exact: bool = True
     """Whether pixels are exactly those of Pillow's resize; see `read_windows`."""
 
-    def __call__(self, path: Path, number: int) -> np.ndarray:
-        """uint8 (crops, 3, S, S). Raises UnreadableImageError."""
-        image = open_image(path)
-        width, height = image.size
-        draw = generator(self.seed, "crops", self.epoch, number)
-        windows = self.crop.draw(self.crops, height, width, draw)
-        crop = self.crop
-        return read_windows(image, windows, crop.size, crop.interpolation, self.exact)
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of what is read of an image."""
+        return self.crops, 3, self.crop.size, self.crop.size
+
+    def __call__(self, paths: Sequence[Path], numbers: Sequence[int]) -> Iterator[Found]:
+        """uint8 (crops, 3, S, S) of each image. numbers: the images' own.
+
+        All are opened before the first is decoded, since windows are drawn faster for many images at once.
+        """
+        opened = [_opened(path) for path in paths]
+        there = [
+            (image, number)
+            for image, number in zip(opened, numbers, strict=True)
+            if not isinstance(image, UnreadableImageError)
+        ]
+        windows = iter(self._boxes(there) if there else [])
+        for image in opened:
+            if isinstance(image, UnreadableImageError):
+                yield image
+                continue
+            boxes, crop = next(windows), self.crop
+            try:
+                yield _read_boxes(image, boxes, crop.size, crop.interpolation, self.exact)
+            except UnreadableImageError as error:
+                yield error
+
+    def _boxes(self, images: Sequence[tuple[Image.Image, int]]) -> Iterator[list[Box]]:
+        """The windows of each image."""
+        sizes = [(image.height, image.width) for image, _ in images]
+        draws = [generator(self.seed, "crops", self.epoch, number) for _, number in images]
+        windows = self.crop.draw_each(self.crops, sizes, draws)
+        for row in range(len(images)):
+            yield _boxes({name: values[row] for name, values in windows.items()})
 
 
 @dataclass(frozen=True)
@@ -67,8 +100,20 @@ class CentreRead:
     size: int
     replace: bool = False
 
-    def __call__(self, path: Path, number: int) -> np.ndarray:
-        """uint8 (3, size, size). Raises UnreadableImageError."""
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of what is read of an image."""
+        return 3, self.size, self.size
+
+    def __call__(self, paths: Sequence[Path], numbers: Sequence[int]) -> Iterator[Found]:
+        """uint8 (3, size, size) of each image. numbers: the images' own, on which nothing depends."""
+        for path in paths:
+            try:
+                yield self._read(path)
+            except UnreadableImageError as error:
+                yield error
+
+    def _read(self, path: Path) -> np.ndarray:
         image = open_image(path)
         # At twice the size that is needed, the result is that of resizing the whole image.
         _reduce(image, min(image.size) / (2 * self.short_side))
@@ -92,49 +137,58 @@ class Part(NamedTuple):
 class PartReader(Dataset):
     """Reads a part: the images, the index of each in the set, and the reasons for those that couldn't be read.
 
-    If a worker can't hand them over, a StorageError comes in their place.
+    A worker reads into memory that the waiting process shares. If there is not enough of it, a StorageError comes
+    instead.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
     def __getitem__(self, part: Part) -> tuple[Tensor, Tensor, list[str]] | StorageError:
-        images: list[np.ndarray] = []
+        try:
+            images = _shared(torch.empty(len(part.positions), *part.read.shape, dtype=torch.uint8))
+            used, problems = self._read(part, images)
+            return images[: len(used)], _shared(torch.tensor(used, dtype=torch.long)), problems
+        except StorageError as error:
+            return error
+
+    def _read(self, part: Part, images: Tensor) -> tuple[list[int], list[str]]:
+        """Reads into `images`; returns the index of each image that was read, and the reasons for the others."""
         used: list[int] = []
         problems: list[str] = []
-        for position in part.positions:
-            tries = len(part.names) if part.read.replace else 1
-            for other in (*range(position, len(part.names)), *range(position))[:tries]:
-                try:
-                    image = part.read(self.root / part.names[other], part.numbers[position])
-                except UnreadableImageError as error:
-                    if other == position:
-                        problems.append(str(error))
-                    continue
-                images.append(image)
-                used.append(part.indices[other])
-                break
-        stacked = (
-            torch.from_numpy(np.stack(images)) if images else torch.empty(0, dtype=torch.uint8)
-        )
-        indices = torch.tensor(used, dtype=torch.long)
-        return _share(stacked, indices) or (stacked, indices, problems)
+        numbers = [part.numbers[position] for position in part.positions]
+        found = part.read([self.root / part.names[p] for p in part.positions], numbers)
+        for position, number, image in zip(part.positions, numbers, found, strict=True):
+            chosen = position
+            if isinstance(image, UnreadableImageError):
+                problems.append(str(image))
+                others = (*range(position + 1, len(part.names)), *range(position))
+                for chosen in others if part.read.replace else ():
+                    (image,) = part.read([self.root / part.names[chosen]], [number])
+                    if not isinstance(image, UnreadableImageError):
+                        break
+            if not isinstance(image, UnreadableImageError):
+                images[len(used)].numpy()[:] = image
+                used.append(part.indices[chosen])
+        return used, problems
 
 
-def _share(*tensors: Tensor) -> StorageError | None:
-    """Puts what a worker has read into memory that the waiting process shares; returns the error, if there is one.
+def _shared(tensor: Tensor) -> Tensor:
+    """The tensor, in memory that the waiting process shares if this is a worker. Raises StorageError.
 
-    Otherwise the worker's queue would do it. It would only print an error, and the images would never arrive.
+    Otherwise the worker's queue would move it there, and would only print an error: the images would never arrive.
     """
     if get_worker_info() is None:
-        return None
+        return tensor
+    with naming_shared_memory("set compute.workers=0"):
+        return tensor.share_memory_()
+
+
+def _opened(path: Path) -> Image.Image | UnreadableImageError:
     try:
-        with naming_shared_memory("set compute.workers=0"):
-            for tensor in tensors:
-                tensor.share_memory_()
-    except StorageError as error:
+        return open_image(path)
+    except UnreadableImageError as error:
         return error
-    return None
 
 
 def read_windows(
@@ -147,7 +201,12 @@ def read_windows(
     exact: whether Pillow resizes it. Otherwise, torch does, unless a JPEG is decoded smaller: that takes half of the
         time, and rounds differently, by a level or two in a few values of a hundred.
     """
-    boxes = _boxes(windows)
+    return _read_boxes(image, _boxes(windows), size, interpolation, exact)
+
+
+def _read_boxes(
+    image: Image.Image, boxes: Sequence[Box], size: int, interpolation: str, exact: bool
+) -> np.ndarray:
     scale = _reduce(image, min(min(height, width) for _, _, height, width, _ in boxes) / size)
     if scale == 1 and not exact:
         return _resized_by_torch(_decoded(image), boxes, size, interpolation)
@@ -176,7 +235,7 @@ def _decoded(image: Image.Image) -> Tensor:
 
     Raises UnreadableImageError.
     """
-    if image.format == "JPEG" and image.mode in ("RGB", "L"):
+    if decode_jpeg is not None and image.format == "JPEG" and image.mode in ("RGB", "L"):
         with suppress(RuntimeError, OSError):  # Pillow then says what is wrong, if something is
             content = bytearray(Path(image.filename).read_bytes())  # type: ignore[attr-defined]
             encoded = torch.frombuffer(content, dtype=torch.uint8)

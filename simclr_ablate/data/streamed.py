@@ -20,6 +20,7 @@ from simclr_ablate.data.processes import naming_shared_memory, serve_parent
 from simclr_ablate.data.reading import CentreRead, CropRead, Part, PartReader, Read
 from simclr_ablate.device import send_ahead
 from simclr_ablate.files import StorageError
+from simclr_ablate.freed_memory import keep_freed_memory
 from simclr_ablate.randomness import generator
 from simclr_ablate.ranks import SOLO, Ranks
 
@@ -261,4 +262,5 @@ def split_crop(policy: Policy) -> tuple[Crop, int, Policy]:
 
 
 def _init_worker(_: int) -> None:
+    keep_freed_memory()  # also where no run's process, which does so, is the parent
     serve_parent()

@@ -7,6 +7,7 @@ from typing import Self
 
 from simclr_ablate.config import ConfigError
 from simclr_ablate.cores import available_cores
+from simclr_ablate.freed_memory import keep_freed_memory
 from simclr_ablate.launch import worker
 from simclr_ablate.launch.ranks import carry_out_rank, device_of_rank
 from simclr_ablate.plan.plan import Plan
@@ -52,7 +53,7 @@ def carry_out_here(plan: Plan, cache: str, torchrun: TorchrunRank) -> int:
     threads = max(1, available_cores() // torchrun.local_count)
     device = device_of_rank(compute.device, torchrun.local_rank)
     job = worker.Job.of(plan, planned, cache, threads, device=device)
-    worker.keep_freed_memory()
+    keep_freed_memory()
     # torchrun passes Ctrl-C on to its processes.
     with StopSignal(stop_on=(signal.SIGINT, *STOP_SIGNALS)) as stop:
         return carry_out_rank(job, stop, torchrun.rank, torchrun.count, "env://").status

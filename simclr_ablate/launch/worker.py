@@ -3,7 +3,6 @@
 It reports by its exit status; launchers other than the local one see nothing else.
 """
 
-import ctypes
 import enum
 import errno
 import logging
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from simclr_ablate.config import ConfigError
 from simclr_ablate.files import StorageError, storing, told
+from simclr_ablate.freed_memory import keep_freed_memory
 from simclr_ablate.stopping import Interrupted, RankLostError, StopSignal, end_with_parent
 
 if TYPE_CHECKING:
@@ -57,9 +57,6 @@ LOST_SECONDS = 1.0
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 """Errors that the disk causes, whichever code runs into them."""
-
-# From glibc's malloc.h.
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
 @dataclass(frozen=True)
@@ -131,19 +128,6 @@ def leave(ending: Ending, sender: "Connection | None") -> None:
         with suppress(OSError):
             sender.send(ending.reason)
     sys.exit(ending.status)
-
-
-def keep_freed_memory() -> None:
-    """Stops glibc from returning the memory of large freed tensors to the system.
-
-    Every step allocates the same sizes again; faulting their pages in each time took up to half of a step.
-    """
-    try:
-        mallopt = ctypes.CDLL("libc.so.6").mallopt
-    except (OSError, AttributeError):
-        return  # not glibc
-    mallopt(_M_MMAP_THRESHOLD, 2**30)
-    mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def carry_out_job(job: Job, stop: StopSignal, ranks: "Ranks | None" = None) -> Ending:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import submitit
 
 from simclr_ablate.files import StorageError
+from simclr_ablate.freed_memory import keep_freed_memory
 from simclr_ablate.launch import worker
 from simclr_ablate.launch.cluster.queue import ATTEMPT
 from simclr_ablate.launch.ranks import carry_out_rank, device_of_rank
@@ -63,7 +64,7 @@ class Submitted:
         requeue = signal.getsignal(requeue_signal())
         environment = submitit.JobEnvironment()
         print(f"{ATTEMPT}{_restarts()}", file=sys.stderr, flush=True)
-        worker.keep_freed_memory()
+        keep_freed_memory()
         with self._stop_signal() as stop:
             job = _on_this_node(self.job, environment)
             if callable(requeue):
