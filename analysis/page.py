@@ -138,7 +138,7 @@ def duration(seconds: float) -> str:
 
 
 def scorecard(findings: Sequence[Finding], files: Sequence[Path]) -> str:
-    """The verdict on each claim in each setting, with its effect, its test and the reason.
+    """The verdict on each claim in each setting, with its effect, its test and the reason; last, what was not run.
 
     files: the files with the same content.
     """
@@ -148,7 +148,7 @@ def scorecard(findings: Sequence[Finding], files: Sequence[Path]) -> str:
     paragraphs = "\n".join(f"<p>{escape(text)}</p>" for text in texts)
     names = ("Verdict", "Finding of the paper", "Runs", "Effect (95% interval)", "Seeds", "Why")
     header = "".join(f'<th scope="col">{name}</th>' for name in names)
-    rows = "\n".join(map(_finding, findings))
+    rows = "\n".join(map(_finding, sorted(findings, key=lambda each: each.verdict == "not run")))
     return f"""<section class="scorecard-part" aria-labelledby="scorecard">
 <h2 id="scorecard">Scorecard</h2>
 <ul class="tally">{tally}</ul>

@@ -60,7 +60,7 @@ def show(findings: Sequence[Finding], console: Console) -> None:
 
 def _show_unrun(findings: Sequence[Finding], console: Console) -> None:
     """Prints the claims that have no setting, and why, once for each table and figure."""
-    console.print(Text(f"Not run: {count(len(findings), 'finding')}", style="bold"))
+    console.print(Text(f"No runs for {count(len(findings), 'finding')}:", style="bold"))
     for heading, group in _by_artefact(findings):
         console.print(Text(f"  {heading}", style="underline"))
         lines = [Text(finding.claim.statement) for finding in group]
@@ -82,10 +82,10 @@ def chance(findings: Sequence[Finding]) -> str:
         return ""
     risk = f"{100 * TAIL:g}%"
     return (
-        f"{count(number, 'test')}, one for each finding in each setting that has an interval, each with a risk of at "
-        f"most {risk} of a false confirmation: expect at most {by_chance(findings):.2g} false confirmations among "
-        f"them, and as many false refutations. {HOLM}: the verdict holds with Holm’s correction for that number, too; "
-        f"with it, the risk of even one false confirmation is at most {risk}, and so is that of one false refutation."
+        f"{count(number, 'test')}, one for each finding in each setting that has an interval. Each has a risk of at "
+        f"most {risk} of confirming what is not so: expect at most {by_chance(findings):.2g} false confirmations among "
+        f"them, and as many false refutations. {HOLM} marks verdicts that also hold with Holm’s correction for so many "
+        f"tests: then the risk of even one false confirmation is at most {risk}, and so is that of a false refutation."
     )
 
 

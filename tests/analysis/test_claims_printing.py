@@ -68,13 +68,13 @@ def test_every_finding_is_on_the_terminal(findings):
 
 def test_claims_without_runs_come_last_and_say_why_once(findings):
     words = " ".join(shown(findings).split())
-    _, heading, end = words.partition(f"Not run: {UNRUN} findings")
+    _, heading, end = words.partition(f"No runs for {UNRUN} findings:")
     assert heading
     assert UNRUN > 1
     for finding in findings[-UNRUN:]:
         assert end.count(finding.claim.statement) == words.count(finding.claim.statement) == 1
     assert end.count(findings[-1].reason) == words.count(findings[-1].reason) == 1
-    assert "Not run:" not in shown(findings[:-UNRUN])
+    assert "No runs for" not in shown(findings[:-UNRUN])
     assert "undecided" not in shown(findings[-UNRUN:]).replace("0 undecided", "")
 
 
@@ -82,7 +82,7 @@ def test_what_to_expect_by_chance_counts_only_what_was_tested(findings):
     decided = [f for f in findings if f.low == f.low]
     assert 0 < len(decided) < len(findings)
     text = chance(findings)
-    assert text.startswith(f"{len(decided)} tests, ")
+    assert text.startswith(f"{len(decided)} tests, one for each")
     expected = re.search(r"at most ([\d.]+) false confirmations", text)[1]
     assert float(expected) == pytest.approx(len(decided) / 40, rel=0.05)
     assert chance(findings[-UNRUN:]) == ""
