@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m analysis",
         description="The SimCLR paper's tables and figures, rebuilt from the runs of a store.",
-        epilog=f"artefacts:\n{known}\n  {CLAIMS:<10} a verdict on each finding: confirmed, refuted or undecided",
+        epilog=f"artefacts:\n{known}\n  {CLAIMS:<10} a verdict on each finding of the paper",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(

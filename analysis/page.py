@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 WEB = Path(__file__).parent / "web"
 TITLE = "The ablation study of SimCLR, re-run"
 COMMAND = "python -m "
-VERDICTS = {"confirmed": "✓", "refuted": "✗", "undecided": "?"}
+HOLM = f'<abbr title="Holds with Holm’s correction">{printing.HOLM}</abbr>'
+VERDICTS = {"confirmed": "✓", "refuted": "✗", "undecided": "?", "not run": "–"}
 
 
 @dataclass(frozen=True)
@@ -137,19 +138,21 @@ def duration(seconds: float) -> str:
 
 
 def scorecard(findings: Sequence[Finding], files: Sequence[Path]) -> str:
-    """The verdict on each claim in each setting, with its effect, its test and the reason.
+    """The verdict on each claim in each setting, with its effect, its test and the reason; last, what was not run.
 
     files: the files with the same content.
     """
     number = Counter(str(finding.verdict) for finding in findings)
     tally = "".join(f"<li>{_verdict(verdict)}: {number[verdict]}</li>" for verdict in VERDICTS)
+    texts = filter(None, (printing.CAPTION, printing.chance(findings)))
+    paragraphs = "\n".join(f"<p>{escape(text)}</p>" for text in texts)
     names = ("Verdict", "Finding of the paper", "Runs", "Effect (95% interval)", "Seeds", "Why")
     header = "".join(f'<th scope="col">{name}</th>' for name in names)
-    rows = "\n".join(map(_finding, findings))
+    rows = "\n".join(map(_finding, sorted(findings, key=lambda each: each.verdict == "not run")))
     return f"""<section class="scorecard-part" aria-labelledby="scorecard">
 <h2 id="scorecard">Scorecard</h2>
 <ul class="tally">{tally}</ul>
-<p>{escape(printing.CAPTION)}</p>
+{paragraphs}
 <div class="table"><table class="scorecard">
 <caption>The paper’s findings in these runs</caption>
 <thead><tr>{header}</tr></thead>
@@ -168,7 +171,7 @@ def _finding(finding: Finding) -> str:
     source = f'<span class="faint">{_source(claim)}</span>'
     setting = f'<span title="{escape(finding.setting)}">{escape(finding.label)}</span>'
     cells = {
-        "Verdict": _verdict(finding.verdict),
+        "Verdict": _verdict(finding.verdict) + (HOLM if finding.holm else ""),
         "Finding": f"{escape(claim.statement)} {source}{test}",
         "Runs": setting if finding.label else MISSING,
         "Effect": _effect(finding),
@@ -199,7 +202,8 @@ def _effect(finding: Finding) -> str:
 
 def _verdict(verdict: str) -> str:
     sign = f'<span aria-hidden="true">{VERDICTS[verdict]}</span>'
-    return f'<span class="verdict {verdict}">{sign} {verdict}</span>'
+    kind = verdict.replace(" ", "-")
+    return f'<span class="verdict {kind}">{sign} {verdict}</span>'
 
 
 def _contents() -> str:

@@ -13,13 +13,15 @@ from analysis.claims.effects import (
     MissingCellsError,
     combined,
     decision,
+    p_value,
 )
 from analysis.comparison import Comparison, Part
 from analysis.statistics import CONFIDENCE
 from simclr_ablate.terminal import count
 
-Verdict = Literal["confirmed", "refuted", "undecided"]
+Verdict = Literal["confirmed", "refuted", "undecided", "not run"]
 TAIL = (1 - CONFIDENCE) / 2
+"""The risk of a false confirmation, and that of a false refutation, of one finding at its limit."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,8 @@ class Claim:
     name: a slug. statement: one sentence. source: where the paper says it. artefacts: the names in ARTEFACTS of those
     that it rests on. estimate: what is estimated, and from which cells, in words. differences: makes the numbers that
     it rests on from the tables of a comparison; raises MissingCellsError. extremes: which of several differences
-    counts, outermost group first. margin: in points; the claim holds if the effect is below it, or, without a margin,
-    above 0.
+    counts, outermost group first. limit: in points; the claim holds if the effect is above it, or, with `below`, if it
+    is below it.
     """
 
     name: str
@@ -40,27 +42,23 @@ class Claim:
     estimate: str
     differences: Callable[[Sequence[Part]], Differences] = field(repr=False, compare=False)
     extremes: tuple[type[Extreme], ...] = ()
-    margin: float | None = None
+    limit: float = 0.0
+    below: bool = False
 
     @property
     def test(self) -> str:
         """What is estimated, and what decides the verdict, in words."""
-        return f"{self.estimate} {decision(self.extremes, self.margin)}".rstrip()
+        return f"{self.estimate} {decision(self.extremes, self.limit, self.below)}".rstrip()
 
     def effect(self, parts: Sequence[Part]) -> Effect:
         """The effect in the tables of a comparison. Raises MissingCellsError."""
         return combined(self.extremes, self.differences(parts))
 
-    @property
-    def limit(self) -> float:
-        """The value between the claim's side and the other, in points."""
-        return 0.0 if self.margin is None else self.margin
-
     def verdict(self, low: float, high: float) -> Verdict:
         """The verdict for an effect with the interval [low, high]: decided if all of it lies on one side."""
         if low <= self.limit <= high:
             return "undecided"
-        return "confirmed" if (low > self.limit) == (self.margin is None) else "refuted"
+        return "confirmed" if (low > self.limit) != self.below else "refuted"
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,9 @@ class Finding:
 
     setting, label: descriptions of the setting and of its data; empty if there are no runs. effect, low, high: the
     estimate and the ends of its 95% interval; NaN if unknown. seeds: the fewest that any of its differences has.
-    reason: what led to the verdict, in one sentence. run_ids: all runs that it rests on.
+    reason: what led to the verdict, what would decide it, or what was not run. run_ids: all runs that it rests on. p:
+    the one-sided p-value on the side of the effect; NaN without an interval. holm: whether the verdict also holds with
+    Holm's correction for the number of findings (multiplicity.py).
     """
 
     claim: Claim
@@ -83,13 +83,20 @@ class Finding:
     seeds: int
     reason: str
     run_ids: tuple[str, ...] = ()
+    p: float = math.nan
+    holm: bool = False
+
+    @property
+    def tested(self) -> bool:
+        """Whether it has an interval, which may have decided it."""
+        return not math.isnan(self.low)
 
 
 def find(claim: Claim, comparison: Comparison) -> Finding:
     """The finding on a claim in one setting.
 
-    It is undecided if a cell is missing, or if a difference has no interval: fewer than two seeds, or the same value
-    at every seed.
+    It is not run if a cell is missing. It is undecided if a difference has no interval: fewer than two seeds, or the
+    same value at every seed.
     """
     nothing = _nothing(claim, comparison.setting.description, comparison.setting.label)
     try:
@@ -100,15 +107,20 @@ def find(claim: Claim, comparison: Comparison) -> Finding:
     seeds = min(number.seeds for number in numbers)
     run_ids = tuple(sorted(frozenset().union(*(number.run_ids for number in numbers))))
     estimated = replace(
-        nothing, effect=effect.mean if seeds else math.nan, seeds=seeds, run_ids=run_ids
+        nothing,
+        verdict="undecided",
+        effect=effect.mean if seeds else math.nan,
+        seeds=seeds,
+        run_ids=run_ids,
     )
     without = next((number for number in numbers if not number.scatters), None)
     if without is not None:
-        return replace(estimated, reason=_no_interval(without))
+        return replace(estimated, reason=f"{_no_interval(without)} {what_would_decide(effect)}")
     low, high = effect.low(TAIL), effect.high(TAIL)
     verdict = claim.verdict(low, high)
     reason = _reason(claim, effect, verdict)
-    return replace(estimated, verdict=verdict, low=low, high=high, reason=reason)
+    p = p_value(effect, claim.limit)
+    return replace(estimated, verdict=verdict, low=low, high=high, reason=reason, p=p)
 
 
 def unrun(claim: Claim, reason: str) -> Finding:
@@ -116,12 +128,19 @@ def unrun(claim: Claim, reason: str) -> Finding:
     return replace(_nothing(claim, "", ""), reason=reason)
 
 
+def what_would_decide(effect: Effect) -> str:
+    """What would decide a finding whose cells all have runs, in one sentence."""
+    if min(number.seeds for number in effect.measured()) < 2:
+        return "An interval needs two seeds or more."
+    return "More seeds would decide it."
+
+
 def _nothing(claim: Claim, setting: str, label: str) -> Finding:
     return Finding(
         claim=claim,
         setting=setting,
         label=label,
-        verdict="undecided",
+        verdict="not run",
         effect=math.nan,
         low=math.nan,
         high=math.nan,
@@ -132,8 +151,10 @@ def _nothing(claim: Claim, setting: str, label: str) -> Finding:
 
 
 def _no_interval(number: Measured) -> str:
+    if not number.seeds:
+        return f"{number.words}: no seed that all cells have."
     if number.seeds < 2:
-        return f"{number.words}: {count(number.seeds, 'seed')}; an interval needs two or more."
+        return f"{number.words}: {count(number.seeds, 'seed')}, so there is no interval."
     return f"{number.words}: the same value at every seed, so there is no interval."
 
 
@@ -143,11 +164,11 @@ def _missing(needed: Sequence[str], most: int = 4) -> str:
 
 
 def _reason(claim: Claim, effect: Effect, verdict: Verdict) -> str:
-    limit = f"the margin of {claim.margin:g}" if claim.margin is not None else "0"
-    above = (verdict == "confirmed") == (claim.margin is None)
-    where = f"the interval is {'above' if above else 'below'} {limit}"
-    if verdict == "undecided":
-        where = f"the interval contains {limit}"
+    limit = f"the margin of {claim.limit:g}" if claim.limit else "0"
     others = len(effect.measured())
     among = f" (the decisive one of {others} differences)" if others > 1 else ""
-    return f"{effect.decisive.words}{among}: {where}."
+    what = f"{effect.decisive.words}{among}: the interval"
+    if verdict == "undecided":
+        return f"{what} contains {limit}. {what_would_decide(effect)}"
+    above = (verdict == "confirmed") != claim.below
+    return f"{what} is {'above' if above else 'below'} {limit}."

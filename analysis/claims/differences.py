@@ -38,6 +38,7 @@ FREE_HEADS = (figure8.KINDS["linear"], figure8.KINDS["nonlinear"])
 OTHER_LOSSES = ("Margin", "NT-Logi.", "Margin (sh)", "NT-Logi.(sh)")
 BATCH_SIZES_APART, LENGTHS_APART, STRENGTHS_APART = 16, 4, 8
 DIMENSIONS_APART, WIDTHS_APART, DEPTHS_APART = 16, 4, 2
+SUPERVISED_WIDTHS_APART = 2
 """The factor between the largest and the smallest value that a claim about a range needs; all scales' sweeps have it.
 
 Two neighbouring values of the paper's range would say little about it, and hardly differ, which would favour a claim
@@ -106,12 +107,24 @@ def stronger_color_for_simclr_more(parts: Sequence[Part]) -> Measured:
     return simclr - supervised
 
 
-def color_over_autoaugment(parts: Sequence[Part]) -> Measured:
+def color_over_crop(parts: Sequence[Part]) -> list[Measured]:
+    """SimCLR with each strength of colour distortion minus crops alone, since any one strength may be the best."""
+    (table,) = parts
+    strengths = sorted(_strengths(table, table1.SIMCLR))
+    _ends(strengths, "SimCLR at two strengths", STRENGTHS_APART)
+    crop = average(table, [(table1.SIMCLR, table1.CROP)], "crops alone")
+    return [
+        average(table, [(table1.SIMCLR, str(strength))], f"strength {strength}") - crop
+        for strength in strengths
+    ]
+
+
+def autoaugment_over_color(parts: Sequence[Part]) -> Measured:
     (table,) = parts
     strengths = _strengths(table, table1.SIMCLR)
     _, strongest = _ends(strengths, "SimCLR at two strengths", STRENGTHS_APART)
     auto = average(table, [(table1.SIMCLR, table1.AUTOAUGMENT)], table1.AUTOAUGMENT)
-    return average(table, [(table1.SIMCLR, str(strongest))], f"strength {strongest}") - auto
+    return auto - average(table, [(table1.SIMCLR, str(strongest))], f"strength {strongest}")
 
 
 def _strengths(table: Part, training: str) -> list[Fraction]:
@@ -192,10 +205,16 @@ def nonlinear_over_linear(parts: Sequence[Part]) -> Measured:
     return _over_columns(parts[0], nonlinear, common) - _over_columns(parts[0], linear, common)
 
 
-def linear_over_none(parts: Sequence[Part]) -> Measured:
-    (linear, _), none = FREE_HEADS, figure8.KINDS["none"]
-    head = _over_columns(parts[0], linear, _columns(parts[0], linear))
-    return head - _over_columns(parts[0], none, _columns(parts[0], none))
+def head_over_none(kind: str, parts: Sequence[Part]) -> Measured:
+    """A head as wide as h minus none: z has as many dimensions with either.
+
+    Without a head there is only that one cell. Against the mean of several, which scatters less, skewed scatter of its
+    seeds would decide more often than it may.
+    """
+    table, none = parts[0], figure8.KINDS["none"]
+    (width,) = _columns(table, none)
+    words = f"{kind} at output dimension {' '.join(spell(width))}"
+    return average(table, [(kind, width)], words) - average(table, [(none, width)], none)
 
 
 def h_over_z(parts: Sequence[Part]) -> list[Measured]:
@@ -227,9 +246,8 @@ def _columns(table: Part, *rows: Label) -> list[Label]:
     """The columns that all of `rows` have."""
     common = [c for c in table.column_labels if all((row, c) in table.cells for row in rows)]
     if not common:
-        raise MissingCellsError(
-            [f"{' and '.join(map(str, rows))} at one {table.columns.title.lower()}"]
-        )
+        words = " and ".join(" ".join(spell(row)) for row in rows)
+        raise MissingCellsError([f"{words} at one {table.columns.title.lower()}"])
     return common
 
 
@@ -264,7 +282,7 @@ def _losses(table: Part, names: Sequence[str]) -> list[Measured]:
 
 
 def norm_over_none(parts: Sequence[Part]) -> list[list[Measured]]:
-    """Top-1 at every temperature with norm minus that without, one group for each temperature without norm."""
+    """Top-1 at each temperature with norm minus that without, one group for each temperature without norm."""
     normalised, others = _norms(parts[0])
     top1 = {row: _measured(parts[0], row, table5.TOP1) for row in (*normalised, *others)}
     return [[top1[row] - top1[other] for row in normalised] for other in others]
@@ -280,14 +298,22 @@ def accuracy_misleads(parts: Sequence[Part]) -> list[list[Measured]]:
 
 
 def _norms(table: Part) -> tuple[list[Any], list[Any]]:
-    """The rows with and without l2 norm."""
-    rows: list[Any] = list(dict.fromkeys(row for row, _ in table.cells))
+    """The rows with and without l2 norm, as many of either, so that neither side has more tries at being the best.
+
+    The side that has more temperatures gives its middle ones, the lower of two that are equally so.
+    """
+    rows: list[Any] = sorted({row for row, _ in table.cells})
     normalised, others = ([row for row in rows if row[0] == norm] for norm in ("yes", "no"))
-    if len(normalised) < 2:
-        raise MissingCellsError(["two temperatures with l2 norm"])
-    if not others:
-        raise MissingCellsError(["one temperature without l2 norm"])
-    return normalised, others
+    for side, word in ((normalised, "with"), (others, "without")):
+        if len(side) < 2:
+            raise MissingCellsError([f"two temperatures {word} l2 norm"])
+    fewest = min(len(normalised), len(others))
+    return _middle(normalised, fewest), _middle(others, fewest)
+
+
+def _middle(ordered: Sequence[Any], number: int) -> list[Any]:
+    begin = (len(ordered) - number) // 2
+    return list(ordered[begin : begin + number])
 
 
 def _measured(table: Part, row: Any, metric: str) -> Measured:
@@ -383,24 +409,65 @@ def longer_still(parts: Sequence[Part]) -> Measured:
     return _lengthening(table, middle, most)
 
 
-def long_and_strong(parts: Sequence[Part]) -> list[Measured]:
-    """For each encoder, the longest training with all augmentations minus the shortest with crops."""
+def longer_supervised(parts: Sequence[Part]) -> list[Measured]:
+    """For each encoder, the longest supervised training minus the shortest, over the augmentations that both have."""
     (table,) = parts
-    crop, *_, strong = tableb3.COLUMNS.labels
-    rows: list[Any] = list(table.row_labels)
-    by_model = {model: [n for name, n in rows if name == model] for model, _ in rows}
-    several = {
-        model: _ends(lengths, f"{model} at two lengths of training", LENGTHS_APART)
-        for model, lengths in by_model.items()
-        if len(lengths) > 1
-    }
+    several = {model: own for model, own in _supervised(table).items() if len(own) > 1}
     if not several:
         raise MissingCellsError(["one encoder at two lengths of training"])
-    return [
-        average(table, [((model, many), strong)], f"{model}, {many:,} epochs {strong}")
-        - average(table, [((model, few), crop)], f"{few:,} epochs {crop}")
-        for model, (few, many) in several.items()
-    ]
+    differences = []
+    for model, own in several.items():
+        few, many = _ends(own, f"{model} at two lengths of training", LENGTHS_APART)
+        columns = _columns(table, (model, few), (model, many))
+        short, long = (
+            average(table, [((model, epochs), column) for column in columns], words)
+            for epochs, words in ((few, f"{few:,} epochs"), (many, f"{model}, {many:,} epochs"))
+        )
+        differences.append(long - short)
+    return differences
+
+
+def longer_if_strong(parts: Sequence[Part]) -> Measured:
+    """With all augmentations, the longest minus the shortest supervised training of the narrowest encoder."""
+    (table,) = parts
+    *_, strong = tableb3.COLUMNS.labels
+    lengths = _supervised(table)
+    model = min(lengths, key=_width_first)
+    few, many = _ends(
+        [epochs for epochs in lengths[model] if ((model, epochs), strong) in table.cells],
+        f"{model} {strong} at two lengths of training",
+        LENGTHS_APART,
+    )
+    long = average(table, [((model, many), strong)], f"{model} {strong}, {many:,} epochs")
+    return long - average(table, [((model, few), strong)], f"{few:,} epochs")
+
+
+def strong_if_wide(parts: Sequence[Part]) -> Measured:
+    """All augmentations minus crops alone, averaged over the lengths that the widest encoder has with both."""
+    (table,) = parts
+    crop, *_, strong = tableb3.COLUMNS.labels
+    lengths = _supervised(table)
+    needed = "supervised encoders of two widths"
+    _ends([shape(model)[1] for model in lengths], needed, SUPERVISED_WIDTHS_APART)
+    model = max(lengths, key=_width_first)
+    rows = [(model, epochs) for epochs in lengths[model]]
+    both = [row for row in rows if {(row, crop), (row, strong)} <= set(table.cells)]
+    if not both:
+        raise MissingCellsError([f"{model} {crop} and {strong} at one length of training"])
+    return average(table, [(row, strong) for row in both], f"{model} {strong}") - average(
+        table, [(row, crop) for row in both], str(crop)
+    )
+
+
+def _supervised(table: Part) -> dict[str, list[int]]:
+    """The lengths of training of each encoder of Table B.3."""
+    rows: list[Any] = table.row_labels
+    return {model: [n for name, n in rows if name == model] for model, _ in rows}
+
+
+def _width_first(name: str) -> tuple[int, int]:
+    depth, width = shape(name)
+    return width, depth
 
 
 def flip(parts: Sequence[Part]) -> Measured:

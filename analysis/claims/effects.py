@@ -1,13 +1,14 @@
 """Effects: numbers at each seed, and the least or the greatest of several, with confidence bounds.
 
 An effect has a lower and an upper bound, each with a probability of error (`tail`) that the caller chooses. With
-2.5% each, the two bounds are the ends of a 95% interval.
+2.5% each, the two bounds are the ends of a 95% interval. `p_value` is the tail at which a bound reaches a given limit.
 """
 
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 from typing import ClassVar, Protocol
 
@@ -16,6 +17,9 @@ from analysis.statistics import t_quantile
 
 ROUNDING = 1e-9
 """Scatter below this is floating-point error."""
+SMALLEST_P = 1e-12
+HALVINGS = 25
+"""Of the range of logarithms in which `p_value` searches: six digits are left."""
 
 
 class MissingCellsError(Exception):
@@ -69,7 +73,7 @@ class Measured:
     def seeds(self) -> int:
         return len(self.by_seed)
 
-    @property
+    @cached_property
     def mean(self) -> float:
         return math.fsum(self.by_seed.values()) / self.seeds if self.by_seed else math.nan
 
@@ -80,20 +84,20 @@ class Measured:
     @property
     def scatters(self) -> bool:
         """Whether it has a standard error: two seeds or more, with different values."""
-        return self.seeds > 1 and self._error() > ROUNDING
+        return self.seeds > 1 and self._error > ROUNDING
 
     def low(self, tail: float) -> float:
-        return self.mean - t_quantile(1 - tail, self.seeds - 1) * self._error()
+        return self.mean + t_quantile(tail, self.seeds - 1) * self._error
 
     def high(self, tail: float) -> float:
-        return self.mean + t_quantile(1 - tail, self.seeds - 1) * self._error()
+        return self.mean - t_quantile(tail, self.seeds - 1) * self._error
 
     def measured(self) -> "list[Measured]":
         return [self]
 
+    @cached_property
     def _error(self) -> float:
-        mean = self.mean
-        squares = math.fsum((value - mean) ** 2 for value in self.by_seed.values())
+        squares = math.fsum((value - self.mean) ** 2 for value in self.by_seed.values())
         return math.sqrt(squares / (self.seeds - 1) / self.seeds)
 
 
@@ -203,6 +207,23 @@ def combined(kinds: Sequence[type[Extreme]], differences: Differences) -> Effect
     return kind([combined(inner, each) for each in differences])
 
 
+def p_value(effect: Effect, limit: float) -> float:
+    """The one-sided p-value on the side of the estimate: the smallest tail at which a bound leaves `limit` out.
+
+    It is found by bisection, so it holds for whatever bounds an effect has. Values below 1e-12 are given as 1e-12.
+    """
+    above = effect.mean > limit
+    out, within = 0.0, math.log(SMALLEST_P)
+    for _ in range(HALVINGS):
+        middle = (out + within) / 2
+        tail = math.exp(middle)
+        if effect.low(tail) > limit if above else effect.high(tail) < limit:
+            out = middle
+        else:
+            within = middle
+    return math.exp(out)
+
+
 _NEEDED = {
     (True,): "every difference must be clearly {}",
     (False,): "one difference must be clearly {}, corrected for their number",
@@ -217,28 +238,25 @@ _NEEDED = {
 the differences within a group; the first is then for the groups."""
 
 
-def decision(kinds: Sequence[type[Extreme]], margin: float | None = None) -> str:
+def decision(kinds: Sequence[type[Extreme]], limit: float = 0.0, below: bool = False) -> str:
     """What decides on an effect of these `kinds`, in one sentence; empty for a single number.
 
-    margin: the claim is confirmed below it, in points, or, if None, above 0.
+    limit: in points. below: whether the claim is confirmed below it; otherwise it is above it.
     """
     if not kinds:
         return ""
-    if kinds == (FiveInSix,) and margin is not None:
+    words = f"{limit:g} points" if limit else "0"
+    if kinds == (FiveInSix,) and below:
         return (
-            f"To confirm, five in six differences must be clearly below {margin:g} points; to refute, more than one "
-            f"in six must be clearly above {margin:g} points; both corrected for their number."
+            f"To confirm, five in six differences must be clearly below {words}; to refute, more than one "
+            f"in six must be clearly above {words}; both corrected for their number."
         )
-    limit = "0" if margin is None else f"{margin:g} points"
-    side, other = ("above", "below") if margin is None else ("below", "above")
     # The least of leasts is the least of all of them; the same goes for the greatest.
     takes_all = [every for every, _ in groupby(kind.takes_all_above for kind in kinds)]
-    above, below = tuple(takes_all), tuple(not every for every in takes_all)
-    confirm, refute = (above, below) if margin is None else (below, above)
-    return (
-        f"To confirm, {_NEEDED[confirm].format(f'{side} {limit}')}; "
-        f"to refute, {_NEEDED[refute].format(f'{other} {limit}')}."
-    )
+    above = _NEEDED[tuple(takes_all)].format(f"above {words}")
+    beneath = _NEEDED[tuple(not every for every in takes_all)].format(f"below {words}")
+    confirm, refute = (beneath, above) if below else (above, beneath)
+    return f"To confirm, {confirm}; to refute, {refute}."
 
 
 def _mean(measured: Measured) -> float:

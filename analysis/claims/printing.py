@@ -15,7 +15,8 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from analysis.artefacts import ARTEFACTS
-from analysis.claims.claim import Claim, Finding, Verdict
+from analysis.claims.claim import TAIL, Claim, Finding, Verdict
+from analysis.claims.multiplicity import by_chance, number_tested
 from analysis.typesetting import (
     MISSING,
     Table,
@@ -28,17 +29,16 @@ from simclr_ablate.files import storing, write_text
 from simclr_ablate.terminal import count
 
 NAME = "claims"
-COLORS = {"confirmed": "green", "refuted": "red", "undecided": "yellow"}
+COLORS = {"confirmed": "green", "refuted": "red", "undecided": "yellow", "not run": "dim"}
+HOLM = "*"
+"""The mark of a verdict that holds with Holm's correction."""
 HEADER = ["Verdict", "Effect", "95% interval", "Seeds", "Setting"]
 CAPTION = (
     "The paper’s findings in these runs. Effects are in points. Intervals are over seeds "
-    "(Student’s t, paired by seed), and joint if a claim is about several differences. A claim is "
+    "(Student’s t, paired by seed), and joint if a finding is about several differences. A finding is "
     "confirmed or refuted if its whole interval is on one side of 0, or of the margin that its "
-    "test names; otherwise it is undecided. Each claim in each setting is tested by itself, with "
-    "no correction for their number."
+    "test names; otherwise it is undecided. It is not run if runs that its test needs are not there."
 )
-
-
 SHORTLY = "Effects in points, with 95% intervals over seeds. Decided if the whole interval is on one side."
 
 
@@ -53,13 +53,14 @@ def show(findings: Sequence[Finding], console: Console) -> None:
     unrun = [finding for finding in findings if not finding.setting]
     if unrun:
         _show_unrun(unrun, console)
+    if expected := chance(findings):
+        console.print(Text(expected, style="dim"))
     console.print(counts(findings), highlight=False)
 
 
 def _show_unrun(findings: Sequence[Finding], console: Console) -> None:
     """Prints the claims that have no setting, and why, once for each table and figure."""
-    number = count(len(findings), "claim")
-    console.print(Text(f"Not enough runs for {number}, which are undecided:", style="bold"))
+    console.print(Text(f"No runs for {count(len(findings), 'finding')}:", style="bold"))
     for heading, group in _by_artefact(findings):
         console.print(Text(f"  {heading}", style="underline"))
         lines = [Text(finding.claim.statement) for finding in group]
@@ -69,9 +70,28 @@ def _show_unrun(findings: Sequence[Finding], console: Console) -> None:
 
 
 def counts(findings: Sequence[Finding]) -> str:
-    """`3 confirmed, 1 refuted, 19 undecided`."""
+    """`3 confirmed, 1 refuted, 7 undecided, 12 not run`."""
     number = Counter(finding.verdict for finding in findings)
     return ", ".join(f"{number[verdict]} {verdict}" for verdict in get_args(Verdict))
+
+
+def chance(findings: Sequence[Finding]) -> str:
+    """How many false verdicts to expect among so many, and what the mark HOLM means; empty if nothing was tested."""
+    number = number_tested(findings)
+    if not number:
+        return ""
+    risk = f"{100 * TAIL:g}%"
+    return (
+        f"{count(number, 'test')}, one for each finding in each setting that has an interval. Each has a risk of at "
+        f"most {risk} of confirming what is not so: expect at most {by_chance(findings):.2g} false confirmations among "
+        f"them, and as many false refutations. {HOLM} marks verdicts that also hold with Holm’s correction for so many "
+        f"tests: then the risk of even one false confirmation is at most {risk}, and so is that of a false refutation."
+    )
+
+
+def marked(finding: Finding) -> str:
+    """The verdict, with the mark HOLM if it holds with that correction."""
+    return f"{finding.verdict}{HOLM}" if finding.holm else finding.verdict
 
 
 def _by_artefact(findings: Sequence[Finding]) -> Iterator[tuple[str, list[Finding]]]:
@@ -90,11 +110,11 @@ def _by_claim(findings: Sequence[Finding]) -> Iterator[tuple[Claim, list[Finding
 
 def _grid(findings: Sequence[Finding]) -> RenderableType:
     grid = Grid.grid(padding=(0, 2, 0, 0))
-    for width in (4, 9, 7, 17, 7):
+    for width in (4, 10, 7, 17, 7):
         grid.add_column(min_width=width, max_width=width, no_wrap=True)
     grid.add_column(ratio=1, overflow="fold")
     for finding in findings:
-        verdict = Text(finding.verdict, style=COLORS[finding.verdict])
+        verdict = Text(marked(finding), style=COLORS[finding.verdict])
         effect, interval = numbers(finding)
         seeds = count(finding.seeds, "seed") if finding.seeds else MISSING
         where = Text(f"{finding.setting}\n" if finding.setting else "")
@@ -146,6 +166,8 @@ def data(findings: Sequence[Finding]) -> pd.DataFrame:
             "unit": finding.unit,
             "limit": finding.claim.limit,
             "seeds": finding.seeds,
+            "p": finding.p,
+            "holm": finding.holm,
             "reason": finding.reason,
             "run_ids": " ".join(finding.run_ids),
         }
@@ -156,6 +178,8 @@ def data(findings: Sequence[Finding]) -> pd.DataFrame:
 def markdown(findings: Sequence[Finding]) -> str:
     """One table for each table or figure of the paper, followed by the tests of its claims."""
     blocks = ["# The paper’s findings\n", f"{CAPTION}\n", f"{counts(findings)}.\n"]
+    if expected := chance(findings):
+        blocks.append(f"{escape_markdown(expected)}\n")
     for heading, group in _by_artefact(findings):
         rows = [
             [claim.statement if number == 0 else "", *_cells(finding), finding.reason]
@@ -174,7 +198,7 @@ def markdown(findings: Sequence[Finding]) -> str:
 
 def latex(findings: Sequence[Finding]) -> str:
     """One `table` float for each table or figure of the paper. Needs `\\usepackage{booktabs}`."""
-    floats, caption = [], CAPTION
+    floats, caption = [], f"{CAPTION} {chance(findings)}".rstrip()
     for heading, group in _by_artefact(findings):
         label = f"tab:{NAME}-{'-'.join(group[0].claim.artefacts)}"
         floats.append(
@@ -211,4 +235,4 @@ def _latex_row(statement: str, finding: Finding) -> str:
 
 
 def _cells(finding: Finding) -> list[str]:
-    return [finding.verdict, *numbers(finding), str(finding.seeds), finding.setting]
+    return [marked(finding), *numbers(finding), str(finding.seeds), finding.setting]

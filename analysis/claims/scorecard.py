@@ -9,6 +9,7 @@ from analysis.absence import absence
 from analysis.artefacts import ARTEFACTS
 from analysis.claims.catalogue import CLAIMS
 from analysis.claims.claim import Claim, Finding, find, unrun
+from analysis.claims.multiplicity import corrected
 from analysis.comparison import Comparison
 
 
@@ -33,7 +34,9 @@ def judge(
 
     absences: by artefact, why it has no comparison.
     """
-    return [finding for claim in CLAIMS for finding in of_claim(claim, comparisons, absences)]
+    return corrected(
+        [finding for claim in CLAIMS for finding in of_claim(claim, comparisons, absences)]
+    )
 
 
 def of_claim(
@@ -51,9 +54,10 @@ def of_claim(
 
 
 def _telling(claim: Claim, comparisons: Sequence[Comparison]) -> list[Finding]:
-    """The findings on one data set that have an effect, each once; if there are none, the one with the most cells.
+    """The findings on one data set that have an effect, each once.
 
-    Comparisons that differ only in cells that the claim does not rest on give the same runs, and so the same finding.
+    If there are none, it is the one with the most cells among those that are run, or among all. Comparisons that differ
+    only in cells that the claim does not rest on give the same runs, and so the same finding.
     """
     fullest = sorted(comparisons, key=_size, reverse=True)
     findings = [find(claim, comparison) for comparison in fullest]
@@ -61,7 +65,11 @@ def _telling(claim: Claim, comparisons: Sequence[Comparison]) -> list[Finding]:
     for finding in findings:
         if finding.seeds:
             by_runs.setdefault(finding.run_ids, finding)
-    return list(by_runs.values()) or findings[:1]
+    return list(by_runs.values()) or sorted(findings, key=_not_run)[:1]
+
+
+def _not_run(finding: Finding) -> bool:
+    return finding.verdict == "not run"
 
 
 def _size(comparison: Comparison) -> int:

@@ -16,7 +16,7 @@ import pytest
 from analysis.__main__ import main
 from analysis.artefacts import ARTEFACTS
 from analysis.claims import CLAIMS
-from analysis.page import TITLE
+from analysis.page import TITLE, VERDICTS
 from tests.programs import require
 
 selenium = pytest.importorskip("selenium.webdriver", reason="needs selenium")
@@ -193,8 +193,11 @@ def test_text_can_be_read_on_light_dark_and_paper(page, scheme, media):
     body = page.find_element(By.TAG_NAME, "body")
     ground = luminance(page, body, "backgroundColor")
     assert (ground < 0.05) == (scheme == "dark" and media != "print")
-    for selector in ("body", "a", ".faint", ".verdict", "td small", "dt"):
-        for element in page.find_elements(By.CSS_SELECTOR, selector)[:40]:
+    states = [f".verdict.{verdict.replace(' ', '-')}" for verdict in VERDICTS]
+    for selector in ("body", "a", ".faint", *states, "td small", "dt"):
+        elements = page.find_elements(By.CSS_SELECTOR, selector)[:40]
+        assert elements
+        for element in elements:
             ink = luminance(page, element, "color")
             contrast = (max(ink, ground) + 0.05) / (min(ink, ground) + 0.05)
             assert contrast >= 4.5, (selector, element.text)

@@ -34,6 +34,8 @@ NAMES = [claim.name for claim in CLAIMS]
 SEEDS = 3
 H_OVER_Z = 11.0
 """The paper's text says more than 10 points, and has no table of it."""
+CROP = 33.1
+"""Crops alone in Figure 5; Table 1 of the paper has none."""
 
 POLICIES = {"Crop": ("crop", True), "+Color": ("simclr", False), "+Color+Blur": ("simclr", True)}
 PROBES = dict(
@@ -66,6 +68,7 @@ def table1_rows():
         objective = "contrastive" if training == table1.SIMCLR else "supervised"
         views = keys("views.policy views.strength views.blur", policy, strength, blur)
         yield views | {"objective": objective, "top1": top1}
+    yield keys("objective views.policy top1", "contrastive", "crop", CROP)
 
 
 def table3_rows():
@@ -286,21 +289,26 @@ def test_the_papers_numbers_confirm_every_claim(printed):
         "no-single-augmentation": (56.3 + 55.8) / 2 - 33.1,
         "color-strength-simclr": 63.2 - 59.6,
         "color-strength-supervised": 75.7 - 77.0,
-        "autoaugment": 63.2 - 61.1,
+        "color-helps": 63.2 - CROP,
+        "autoaugment-no-better": 61.1 - 63.2,
         "deeper-encoders": (67.63 - 50.44 + 72.0 - 59.53 + 72.82 - 65.71) / 3,
         "wider-encoders-simclr-more": (76.5 - 69.3) - (78.4 - 76.5),
+        "linear-head": 60.6 - 50.2,
+        "nonlinear-head-over-none": 64.8 - 50.2,
         "h-over-z": H_OVER_Z,
         "h-remembers": 99.5 - 59.6,
         "nt-xent": 63.9 - 57.9,
         "semi-hard-negatives": 57.9 - 51.6,
         "l2-norm": 64.4 - 57.2,
-        "contrastive-accuracy": 92.1 - 90.5,
+        "contrastive-accuracy": 92.1 - 87.8,
         "larger-batches": 64.766 - 57.518,
         "batch-gap-shrinks": (64.766 - 57.518) - (68.948 - 67.024),
         "square-root-scaling": 62.8 - 57.5,
         "batches-saturate": (0.1 + 0.2 + 0.4 + 0.3) / 4,
         "even-longer-training": (2.2 + 1.8 + 2.2 + 2.0 + 2.3 + 2.1) / 6,
-        "longer-supervised": 76.4 - 76.5,
+        "supervised-length": (75.8 - 76.5 + 75.2 - 75.6 + 76.4 - 75.3) / 3,
+        "supervised-length-if-strong": 76.4 - 75.3,
+        "supervised-strong-if-wide": (78.7 - 78.4 + 78.5 - 78.3 + 78.3 - 77.9) / 3,
         "flip": 64.5 - 63.4,
         "transfer": 78.8 - 77.8,
         "harder-task": 10.0,
@@ -320,9 +328,11 @@ def test_reversed_numbers_refute_claims(printed):
     runs = runs.assign(**{name: -runs[name] for name in METRICS})
     found = verdicts(scorecard(runs))
     # Where the paper's numbers hardly differ, neither do their opposites, which are also in the same order.
-    names = ("output-dimension", "longer-supervised", "transfer", "batches-saturate")
+    names = ("output-dimension", "transfer", "batches-saturate")
     names += ("linear-predicts-lengths", "linear-predicts-encoders", "low-rank-head")
     alike = {name: found.pop(name) for name in names}
+    # The wide encoder loses 0.53 points, just about the margin.
+    assert found.pop("supervised-length") != "confirmed"
     assert found == dict.fromkeys(found, "refuted")
     assert set(alike.values()) == {"confirmed"}
 
@@ -331,7 +341,8 @@ def test_reversed_numbers_refute_claims(printed):
     ("name", "raised"),
     [
         ("output-dimension", {"head.kind": "linear", "head.dim": 32}),
-        ("longer-supervised", {"encoder.width": 4, "optimizer.epochs": 1000, "views.blur": True}),
+        ("supervised-length", {"encoder.width": 4, "optimizer.epochs": 1000, "views.blur": True}),
+        ("autoaugment-no-better", {"objective": "contrastive", "views.policy": "autoaugment"}),
         ("batches-saturate", {"optimizer.batch_size": 8192, "optimizer.epochs": 800}),
     ],
 )
@@ -358,13 +369,59 @@ def test_a_lead_that_turns_into_as_great_a_lag_is_no_shrinking_gap(printed):
     assert verdicts(scorecard(turned))["batch-gap-shrinks"] == "refuted"
 
 
+SCATTERS = {
+    "normal": lambda generator, size: generator.normal(0, 1, size),
+    "skewed up": lambda generator, size: generator.exponential(1, size) - 1,
+    "skewed down": lambda generator, size: 1 - generator.exponential(1, size),
+}
+"""Scatter of seeds, with a mean of 0 and a standard deviation of 1."""
+
+
+def drawn(part, scatter, generator, effects=0.0):
+    """The part with cells that scatter. effects: by how many points they differ apart from that."""
+    cells = {}
+    for place in part.cells:
+        values = generator.normal(0, effects) + scatter(generator, SEEDS)
+        cells[place] = Accuracies(dict(enumerate(map(float, values))), 50_000.0)
+    return replace(part, cells=cells)
+
+
+def rates(printed, name, scatter, effects=0.0, replicates=2_000):
+    """How often a claim about the first table of its artefact is confirmed and refuted."""
+    (claim,) = [claim for claim in CLAIMS if claim.name == name]
+    artefact = claim.artefacts[0]
+    (found,) = ARTEFACTS[artefact].comparisons(printed[printed["data.label"] == artefact])
+    generator, counts = np.random.default_rng(0), Counter()
+    for _ in range(replicates):
+        effect = claim.effect([drawn(found.parts[0], SCATTERS[scatter], generator, effects)])
+        counts[claim.verdict(effect.low(0.025), effect.high(0.025))] += 1
+    return counts["confirmed"] / replicates, counts["refuted"] / replicates
+
+
+@pytest.mark.parametrize("scatter", SCATTERS)
+@pytest.mark.parametrize("name", ["linear-head", "l2-norm", "contrastive-accuracy", "color-helps"])
+def test_differences_that_are_none_are_rarely_found_however_seeds_scatter(printed, name, scatter):
+    assert max(rates(printed, name, scatter)) <= 0.05
+
+
+@pytest.mark.parametrize(
+    ("name", "most"), [("l2-norm", (0.5, 0.5)), ("contrastive-accuracy", (0.25, 0.75))]
+)
+def test_neither_side_of_the_norm_has_more_tries(printed, name, most):
+    """Temperatures that matter, and a norm that does not: as often as the claims' tests say."""
+    confirmed, refuted = rates(printed, name, "normal", effects=20)
+    error = np.sqrt(0.25 / 2_000)
+    assert most[0] - 0.12 < confirmed < most[0] + 3 * error
+    assert most[1] - 0.12 < refuted < most[1] + 3 * error
+
+
 @pytest.mark.parametrize("scatter", [10.0, 0.1])
 def test_random_numbers_confirm_at_most_one_claim_in_twenty(printed, scatter):
     """All cells alike, of seeds that scatter by so many points, in everything.
 
     Where they scatter by less than a margin, a claim that nothing differs by more is true of them.
     """
-    false = [claim for claim in CLAIMS if claim.margin is None or scatter > claim.margin]
+    false = [claim for claim in CLAIMS if not claim.below or scatter > claim.limit]
     assert len(false) >= 20
     comparisons = {
         name: ARTEFACTS[name].comparisons(printed[printed["data.label"] == name])
@@ -373,14 +430,7 @@ def test_random_numbers_confirm_at_most_one_claim_in_twenty(printed, scatter):
     generator, replicates, confirmed = np.random.default_rng(0), 400, Counter()
 
     def redrawn(part):
-        drawn = iter(generator.normal(50, scatter, (len(part.cells), SEEDS)))
-        return replace(
-            part,
-            cells={
-                place: Accuracies(dict(enumerate(map(float, next(drawn)))), 50_000.0)
-                for place in part.cells
-            },
-        )
+        return drawn(part, lambda generator, size: generator.normal(50, scatter, size), generator)
 
     for _ in range(replicates):
         random = {
@@ -410,14 +460,16 @@ def test_one_seed_decides_nothing(printed):
             assert finding.seeds == 1
             assert not math.isnan(finding.effect)
             assert math.isnan(finding.low)
-            assert ": 1 seed; an interval needs two" in finding.reason
+            assert finding.reason.endswith(
+                ": 1 seed, so there is no interval. An interval needs two seeds or more."
+            )
 
 
 def test_no_runs_name_the_sweep_that_makes_them(rewritten):
     findings = scorecard(rewritten([{"objective": "none"}]))
     assert [f.claim for f in findings] == CLAIMS
     for finding in findings:
-        assert (finding.setting, finding.verdict, finding.seeds) == ("", "undecided", 0)
+        assert (finding.setting, finding.verdict, finding.seeds) == ("", "not run", 0)
         sweep = ARTEFACTS[finding.claim.artefacts[0]].sweep
         assert f"python -m simclr_ablate -m sweep={sweep}" in finding.reason
 
@@ -428,11 +480,21 @@ def test_no_runs_name_the_sweep_that_makes_them(rewritten):
         ("crop-and-color", {"views.first": "noise", "views.second": "blur"}, "Noise, 2nd"),
         ("no-single-augmentation", {"views.first": "blur", "views.second": "blur"}, "Blur, 2nd"),
         ("nt-xent", {"loss.name": "nt_logistic", "loss.semi_hard": True}, "NT-Logi.(sh)"),
-        ("autoaugment", {"views.policy": "autoaugment"}, "AutoAug"),
+        ("autoaugment-no-better", {"views.policy": "autoaugment"}, "AutoAug"),
+        ("color-helps", {"views.policy": "crop"}, "Crop (ours)"),
         ("h-remembers", {"evaluation.probe": "noise", "evaluation.features": "z"}, "corrupted"),
         ("linear-head", {"head.kind": "none"}, "None"),
+        (
+            "linear-head",
+            {"head.kind": "linear", "head.dim": 2048},
+            "Linear, output dimension 2,048",
+        ),
+        ("nonlinear-head-over-none", {"head.kind": "none"}, "None"),
         ("color-strength-supervised", {"objective": "supervised"}, "Supervised at two"),
-        ("l2-norm", {"loss.normalize": False}, "without l2 norm"),
+        ("l2-norm", {"loss.temperature": 100.0}, "two temperatures without l2 norm"),
+        ("supervised-length-if-strong", {"views.blur": True}, "+Color+Blur at two lengths"),
+        ("supervised-strong-if-wide", {"views.policy": "crop"}, "ResNet-50 (4x) Crop and +Color"),
+        ("supervised-strong-if-wide", {"encoder.width": 4}, "encoders of two widths, at least 2"),
         ("larger-batches", {"optimizer.epochs": 100}, ""),
         ("temperature-of-long-training", {"optimizer.epochs": 800}, "for more than 300 epochs"),
         ("temperature-of-long-training", {"loss.temperature": 1.0}, "below and above 0.5"),
@@ -444,7 +506,7 @@ def test_no_runs_name_the_sweep_that_makes_them(rewritten):
         ("batches-at-low-temperature", {"loss.temperature": 0.1}, "with temperature 0.1 at up to"),
     ],
 )
-def test_a_missing_cell_leaves_a_claim_undecided_and_is_named(printed, name, cell, words):
+def test_a_finding_that_lacks_a_cell_is_not_run_and_names_it(printed, name, cell, words):
     (claim,) = [claim for claim in CLAIMS if claim.name == name]
     runs = scattered(printed)
     runs = runs[runs["data.label"] == claim.artefacts[0]]
@@ -454,7 +516,7 @@ def test_a_missing_cell_leaves_a_claim_undecided_and_is_named(printed, name, cel
         words = "two lengths of training"
     assert len(left) < len(runs)
     (finding,) = [f for f in scorecard(left) if f.claim is claim]
-    assert finding.verdict == "undecided"
+    assert finding.verdict == "not run"
     assert finding.reason.startswith("No finished runs of: ")
     assert words in finding.reason
 
@@ -487,11 +549,12 @@ def test_a_missing_cell_leaves_a_claim_undecided_and_is_named(printed, name, cel
             "SimCLR and Supervised at two",
         ),
         (
-            "autoaugment",
+            "autoaugment-no-better",
             "views.strength",
             [0.25, 0.5, 1.0],
             "SimCLR at two strengths, at least 8 times",
         ),
+        ("color-helps", "views.strength", [0.25, 0.5, 1.0], "SimCLR at two strengths, at least 8"),
         ("output-dimension", "head.dim", [1024, 2048], "Linear head with two output dimensions"),
         (
             "h-over-z",
@@ -542,21 +605,27 @@ def test_a_missing_cell_leaves_a_claim_undecided_and_is_named(printed, name, cel
             "two batch sizes with temperature 0.1 at up to 300 epochs",
         ),
         (
-            "longer-supervised",
+            "supervised-length",
             "optimizer.epochs",
             [500, 1000],
             "at two lengths of training, at least 4",
         ),
+        (
+            "supervised-length-if-strong",
+            "optimizer.epochs",
+            [500, 1000],
+            "+Color+Blur at two lengths of training, at least 4",
+        ),
     ],
 )
-def test_a_part_of_a_range_decides_nothing_of_it(printed, name, key, values, words):
+def test_a_part_of_a_range_is_not_the_range(printed, name, key, values, words):
     (claim,) = [claim for claim in CLAIMS if claim.name == name]
     runs = scattered(printed)
     runs = runs[runs["data.label"] == claim.artefacts[0]]
     left = runs[runs[key].isin(values)]
     assert 0 < len(left) < len(runs)
     (finding,) = [f for f in scorecard(left) if f.claim is claim]
-    assert finding.verdict == "undecided"
+    assert finding.verdict == "not run"
     assert finding.reason.startswith("No finished runs of: ")
     assert words in finding.reason
 
@@ -568,28 +637,27 @@ def changed(runs, artefact, changes, **cell):
     return runs.assign(**{key: runs[key] + more * chosen for key, more in changes.items()})
 
 
-def test_columns_that_the_paper_has_not_decide_nothing(printed):
+def test_columns_that_the_paper_has_not_are_no_strengths(printed):
     """Strength 0 is no weakest strength of Table 1's, and crops alone are none at all."""
     runs = scattered(printed)
     runs = runs[runs["data.label"] == "table1"]
     weakest = runs[(runs["views.policy"] == "simclr") & (runs["views.strength"] == 0.125)]
-    more = [
-        weakest.assign(**{"views.strength": 0.0, "top1": 90.0}),
-        weakest.assign(**{"views.policy": "crop", "top1": 10.0}),
-    ]
+    more = weakest.assign(**{"views.strength": 0.0, "top1": 90.0})
 
     def verdicts(runs):
         return [(f.claim.name, f.verdict, f.reason) for f in scorecard(runs)]
 
-    assert verdicts(pd.concat([runs, *more])) == verdicts(runs)
+    assert verdicts(pd.concat([runs, more])) == verdicts(runs)
+    other = runs.assign(top1=runs["top1"] - 100 * (runs["views.policy"] == "crop"))
+    assert verdicts(other) == verdicts(runs)
 
 
 def test_contrastive_accuracy_is_that_of_the_best_temperatures(printed):
     """One temperature that the claim holds of is not enough, and one that it does not is too much."""
     name, key = "contrastive-accuracy", "pretraining.accuracy"
-    higher = {"loss.normalize": True, "loss.temperature": 0.05}
+    higher = {"loss.normalize": True, "loss.temperature": 0.1}
     runs = scattered(printed)
-    assert verdicts(scorecard(changed(runs, "table5", {key: 0.05}, **higher)))[name] == "refuted"
+    assert verdicts(scorecard(changed(runs, "table5", {key: 0.06}, **higher)))[name] == "refuted"
     lower = {"loss.normalize": False, "loss.temperature": 10.0}
     assert verdicts(scorecard(changed(runs, "table5", {key: -0.3}, **lower)))[name] == "confirmed"
     assert verdicts(scorecard(changed(runs, "table5", {"top1": 9.0}, **lower)))[name] == "refuted"
@@ -618,7 +686,7 @@ def test_short_training_alone_leaves_the_best_temperature_open(printed):
     short = runs[(runs["data.label"] == "figureB8") & (runs["optimizer.epochs"] == 100)]
     found = {f.claim.name: f for f in scorecard(short) if f.label == "figureB8"}
     finding = found["temperature-of-long-training"]
-    assert finding.verdict == "undecided"
+    assert finding.verdict == "not run"
     assert finding.reason == "No finished runs of: training for more than 300 epochs."
     assert found["batches-at-low-temperature"].verdict == "confirmed"
 
@@ -626,7 +694,10 @@ def test_short_training_alone_leaves_the_best_temperature_open(printed):
 def test_sides_without_common_seeds_are_undecided(printed):
     runs = scattered(printed)
     shifted = runs["seed"] + 10 * (runs["head.kind"] == "linear")
-    assert verdicts(scorecard(runs.assign(seed=shifted)))["nonlinear-head"] == "undecided"
+    findings = scorecard(runs.assign(seed=shifted))
+    assert verdicts(findings)["nonlinear-head"] == "undecided"
+    (finding,) = [f for f in findings if f.claim.name == "nonlinear-head" and f.run_ids]
+    assert "no seed that all cells have" in finding.reason
 
 
 def test_settings_are_judged_apart(printed):
@@ -647,7 +718,7 @@ def test_a_row_that_two_comparisons_share_counts_once(printed):
     longer["run_id"] += "-longer"
     findings = scorecard(pd.concat([runs, longer]))
     found = Counter(f.claim.name for f in findings)
-    assert found["color-strength-simclr"] == found["autoaugment"] == 1
+    assert found["color-strength-simclr"] == found["autoaugment-no-better"] == 1
     assert found["color-strength-supervised"] == 2
 
 

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.claims.effects import FiveInSix, Greatest, Least, Measured, combined, decision
+from analysis.claims.effects import (
+    FiveInSix,
+    Greatest,
+    Least,
+    Measured,
+    combined,
+    decision,
+    p_value,
+)
 
 TAIL = 0.025
 
@@ -99,23 +107,58 @@ def test_five_in_six_is_the_tenth_of_twelve():
     effect = FiveInSix(effects)
     assert effect.mean == pytest.approx(12 + 9)
     assert effect.low(TAIL) < 21 < effect.high(TAIL)
-    sentence = decision((FiveInSix,), 1.5)
+    sentence = decision((FiveInSix,), 1.5, below=True)
     assert "five in six differences must be clearly below 1.5 points" in sentence
 
 
-@pytest.mark.parametrize("margin", [None, 1.5])
+@pytest.mark.parametrize("seeds", [2, 3, 8])
+def test_p_of_one_number_is_that_of_the_one_sided_t_test(seeds):
+    values = np.random.default_rng().normal(0.5, 1, seeds)
+    limit = float(np.random.default_rng().normal())
+    side = "greater" if values.mean() > limit else "less"
+    expected = stats.ttest_1samp(values, limit, alternative=side).pvalue
+    assert p_value(measured(values), limit) == pytest.approx(expected, rel=1e-5)
+
+
+def test_p_is_never_zero():
+    assert 0 < p_value(measured(1e9 + np.array([-1e-6, 0, 1e-6])), 0.0) < 1e-11
+
+
+@pytest.mark.parametrize("above", [True, False])
+def test_p_of_several_is_the_worst_or_the_best_times_their_number(above):
+    generator = np.random.default_rng()
+    values = generator.normal(0, 1, (4, 3))
+    values += (1 if above else -1) * generator.uniform(0.5, 3, (4, 1)) - values.mean(1)[:, None]
+    side = "greater" if above else "less"
+    single = stats.ttest_1samp(values, 0, axis=1, alternative=side).pvalue
+    effects = [measured(row) for row in values]
+    of_all, of_one = (Least, Greatest) if above else (Greatest, Least)
+    assert p_value(of_all(effects), 0) == pytest.approx(single.max(), rel=1e-5)
+    assert p_value(of_one(effects), 0) == pytest.approx(min(1, 4 * single.min()), rel=1e-5)
+
+
+def test_p_of_groups_is_where_their_bound_reaches_the_limit():
+    values = np.random.default_rng().normal(1, 1, (3, 2, 4))
+    effect = Least([Greatest([measured(row) for row in group]) for group in values])
+    p = p_value(effect, 0)
+    bound = effect.low if effect.mean > 0 else effect.high
+    assert bound(p) == pytest.approx(0, abs=1e-3)
+
+
+@pytest.mark.parametrize("limit", [0.0, 1.5])
+@pytest.mark.parametrize("under", [False, True])
 @pytest.mark.parametrize("kind", [Least, Greatest])
-def test_the_sentence_says_how_many_differences_decide(kind, margin):
+def test_the_sentence_says_how_many_differences_decide(kind, under, limit):
     """One of three on the other side prevents the claim where every one has to be clear, and only there."""
-    limit, sign = margin or 0.0, 1 if margin is None else -1
+    sign = -1 if under else 1
     good, bad = (measured(limit + sign * side * 5 + np.array([0.1, 0.0, -0.1])) for side in (1, -1))
     effect = combined((kind,), [good, good, bad])
     assert effect.low(TAIL) > limit or effect.high(TAIL) < limit
-    confirmed = (effect.low(TAIL) > limit) == (margin is None)
-    confirm, refute = decision((kind,), margin).split("; ")
+    confirmed = (effect.low(TAIL) > limit) != under
+    confirm, refute = decision((kind,), limit, under).split("; ")
     assert ("every difference" in refute) == confirmed
     assert ("every difference" in confirm) == (not confirmed)
-    side, other = ("above", "below") if margin is None else ("below", "above")
+    side, other = ("below", "above") if under else ("above", "below")
     assert f"clearly {side} {limit:g}" in confirm
     assert f"clearly {other} {limit:g}" in refute
 

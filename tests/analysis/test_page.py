@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 from analysis.__main__ import main
 from analysis.artefacts import ARTEFACTS
 from analysis.claims import CLAIMS, Finding
-from analysis.page import compute, duration, scorecard, section
+from analysis.claims.printing import chance
+from analysis.page import VERDICTS, compute, duration, scorecard, section
 from analysis.report import Report, write
 from analysis.typesetting import Table, html_table
 
@@ -216,11 +217,34 @@ def test_all_claims_have_a_verdict(document):
     for claim in CLAIMS:
         assert claim.statement in text
         assert claim.test in text
-    verdicts = [row.all("td")[0].text.split()[-1] for row in rows]
+    verdicts = [row.all("td")[0].all("span")[0].text.split(" ", 1)[1] for row in rows]
+    assert set(verdicts) <= set(VERDICTS)
+    assert "not run" not in verdicts[: -verdicts.count("not run")]
     (tally,) = [each for each in document.all("ul") if each.attributes.get("class") == "tally"]
-    for item in tally.all("li"):
-        verdict, count = item.text.split()[-2:]
-        assert verdicts.count(verdict.strip(":")) == int(count)
+    told = [item.text.split(" ", 1)[1].split(": ") for item in tally.all("li")]
+    assert [(verdict, int(count)) for verdict, count in told] == [
+        (verdict, verdicts.count(verdict)) for verdict in VERDICTS
+    ]
+    (part,) = [
+        each
+        for each in document.all("section")
+        if each.attributes.get("aria-labelledby") == "scorecard"
+    ]
+    tested = sum("(" in row.all("td")[3].text for row in rows)
+    assert any(each.text.startswith(f"{tested} tests, ") for each in part.all("p"))
+
+
+def test_verdicts_that_hold_when_corrected_are_marked():
+    findings = [
+        finding(verdict="confirmed", effect=2.0, low=1.0, high=3.0, p=0.0001, holm=True),
+        finding(verdict="refuted", effect=-2.0, low=-3.0, high=-1.0, p=0.02),
+        finding(verdict="not run"),
+    ]
+    card = tree(scorecard(findings, []))
+    rows = card.all("tbody")[0].all("tr")
+    assert [row.all("td")[0].text for row in rows] == ["✓ confirmed*", "✗ refuted", "– not run"]
+    assert chance(findings) in [each.text for each in card.all("p")]
+    assert len(tree(scorecard(findings[2:], [])).all("p")) == len(card.all("p")) - 1
 
 
 def finding(**changes):
