@@ -22,6 +22,7 @@ def load(store: str | Path = "runs") -> pd.DataFrame:
 
     - `run_id`: the name of the run's folder. `path`: the folder.
     - `sweeps`: a tuple of the names of the launched sweeps that the run belongs to.
+    - `looked_at`: whether results said how many seeds the run's experiment should have (`until=decided`).
     - `state`: planned, running, interrupted, failed, pretrained or complete.
     - `evaluation`: the key of the evaluation.
     - every config key by its dotted name: `seed`, `views.first`, `optimizer.epochs`, ...

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 REFUSED = 2
 
-CLAIMS = "claims"
-"""The argument that prints the scorecard of the paper's findings."""
+CLAIMS, MORE = "claims", "more"
+"""The arguments that print the scorecard of the paper's findings, and what would decide the undecided ones."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -36,14 +36,19 @@ def main(arguments: list[str] | None = None) -> int:
     terminal.prepare()
     parser = _parser()
     options = parser.parse_args(arguments)
-    if CLAIMS in options.artefacts and len(options.artefacts) > 1:
-        parser.error(f"{CLAIMS} must be the only argument, got {' '.join(options.artefacts)}")
+    for alone in (CLAIMS, MORE):
+        if alone in options.artefacts and len(options.artefacts) > 1:
+            parser.error(f"{alone} must be the only argument, got {' '.join(options.artefacts)}")
     for name in options.artefacts:
-        if name not in ARTEFACTS and name != CLAIMS:
-            parser.error(f"unknown artefact {name}{nearest(name, [*ARTEFACTS, CLAIMS])}")
+        if name not in (*ARTEFACTS, CLAIMS, MORE):
+            parser.error(f"unknown artefact {name}{nearest(name, [*ARTEFACTS, CLAIMS, MORE])}")
+    if options.json and options.artefacts != [MORE]:
+        parser.error(f"--json goes with {MORE} alone")
     try:
         if options.artefacts == [CLAIMS]:
             return _show_claims(options.store)
+        if options.artefacts == [MORE]:
+            return _show_more(options.store, options.json)
         chosen = [ARTEFACTS[name] for name in dict.fromkeys(options.artefacts or ARTEFACTS)]
         return _write(chosen, options.store, options.out, whole=not options.artefacts)
     except ConfigError as error:
@@ -59,7 +64,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m analysis",
         description="The SimCLR paper's tables and figures, rebuilt from the runs of a store.",
-        epilog=f"artefacts:\n{known}\n  {CLAIMS:<10} a verdict on each finding of the paper",
+        epilog=f"artefacts:\n{known}\n  {CLAIMS:<10} a verdict on each finding of the paper\n"
+        f"  {MORE:<10} the undecided findings, and what would decide them",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
@@ -76,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="folder with the runs (default: runs)",
     )
+    parser.add_argument("--json", action="store_true", help=f"print `{MORE}` as JSON")
     parser.add_argument(
         "--out",
         type=_folder,
@@ -200,6 +207,21 @@ def _show_claims(store: Path) -> int:
     from simclr_ablate.terminal import make_console
 
     show(scorecard(runs), make_console())
+    return 0
+
+
+def _show_more(store: Path, as_json: bool) -> int:
+    """Prints what would decide the undecided findings. Returns the exit status. Raises ConfigError."""
+    _check_store(store)
+    runs = _load(store)
+    from analysis import more
+    from analysis.claims import scorecard
+
+    found = more.needs(runs, scorecard(runs))
+    if as_json:
+        _say(*more.as_json(found).splitlines())
+    else:
+        more.show(found, runs, terminal.make_console())
     return 0
 
 

@@ -2,7 +2,7 @@
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import pandas as pd
 from simclr_ablate.config import KeyInfo, flatten
 from simclr_ablate.identity import values_of
 from simclr_ablate.schema import KEYS, SCHEMA_VERSION, counting_keys
-from simclr_ablate.store import Run, Store
+from simclr_ablate.store import Run, Store, SweepRecord
 
 log = logging.getLogger(__name__)
 
@@ -36,15 +36,18 @@ def load(store: str | Path) -> pd.DataFrame:
             f"store must be a folder of runs, got {store}, which does not exist"
         )
     Store(root).check()
-    sweeps, others = _sweeps(Store(root)), OtherVersions()
+    records, others = Store(root).sweeps(), OtherVersions()
+    sweeps = _sweeps(records)
     rows = [row for run in Store(root).runs() for row in _rows(run, sweeps[run.run_id], others)]
     others.tell()
-    frame = pd.DataFrame(rows)
+    looked_at = {run_id for record in records if record.until for run_id in record.run_ids}
+    frame = pd.DataFrame([{**row, "looked_at": row["run_id"] in looked_at} for row in rows])
     frame = frame.reindex(columns=[*columns(), *frame.columns.difference(columns(), sort=False)])
     # pandas would turn integers with gaps into floats, and 50000 images into 50000.0.
     typed = frame.astype(
         {key.name: _DTYPES[kind] for key in KEYS if (kind := _kind(key)) in _DTYPES}
         | dict.fromkeys((*MEASURED, *(f"pretraining.{name}" for name in PRETRAINING)), float)
+        | {"looked_at": bool}
     )
     # A copy has one block of memory for all columns of a NumPy type; rows are taken from it several times as fast.
     return typed.copy()
@@ -73,17 +76,17 @@ def _plain(value: Any) -> Any:
 def columns() -> list[str]:
     """The columns that are always there, in order."""
     return [
-        *("run_id", "path", "sweeps", "state", "evaluation"),
+        *("run_id", "path", "sweeps", "looked_at", "state", "evaluation"),
         *(key.name for key in KEYS),
         *MEASURED,
         *(f"pretraining.{name}" for name in PRETRAINING),
     ]
 
 
-def _sweeps(store: Store) -> dict[str, tuple[str, ...]]:
+def _sweeps(launched: Iterable[SweepRecord]) -> dict[str, tuple[str, ...]]:
     """The names of the launched sweeps that each run belongs to, by run id; empty for runs of no sweep."""
     names: dict[str, set[str]] = defaultdict(set)
-    for sweep in store.sweeps():
+    for sweep in launched:
         for run_id in sweep.run_ids:
             names[run_id].add(sweep.name)
     return defaultdict(tuple, {run_id: tuple(sorted(of_run)) for run_id, of_run in names.items()})

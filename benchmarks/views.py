@@ -11,7 +11,7 @@ from torch import Tensor
 from benchmarks.measure import best_seconds, print_table
 from simclr_ablate.augment.policies import simclr_policy
 from simclr_ablate.data.shapes import make_shapes
-from simclr_ablate.launch.worker import keep_freed_memory
+from simclr_ablate.freed_memory import keep_freed_memory
 from simclr_ablate.randomness import generator
 
 IMAGES = 256

@@ -1,7 +1,7 @@
 """A claim of the paper, and the verdict on it in one setting."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -15,8 +15,10 @@ from analysis.claims.effects import (
     decision,
     p_value,
 )
+from analysis.claims.looks import Looked, seeds_to_decide
 from analysis.comparison import Comparison, Part
 from analysis.statistics import CONFIDENCE
+from simclr_ablate.looks import LOOKS
 from simclr_ablate.terminal import count
 
 Verdict = Literal["confirmed", "refuted", "undecided", "not run"]
@@ -69,7 +71,9 @@ class Finding:
     estimate and the ends of its 95% interval; NaN if unknown. seeds: the fewest that any of its differences has.
     reason: what led to the verdict, what would decide it, or what was not run. run_ids: all runs that it rests on. p:
     the one-sided p-value on the side of the effect; NaN without an interval. holm: whether the verdict also holds with
-    Holm's correction for the number of findings (multiplicity.py).
+    Holm's correction for the number of findings (multiplicity.py). looks: how many of the looks there were, if results
+    said how many seeds there should be (looks.py); 0: its interval is that of one look alone. decides_at: the number of
+    seeds that is expected to decide it, if one is.
     """
 
     claim: Claim
@@ -85,6 +89,8 @@ class Finding:
     run_ids: tuple[str, ...] = ()
     p: float = math.nan
     holm: bool = False
+    looks: int = 0
+    decides_at: int | None = None
 
     @property
     def tested(self) -> bool:
@@ -92,11 +98,14 @@ class Finding:
         return not math.isnan(self.low)
 
 
-def find(claim: Claim, comparison: Comparison) -> Finding:
+def find(claim: Claim, comparison: Comparison, looked_at: Collection[str] = frozenset()) -> Finding:
     """The finding on a claim in one setting.
 
     It is not run if a cell is missing. It is undecided if a difference has no interval: fewer than two seeds, or the
     same value at every seed.
+
+    looked_at: the ids of runs whose results said how many seeds there should be. A finding that rests on one of them
+    has been looked at since it had three seeds.
     """
     nothing = _nothing(claim, comparison.setting.description, comparison.setting.label)
     try:
@@ -113,12 +122,28 @@ def find(claim: Claim, comparison: Comparison) -> Finding:
         seeds=seeds,
         run_ids=run_ids,
     )
+    ahead = seeds_to_decide(effect, TAIL, lambda *ends: claim.verdict(*ends) != "undecided")
+    estimated = replace(estimated, decides_at=ahead)
+    would = what_would_decide(estimated)
     without = next((number for number in numbers if not number.scatters), None)
+    if not frozenset(run_ids).isdisjoint(looked_at):
+        if seeds < LOOKS[0]:
+            reason = f"{count(seeds, 'seed')}: the first look is at {LOOKS[0]}."
+            return replace(estimated, reason=reason)
+        effect = Looked(effect)
+        estimated = replace(estimated, looks=len(effect.looks), effect=effect.mean)
+        would = f"{would} {_look(estimated)}"
+        without = None if effect.has_interval else without
     if without is not None:
-        return replace(estimated, reason=f"{_no_interval(without)} {what_would_decide(effect)}")
+        return replace(estimated, reason=f"{_no_interval(without)} {would}")
     low, high = effect.low(TAIL), effect.high(TAIL)
+    if low > high:
+        reason = f"{effect.decisive.words}: the intervals of two looks exclude each other."
+        return replace(estimated, reason=f"{reason} {_look(estimated)}", decides_at=None)
     verdict = claim.verdict(low, high)
-    reason = _reason(claim, effect, verdict)
+    if verdict != "undecided":
+        would = _look(estimated)
+    reason = f"{_reason(claim, effect, verdict)} {would}".rstrip()
     p = p_value(effect, claim.limit)
     return replace(estimated, verdict=verdict, low=low, high=high, reason=reason, p=p)
 
@@ -128,11 +153,13 @@ def unrun(claim: Claim, reason: str) -> Finding:
     return replace(_nothing(claim, "", ""), reason=reason)
 
 
-def what_would_decide(effect: Effect) -> str:
+def what_would_decide(finding: Finding) -> str:
     """What would decide a finding whose cells all have runs, in one sentence."""
-    if min(number.seeds for number in effect.measured()) < 2:
+    if finding.seeds < 2:
         return "An interval needs two seeds or more."
-    return "More seeds would decide it."
+    if finding.decides_at is None:
+        return f"If means and scatter stay as they are, even {LOOKS[-1]} seeds would not decide it."
+    return f"If means and scatter stay as they are, {finding.decides_at} seeds would decide it."
 
 
 def _nothing(claim: Claim, setting: str, label: str) -> Finding:
@@ -163,12 +190,19 @@ def _missing(needed: Sequence[str], most: int = 4) -> str:
     return f"No finished runs of: {'; '.join(needed[:most])}{more}."
 
 
+def _look(finding: Finding) -> str:
+    """Which look it was, if there may be several."""
+    if not finding.looks:
+        return ""
+    return f"Look {finding.looks} of {len(LOOKS)}, at {LOOKS[finding.looks - 1]} seeds."
+
+
 def _reason(claim: Claim, effect: Effect, verdict: Verdict) -> str:
     limit = f"the margin of {claim.limit:g}" if claim.limit else "0"
     others = len(effect.measured())
     among = f" (the decisive one of {others} differences)" if others > 1 else ""
     what = f"{effect.decisive.words}{among}: the interval"
     if verdict == "undecided":
-        return f"{what} contains {limit}. {what_would_decide(effect)}"
+        return f"{what} contains {limit}."
     above = (verdict == "confirmed") != claim.below
     return f"{what} is {'above' if above else 'below'} {limit}."

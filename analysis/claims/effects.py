@@ -96,9 +96,14 @@ class Measured:
         return [self]
 
     @cached_property
-    def _error(self) -> float:
+    def deviation(self) -> float:
+        """The standard deviation over seeds, of two or more."""
         squares = math.fsum((value - self.mean) ** 2 for value in self.by_seed.values())
-        return math.sqrt(squares / (self.seeds - 1) / self.seeds)
+        return math.sqrt(squares / (self.seeds - 1))
+
+    @property
+    def _error(self) -> float:
+        return self.deviation / math.sqrt(self.seeds)
 
 
 Differences = Measured | Sequence["Differences"]

@@ -26,6 +26,7 @@ from analysis.typesetting import (
     markdown_table,
 )
 from simclr_ablate.files import storing, write_text
+from simclr_ablate.looks import LOOKS
 from simclr_ablate.terminal import count
 
 NAME = "claims"
@@ -37,7 +38,9 @@ CAPTION = (
     "The paper’s findings in these runs. Effects are in points. Intervals are over seeds "
     "(Student’s t, paired by seed), and joint if a finding is about several differences. A finding is "
     "confirmed or refuted if its whole interval is on one side of 0, or of the margin that its "
-    "test names; otherwise it is undecided. It is not run if runs that its test needs are not there."
+    "test names; otherwise it is undecided. It is not run if runs that its test needs are not there. If results said "
+    "how many seeds there should be (until=decided), the interval is what those of all looks have in common, each at "
+    f"{100 - 200 * TAIL / len(LOOKS):g}%."
 )
 SHORTLY = "Effects in points, with 95% intervals over seeds. Decided if the whole interval is on one side."
 
@@ -166,6 +169,8 @@ def data(findings: Sequence[Finding]) -> pd.DataFrame:
             "unit": finding.unit,
             "limit": finding.claim.limit,
             "seeds": finding.seeds,
+            "looks": finding.looks,
+            "decides_at": finding.decides_at,
             "p": finding.p,
             "holm": finding.holm,
             "reason": finding.reason,

@@ -1,6 +1,6 @@
 """All claims in all settings."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 
 import pandas as pd
@@ -23,24 +23,33 @@ def scorecard(runs: pd.DataFrame) -> list[Finding]:
     artefacts = [ARTEFACTS[name] for name in names]
     comparisons = {each.name: each.comparisons(runs) for each in artefacts}
     absences = {each.name: absence(each, runs) for each in artefacts if not comparisons[each.name]}
-    return judge(comparisons, absences)
+    looked_at = frozenset(runs["run_id"][runs["looked_at"]])
+    return judge(comparisons, absences, looked_at)
 
 
 def judge(
     comparisons: Mapping[str, Sequence[Comparison]],
     absences: Mapping[str, str] = MappingProxyType({}),
+    looked_at: Collection[str] = frozenset(),
 ) -> list[Finding]:
     """The scorecard, from the comparisons of each artefact that claims rest on.
 
-    absences: by artefact, why it has no comparison.
+    absences: by artefact, why it has no comparison. looked_at: see `find`.
     """
     return corrected(
-        [finding for claim in CLAIMS for finding in of_claim(claim, comparisons, absences)]
+        [
+            finding
+            for claim in CLAIMS
+            for finding in of_claim(claim, comparisons, absences, looked_at)
+        ]
     )
 
 
 def of_claim(
-    claim: Claim, comparisons: Mapping[str, Sequence[Comparison]], absences: Mapping[str, str]
+    claim: Claim,
+    comparisons: Mapping[str, Sequence[Comparison]],
+    absences: Mapping[str, str],
+    looked_at: Collection[str] = frozenset(),
 ) -> list[Finding]:
     """The findings on one claim in every setting."""
     every = [comparison for name in claim.artefacts for comparison in comparisons[name]]
@@ -50,17 +59,19 @@ def of_claim(
     by_label: dict[str, list[Comparison]] = {}
     for comparison in every:
         by_label.setdefault(comparison.setting.label, []).append(comparison)
-    return [finding for group in by_label.values() for finding in _telling(claim, group)]
+    return [finding for group in by_label.values() for finding in _telling(claim, group, looked_at)]
 
 
-def _telling(claim: Claim, comparisons: Sequence[Comparison]) -> list[Finding]:
+def _telling(
+    claim: Claim, comparisons: Sequence[Comparison], looked_at: Collection[str]
+) -> list[Finding]:
     """The findings on one data set that have an effect, each once.
 
     If there are none, it is the one with the most cells among those that are run, or among all. Comparisons that differ
     only in cells that the claim does not rest on give the same runs, and so the same finding.
     """
     fullest = sorted(comparisons, key=_size, reverse=True)
-    findings = [find(claim, comparison) for comparison in fullest]
+    findings = [find(claim, comparison, looked_at) for comparison in fullest]
     by_runs: dict[tuple[str, ...], Finding] = {}
     for finding in findings:
         if finding.seeds:

@@ -9,6 +9,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -18,9 +19,16 @@ from simclr_ablate.launch.cluster.queue import Settler, describe_choice, require
 from simclr_ablate.launch.devices import check_devices
 from simclr_ablate.launch.outcome import Ledger, Outcome
 from simclr_ablate.launch.torchrun import TorchrunRank, carry_out_here
+from simclr_ablate.looks import LOOKS
 from simclr_ablate.paths import absolute, default_cache
+from simclr_ablate.plan.hours import hours_of
 from simclr_ablate.plan.keys import CommandKeys, check_top_level
-from simclr_ablate.plan.launchers import LauncherOptions, SlurmOptions, read_launcher
+from simclr_ablate.plan.launchers import (
+    LauncherOptions,
+    LocalOptions,
+    SlurmOptions,
+    read_launcher,
+)
 from simclr_ablate.plan.plan import Plan, plan_all
 from simclr_ablate.schema import METRIC_NAMES, Experiment
 from simclr_ablate.store import ChoiceFolder, Store
@@ -33,6 +41,10 @@ if TYPE_CHECKING:
     from simclr_ablate.launch.progress import ProgressView
 
 
+NEEDS_A_SWEEP = (
+    "until=decided needs a sweep of ours, since the paper's findings rest on sweeps: give -m sweep=NAME, "
+    "with our own sweeper"
+)
 CHOICE_SECONDS = 5.0
 """How often to check whether a choice has been made."""
 
@@ -47,11 +59,19 @@ class ExitStatus(enum.IntEnum):
 
 
 @dataclass(frozen=True)
+class Until:
+    """How far `until=decided` goes. budget_hours: None: no limit."""
+
+    budget_hours: float | None
+    max_seeds: int
+
+
+@dataclass(frozen=True)
 class Command:
     """What the command line says apart from the experiments.
 
     sweep: the sweep's name, if there is one. asked: the sweep as it is written on the command line, such as a file.
-    overrides: the command line's overrides that concern experiments.
+    overrides: the command line's overrides that concern experiments. until: given by `until=decided`.
     """
 
     store: Store
@@ -63,6 +83,7 @@ class Command:
     objective_metric: str = "validation_top1"
     asked: str | None = None
     overrides: tuple[str, ...] = ()
+    until: Until | None = None
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
@@ -76,7 +97,20 @@ class Command:
             dry_run=given.dry_run,
             launcher=read_launcher(config.get("launcher") or {}),
             objective_metric=given.objective_metric,
+            until=_until(given),
         )
+
+
+def _until(given: CommandKeys) -> Until | None:
+    if given.until is not None:
+        return Until(given.budget_hours, given.max_seeds)
+    for name, value, usual in (
+        ("budget_hours", given.budget_hours, None),
+        ("max_seeds", given.max_seeds, LOOKS[-1]),
+    ):
+        if value != usual:
+            raise ConfigError(f"{name} has no effect without until=decided, got {name}={value:g}")
+    return None
 
 
 class Ended(NamedTuple):
@@ -92,27 +126,22 @@ def execute(
     sweeps: Mapping[Experiment, Sequence[str]] = MappingProxyType({}),
     chooses: Sequence[Choose] = (),
     jobs: "Jobs | None" = None,
+    deadline: float = math.inf,
 ) -> Ended:
     """Plans and carries out the experiments. Raises ConfigError, always before the first one starts.
 
     sweeps: the sweeps that each experiment belongs to. chooses: one for each sweep with `select`; their candidates are
-    among the experiments. jobs: notified when each run starts and ends.
+    among the experiments. jobs: notified when each run starts and ends. deadline: see `launch`.
     """
     torchrun = TorchrunRank.from_environment()
     console = make_console(quiet=torchrun is not None and torchrun.rank > 0)
-    say = _say(console)
-    plan = plan_all(command.sweep, command.store, experiments, sweeps, chooses, command.cache)
-    if torchrun is not None and chooses:
-        raise ConfigError(
-            "torchrun carries out one run, got a sweep with select: give the command without torchrun"
-        )
-    later = [one for choose in plan.pending for one in choose.experiments()]
-    for experiment in (*(planned.experiment for planned in plan.runs), *later):
-        check_devices(experiment, command.launcher, shared=torchrun is not None)
+    say = sayer(console)
+    plan = checked_plan(command, experiments, sweeps, chooses, torchrun)
     say(f"{command.sweep or ', '.join(_sweeps(plan)) or 'run'}: {plan.summary()}")
     for line in (*plan.outlook(), *plan.passed_over()):
         say(line)
     if command.dry_run:
+        say(hours_of(plan).describe(_side_by_side(command, plan)))
         _print_table(plan, console)
         return Ended(_status(plan), plan)
     if isinstance(command.launcher, SlurmOptions) and command.launcher.cluster == "slurm":
@@ -121,10 +150,40 @@ def execute(
     if torchrun is None or torchrun.rank == 0:
         for restored in plan.restore_pretraining():
             say(f"{restored}: pretraining.json was rebuilt from encoder.pt")
-    plan = plan.recorded(command.overrides, command.asked)
+    plan = plan.recorded(command.overrides, command.asked, "decided" if command.until else "")
     if torchrun is None:
-        return Ended(launch(command, plan, console, jobs), plan)
+        return Ended(launch(command, plan, console, jobs, deadline), plan)
     return Ended(_be_rank(command, plan, torchrun, console), plan)
+
+
+def checked_plan(
+    command: Command,
+    experiments: Iterable[Experiment],
+    sweeps: Mapping[Experiment, Sequence[str]],
+    chooses: Sequence[Choose],
+    torchrun: TorchrunRank | None = None,
+) -> Plan:
+    """The plan of the experiments, checked against this machine too. Raises ConfigError."""
+    plan = plan_all(command.sweep, command.store, experiments, sweeps, chooses, command.cache)
+    if torchrun is not None and (chooses or command.until):
+        what = "a sweep with select" if chooses else "until=decided"
+        raise ConfigError(
+            f"torchrun carries out one run, got {what}: give the command without torchrun"
+        )
+    later = [one for choose in plan.pending for one in choose.experiments()]
+    for experiment in (*(planned.experiment for planned in plan.runs), *later):
+        check_devices(experiment, command.launcher, shared=torchrun is not None)
+    return plan
+
+
+def _side_by_side(command: Command, plan: Plan) -> int:
+    """How many runs this machine carries out at once; 1 on a cluster, where nobody knows."""
+    if not plan.runs or not isinstance(command.launcher, LocalOptions):
+        return 1
+    from simclr_ablate.launch.devices import accelerators
+    from simclr_ablate.launch.local import LocalLauncher
+
+    return LocalLauncher(command.launcher, command.cache).division(plan, accelerators()).parallel
 
 
 def returns_at_once(command: Command) -> bool:
@@ -152,28 +211,36 @@ def _be_rank(command: Command, plan: Plan, torchrun: TorchrunRank, console: Any)
         (outcome.complete if status == worker.Status.COMPLETE else outcome.failed).extend(plan.runs)
     if torchrun.rank > 0:
         return status  # the first rank reports for all
-    return ExitStatus.SOME_FAILED if held else _report(command, plan, outcome, _say(console))
+    return ExitStatus.SOME_FAILED if held else _report(command, plan, outcome, sayer(console))
 
 
-def launch(command: Command, plan: Plan, console: Any, jobs: "Jobs | None" = None) -> int:
+def launch(
+    command: Command,
+    plan: Plan,
+    console: Any,
+    jobs: "Jobs | None" = None,
+    deadline: float = math.inf,
+) -> int:
     """Carries out the plan and its second stage with the command's launcher. jobs: see `execute`.
+
+    deadline: when the local launcher stops starting runs, as a time of `time.monotonic`.
 
     Returns the command's exit status. Raises ConfigError.
     """
-    say = _say(console)
+    say = sayer(console)
     # A pending choice still has to be made, even if its candidates were completed elsewhere meanwhile.
     if not plan.pending and all(state == "complete" for state in plan.states()):
         plan.note_choices()
         return _report(command, plan, Outcome(complete=list(plan.runs)), say)
     if isinstance(command.launcher, SlurmOptions) and command.launcher.cluster == "slurm":
         return _submit(command, command.launcher, plan, console, jobs)
-    carry_out = _launcher_here(command)
+    carry_out = _launcher_here(command, deadline)
     plan.note_choices()
     ledger = carry_out(plan, _view(console, plan, jobs))
     return _report(command, ledger.plan, ledger.outcome, say)
 
 
-def _launcher_here(command: Command) -> Callable[[Plan, "ProgressView"], Ledger]:
+def _launcher_here(command: Command, deadline: float) -> Callable[[Plan, "ProgressView"], Ledger]:
     """The function that carries out a plan while the command waits."""
     if isinstance(command.launcher, SlurmOptions):
         from simclr_ablate.launch.cluster.slurm import SlurmLauncher
@@ -181,7 +248,7 @@ def _launcher_here(command: Command) -> Callable[[Plan, "ProgressView"], Ledger]
         return SlurmLauncher(command.launcher, command.cache).carry_out_here
     from simclr_ablate.launch.local import LocalLauncher
 
-    return LocalLauncher(command.launcher, command.cache).run
+    return partial(LocalLauncher(command.launcher, command.cache).run, deadline=deadline)
 
 
 def _view(console: Any, plan: Plan, jobs: "Jobs | None") -> "ProgressView":
@@ -215,7 +282,7 @@ def _submit(
     from simclr_ablate.launch.cluster.choose_job import arrange
     from simclr_ablate.launch.cluster.slurm import SlurmLauncher
 
-    say, launcher = _say(console), SlurmLauncher(options, command.cache)
+    say, launcher = sayer(console), SlurmLauncher(options, command.cache)
     with command.store.submitting():
         submission = launcher.submit(plan)
         plan.note_choices()
@@ -249,7 +316,7 @@ def _follow_choices(
     jobs: "Jobs | None",
 ) -> tuple[Plan, Outcome]:
     """Follows the second stage too; returns the whole plan and its outcome."""
-    say = _say(console)
+    say = sayer(console)
     folders = {choose: command.store.choice(choose.name) for choose in plan.pending}
     if not _wait(list(folders.values())):
         return plan, outcome.and_then(Outcome(interrupted=True))
@@ -287,7 +354,8 @@ def _wait(folders: Sequence[ChoiceFolder]) -> bool:
         return False
 
 
-def _say(console: Any) -> Callable[[str], None]:
+def sayer(console: Any) -> Callable[[str], None]:
+    """Prints a line of text as it is."""
     return lambda text: console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
@@ -310,6 +378,12 @@ def _report(command: Command, plan: Plan, outcome: Outcome, say: Callable[[str],
             f"  {again}"
         )
         return ExitStatus.STOPPED if outcome.interrupted else ExitStatus.SOME_FAILED
+    if outcome.late:
+        say(
+            f"\nthe time is up: {len(outcome.complete)} done, {len(outcome.late)} not started; to go on, "
+            f"run the same command again:\n  {again}"
+        )
+        return _status(plan)
     if len(plan.runs) == 1:
         _print_result(plan, say)
     else:

@@ -4,6 +4,7 @@ Importing torch takes seconds; forking a process that has imported it takes mill
 each are faster than one run with all threads, because threads that share small tensors wait for each other.
 """
 
+import math
 import sys
 import time
 from collections import Counter, deque
@@ -18,7 +19,7 @@ from typing import NamedTuple
 from simclr_ablate.files import StorageError
 from simclr_ablate.launch import worker
 from simclr_ablate.launch.cluster.queue import Settler
-from simclr_ablate.launch.devices import accelerators
+from simclr_ablate.launch.devices import Accelerators, accelerators
 from simclr_ablate.launch.division import Division, fit
 from simclr_ablate.launch.outcome import Ledger
 from simclr_ablate.launch.progress import ProgressView
@@ -64,8 +65,11 @@ class LocalLauncher:
         # The server imports these modules before it forks; the command itself never does.
         CONTEXT.set_forkserver_preload(PRELOAD)
 
-    def run(self, plan: Plan, view: ProgressView) -> Ledger:
-        """Carries out every run of `plan` that is not complete, then the second stage. Continues after failures."""
+    def run(self, plan: Plan, view: ProgressView, deadline: float = math.inf) -> Ledger:
+        """Carries out every run of `plan` that is not complete, then the second stage. Continues after failures.
+
+        deadline: when to stop starting runs, as a time of `time.monotonic`.
+        """
         ledger = Ledger(plan, view)
         waiting = deque[PlannedRun]()
         for planned in plan.runs:
@@ -77,15 +81,19 @@ class LocalLauncher:
                 with view:
                     waiting.extend(ledger.choose(waiting))
                     if waiting:
-                        runs = len({planned.run_id for planned in plan.runs})
                         found = accelerators()
                         view.say(f"device: {found.describe()}")
-                        division = fit(self.options, plan.runs, found, runs)
-                        self._follow(waiting, active, ledger, division)
+                        division = self.division(plan, found)
+                        self._follow(waiting, active, ledger, division, deadline)
             except KeyboardInterrupt:
                 ledger.outcome.interrupted = True
                 self._stop(active, view)
         return ledger
+
+    def division(self, plan: Plan, found: Accelerators) -> Division:
+        """How the plan's runs, and the others of a whole that it is a part of, share this machine."""
+        everyone = plan.whole or plan.runs
+        return fit(self.options, everyone, found, len({planned.run_id for planned in everyone}))
 
     def _follow(
         self,
@@ -93,9 +101,15 @@ class LocalLauncher:
         active: dict[PlannedRun, Started],
         ledger: Ledger,
         division: Division,
+        deadline: float,
     ) -> None:
         elsewhere: dict[PlannedRun, float] = {}
         while waiting or active or elsewhere:
+            if time.monotonic() > deadline and (waiting or elsewhere):
+                ledger.outcome.late += [*waiting, *elsewhere]
+                waiting.clear()
+                elsewhere.clear()
+                continue
             self._take_back(elsewhere, waiting, ledger)
             while len(active) < division.parallel and (ready := _next(waiting, active, division)):
                 planned, devices = ready

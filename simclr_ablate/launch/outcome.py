@@ -17,7 +17,8 @@ class Outcome:
     """How a plan's runs ended.
 
     interrupted: whether the launcher had to stop before all runs had ended. called_off: whether somebody cancelled the
-    second stage. reasons: why runs failed, if the store could not record it.
+    second stage. reasons: why runs failed, if the store could not record it. late: runs that were not started, because
+    the time was up.
     """
 
     complete: list[PlannedRun] = field(default_factory=list)
@@ -25,6 +26,7 @@ class Outcome:
     interrupted: bool = False
     called_off: bool = False
     reasons: dict[PlannedRun, str] = field(default_factory=dict)
+    late: list[PlannedRun] = field(default_factory=list)
 
     def fail(self, planned: PlannedRun, reason: str) -> None:
         """Notes that a run failed, also in its folder if that can be written and does not say so. Never raises."""
@@ -57,6 +59,7 @@ class Outcome:
             other.interrupted,
             self.called_off or other.called_off,
             {**self.reasons, **other.reasons},
+            [*self.late, *other.late],
         )
 
 

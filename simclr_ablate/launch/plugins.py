@@ -230,13 +230,28 @@ class PlanSweeper(Sweeper):
                 command, sweep=section["name"], asked=names[0], artefact=section.get("artefact")
             )
         command = dataclasses.replace(command, overrides=told_of_experiments(arguments))
+        jobs = _jobs(self._context, self._task, self._composed(asked.lines), command)
+        if command.until is None:
+            expanded = self._expanded(names, asked, app)
+            named = expanded.sweeps if names else {}
+            return execute(command, expanded.sweeps, named, expanded.chooses, jobs)
+        from simclr_ablate.launch.until import Widened, decide
+
+        def widen(seeds: Sequence[int] | None) -> Widened:
+            wide = self._expanded(names, asked.at_seeds(seeds) if seeds else asked, app)
+            return Widened(wide.sweeps if names else dict.fromkeys(wide.sweeps, ()), wide.chooses)
+
+        return decide(command, widen, jobs)
+
+    def _expanded(self, names: Sequence[str], asked: "Asked", app: Mapping[str, Any]) -> "Expanded":
+        """The experiments that are asked for. app: the resolved config of the command. Raises ConfigError."""
         expanded = Expanded()
         for one in self._combinations(names, asked):
             check_command(resolve(self._composed(one.lines)), app, one.lines[len(asked.lines) :])
             self._add(expanded, names, one)
-        named = expanded.sweeps if names else {}
-        jobs = _jobs(self._context, self._task, self._composed(asked.lines), command)
-        return execute(command, expanded.sweeps, named, expanded.chooses, jobs)
+        # The random encoder comes first: a picture then has its reference line while the sweep goes on.
+        order = sorted(expanded.sweeps.items(), key=lambda item: item[0].objective != "none")
+        return Expanded(dict(order), expanded.chooses)
 
     def _combinations(self, names: Sequence[str], asked: "Asked") -> Iterator["Asked"]:
         """Splits what is asked for until no sweep takes its values from a key that is still swept.
@@ -335,6 +350,10 @@ class Asked:
     def swept(self) -> dict[str, list[Any]]:
         """The swept keys and their values."""
         return {name: list(map(value_of, texts)) for name, texts in self.texts.items()}
+
+    def at_seeds(self, seeds: Sequence[int]) -> Self:
+        """The same with these seeds, whatever it says of seeds."""
+        return dataclasses.replace(self, texts={**self.texts, "seed": list(map(str, seeds))})
 
     def combinations(self, shaping: Collection[str]) -> Iterator[Self]:
         """One for each combination of values of the keys in `shaping`, which then are among its plain overrides."""

@@ -21,7 +21,13 @@ from omegaconf.errors import OmegaConfBaseException
 
 from simclr_ablate.config import ConfigError
 from simclr_ablate.files import storing
-from simclr_ablate.launch.command import Command, ExitStatus, execute, returns_at_once
+from simclr_ablate.launch.command import (
+    NEEDS_A_SWEEP,
+    Command,
+    ExitStatus,
+    execute,
+    returns_at_once,
+)
 from simclr_ablate.overrides import literal
 from simclr_ablate.own import look_in
 from simclr_ablate.paths import expanded
@@ -89,6 +95,8 @@ def check_one_experiment(app: Mapping[str, Any], config: DictConfig, hydra: Any)
     app: `config`, resolved. hydra: Hydra's own section.
     """
     check_scale(config)
+    if app.get("until") is not None:
+        raise ConfigError(NEEDS_A_SWEEP)
     if app.get("sweep") is not None:
         needed = "hydra/sweeper=plan" if hydra.mode == RunMode.MULTIRUN else "-m"
         chosen = hydra.runtime.choices.get("sweep")

@@ -12,6 +12,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from simclr_ablate.config import ConfigError, KeyInfo, key, keys, unknown_key
+from simclr_ablate.looks import LOOKS
 from simclr_ablate.paths import config_folder
 from simclr_ablate.plan.launchers import LAUNCHERS
 from simclr_ablate.schema import METRICS, Experiment
@@ -50,6 +51,22 @@ class CommandKeys:
         "metric that a run returns to a Hydra sweeper such as Optuna's: percent, higher is better, "
         "so give hydra.sweeper.direction=maximize",
         choices=tuple(_OBJECTIVES),
+    )
+    until: str | None = key(
+        "decided: go on with more seeds where they decide findings of the paper; null: stop after those asked for",
+        choices=("decided",),
+        default=None,
+    )
+    budget_hours: float | None = key(
+        "with until=decided, how long to go on, hours; null: no limit. On a cluster, the sum over the runs",
+        above=0,
+        default=None,
+    )
+    max_seeds: int = key(
+        "with until=decided, how many seeds an experiment may have",
+        at_least=LOOKS[0],
+        at_most=LOOKS[-1],
+        default=LOOKS[-1],
     )
 
 

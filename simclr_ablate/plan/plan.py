@@ -99,7 +99,8 @@ class Plan:
     same run differ in them. pending: choices whose candidates are not all complete; more runs follow from them.
     decided: choices that have been made; their winners are among the runs. records: the sweeps' records in the store,
     by the sweep's name, once they exist. missing: why data sets to evaluate on are not there, each with the number of
-    experiments that are passed over for it.
+    experiments that are passed over for it. whole: the runs of a larger plan that this is a part of; this machine is
+    divided as for all of them, since another number of threads would change results.
     """
 
     sweep: str | None
@@ -110,6 +111,7 @@ class Plan:
     decided: tuple[Chosen, ...] = ()
     records: Mapping[str, str] = field(default_factory=dict)
     missing: Mapping[str, int] = field(default_factory=dict)
+    whole: tuple[PlannedRun, ...] = ()
 
     def states(self) -> list[str]:
         return [planned.state() for planned in self.runs]
@@ -157,12 +159,15 @@ class Plan:
         decided, runs = (*self.decided, *other.decided), (*self.runs, *other.runs)
         return dataclasses.replace(self, runs=runs, pending=pending, decided=decided)
 
-    def recorded(self, overrides: Sequence[str] = (), asked: str | None = None) -> "Plan":
+    def recorded(
+        self, overrides: Sequence[str] = (), asked: str | None = None, until: str = ""
+    ) -> "Plan":
         """The same plan, after recording each sweep's runs in the store, as far as they are known.
 
         If a choice is to be made again, its earlier winners that exist remain part of the sweep.
 
-        overrides: the command line's other overrides. asked: the sweep as the command line named it, if it did.
+        overrides: the command line's other overrides. asked: the sweep as the command line named it, if it did. until:
+        see `SweepRecord`.
         """
         plan = self
         for choose in self.pending:
@@ -172,7 +177,14 @@ class Plan:
         records = {}
         for name, run_ids in plan.members().items():
             sweep = override("sweep", asked if asked and name == self.sweep else name)
-            records[name] = self.store.record_sweep(name, run_ids, [sweep, *overrides])
+            records[name] = self.store.record_sweep(name, run_ids, [sweep, *overrides], until)
+        return dataclasses.replace(self, records=records)
+
+    def added_to(self, records: Mapping[str, str]) -> "Plan":
+        """The same plan, after adding its runs to these records of their sweeps in the store."""
+        for name, run_ids in self.members().items():
+            if name in records:
+                self.store.extend_sweep(records[name], run_ids)
         return dataclasses.replace(self, records=records)
 
     def note_choices(self) -> None:

@@ -232,6 +232,7 @@ class LaunchRecord(TypedDict):
     run_ids: list[str]
     time: float
     overrides: NotRequired[list[str]]
+    until: NotRequired[str]
 
 
 class ChoiceRecord(TypedDict):

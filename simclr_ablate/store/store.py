@@ -70,13 +70,15 @@ log = logging.getLogger(__name__)
 class SweepRecord:
     """A launched sweep: its name, its runs, when it was launched, and the overrides of its command line.
 
-    overrides: includes `sweep=NAME`; empty if an earlier version launched the sweep.
+    overrides: includes `sweep=NAME`; empty if an earlier version launched the sweep. until: `decided` if results said
+    how many seeds its runs should have, so that they have been looked at more than once; else empty.
     """
 
     name: str
     run_ids: tuple[str, ...]
     time: float
     overrides: tuple[str, ...] = ()
+    until: str = ""
 
 
 class Store:
@@ -187,9 +189,14 @@ class Store:
         finally:
             lease.release()
 
-    def record_sweep(self, name: str, run_ids: Iterable[str], overrides: Sequence[str] = ()) -> str:
-        """Records a sweep's runs, and the overrides of its command line. Returns the name of the record."""
-        return self._record_sweep(name, run_ids, time.time(), overrides)
+    def record_sweep(
+        self, name: str, run_ids: Iterable[str], overrides: Sequence[str] = (), until: str = ""
+    ) -> str:
+        """Records a sweep's runs, and the overrides of its command line. Returns the name of the record.
+
+        until: see SweepRecord. Runs that were once looked at more than once stay so.
+        """
+        return self._record_sweep(name, run_ids, time.time(), overrides, until)
 
     def extend_sweep(self, record: str, run_ids: Iterable[str]) -> None:
         """Adds runs, such as those that were chosen, to a launched sweep and to what was added to it before.
@@ -206,10 +213,17 @@ class Store:
         name, when = launched["name"], launched["time"]
         earlier = [one.run_ids for one in self.sweeps() if (one.name, one.time) == (name, when)]
         members = [*launched["run_ids"], *chain.from_iterable(earlier), *run_ids]
-        self._record_sweep(name, members, when, launched.get("overrides", ()))
+        self._record_sweep(
+            name, members, when, launched.get("overrides", ()), launched.get("until", "")
+        )
 
     def _record_sweep(
-        self, name: str, run_ids: Iterable[str], launched: float, overrides: Sequence[str]
+        self,
+        name: str,
+        run_ids: Iterable[str],
+        launched: float,
+        overrides: Sequence[str],
+        until: str,
     ) -> str:
         _check_name(name, "the sweep")
         members = sorted(set(run_ids))
@@ -220,15 +234,22 @@ class Store:
         content: dict[str, Any] = {"name": name, "run_ids": members, "time": launched}
         if overrides:
             content["overrides"] = list(overrides)
-        write_json(folder / f"{name}-{digest}.json", content)
-        return f"{name}-{digest}"
+        path = folder / f"{name}-{digest}.json"
+        before = self._launched(path) if os.path.lexists(path) else None
+        if until := until or (before.get("until", "") if before else ""):
+            content["until"] = until
+        write_json(path, content)
+        return path.stem
 
     def sweeps(self) -> list[SweepRecord]:
         """Sweeps launched in this store, oldest first; the record of a sweep comes before its extensions."""
         paths = records_in(self.root / ".sweeps")
         records = [record for record in map(self._launched, paths) if record is not None]
         known = [
-            SweepRecord(r["name"], tuple(r["run_ids"]), r["time"], tuple(r.get("overrides", ())))
+            SweepRecord(
+                *(r["name"], tuple(r["run_ids"]), r["time"], tuple(r.get("overrides", ()))),
+                r.get("until", ""),
+            )
             for r in records
         ]
         return sorted(known, key=lambda record: (record.time, len(record.run_ids)))

@@ -1,0 +1,302 @@
+"""`until=decided`: after a sweep's own seeds, more of them where they decide findings of the paper.
+
+After every step, the analysis says which finding is worth its hours most (`python -m analysis more`), and the runs that
+this finding rests on get the seeds of its next look. Everything is read from the store, so a command that was
+interrupted goes on when it is given again, and two of them share the work, as they do any plan.
+
+The analysis runs in a process of its own: a command imports nothing that stands above it.
+"""
+
+import itertools
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import simclr_ablate
+from simclr_ablate.config import ConfigError
+from simclr_ablate.identity import result_key
+from simclr_ablate.launch.command import (
+    NEEDS_A_SWEEP,
+    Command,
+    Ended,
+    ExitStatus,
+    checked_plan,
+    execute,
+    launch,
+    returns_at_once,
+    sayer,
+)
+from simclr_ablate.launch.devices import accelerators
+from simclr_ablate.launch.jobs import Jobs
+from simclr_ablate.launch.local import LocalLauncher
+from simclr_ablate.looks import LOOKS
+from simclr_ablate.plan.launchers import LocalOptions
+from simclr_ablate.plan.plan import Plan, planned_run
+from simclr_ablate.schema import Experiment
+from simclr_ablate.store import Store
+from simclr_ablate.tasks.choose import Choose
+from simclr_ablate.terminal import count, make_console
+
+HOUR = 3600.0
+
+
+class Widened(NamedTuple):
+    """The experiments of a command at certain seeds, each with its sweeps, and the choices of sweeps with `select`."""
+
+    sweeps: Mapping[Experiment, Sequence[str]]
+    chooses: Sequence[Choose]
+
+    @property
+    def asked(
+        self,
+    ) -> tuple[Iterable[Experiment], Mapping[Experiment, Sequence[str]], Sequence[Choose]]:
+        """The experiments, their sweeps, and the choices."""
+        return self.sweeps, self.sweeps, self.chooses
+
+
+Widen = Callable[[Sequence[int] | None], Widened]
+"""Returns what the command line asks for with these seeds; None: with its own."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One finding, and what its next look takes, as `python -m analysis more --json` says.
+
+    sweeps: those that make its runs. hours: of all runs that are missing at the next look. decides_at: the number of
+    seeds that is expected to decide it, if any is.
+    """
+
+    finding: str
+    label: str
+    sweeps: tuple[str, ...]
+    run_ids: frozenset[str]
+    seeds: int
+    next_seeds: int
+    decides_at: int | None
+    hours: float
+
+    @property
+    def name(self) -> tuple[str, str, int]:
+        return self.finding, self.label, self.next_seeds
+
+    def is_in_reach(self, most: int) -> bool:
+        """Whether it may be decided with `most` seeds. Before the first look, nobody knows."""
+        if self.next_seeds > most:
+            return False
+        return self.seeds < LOOKS[0] or (self.decides_at is not None and self.decides_at <= most)
+
+
+def decide(command: Command, widen: Widen, jobs: Jobs | None = None) -> Ended:
+    """Carries out the command's own experiments, then steps until nothing is left to decide within `command.until`.
+
+    Raises ConfigError before the first run starts.
+    """
+    assert command.until is not None
+    own = widen(None)
+    _check(command, own)
+    budget = _Budget.of(command, checked_plan(command, *own.asked))
+    ended = execute(command, *own.asked, jobs, budget.deadline)
+    if command.dry_run or ended.status == ExitStatus.STOPPED:
+        return ended
+    console, status = make_console(), ended.status
+    say, seeds = sayer(console), _Seeds.of(own)
+    # The winners of choices are known by now.
+    whole = replace(checked_plan(command, *own.asked), records=ended.plan.records)
+    family = _family(whole, seeds)
+    budget.note(whole)
+    if "complete" not in whole.states():
+        return ended
+    taken = set[tuple[str, str, int]]()
+    while status != ExitStatus.STOPPED:
+        steps = [
+            step
+            for step in _asked(command.store)
+            if step.name not in taken and step.run_ids <= family.keys()
+        ]
+        step = _next(steps, command.until.max_seeds, budget, whole, say)
+        if step is None:
+            break
+        taken.add(step.name)
+        wide = checked_plan(command, *widen(seeds.first(step.next_seeds)).asked)
+        part = _part(wide, step, family, whole).added_to(whole.records)
+        before = budget.measure(part)
+        say(_told(step, part))
+        status = max(status, launch(command, part, console, jobs))
+        budget.note(part, before)
+    return Ended(status, ended.plan)
+
+
+def _check(command: Command, own: Widened) -> None:
+    """Raises ConfigError if the command cannot be carried out until findings are decided."""
+    if not any(own.sweeps.values()):
+        raise ConfigError(NEEDS_A_SWEEP)
+    if returns_at_once(command):
+        raise ConfigError(
+            "launcher.follow must be true with until=decided, which needs the results, got false"
+        )
+
+
+@dataclass(frozen=True)
+class _Seeds:
+    """The seeds of a command. reserved: those that sweeps choose by, which no result may have."""
+
+    own: list[int]
+    reserved: frozenset[int]
+
+    @classmethod
+    def of(cls, own: Widened) -> "_Seeds":
+        candidates = [candidate for choose in own.chooses for candidate in choose.candidates]
+        tried = {candidate.experiment for candidate in candidates}
+        reported = [one for candidate in candidates for one in candidate.reported]
+        reported += [one for one in own.sweeps if one not in tried]
+        reserved = frozenset(experiment.seed for experiment in tried)
+        return cls(sorted({one.seed for one in reported}), reserved)
+
+    def first(self, number: int) -> list[int]:
+        """The command's own seeds, then those that follow the last of them: the looks take them in this order."""
+        after = (s for s in itertools.count(self.own[-1] + 1) if s not in self.reserved)
+        return [*self.own, *itertools.islice(after, max(0, number - len(self.own)))][:number]
+
+
+@dataclass
+class _Budget:
+    """The hours of a command: those of the clock here, and on a cluster the sum over the runs.
+
+    deadline: as a time of `time.monotonic`; infinite on a cluster.
+    """
+
+    hours: float
+    local: LocalLauncher | None
+    begin: float
+    spent: float = 0.0
+
+    @classmethod
+    def of(cls, command: Command, plan: Plan) -> "_Budget":
+        assert command.until is not None
+        hours = math.inf if command.until.budget_hours is None else command.until.budget_hours
+        options = command.launcher
+        local = LocalLauncher(options, command.cache) if isinstance(options, LocalOptions) else None
+        budget = cls(hours, local, time.monotonic())
+        budget.spent = -budget.measure(plan)
+        return budget
+
+    @property
+    def deadline(self) -> float:
+        return math.inf if self.local is None else self.begin + self.hours * HOUR
+
+    @property
+    def left(self) -> float:
+        spent = self.spent if self.local is None else (time.monotonic() - self.begin) / HOUR
+        return self.hours - spent
+
+    def measure(self, plan: Plan) -> float:
+        """The hours that the plan's runs have taken so far."""
+        return _hours_of(plan) if self.local is None else 0.0
+
+    def note(self, plan: Plan, before: float = 0.0) -> None:
+        """Notes what the plan's runs have taken since `before`."""
+        self.spent += self.measure(plan) - before
+
+    def taken_by(self, step: Step, whole: Plan) -> float:
+        """The hours that a step is expected to take."""
+        if self.local is None:
+            return step.hours
+        return step.hours / self.local.division(whole, accelerators()).parallel
+
+
+def _hours_of(plan: Plan) -> float:
+    runs = {planned.run_id: planned.run for planned in plan.runs}
+    evaluations = (planned.run.evaluation(planned.evaluation_key) for planned in plan.runs)
+    seconds = [run.pretraining().get("seconds") for run in runs.values()]
+    seconds += [each.get("seconds") for each in evaluations if each]
+    return sum(filter(None, seconds)) / HOUR
+
+
+def _family(plan: Plan, seeds: _Seeds) -> dict[str, str]:
+    """For the id of each run at every seed that it may have: the key of the experiment, whatever its seed."""
+    family = {}
+    for planned in plan.runs:
+        for seed in seeds.first(LOOKS[-1]):
+            same = planned_run(replace(planned.experiment, seed=seed), plan.store)
+            family[same.run_id] = _key(planned.experiment, seeds)
+    return family
+
+
+def _key(experiment: Experiment, seeds: _Seeds) -> str:
+    return result_key(replace(experiment, seed=seeds.own[0]))[0]
+
+
+def _asked(store: Store) -> list[Step]:
+    """The findings that more seeds may decide, the one that is worth its hours most first. Raises ConfigError."""
+    above = str(Path(simclr_ablate.__file__).parents[1])
+    path = os.pathsep.join(filter(None, [above, os.environ.get("PYTHONPATH")]))
+    # -P: a module of the user's that is called analysis is none of ours.
+    line = [sys.executable, "-P", "-m", "analysis", "more", "--json", "--store", str(store.root)]
+    environment = {**os.environ, "PYTHONPATH": path}
+    done = subprocess.run(line, capture_output=True, text=True, env=environment)
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["it gave no reason"])[-1]
+        raise ConfigError(f"until=decided: the analysis of {store.root} failed: {reason}")
+    return [_step(each) for each in json.loads(done.stdout)]
+
+
+def _step(content: Mapping[str, Any]) -> Step:
+    return Step(
+        content["finding"],
+        content["label"],
+        tuple(content["sweeps"]),
+        frozenset(content["run_ids"]),
+        content["seeds"],
+        content["next_seeds"],
+        content["decides_at"],
+        content["hours"],
+    )
+
+
+def _next(
+    steps: Sequence[Step], most: int, budget: _Budget, whole: Plan, say: Callable[[str], None]
+) -> Step | None:
+    """The best step that fits. Says why there is none. most: `max_seeds`."""
+    if not steps:
+        say("until=decided: no finding is left that more seeds would decide")
+        return None
+    hopeful = [step for step in steps if step.is_in_reach(most)]
+    if not hopeful:
+        say(f"until=decided: {count(len(steps), 'finding')} left, out of reach with {most} seeds")
+        return None
+    hours = {step: budget.taken_by(step, whole) for step in hopeful}
+    for step in hopeful:
+        if hours[step] <= budget.left:
+            return step
+    say(
+        f"until=decided: {count(len(hopeful), 'finding')} left; the least takes {min(hours.values()):.2g} hours, "
+        f"and {max(budget.left, 0):.2g} are left"
+    )
+    return None
+
+
+def _part(wide: Plan, step: Step, family: Mapping[str, str], whole: Plan) -> Plan:
+    """The runs of `wide` that the step needs."""
+    needed = {family[run_id] for run_id in step.run_ids}
+    runs = [
+        planned
+        for planned in wide.runs
+        if family.get(planned.run_id) in needed and not set(step.sweeps).isdisjoint(planned.sweeps)
+    ]
+    return replace(wide, runs=tuple(runs), pending=(), decided=(), whole=whole.runs)
+
+
+def _told(step: Step, part: Plan) -> str:
+    left = sum(state != "complete" for state in part.states())
+    expected = f", expected to be decided at {step.decides_at}" if step.decides_at else ""
+    return (
+        f"\nfinding {step.finding} ({step.label}): {step.seeds} seeds{expected}; "
+        f"{count(left, 'experiment')} to look again at {step.next_seeds}"
+    )
