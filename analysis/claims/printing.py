@@ -85,10 +85,11 @@ def chance(findings: Sequence[Finding]) -> str:
         return ""
     risk = f"{100 * TAIL:g}%"
     return (
-        f"{count(number, 'test')}, one for each finding in each setting that has an interval. Each has a risk of at "
-        f"most {risk} of confirming what is not so: expect at most {by_chance(findings):.2g} false confirmations among "
-        f"them, and as many false refutations. {HOLM} marks verdicts that also hold with Holm’s correction for so many "
-        f"tests: then the risk of even one false confirmation is at most {risk}, and so is that of a false refutation."
+        f"{count(number, 'test')}, one for each finding in each setting that has an interval. If seeds scatter about "
+        f"normally, each has a risk of at most {risk} of confirming what is not so: expect at most "
+        f"{by_chance(findings):.2g} false confirmations among them, and as many false refutations. {HOLM} marks "
+        f"verdicts that also hold with Holm’s correction for so many tests: then the risk of even one false "
+        f"confirmation is at most {risk}, and so is that of a false refutation."
     )
 
 

@@ -465,6 +465,18 @@ def test_one_seed_decides_nothing(printed):
             )
 
 
+def test_what_is_undecided_says_what_would_decide_it_and_p_goes_with_the_verdict(printed):
+    """Scatter that hides everything decides next to nothing."""
+    findings = [f for f in scorecard(scattered(printed, 1_000.0)) if not math.isnan(f.low)]
+    undecided = [f for f in findings if f.verdict == "undecided"]
+    assert len(CLAIMS) / 2 < len(undecided) < len(findings)
+    for finding in undecided:
+        assert "the interval contains" in finding.reason
+        assert finding.reason.endswith(". More seeds would decide it.")
+    for finding in findings:
+        assert (finding.p > 0.025) == (finding.verdict == "undecided")
+
+
 def test_no_runs_name_the_sweep_that_makes_them(rewritten):
     findings = scorecard(rewritten([{"objective": "none"}]))
     assert [f.claim for f in findings] == CLAIMS
