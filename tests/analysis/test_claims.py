@@ -472,9 +472,44 @@ def test_what_is_undecided_says_what_would_decide_it_and_p_goes_with_the_verdict
     assert len(CLAIMS) / 2 < len(undecided) < len(findings)
     for finding in undecided:
         assert "the interval contains" in finding.reason
-        assert finding.reason.endswith(". More seeds would decide it.")
+        when = (
+            "even 21 seeds would not"
+            if finding.decides_at is None
+            else f"{finding.decides_at} seeds would"
+        )
+        assert finding.reason.endswith(
+            f". If means and scatter stay as they are, {when} decide it."
+        )
     for finding in findings:
         assert (finding.p > 0.025) == (finding.verdict == "undecided")
+
+
+def test_what_was_looked_at_is_judged_by_looks(printed):
+    """Its three seeds are the first look, at a fifth of the error; what rests on other runs is judged as before."""
+    runs = scattered(printed, 3.0)
+    assert {finding.looks for finding in scorecard(runs)} == {0}
+    plainly = {(finding.claim.name, finding.label): finding for finding in scorecard(runs)}
+    looked = scorecard(runs.assign(looked_at=runs["data.label"] == "figure9"))
+    assert {f.looks for f in looked if f.label == "figure9" and f.tested} == {1}
+    assert {f.looks for f in looked if f.label != "figure9"} == {0}
+    longer = stats.t.ppf(1 - 0.005, 2) / stats.t.ppf(1 - 0.025, 2)
+    for finding in looked:
+        plain = plainly[finding.claim.name, finding.label]
+        if not finding.looks:
+            assert (finding.verdict, finding.reason) == (plain.verdict, plain.reason)
+        elif not finding.claim.extremes:
+            width = finding.high - finding.low
+            assert width == pytest.approx((plain.high - plain.low) * longer)
+            assert finding.reason.endswith("Look 1 of 5, at 3 seeds.")
+
+
+def test_before_the_first_look_nothing_is_decided(printed):
+    runs = scattered(printed, 0.1)
+    two = runs[runs["seed"] < 2].assign(looked_at=True)
+    assert "confirmed" in {finding.verdict for finding in scorecard(two.assign(looked_at=False))}
+    for finding in scorecard(two):
+        assert finding.verdict in ("undecided", "not run")
+        assert finding.verdict == "not run" or finding.reason == "2 seeds: the first look is at 3."
 
 
 def test_no_runs_name_the_sweep_that_makes_them(rewritten):

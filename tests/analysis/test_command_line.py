@@ -25,7 +25,7 @@ def plan(monkeypatch):
     def run(line):
         plans = []
 
-        def keep(command, plan, console, jobs=None):
+        def keep(command, plan, *_):
             plans.append(plan)
             return ExitStatus.OK
 
