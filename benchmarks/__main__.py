@@ -18,6 +18,7 @@ BENCHMARKS = (
     "estimate",
     "analysis",
     "permutation",
+    "looks",
 )
 WITH_A_GPU = ("gpu",)
 """Not among `all`: they need a device that few machines have."""

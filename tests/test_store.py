@@ -194,6 +194,20 @@ def test_a_sweep_remembers_what_the_command_line_said(tmp_path):
     ]
 
 
+def test_runs_that_were_looked_at_stay_so(tmp_path):
+    """In the record itself, in what is added to it, and when the same sweep is launched without looks."""
+    store = Store(tmp_path)
+    record = store.record_sweep("grid", ["a"], until="decided")
+    store.extend_sweep(record, ["b"])
+    store.record_sweep("grid", ["a"])
+    store.record_sweep("grid", ["c"])
+    assert {one.run_ids: one.until for one in store.sweeps()} == {
+        ("a",): "decided",
+        ("a", "b"): "decided",
+        ("c",): "",
+    }
+
+
 def submitted(run, job: str = "7_0") -> None:
     record = {"job": job, "cluster": "slurm", "evaluations": ["h-1"], "output": "7.err"}
     run.path.mkdir(exist_ok=True)

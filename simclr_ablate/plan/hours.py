@@ -75,7 +75,7 @@ class Hours:
             return "nothing is left to run"
         if not self.alike + self.scaled:
             return "how long it takes is not known: the store has no like of these runs yet"
-        line = f"about {_told(self.hours / side_by_side)}"
+        line = _told(self.hours / side_by_side)
         if side_by_side > 1:
             line += f" with {side_by_side} runs side by side"
         notes = []
@@ -160,7 +160,7 @@ def _plain(value: Any) -> Any:
 def _told(hours: float) -> str:
     if hours < 1 / 60:
         return "less than a minute"
-    return f"{hours * 60:.0f} minutes" if hours < 1 else f"{hours:.1f} hours"
+    return f"about {hours * 60:.0f} minutes" if hours < 1 else f"about {hours:.1f} hours"
 
 
 _NAMES = [key.name for key in KEYS if key.identity and key.name not in _TIMELESS]
