@@ -91,14 +91,14 @@ def write_atomically(
 
 
 def _rename_to_new(temporary: Path, path: Path) -> None:
-    """Renames a file unless there is one of its new name already. Raises OSError."""
+    """Renames a file. Raises StorageError if there is one of its new name already, and OSError."""
     try:
         os.link(temporary, path)
     except OSError as error:
+        if os.path.lexists(path):
+            raise StorageError(f"{path} exists already, and is not written over") from error
         if error.errno not in _NO_LINKS:
             raise
-        if os.path.lexists(path):
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
         os.rename(temporary, path)
     else:
         temporary.unlink()
