@@ -23,7 +23,7 @@ import pytest
 
 import analysis
 from simclr_ablate import status
-from simclr_ablate.identity import run_id
+from simclr_ablate.identity import evaluation_key, run_id
 from simclr_ablate.store import Run, Store
 from simclr_ablate.store.__main__ import main
 from simclr_ablate.store.pack import FORMAT, LONGEST_NAME, MANIFEST, VERSION
@@ -621,6 +621,10 @@ HOSTILE: dict[str, tuple[Callable[[Members, Path], Members], str]] = {
         lambda m, _: {n: c for n, c in m.items() if n != result_in(m)},
         "its evaluation has no result",
     ),
+    "a run to be run": (
+        lambda m, _: {n: c for n, c in m.items() if "/evaluations/" not in n},
+        "its run has no complete evaluation",
+    ),
     "an edited result": (
         lambda m, _: with_text(m, result_in(m), '"top1": ', '"top1": 1'),
         "its content does not match its digest",
@@ -707,6 +711,22 @@ def test_a_hostile_pack_is_refused(kind, packed, tmp_path, capsys, proof) -> Non
     change, message = HOSTILE[kind]
     members = change(members_of(packed), tmp_path)
     assert_refused(write_pack(tmp_path / "hostile.zip", members), message, tmp_path, capsys)
+
+
+def test_names_of_functions_stay_text(make_experiment, own_module, tmp_path, proof) -> None:
+    """Whoever packs, unpacks, looks or retries imports nothing of what a config names."""
+    module = own_module(f"import os; os.mkdir(os.environ[{PROOF!r}])")
+    experiment = make_experiment(*SMALL, f"loss.name={module}:loss", f"head.kind={module}:head")
+    run = Store(tmp_path / "runs").run(run_id(experiment))
+    run.create(experiment.to_config())
+    metrics = {"top1": 50.0, "top5": 90.0, "validation_top1": 50.0, "knn_top1": 40.0}
+    config = experiment.to_config()["evaluation"]
+    run.write_evaluation(evaluation_key(experiment), config, metrics)
+    made, there = pack(tmp_path / "runs", tmp_path / "own.zip"), tmp_path / "there"
+    assert unpack(there, made) == 0
+    assert len(analysis.load(made)) == len(analysis.load(there)) == 1
+    for words in ([], ["--json"], ["retry"], ["clean"]):
+        assert status.main([f"store={there}", *words]) == 0
 
 
 def rebuilt(packed: Path, to: Path, change: Callable[[zipfile.ZipFile, Members], object]) -> Path:

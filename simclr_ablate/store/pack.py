@@ -158,6 +158,8 @@ class Pack:
             content = self.read(name)
             try:
                 if kind == "experiment":
+                    if not self.keys(parts["run"]):
+                        raise ValueError("its run has no complete evaluation")
                     experiments[parts["run"]] = experiment_in(content, parts["run"])
                 elif "run" in parts and parts["run"] not in experiments:
                     raise ValueError("its run has no experiment.json")

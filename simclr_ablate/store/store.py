@@ -11,6 +11,7 @@
       encoder.pt           makes pretraining complete: weights of the encoder and of the head, or of a supervised run's
                            classifier, and the metrics of pretraining
       pretraining.json     these metrics: those of the last epoch, and seconds
+      derived/NAME.npz     in a run that came in a pack: what was computed from its weights
       evaluations/KEY.json an evaluation of the encoder: its config, its metrics, and how long it took
       evaluations/KEY/     its lease, progress, log and so on: the same files as for pretraining
       failure.json         why the last attempt failed
