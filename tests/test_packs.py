@@ -303,6 +303,30 @@ def test_results_on_single_images_can_come_later(whole, packed, tmp_path, caplog
     assert caplog.text == "", "that they were not asked for is no damage"
 
 
+def test_results_on_single_images_of_other_data_sets_can_travel_alone(
+    make_experiment, tmp_path, capsys
+) -> None:
+    keys = []
+    for data in ([], ["data@evaluation.data=cifar10"]):
+        experiment = make_experiment(*SMALL, *data)
+        run = Store(tmp_path / "runs").run(run_id(experiment))
+        run.create(experiment.to_config())
+        keys.append(evaluation_key(experiment))
+        run.evaluating(keys[-1]).write_examples({"label": np.arange(9), "prediction": np.ones(9)})
+        metrics = {"top1": 50.0, "top5": 90.0, "validation_top1": 50.0, "knn_top1": 40.0}
+        run.write_evaluation(keys[-1], experiment.to_config()["evaluation"], metrics)
+    for words, packed_keys, told in (
+        (["examples=transfer"], keys[1:], "without results on each test image: examples=true adds"),
+        (["examples=true"], keys, "with the results on each test image of 2 evaluations"),
+        ([], [], "examples=transfer adds those of Tables 8 and B.5"),
+    ):
+        made = pack(tmp_path / "runs", tmp_path / "study.zip", *words)
+        assert told in capsys.readouterr().out
+        names = [name for name in members_of(made) if name.endswith("/examples.npz")]
+        assert {name.split("/")[2] for name in names} == set(packed_keys)
+        made.unlink()
+
+
 def test_what_is_damaged_here_is_made_whole(whole, store, packed) -> None:
     first, second, third = runs_of(store)
     kept = next((first.path / "evaluations").glob("*.json"))
@@ -474,7 +498,10 @@ def test_a_file_that_exists_is_never_written_over(whole, packed, tmp_path, capsy
         (["pack", "to=a.zip", "swep=x"], "unknown word 'swep=x'; did you mean sweep?"),
         (["pack", "to=a.zip", "sweep=sedes"], "no sweep sedes was launched in the store"),
         (["pack", "to=a.zip", "run=none"], "no run none"),
-        (["pack", "to=a.zip", "examples=yes"], "examples must be true or false, got 'yes'"),
+        (
+            ["pack", "to=a.zip", "examples=yes"],
+            "examples must be one of false, transfer, true, got 'yes'",
+        ),
         (["unpack"], "name the packs to unpack, got none"),
         (["unpack", "a.zip", "to=b"], "unknown word 'to=b' (accepted: store)"),
         (["unpack", "nowhere.zip"], "cannot use nowhere.zip: No such file or directory"),

@@ -2,7 +2,8 @@
 
 python -m simclr_ablate.store pack to=study.zip                        every complete run of runs/
 python -m simclr_ablate.store pack sweep=NAME store=DIR to=study.zip   the runs of a sweep, or of NAME,NAME
-python -m simclr_ablate.store pack to=study.zip examples=true          with the results on each test image
+python -m simclr_ablate.store pack to=study.zip examples=true          with the results on each test image; transfer:
+                                                                       only of evaluations on other data sets
 python -m simclr_ablate.store unpack study.zip other.zip store=DIR     into a new store, or one that is there
 python -m analysis --store study.zip                                   its tables and figures, without unpacking it
 
@@ -23,7 +24,7 @@ from pathlib import Path
 from typing import TextIO
 
 from simclr_ablate import terminal
-from simclr_ablate.config import ConfigError, nearest
+from simclr_ablate.config import ConfigError, nearest, one_of
 from simclr_ablate.paths import expanded
 from simclr_ablate.store.store import Store
 from simclr_ablate.terminal import count, printable
@@ -46,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "words",
         nargs="*",
-        metavar="to=FILE|sweep=NAME|run=ID|store=DIR|examples=true|FILE",
+        metavar="to=FILE|sweep=NAME|run=ID|store=DIR|examples=true or transfer|FILE",
     )
     options = parser.parse_args(arguments)
     try:
@@ -84,17 +85,18 @@ def pack(given: Mapping[str, str], files: Sequence[Path]) -> int:
         raise ConfigError(f"unknown word {str(files[0])!r}: write to={files[0]}")
     if not given.get("to"):
         raise ConfigError("to must be the file to write, got nothing")
-    if given.get("examples", "false") not in ("true", "false"):
-        raise ConfigError(f"examples must be true or false, got {given['examples']!r}")
     from simclr_ablate.store import packing
 
+    examples = given.get("examples", "false")
+    if examples not in packing.EXAMPLES:
+        raise ConfigError(f"examples must be {one_of(packing.EXAMPLES)}, got {examples!r}")
     to, sweeps = expanded(given["to"], "to"), given.get("sweep")
     made = packing.pack(
         Store(given.get("store", "runs")),
         to,
         sweeps.split(",") if sweeps is not None else (),
         given.get("run"),
-        given.get("examples") == "true",
+        examples,
     )
     packed = [
         count(made.runs, "run"),
@@ -105,7 +107,10 @@ def pack(given: Mapping[str, str], files: Sequence[Path]) -> int:
     if made.examples:
         _say(f"with the results on each test image of {count(made.examples, 'evaluation')}")
     if made.spared:
-        _say(f"without the results on each test image: examples=true adds {_size(made.spared)}")
+        needed = made.spared["transfer"]
+        of_tables = f"examples=transfer adds those of Tables 8 and B.5 ({_size(needed)}), "
+        every = f"examples=true {'' if needed else 'adds '}all ({_size(made.spared['true'])})"
+        _say(f"without results on each test image: {of_tables * bool(needed)}{every}")
     for name, runs in sorted(made.derived.items()):
         shown = OF_WEIGHTS.get(name, "a picture")
         _say(f"with the {name} of {count(runs, 'run')}, for {shown}")

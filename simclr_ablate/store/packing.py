@@ -24,6 +24,8 @@ from simclr_ablate.store.records import ExperimentRecord
 from simclr_ablate.store.run import Run
 from simclr_ablate.store.store import Store, SweepRecord
 
+EXAMPLES = ("false", "transfer", "true")
+"""Which results on single test images travel: none, those of evaluations on other data sets, or all."""
 TEXTS = ("history.csv", "log.txt")
 
 
@@ -32,7 +34,8 @@ class Packed:
     """What is in a pack, and what of the store is not.
 
     runs, evaluations, launches, examples: how many there are. derived: how many results computed from weights, by name.
-    spared: bytes of results on single test images that were not asked for. left_out: in words, what is incomplete or
+    spared: bytes of results on single test images that were not asked for, of evaluations on other data sets
+    (`transfer`) and of all (`true`). left_out: in words, what is incomplete or
     damaged. size: the pack's bytes.
     """
 
@@ -41,7 +44,7 @@ class Packed:
     launches: int = 0
     examples: int = 0
     derived: Counter[str] = field(default_factory=Counter)
-    spared: int = 0
+    spared: Counter[str] = field(default_factory=Counter)
     left_out: list[str] = field(default_factory=list)
     size: int = 0
 
@@ -51,12 +54,12 @@ def pack(
     to: Path,
     sweeps: Sequence[str] = (),
     run_id: str | None = None,
-    examples: bool = False,
+    examples: str = "false",
 ) -> Packed:
     """Packs the runs with a complete evaluation into the new file `to`.
 
     sweeps: only the runs of these sweeps' launches, and those launches; (): all runs, and all launches of them. run_id:
-    only that run. examples: whether to pack the results on single test images.
+    only that run. examples: which results on single test images are packed, one of EXAMPLES.
 
     Raises ConfigError if there is nothing to pack, or `to` exists, and StorageError.
     """
@@ -109,8 +112,8 @@ T = TypeVar("T")
 class _Packing:
     """The members of a pack that is being made, each with its file, or its content if it is computed."""
 
-    def __init__(self, store: Store, examples: bool) -> None:
-        self._store, self._with_examples = store, examples
+    def __init__(self, store: Store, examples: str) -> None:
+        self._store, self._examples = store, examples
         self._members: dict[str, bytes | Path] = {}
         self._derived = derived.Found()
         self._run_ids: set[str] = set()
@@ -165,8 +168,9 @@ class _Packing:
         path = folder.examples_path
         if "examples" not in result or not path.exists():
             return
-        if not self._with_examples:
-            self.packed.spared += path.stat().st_size
+        kinds = ("transfer", "true") if is_on_other_data(result) else ("true",)
+        if self._examples not in kinds:
+            self.packed.spared.update(dict.fromkeys(kinds, path.stat().st_size))
         elif digest_of(path) != result["examples"]:
             report_damage(path, "it does not match the digest in the result")
         else:
@@ -223,6 +227,12 @@ class _Packing:
         if self._unfinished:
             lines.append(f"evaluations that are not complete: {self._unfinished}")
         return [*lines, *(f"{name}, which is too large" for name in self._too_large)]
+
+
+def is_on_other_data(result: Mapping[str, Any]) -> bool:
+    """Whether an evaluation is on another data set than its encoder was trained on. Early ones never were."""
+    data = result["config"].get("data")
+    return isinstance(data, Mapping) and data.get("name") is not None
 
 
 def _whole(path: Path, parse: Callable[[bytes], T]) -> T | None:
