@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 def load(store: str | Path = "runs") -> pd.DataFrame:
-    """The runs of `store` as a tidy table, one row for each evaluation of each run.
+    """The runs of `store`, a folder or a pack, as a tidy table, one row for each evaluation of each run.
 
     A run without evaluations has one row, in which `evaluation` and the metrics are missing. Columns:
 
-    - `run_id`: the name of the run's folder. `path`: the folder.
+    - `run_id`: the name of the run's folder. `path`: the folder, which is none in a pack.
     - `sweeps`: a tuple of the names of the launched sweeps that the run belongs to.
     - `looked_at`: whether results said how many seeds the run's experiment should have (`until=decided`).
     - `state`: planned, running, interrupted, failed, pretrained or complete.
@@ -44,7 +44,7 @@ def load(store: str | Path = "runs") -> pd.DataFrame:
     (`views.strength` with crops alone). Damaged runs and evaluations, and runs of a schema that this
     version cannot read, are left out and named in the log.
 
-    Raises FileNotFoundError if there is no such folder, and ValueError if it cannot be read.
+    Raises FileNotFoundError if there is no such store, and ValueError if it cannot be read.
     """
     # Imported here to keep `python -m analysis --help` from waiting for pandas.
     from analysis import runs

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from analysis import processes
 from analysis.artefacts import ARTEFACTS, Artefact
+from analysis.packs import opened, origin
 from simclr_ablate import terminal
 from simclr_ablate.config import ConfigError, nearest
 from simclr_ablate.files import StorageError, storing
@@ -45,12 +46,13 @@ def main(arguments: list[str] | None = None) -> int:
     if options.json and options.artefacts != [MORE]:
         parser.error(f"--json goes with {MORE} alone")
     try:
-        if options.artefacts == [CLAIMS]:
-            return _show_claims(options.store)
-        if options.artefacts == [MORE]:
-            return _show_more(options.store, options.json)
-        chosen = [ARTEFACTS[name] for name in dict.fromkeys(options.artefacts or ARTEFACTS)]
-        return _write(chosen, options.store, options.out, whole=not options.artefacts)
+        with opened(options.store) as store:
+            if options.artefacts == [CLAIMS]:
+                return _show_claims(store)
+            if options.artefacts == [MORE]:
+                return _show_more(store, options.json)
+            chosen = [ARTEFACTS[name] for name in dict.fromkeys(options.artefacts or ARTEFACTS)]
+            return _write(chosen, store, options.out, whole=not options.artefacts)
     except ConfigError as error:
         _say(f"error: {error}", file=sys.stderr)
         return REFUSED
@@ -79,8 +81,8 @@ def _parser() -> argparse.ArgumentParser:
         "--store",
         type=_folder,
         default=Path("runs"),
-        metavar="DIR",
-        help="folder with the runs (default: runs)",
+        metavar="DIR|FILE",
+        help="folder with the runs, or a pack of them (default: runs)",
     )
     parser.add_argument("--json", action="store_true", help=f"print `{MORE}` as JSON")
     parser.add_argument(
@@ -194,7 +196,7 @@ def _load(store: Path) -> "pd.DataFrame":
     if runs.empty:
         there = len(list(Store(store).runs()))
         why = f"none of its {there} runs can be read" if there else "it holds no runs"
-        raise ConfigError(f"the store {store} has nothing to show: {why}")
+        raise ConfigError(f"the store {origin(store) or store} has nothing to show: {why}")
     return runs
 
 

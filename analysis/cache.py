@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simclr_ablate.files import StorageError, write_atomically
-from simclr_ablate.paths import default_cache
+from simclr_ablate.store import derived
 
 Arrays = Mapping[str, NDArray[Any]]
 
 
 def cache_folder() -> Path:
     """The folder for results that take long to compute. It is missing if it cannot be made."""
-    folder = Path(default_cache()).expanduser() / "analysis"
+    folder = derived.cache_folder()
     with suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
     return folder

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.artefacts import Artefact
+from analysis.packs import origin
 from analysis.report import Report
 from simclr_ablate.overrides import override
 from simclr_ablate.store import Store, SweepRecord
@@ -59,8 +60,14 @@ def covering(
 
 
 def command_line(module: str, arguments: Sequence[str], store: str) -> str:
-    """`python -m module ...` on a store, quoted for a shell."""
+    """`python -m module ...` on a store, quoted for a shell.
+
+    The runs of a pack were launched in a store that is not known here, so only the analysis is given the pack.
+    """
     where: list[str] = []
+    pack = origin(Path(store))
+    if pack is not None:
+        store = pack if module == "analysis" else "runs"
     store = f"./{store}" if store.startswith("-") else store
     if store != "runs":
         options = {"analysis": ["--store", store], "simclr_ablate.status": [f"store={store}"]}
@@ -69,7 +76,7 @@ def command_line(module: str, arguments: Sequence[str], store: str) -> str:
 
 
 def store_of(runs: pd.DataFrame) -> str:
-    """The store of these runs (`analysis.load`)."""
+    """The store of these runs (`analysis.load`); the temporary one of a pack that is open."""
     return str(Path(runs["path"].iloc[0]).parent)
 
 

@@ -1,5 +1,6 @@
 """Encoders by depth and width, with their parameters, and the supervised encoders beside them."""
 
+import math
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,7 +12,7 @@ import pandas as pd
 
 from analysis.artefacts import Artefact
 from analysis.comparison import Axis, Label, free_keys, read_labels
-from analysis.parameters import of_weights, parameters
+from analysis.parameters import of_weights
 from analysis.settings import (
     UNUSED,
     Setting,
@@ -22,9 +23,10 @@ from analysis.settings import (
     settings,
     shown,
 )
-from analysis.typesetting import Table
+from analysis.typesetting import MISSING, Table
 from analysis.weights import kept
 from simclr_ablate.config import is_own
+from simclr_ablate.models.sizes import parameters
 from simclr_ablate.store import Run
 from simclr_ablate.terminal import count
 
@@ -96,7 +98,7 @@ def apart(imported: pd.DataFrame) -> pd.DataFrame:
 
 
 def millions_of(runs: pd.DataFrame, rows: Axis) -> dict[Any, float]:
-    """The parameters of the runs' encoders, in millions, by their labels on `rows`."""
+    """The parameters of the runs' encoders, in millions, by their labels on `rows`; NaN if they are not known."""
     keys = ["encoder.architecture", "encoder.width", "encoder.stem", "path"]
     result: dict[Any, float] = {}
     for label, (architecture, width, stem, path) in zip(
@@ -104,12 +106,18 @@ def millions_of(runs: pd.DataFrame, rows: Axis) -> dict[Any, float]:
     ):
         if label is None or label in result:
             continue
-        if is_own(architecture):
-            number = float(kept(Run(Path(path)), "parameters", of_weights)["parameters"])
-        else:
-            number = parameters(architecture, width, stem)
+        own = is_own(architecture)
+        number = _of_own(Run(Path(path))) if own else parameters(architecture, width, stem)
         result[label] = number / 1e6
     return result
+
+
+def _of_own(run: Run) -> float:
+    """The number of parameters of a run's encoder that is not ours; NaN without its weights."""
+    try:
+        return float(kept(run, "parameters", of_weights)["parameters"])
+    except (OSError, ValueError):
+        return math.nan
 
 
 def sized(table: Table, sizes: Mapping[tuple[str, ...], float], digits: int = 2) -> Table:
@@ -123,9 +131,13 @@ def sized(table: Table, sizes: Mapping[tuple[str, ...], float], digits: int = 2)
         table,
         header=[*header[:names], "Parameters (M)", *header[names:]],
         rows=[
-            [*row[:names], f"{sizes[tuple(row[:names])]:.{digits}f}", *row[names:]] for row in rows
+            [*row[:names], _size(sizes[tuple(row[:names])], digits), *row[names:]] for row in rows
         ],
     )
+
+
+def _size(millions: float, digits: int) -> str:
+    return MISSING if math.isnan(millions) else f"{millions:.{digits}f}"
 
 
 def baseline(

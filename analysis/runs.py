@@ -1,6 +1,7 @@
 """The run store as a pandas DataFrame. `analysis.load` documents the columns."""
 
 import logging
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.packs import opened
 from simclr_ablate.config import KeyInfo, flatten
 from simclr_ablate.identity import values_of
 from simclr_ablate.schema import KEYS, SCHEMA_VERSION, counting_keys
@@ -30,11 +32,17 @@ _DTYPES = {"int or null": "Int64", "bool or null": "boolean"}
 
 def load(store: str | Path) -> pd.DataFrame:
     """See `analysis.load`."""
-    root = Path(store)
-    if not root.exists():
+    given = Path(store)
+    if not given.exists():
         raise FileNotFoundError(
-            f"store must be a folder of runs, got {store}, which does not exist"
+            f"store must be a folder of runs, or a pack, got {store}, which does not exist"
         )
+    with opened(given) as root:
+        runs = _load(root)
+    return runs if root == given else runs.assign(path=str(given) + os.sep + runs["run_id"])
+
+
+def _load(root: Path) -> pd.DataFrame:
     Store(root).check()
     records, others = Store(root).sweeps(), OtherVersions()
     sweeps = _sweeps(records)

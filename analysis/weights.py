@@ -1,4 +1,4 @@
-"""Results that need a run's weights: computed once, then kept in the cache."""
+"""Results that need a run's weights: computed once, then kept in the cache. Packs bring them without the weights."""
 
 import inspect
 from collections.abc import Callable
@@ -8,13 +8,18 @@ from typing import Any
 import pandas as pd
 
 from analysis.cache import Arrays, kept_under
-from simclr_ablate.store import Run
+from simclr_ablate.store import Run, derived
+from simclr_ablate.store.records import BELONGS_TO
 
 
 def with_weights(runs: pd.DataFrame) -> pd.DataFrame:
     """The rows of runs that still have their encoder and head."""
-    there = {path: Run(Path(path)).is_pretrained() for path in set(runs["path"])}
-    return runs[runs["path"].map(there).astype(bool)]
+    return _where(runs, lambda run: run.is_pretrained())
+
+
+def with_results(runs: pd.DataFrame, name: str) -> pd.DataFrame:
+    """The rows of runs of which `kept` has, or can compute, the result `name`."""
+    return _where(runs, lambda run: run.is_pretrained() or derived.path_of(run, name).exists())
 
 
 def load_weights(run: Run) -> dict[str, Any]:
@@ -23,11 +28,22 @@ def load_weights(run: Run) -> dict[str, Any]:
 
 
 def kept(run: Run, name: str, compute: Callable[[Run], Arrays]) -> Arrays:
-    """The arrays that `compute` makes of the run's weights, from the cache if it has them.
+    """The arrays that `compute` makes of the run's weights, from the cache if it has them. Without weights, a pack's.
 
-    They are cached under the size and time of the file of weights, and the source of the module of `compute`.
+    They are cached under a stamp of the weights and the source of the module of `compute`. Packs outlive that source:
+    if the arrays change their meaning, they need another name. Raises ValueError if there are neither weights nor
+    results.
     """
-    file = run.encoder_path.stat()
+    if not run.is_pretrained():
+        return derived.read(run, name)
     code = Path(inspect.getfile(compute)).read_text(encoding="utf-8")
-    stamp = f"{run.path.resolve()} {file.st_size} {file.st_mtime_ns} {code}"
-    return kept_under(f"{name}-{run.run_id}", stamp, lambda: compute(run))
+    arrays = kept_under(
+        f"{name}-{derived.of_weights(run)}", code, lambda: derived.owned(run, name, compute(run))
+    )
+    return {key: value for key, value in arrays.items() if key != BELONGS_TO}
+
+
+def _where(runs: pd.DataFrame, holds: Callable[[Run], bool]) -> pd.DataFrame:
+    """The rows of runs for which `holds`."""
+    there = {path: holds(Run(Path(path))) for path in set(runs["path"])}
+    return runs[runs["path"].map(there).astype(bool)]

@@ -61,11 +61,15 @@ def told(error: OSError, path: str | Path, key: str = "") -> str:
     return f"cannot use {path}: {error.strerror or error}{instead}"
 
 
-def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
+def write_atomically(
+    path: Path, write: Callable[[BinaryIO], object], replaces: bool = True
+) -> None:
     """Calls `write` with a temporary file in the same folder, then renames the file to `path`. Raises StorageError.
 
     The content reaches the disk before the name does. Without the fsync, a power cut could leave an empty file of that
     name.
+
+    replaces: whether a file of that name may exist. Otherwise that is an error, even if it appears meanwhile.
     """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
@@ -74,13 +78,30 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
                 _write(file, write)
                 file.flush()
                 os.fsync(file.fileno())
-            clear_way(path)
-            os.replace(temporary, path)
+            if replaces:
+                clear_way(path)
+                os.replace(temporary, path)
+            else:
+                _rename_to_new(temporary, path)
             flush_folder(path.parent)
     except BaseException:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
+
+
+def _rename_to_new(temporary: Path, path: Path) -> None:
+    """Renames a file. Raises StorageError if there is one of its new name already, and OSError."""
+    try:
+        os.link(temporary, path)
+    except OSError as error:
+        if os.path.lexists(path):
+            raise StorageError(f"{path} exists already, and is not written over") from error
+        if error.errno not in _NO_LINKS:
+            raise
+        os.rename(temporary, path)
+    else:
+        temporary.unlink()
 
 
 def create_exclusively(path: Path, content: str) -> bool:

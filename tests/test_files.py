@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
@@ -151,3 +152,28 @@ def test_a_link_that_is_made_and_not_answered_is_ours(
     assert create_exclusively(tmp_path / "lease.1", "a")
     assert not create_exclusively(tmp_path / "lease.1", "b")
     assert (tmp_path / "lease.1").read_text() == "a"
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_new_file_takes_the_place_of_none_that_appears_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    if not links:  # as on a file system without them
+
+        def link(*paths: Path) -> None:
+            raise OSError(errno.EPERM, "no links here")
+
+        monkeypatch.setattr(os, "link", link)
+    path = tmp_path / "study.zip"
+
+    def write(file: BinaryIO) -> None:
+        file.write(b"late")
+        path.write_bytes(b"first")
+
+    with pytest.raises(StorageError, match=r"study\.zip exists already"):
+        write_atomically(path, write, replaces=False)
+    assert path.read_bytes() == b"first"
+    path.unlink()
+    write_atomically(path, lambda file: file.write(b"alone"), replaces=False)
+    assert path.read_bytes() == b"alone"
+    assert os.listdir(tmp_path) == ["study.zip"]

@@ -22,6 +22,7 @@ from simclr_ablate.identity import evaluated_beside, evaluation_key, run_id
 from simclr_ablate.plan.plan import planned_run
 from simclr_ablate.schema import Experiment
 from simclr_ablate.store import Run, Store
+from simclr_ablate.store.__main__ import main as pack_main
 
 ROOT = Path(__file__).parents[1]
 SIZES = [
@@ -221,3 +222,25 @@ def put(store: Store, experiment: Experiment) -> Run:
     config = experiment.to_config()["evaluation"]
     run.write_evaluation(evaluation_key(experiment), config, {"top1": 50.0, "knn_top1": 40.0})
     return run
+
+
+def test_they_travel_in_packs_and_are_not_done_again(
+    store, version, make_experiment, tmp_path
+) -> None:
+    """Without weights, and with their own names: the runs that today's keys cannot express, too."""
+    assert pack_main(["pack", f"store={store.root}", f"to={tmp_path / 'old.zip'}"]) == 0
+    assert pack_main(["unpack", str(tmp_path / "old.zip"), f"store={tmp_path / 'there'}"]) == 0
+    there = Store(tmp_path / "there")
+    assert [run.run_id for run in there.runs()] == [run.run_id for run in store.runs()]
+    found, expected = (analysis.load(each.root).drop(columns="path") for each in (there, store))
+    assert found.equals(expected)
+    assert len(additive(there)) == (version == 1)
+    for overrides in DONE:
+        planned = planned_run(make_experiment(*SIZES, *overrides), there)
+        assert planned.state() == "complete"
+        assert planned.run.run_id != run_id(planned.experiment)
+    for overrides in NOT_DONE:
+        planned = planned_run(make_experiment(*SIZES, *overrides), there)
+        assert planned.run.run_id == run_id(planned.experiment)
+    assert pack_main(["pack", f"store={there.root}", f"to={tmp_path / 'again.zip'}"]) == 0
+    assert (tmp_path / "again.zip").read_bytes() == (tmp_path / "old.zip").read_bytes()

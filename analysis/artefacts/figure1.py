@@ -68,8 +68,9 @@ def panels(comparison: Comparison) -> list[Curves]:
     sizes = millions_of(comparison.setting.runs, ROWS)
     ours = []
     for (method, encoder), cell in zip(rows, part.cells.values(), strict=True):
-        estimate = cell.estimate()
-        ours.append((method, encoder, sizes[method, encoder], estimate.mean, estimate.half))
+        estimate, size = cell.estimate(), sizes[method, encoder]
+        if not math.isnan(size):
+            ours.append((method, encoder, size, estimate.mean, estimate.half))
     theirs = [(*point, math.nan) for point in points()]
     return [_panel(f"Ours: {comparison.setting.label}", ours), _panel(IMAGENET, theirs)]
 

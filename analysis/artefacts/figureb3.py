@@ -24,11 +24,12 @@ from analysis.report import LeftOut, Report
 from analysis.settings import Setting, plain_values, settings
 from analysis.statistics import Accuracies, mean_interval
 from analysis.typesetting import Table, number
-from analysis.weights import kept, with_weights
+from analysis.weights import kept, with_results
 from simclr_ablate.store import Run
 from simclr_ablate.terminal import count, printable
 
 SHAPE = ("head.dim", "encoder.architecture", "encoder.width")
+RESULT = "eigenvalues"
 MOST = 0.9
 RANK = "Effective rank (% of outputs)"
 
@@ -94,14 +95,16 @@ def square_heads(artefact: Artefact, runs: pd.DataFrame) -> list[Setting]:
         for row, (dim, architecture, width) in enumerate(plain_values(linear, SHAPE))
         if dim == dimension("none", dim, architecture, width)
     ]
-    return settings(with_weights(linear.iloc[square]), artefact.name, ("evaluation", "seed"))
+    return settings(
+        with_results(linear.iloc[square], RESULT), artefact.name, ("evaluation", "seed")
+    )
 
 
 def spectra(setting: Setting) -> list[Spectrum]:
     """One for each seed, however many evaluations it has."""
     runs = setting.runs.drop_duplicates("run_id").sort_values("seed")
     return [
-        Spectrum(seed, run_id, kept(Run(Path(path)), "eigenvalues", squared_real_parts)["squares"])
+        Spectrum(seed, run_id, kept(Run(Path(path)), RESULT, squared_real_parts)["squares"])
         for seed, run_id, path in plain_values(runs, ["seed", "run_id", "path"])
     ]
 

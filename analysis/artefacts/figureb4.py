@@ -34,11 +34,12 @@ from analysis.report import LeftOut, Report
 from analysis.separation import CLASSES, IMAGES, neighbours, perplexity, separation
 from analysis.settings import Setting, settings
 from analysis.typesetting import Table, number
-from analysis.weights import kept, with_weights
+from analysis.weights import kept, with_results, with_weights
 from simclr_ablate.store import Run
 from simclr_ablate.terminal import printable
 
 FEATURES = ("h", "z")
+RESULT = "separation"
 
 
 def reports(artefact: Artefact, runs: pd.DataFrame) -> list[Report | LeftOut]:
@@ -47,7 +48,7 @@ def reports(artefact: Artefact, runs: pd.DataFrame) -> list[Report | LeftOut]:
     for setting in chosen(artefact, runs):
         run = Run(Path(setting.runs["path"].iloc[0]))
         try:
-            result.append(_report(artefact, setting, kept(run, "separation", separation)))
+            result.append(_report(artefact, setting, kept(run, RESULT, separation)))
         except (OSError, ValueError, RuntimeError) as error:
             reason = printable(f"run {run.run_id}: {error}")
             result.append(LeftOut(setting.description, reason))
@@ -61,18 +62,23 @@ def chosen(artefact: Artefact, runs: pd.DataFrame) -> list[Setting]:
     """
     views = (runs["views.policy"] == "simclr") & runs["views.extra"].isna()
     on_h = (runs["head.kind"] == "nonlinear") & (runs["evaluation.features"] == "h")
-    usable = with_weights(trained(runs[views & on_h & (runs["loss.name"] == "nt_xent")]))
+    usable = trained(runs[views & on_h & (runs["loss.name"] == "nt_xent")])
     shown = []
     for _, of_one in usable.groupby(["data.name", "data.label", "data.fingerprint"], dropna=False):
         candidates = settings(of_one, artefact.name, ("seed", "evaluation"))
-        best = max(candidates, key=_preference)
-        shown.append(best.runs.sort_values("seed").iloc[[0]])
+        there = [each for each in candidates if len(with_results(each.runs, RESULT))]
+        if there:
+            best = max(there, key=_preference)
+            shown.append(with_results(best.runs, RESULT).sort_values("seed").iloc[[0]])
     return settings(pd.concat(shown), artefact.name, ("evaluation",)) if shown else []
 
 
 def _preference(setting: Setting) -> tuple[int, float]:
-    validation = setting.runs["validation_top1"].mean()
-    return setting.runs["seed"].nunique(), -math.inf if math.isnan(validation) else validation
+    """Seeds without weights count only where no seed has any: in a pack, where they had them."""
+    counted = with_weights(setting.runs)
+    counted = setting.runs if counted.empty else counted
+    validation = counted["validation_top1"].mean()
+    return counted["seed"].nunique(), -math.inf if math.isnan(validation) else validation
 
 
 def _report(artefact: Artefact, setting: Setting, measured: Arrays) -> Report:

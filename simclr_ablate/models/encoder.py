@@ -2,7 +2,6 @@
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,31 +10,12 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from simclr_ablate import own
 from simclr_ablate.config import ConfigError, is_own, nearest
+from simclr_ablate.models.sizes import PLANS, STEM_KERNELS
 from simclr_ablate.schema import RESNETS, STEMS, TIMM, Compute
 
 BN_MOMENTUM = 0.1
 """Weight of the new batch in the running statistics; the paper's .9 is the weight of the old value."""
 BN_EPSILON = 1e-5
-
-
-_COMMON = (64, 128, 256, 512)
-
-
-class _Plan(NamedTuple):
-    block: type[BasicBlock] | type[Bottleneck]
-    depths: tuple[int, ...]
-    channels: tuple[int, ...] = _COMMON
-    widths: tuple[int, ...] | None = (1, 2, 4)
-
-
-_PLANS = {
-    "resnet8": _Plan(BasicBlock, (1, 1, 1), (16, 32, 128), None),
-    "resnet18": _Plan(BasicBlock, (2, 2, 2, 2)),
-    "resnet34": _Plan(BasicBlock, (3, 4, 6, 3)),
-    "resnet50": _Plan(Bottleneck, (3, 4, 6, 3)),
-    "resnet101": _Plan(Bottleneck, (3, 4, 23, 3)),
-    "resnet152": _Plan(Bottleneck, (3, 8, 36, 3)),
-}
 
 
 def build_encoder(
@@ -68,20 +48,21 @@ def build_encoder(
     """
     if is_own(architecture):
         return OwnEncoder(architecture, width, stem, size, mean, std)
-    if architecture not in _PLANS:
+    if architecture not in PLANS:
         raise ValueError(
-            f"encoder.architecture must be one of {', '.join(_PLANS)}, got {architecture!r}"
+            f"encoder.architecture must be one of {', '.join(PLANS)}, got {architecture!r}"
         )
     if stem not in STEMS:
         raise ValueError(f"encoder.stem must be one of {', '.join(STEMS)}, got {stem!r}")
-    plan = _PLANS[architecture]
+    plan = PLANS[architecture]
     if plan.widths is None and width < 1:
         raise ValueError(f"encoder.width must be >= 1, got {width}")
     if plan.widths is not None and width not in plan.widths:
         accepted = ", ".join(map(str, plan.widths))
         raise ValueError(f"encoder.width must be one of {accepted} for {architecture}, got {width}")
     channels = [stage * width for stage in plan.channels]
-    return ResNet(plan.block, plan.depths, channels, stem, mean, std)
+    block = Bottleneck if plan.bottleneck else BasicBlock
+    return ResNet(block, plan.depths, channels, stem, mean, std)
 
 
 class Encoder(nn.Sequential):
@@ -103,7 +84,7 @@ class ResNet(Encoder):
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
     ) -> None:
-        kernel, stride = {"cifar": (3, 1), "strided": (3, 2)}.get(stem, (7, 2))
+        kernel, stride = STEM_KERNELS[stem], 1 if stem == "cifar" else 2
         layers = _first_layers(mean, std)
         in_channels = channels[0]
         layers["conv1"] = nn.Conv2d(3, in_channels, kernel, stride, kernel // 2, bias=False)

@@ -401,7 +401,7 @@ def _spelled(values: Sequence[tuple[str, Any]]) -> str:
 def planned_run(experiment: Experiment, store: Store, sweeps: Sequence[str] = ()) -> PlannedRun:
     """A completed experiment and its run in `store`."""
     run_id, evaluation_key = result_key(experiment)
-    return PlannedRun(experiment, store.run(run_id), evaluation_key, tuple(sweeps))
+    return PlannedRun(experiment, store.run(run_id, evaluation_key), evaluation_key, tuple(sweeps))
 
 
 def complete_data(data: Data, cache: str) -> Data:

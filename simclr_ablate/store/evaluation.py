@@ -1,6 +1,7 @@
 """One evaluation of a run's encoder: the folder of the task, and the result beside it."""
 
 import hashlib
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -9,7 +10,13 @@ from typing import TYPE_CHECKING, Any
 from simclr_ablate.files import report_damage, set_aside, storing, write_atomically
 from simclr_ablate.schema import main_metric
 from simclr_ablate.store import leftovers
-from simclr_ablate.store.records import EvaluationRecord, owner_of, read_sealed, write_sealed
+from simclr_ablate.store.records import (
+    EvaluationRecord,
+    owner_of,
+    read_record,
+    unsealed,
+    write_sealed,
+)
 from simclr_ablate.store.task import TaskFolder
 
 if TYPE_CHECKING:
@@ -73,12 +80,11 @@ class EvaluationFolder(TaskFolder):
 
         result = self.result()
         digest = None if result is None else result.get("examples")
-        if digest is None:
+        # Packs may leave the file behind, which is no damage.
+        if digest is None or not os.path.lexists(self.examples_path):
             return None
-        if _digest_of(self.examples_path) != digest:
-            report_damage(
-                self.examples_path, "it is missing or does not match the digest in the result"
-            )
+        if digest_of(self.examples_path) != digest:
+            report_damage(self.examples_path, "it does not match the digest in the result")
             return None
         with np.load(self.examples_path, allow_pickle=False) as arrays:
             return dict(arrays)
@@ -104,7 +110,7 @@ class EvaluationFolder(TaskFolder):
             content["seconds"] = seconds
         if beside:
             content["beside"] = dict(beside)
-        if (digest := _digest_of(self.examples_path)) is not None:
+        if (digest := digest_of(self.examples_path)) is not None:
             content["examples"] = digest
         if self.result_path.exists() and self.result() is None:
             set_aside(self.result_path)  # it may be the whole result of another run
@@ -112,17 +118,26 @@ class EvaluationFolder(TaskFolder):
 
     def result(self) -> dict[str, Any] | None:
         """The result from `write_result`, or None if it is missing or damaged."""
-        result = read_sealed(self.result_path, EvaluationRecord, owner_of(self.path))
-        if result is None:
+        content: dict[str, Any] | None = read_record(self.result_path, dict[str, Any])
+        if content is None:
             return None
-        main = main_metric(result["config"], result.get("beside", {}))
-        if main not in (None, *result["metrics"]):
-            report_damage(self.result_path, f"it has no {main}")
+        try:
+            return result_in(content, owner_of(self.path))
+        except ValueError as error:
+            report_damage(self.result_path, str(error))
             return None
-        return result
 
 
-def _digest_of(path: Path) -> str | None:
+def result_in(content: Mapping[str, Any], owner: str) -> dict[str, Any]:
+    """The result in a sealed record. Raises ValueError if it is damaged."""
+    result = unsealed(content, EvaluationRecord, owner)
+    main = main_metric(result["config"], result.get("beside", {}))
+    if main not in (None, *result["metrics"]):
+        raise ValueError(f"it has no {main}")
+    return result
+
+
+def digest_of(path: Path) -> str | None:
     """The file's SHA-256, or None if it cannot be read."""
     try:
         with open(path, "rb") as file:

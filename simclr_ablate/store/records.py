@@ -63,13 +63,21 @@ def read_sealed(path: Path, shape: Any, owner: str) -> dict[str, Any] | None:
     content: dict[str, Any] | None = read_record(path, dict[str, Any])
     if content is None:
         return None
-    problem = _broken_seal(content, owner)
-    content = {name: value for name, value in content.items() if name not in (_DIGEST, BELONGS_TO)}
-    problem = problem or mismatch(content, shape)
-    if problem is not None:
-        report_damage(path, problem)
+    try:
+        return unsealed(content, shape, owner)
+    except ValueError as error:
+        report_damage(path, str(error))
         return None
-    return content
+
+
+def unsealed(content: Mapping[str, Any], shape: Any, owner: str) -> dict[str, Any]:
+    """The content of a sealed record without its seal. Raises ValueError if it is damaged: see `read_sealed`."""
+    problem = _broken_seal(content, owner)
+    inner = {name: value for name, value in content.items() if name not in (_DIGEST, BELONGS_TO)}
+    problem = problem or mismatch(inner, shape)
+    if problem is not None:
+        raise ValueError(problem)
+    return inner
 
 
 def write_sealed(path: Path, content: Mapping[str, Any], owner: str) -> None:

@@ -88,36 +88,13 @@ class Run(TaskFolder):
         if record is None:
             return None
         try:
-            return self._in_this_schema(record["schema_version"], record["config"])
+            known = in_this_schema(self.run_id, record)
         except ValueError as error:
             report_damage(path, str(error))
             return None
-
-    def _in_this_schema(self, version: int, config: dict[str, Any]) -> ExperimentRecord:
-        """The record of `config`, translated if necessary. Raises ValueError for a config that is not this run's."""
-        if version in old_schemas.VERSIONS:
-            new = old_schemas.upgraded(version, config)
-            if not old_schemas.is_id(self.run_id, version, config):
-                raise ValueError("its config is not this run's")
-            if new is None:
-                return {"schema_version": version, "config": config}
-            return {"schema_version": SCHEMA_VERSION, "config": new, "upgraded_from": version}
-        if version == SCHEMA_VERSION:
-            of_config = run_id_of(config)
-            if of_config != self.run_id:
-                raise ValueError(f"its config is not this run's but that of {of_config}")
+        if known["schema_version"] == SCHEMA_VERSION and "upgraded_from" not in known:
             self._is_of_this_schema = True
-        elif self._is_named_by(config):
-            raise ValueError(
-                f"its schema_version is {version}, but its config is of {SCHEMA_VERSION}"
-            )
-        return {"schema_version": version, "config": config}
-
-    def _is_named_by(self, config: Mapping[str, Any]) -> bool:
-        try:
-            return run_id_of(config) == self.run_id
-        except ValueError:
-            return False
+        return known
 
     def config(self) -> dict[str, Any]:
         """The frozen config, as nested dictionaries. Raises StorageError if it is missing or damaged."""
@@ -280,3 +257,29 @@ class Run(TaskFolder):
     def is_evaluated(self, key: str | None = None) -> bool:
         """Whether the evaluation (None: any) is there and whole."""
         return bool(self.evaluations()) if key is None else self.evaluation(key) is not None
+
+
+def in_this_schema(run_id: str, record: ExperimentRecord) -> ExperimentRecord:
+    """The record in today's keys, if they can express it. Raises ValueError if its config is not that of `run_id`."""
+    version, config = record["schema_version"], record["config"]
+    if version in old_schemas.VERSIONS:
+        new = old_schemas.upgraded(version, config)
+        if not old_schemas.is_id(run_id, version, config):
+            raise ValueError("its config is not this run's")
+        if new is None:
+            return {"schema_version": version, "config": config}
+        return {"schema_version": SCHEMA_VERSION, "config": new, "upgraded_from": version}
+    if version == SCHEMA_VERSION:
+        of_config = run_id_of(config)
+        if of_config != run_id:
+            raise ValueError(f"its config is not this run's but that of {of_config}")
+    elif _is_named_by(config, run_id):
+        raise ValueError(f"its schema_version is {version}, but its config is of {SCHEMA_VERSION}")
+    return {"schema_version": version, "config": config}
+
+
+def _is_named_by(config: Mapping[str, Any], run_id: str) -> bool:
+    try:
+        return run_id_of(config) == run_id
+    except ValueError:
+        return False

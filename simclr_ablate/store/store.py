@@ -11,6 +11,7 @@
       encoder.pt           makes pretraining complete: weights of the encoder and of the head, or of a supervised run's
                            classifier, and the metrics of pretraining
       pretraining.json     these metrics: those of the last epoch, and seconds
+      derived/NAME.npz     in a run that came in a pack: what was computed from its weights
       evaluations/KEY.json an evaluation of the encoder: its config, its metrics, and how long it took
       evaluations/KEY/     its lease, progress, log and so on: the same files as for pretraining
       failure.json         why the last attempt failed
@@ -106,21 +107,31 @@ class Store:
         except OSError as error:
             raise StorageError(told(error, self.root, "store")) from error
 
-    def run(self, run_id: str) -> Run:
+    def run(self, run_id: str, evaluation_key: str | None = None) -> Run:
         """The run with that id, whether it exists or not; or an equivalent run of an earlier schema, if pretrained.
+
+        evaluation_key: the evaluation that is asked for. A run of an earlier schema that came without weights, in a
+            pack, is equivalent if it has this one.
 
         Raises ConfigError if `run_id` cannot be the name of a folder.
         """
         _check_name(run_id, "the run")
         run = Run(self.root / run_id)
-        return run if os.path.lexists(run.path) else self._old_run(run_id) or run
+        if os.path.lexists(run.path):
+            return run
+        return self._old_run(run_id, evaluation_key) or run
 
-    def _old_run(self, run_id: str) -> Run | None:
-        """A pretrained run of an earlier schema that has this id in today's, preferably one that is evaluated."""
+    def _old_run(self, run_id: str, key: str | None) -> Run | None:
+        """A run of an earlier schema that has this id in today's, and weights or the evaluation `key`.
+
+        Preferably one that is evaluated.
+        """
         pretrained = []
         for name in self._by_slug.get(slug(run_id), ()):
             run = Run(self.root / name)
-            record = run.experiment() if run.is_pretrained() else None
+            if not run.is_pretrained() and (key is None or not run.is_evaluated(key)):
+                continue
+            record = run.experiment()
             if record and "upgraded_from" in record and run_id_of(record["config"]) == run_id:
                 if run.is_evaluated():
                     return run
@@ -243,16 +254,22 @@ class Store:
 
     def sweeps(self) -> list[SweepRecord]:
         """Sweeps launched in this store, oldest first; the record of a sweep comes before its extensions."""
-        paths = records_in(self.root / ".sweeps")
-        records = [record for record in map(self._launched, paths) if record is not None]
-        known = [
-            SweepRecord(
-                *(r["name"], tuple(r["run_ids"]), r["time"], tuple(r.get("overrides", ()))),
-                r.get("until", ""),
-            )
-            for r in records
-        ]
+        known = self.launches().values()
         return sorted(known, key=lambda record: (record.time, len(record.run_ids)))
+
+    def launches(self) -> dict[Path, SweepRecord]:
+        """`sweeps` by their files, in the order of these."""
+        found = {}
+        for path in records_in(self.root / ".sweeps"):
+            if (record := self._launched(path)) is not None:
+                found[path] = SweepRecord(
+                    record["name"],
+                    tuple(record["run_ids"]),
+                    record["time"],
+                    tuple(record.get("overrides", ())),
+                    record.get("until", ""),
+                )
+        return found
 
     def _launched(self, path: Path) -> LaunchRecord | None:
         """The record of a sweep, without ids that would lead out of the store, which are reported."""

@@ -180,7 +180,7 @@ class Choose:
     def _score(self, candidate: Candidate, store: Store) -> float:
         """The candidate's metric, or NaN if it is not complete."""
         run, key = result_key(candidate.experiment)
-        evaluation = store.run(run).evaluation(key)
+        evaluation = store.run(run, key).evaluation(key)
         metrics = evaluation["metrics"] if evaluation is not None else {}
         return float(metrics.get(self.metric, math.nan))
 
@@ -225,7 +225,7 @@ def within(name: str, others: Sequence[str]) -> bool:
 
 def _is_complete(experiment: Experiment, store: Store) -> bool:
     run, key = result_key(experiment)
-    return store.run(run).state(key) == "complete"
+    return store.run(run, key).state(key) == "complete"
 
 
 def _in_words(experiment: Experiment, names: Sequence[str]) -> str:

@@ -9,8 +9,8 @@ import analysis
 from analysis import paper
 from analysis.artefacts import ARTEFACTS, figure1, table6
 from analysis.encoders import shape
-from analysis.parameters import parameters
 from analysis.report import write
+from simclr_ablate.models.sizes import parameters
 
 PRINTED = [
     row
