@@ -397,6 +397,21 @@ def test_a_sweep_travels_with_its_launches(store, tmp_path) -> None:
         shutil.rmtree(there.root)
 
 
+def test_runs_that_were_looked_at_anywhere_stay_so(store, tmp_path) -> None:
+    ids = [run.run_id for run in runs_of(store)]
+    there = Store(shutil.copytree(store, tmp_path / "there"))
+    before = {one.run_ids: one for one in there.sweeps()}
+    Store(store).record_sweep("seeds", ids, ["sweep=seeds"], until="decided")
+    assert unpack(there.root, pack(store, tmp_path / "looked.zip")) == 0
+    after = {one.run_ids: one for one in there.sweeps()}
+    assert after.keys() == before.keys()
+    for run_ids, record in after.items():
+        assert record == dataclasses.replace(before[run_ids], until="decided")
+    again = pack(shutil.copytree(tmp_path / "there", tmp_path / "more"), tmp_path / "again.zip")
+    assert unpack(tmp_path / "new", again) == 0
+    assert {one.until for one in Store(tmp_path / "new").sweeps()} == {"decided"}
+
+
 def test_choices_travel_and_leave_those_of_the_store_alone(store, tmp_path) -> None:
     run = runs_of(store)[0]
     choice = Store(store).choice("pick-01234567")

@@ -16,7 +16,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
-from simclr_ablate.files import StorageError, set_aside, storing, write_atomically
+from simclr_ablate.files import StorageError, set_aside, storing, write_atomically, write_json
 from simclr_ablate.store.arrays import load_arrays
 from simclr_ablate.store.choice import ChoiceFolder
 from simclr_ablate.store.contents import (
@@ -169,8 +169,12 @@ def _reader(store: Store) -> Reader:
 def _write_launches(pack: Pack, store: Store) -> None:
     read = _reader(store)
     for name in pack.names("sweep"):
-        if _whole(read(name), launch_in) is None:
+        here, theirs = _whole(read(name), launch_in), launch_in(pack.read(name))
+        if here is None:
             _write(pack, name, store)
+        elif "until" in theirs and "until" not in here:
+            # Runs that were looked at more than once, anywhere, stay so.
+            write_json(store.root / name, {**here, "until": theirs["until"]})
     for name in pack.names("choice"):
         folder = ChoiceFolder((store.root / name).parent)
         # A choice that waits here, or has been made here, is this store's own.
