@@ -283,13 +283,11 @@ def _next(
 
 
 def _part(wide: Plan, step: Step, family: Mapping[str, str], whole: Plan) -> Plan:
-    """The runs of `wide` that the step needs."""
+    """The runs of `wide` that the step needs: those of the sweeps that it names, or else of a sweep of the user's."""
     needed = {family[run_id] for run_id in step.run_ids}
-    runs = [
-        planned
-        for planned in wide.runs
-        if family.get(planned.run_id) in needed and not set(step.sweeps).isdisjoint(planned.sweeps)
-    ]
+    runs = [planned for planned in wide.runs if family.get(planned.run_id) in needed]
+    named = [planned for planned in runs if not set(step.sweeps).isdisjoint(planned.sweeps)]
+    runs = named or runs
     return replace(wide, runs=tuple(runs), pending=(), decided=(), whole=whole.runs)
 
 

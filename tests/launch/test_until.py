@@ -13,7 +13,7 @@ import analysis
 from analysis.claims import scorecard
 from simclr_ablate.launch.until import Widened, _Seeds
 from simclr_ablate.store import Store
-from tests.commands import eventually, run_process, start, user_environment
+from tests.commands import eventually, own_sweeps, run_process, start, user_environment
 
 UNTIL = ["-m", "sweep=flip", "optimizer.epochs=1", "until=decided"]
 
@@ -124,6 +124,15 @@ def test_the_random_encoder_is_first(user, tmp_path):
     assert status == 0, output
     begun = [line for line in output.splitlines() if line.lstrip().startswith("started")]
     assert "random" in begun[0], output
+
+
+def test_a_sweep_of_ones_own_is_taken_on_too(user, tmp_path):
+    flags = own_sweeps(tmp_path, mine="# @package sweep\ngrids:\n  - views.flip: [true, false]\n")
+    line = [*flags, "sweep=mine", "optimizer.epochs=1", "until=decided", "max_seeds=3"]
+    store = tmp_path / "store"
+    status, output = run_process(user, store, *line)
+    assert status == 0, output
+    assert seeds_of(store) == {("contrastive", flip): {0, 1, 2} for flip in (True, False)}
 
 
 def test_given_again_it_does_nothing_twice(whole, user):
