@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -71,7 +71,10 @@ def _need(runs: pd.DataFrame, finding: Finding) -> Need | None:
         _seconds_by_config(pretrained, encoders["pretraining.seconds"]),
         _seconds_by_config(evaluated, rows["evaluation_seconds"]),
     ]
-    target = finding.decides_at if finding.seeds >= LOOKS[0] else ahead
+    # A scatter of two seeds tells next to nothing, so before the first look nothing is foretold.
+    decides_at = finding.decides_at if finding.seeds >= LOOKS[0] else None
+    finding = replace(finding, decides_at=decides_at)
+    target = decides_at if finding.seeds >= LOOKS[0] else ahead
     return Need(
         finding=finding,
         sweeps=tuple(artefact.sweep for artefact in artefacts if artefact.sweep),
@@ -133,7 +136,7 @@ def as_json(found: Sequence[Need]) -> str:
                 "high": _number(need.finding.high),
                 "seeds": need.finding.seeds,
                 "next_seeds": need.next_seeds,
-                "decides_at": need.target,
+                "decides_at": need.finding.decides_at,
                 "hours": need.hours,
                 "hours_to_decide": _number(need.target_hours),
                 "sweeps": need.sweeps,

@@ -295,6 +295,6 @@ def _told(step: Step, part: Plan) -> str:
     left = sum(state != "complete" for state in part.states())
     expected = f", expected to be decided at {step.decides_at}" if step.decides_at else ""
     return (
-        f"\nfinding {step.finding} ({step.label}): {step.seeds} seeds{expected}; "
+        f"\nfinding {step.finding} ({step.label}): {count(step.seeds, 'seed')}{expected}; "
         f"{count(left, 'experiment')} to look again at {step.next_seeds}"
     )

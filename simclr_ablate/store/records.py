@@ -70,6 +70,12 @@ def read_sealed(path: Path, shape: Any, owner: str) -> dict[str, Any] | None:
         return None
 
 
+def has_seal(path: Path) -> bool:
+    """Whether the record has a digest; those from before digests were introduced have none, nor has an empty one."""
+    content: dict[str, Any] | None = read_record(path, dict[str, Any])
+    return content is not None and _DIGEST in content
+
+
 def unsealed(content: Mapping[str, Any], shape: Any, owner: str) -> dict[str, Any]:
     """The content of a sealed record without its seal. Raises ValueError if it is damaged: see `read_sealed`."""
     problem = _broken_seal(content, owner)

@@ -25,6 +25,7 @@ from simclr_ablate.store.evaluation import EvaluationFolder
 from simclr_ablate.store.records import (
     ExperimentRecord,
     PretrainingRecord,
+    has_seal,
     owner_of,
     read_record,
     read_sealed,
@@ -152,7 +153,10 @@ class Run(TaskFolder):
         Does nothing for encoders from before they held these numbers. Needs no lease, since everybody would write the
         same. Raises DamagedError, StorageError.
         """
-        if self.pretraining() or not self.is_pretrained():
+        path, owner = self._file("pretraining.json"), owner_of(self.path, _PRETRAINING)
+        found = read_sealed(path, PretrainingRecord, owner)
+        # A random encoder's is empty, but sealed.
+        if found or (found is not None and has_seal(path)) or not self.is_pretrained():
             return False
         metrics = self._encoder().get(_PRETRAINING)
         if metrics is None:

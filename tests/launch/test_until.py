@@ -141,6 +141,7 @@ def test_given_again_it_does_nothing_twice(whole, user):
     status, output = run_process(user, store, *UNTIL, "max_seeds=5")
     assert status == 0, output
     assert {path: path.stat().st_mtime_ns for path in store.rglob("encoder.pt")} == before
+    assert "rebuilt" not in output
 
 
 def test_a_spent_budget_starts_nothing(user, tmp_path):
@@ -181,12 +182,31 @@ def test_two_commands_share_the_work(whole, user, copy):
         assert log.read_text().count("pretraining from step") == 1, log.read_text()
 
 
+def test_through_submitit_the_budget_is_the_sum_over_the_runs(whole, user, copy):
+    """First too small for the step that the clock alone would allow, then large enough."""
+    line = [*UNTIL, "max_seeds=5", "launcher=slurm", "launcher.cluster=local"]
+    (need,) = needs(copy, user)
+    status, output = run_process(user, copy, *line, f"budget_hours={need['hours'] * 0.9}")
+    assert status == 0, output
+    assert "until=decided: 1 finding left; the least takes" in output
+    status, output = run_process(user, copy, *line, f"budget_hours={need['hours'] * 1.1}")
+    assert status == 0, output
+    assert "[10/10]" in output
+    assert metrics_of(copy) == metrics_of(whole[0])
+
+
+def needs(store, user):
+    line = [sys.executable, "-m", "analysis", "more", "--json", "--store", str(store)]
+    done = subprocess.run(line, capture_output=True, text=True, env=user)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
 def test_more_says_what_is_worth_its_hours(three, user):
     line = [sys.executable, "-m", "analysis", "more", "--store", str(three)]
     told = subprocess.run(line, capture_output=True, text=True, env=user)
     assert told.returncode == 0, told.stderr
-    done = subprocess.run([*line, "--json"], capture_output=True, text=True, env=user)
-    (need,) = json.loads(done.stdout)
+    (need,) = needs(three, user)
     finding = flip(three)
     assert (need["finding"], need["seeds"]) == ("flip", 3)
     assert (need["next_seeds"], need["decides_at"]) == (5, 5)

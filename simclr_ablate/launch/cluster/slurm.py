@@ -255,7 +255,9 @@ class SlurmLauncher:
         ledger = Ledger(plan, view)
         for planned in plan.runs:
             self._shape(planned)  # raises before anything starts
-        here = Here(deque(plan.runs))
+        # The view counts them already.
+        ledger.outcome.complete += [p for p in plan.runs if p.state() == "complete"]
+        here = Here(deque(p for p in plan.runs if p not in ledger.outcome.complete))
         started: set[PlannedRun] = set()
         with terminable():
             try:
