@@ -125,6 +125,13 @@ def t_quantile(probability: float, freedom: float) -> float:
     return float(stdtrit(freedom, probability))
 
 
+def t_probability(value: float, freedom: float) -> float:
+    """The probability that Student's t is at most `value`."""
+    from scipy.special import stdtr  # slow to import
+
+    return float(stdtr(freedom, value))
+
+
 def spearman(first: ArrayLike, second: ArrayLike) -> Correlation:
     """Spearman's rank correlation, with a bootstrap interval: see `correlation`. Ties share their mean rank."""
     return correlation(first, second, weighted_spearman)

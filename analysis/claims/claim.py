@@ -122,30 +122,29 @@ def find(claim: Claim, comparison: Comparison, looked_at: Collection[str] = froz
         seeds=seeds,
         run_ids=run_ids,
     )
-    ahead = seeds_to_decide(effect, TAIL, lambda *ends: claim.verdict(*ends) != "undecided")
-    estimated = replace(estimated, decides_at=ahead)
-    would = what_would_decide(estimated)
     without = next((number for number in numbers if not number.scatters), None)
+    seen: Effect = effect
     if not frozenset(run_ids).isdisjoint(looked_at):
         if seeds < LOOKS[0]:
             reason = f"{count(seeds, 'seed')}: the first look is at {LOOKS[0]}."
             return replace(estimated, reason=reason)
-        effect = Looked(effect)
-        estimated = replace(estimated, looks=len(effect.looks), effect=effect.mean)
-        would = f"{would} {_look(estimated)}"
-        without = None if effect.has_interval else without
-    if without is not None:
-        return replace(estimated, reason=f"{_no_interval(without)} {would}")
-    low, high = effect.low(TAIL), effect.high(TAIL)
-    if low > high:
-        reason = f"{effect.decisive.words}: the intervals of two looks exclude each other."
-        return replace(estimated, reason=f"{reason} {_look(estimated)}", decides_at=None)
-    verdict = claim.verdict(low, high)
-    if verdict != "undecided":
-        would = _look(estimated)
-    reason = f"{_reason(claim, effect, verdict)} {would}".rstrip()
-    p = p_value(effect, claim.limit)
-    return replace(estimated, verdict=verdict, low=low, high=high, reason=reason, p=p)
+        seen = Looked(effect)
+        without = None if seen.has_interval else without
+        estimated = replace(estimated, looks=len(seen.looks), effect=seen.mean)
+    found, reason = estimated, "" if without is None else _no_interval(without)
+    if without is None:
+        low, high = seen.low(TAIL), seen.high(TAIL)
+        if low > high:
+            reason = f"{seen.decisive.words}: the intervals of two looks exclude each other."
+            return replace(estimated, reason=f"{reason} {_look(estimated)}")
+        verdict, p = claim.verdict(low, high), p_value(seen, claim.limit)
+        found = replace(estimated, verdict=verdict, low=low, high=high, p=p)
+        reason = _reason(claim, seen, verdict)
+    if found.verdict == "undecided":
+        ahead = seeds_to_decide(effect, TAIL, lambda *ends: claim.verdict(*ends) != "undecided")
+        found = replace(found, decides_at=ahead)
+        reason = f"{reason} {what_would_decide(found)}"
+    return replace(found, reason=f"{reason} {_look(found)}".rstrip())
 
 
 def unrun(claim: Claim, reason: str) -> Finding:

@@ -13,13 +13,11 @@ from itertools import groupby
 from typing import ClassVar, Protocol
 
 from analysis.comparison import Part, Place
-from analysis.statistics import t_quantile
+from analysis.statistics import t_probability, t_quantile
 
 ROUNDING = 1e-9
 """Scatter below this is floating-point error."""
 SMALLEST_P = 1e-12
-HALVINGS = 25
-"""Of the range of logarithms in which `p_value` searches: six digits are left."""
 
 
 class MissingCellsError(Exception):
@@ -46,6 +44,9 @@ class Effect(Protocol):
 
     def high(self, tail: float) -> float:
         """The upper bound: it lies below the true value with a probability of at most `tail`."""
+
+    def p(self, limit: float, above: bool) -> float:
+        """The smallest tail at which the lower bound is above the limit, or, unless `above`, the upper bound below."""
 
     def measured(self) -> "list[Measured]":
         """All measured numbers in it."""
@@ -92,6 +93,10 @@ class Measured:
     def high(self, tail: float) -> float:
         return self.mean - t_quantile(tail, self.seeds - 1) * self._error
 
+    def p(self, limit: float, above: bool) -> float:
+        t = (self.mean - limit) / self._error
+        return t_probability(-t if above else t, self.seeds - 1)
+
     def measured(self) -> "list[Measured]":
         return [self]
 
@@ -132,6 +137,13 @@ class Extreme(ABC):
     @abstractmethod
     def high(self, tail: float) -> float: ...
 
+    @abstractmethod
+    def p(self, limit: float, above: bool) -> float: ...
+
+    def _shared(self, p: float) -> float:
+        """The tail of the whole, if each effect has its share of it and one needs the tail `p`."""
+        return min(1.0, p * len(self.effects))
+
     def measured(self) -> list[Measured]:
         return [number for effect in self.effects for number in effect.measured()]
 
@@ -156,6 +168,10 @@ class Least(Extreme):
     def high(self, tail: float) -> float:
         return min(effect.high(tail / len(self.effects)) for effect in self.effects)
 
+    def p(self, limit: float, above: bool) -> float:
+        each = [effect.p(limit, above) for effect in self.effects]
+        return max(each) if above else self._shared(min(each))
+
 
 class Greatest(Extreme):
     """The greatest of several effects: the mirror image of `Least`."""
@@ -171,6 +187,10 @@ class Greatest(Extreme):
 
     def high(self, tail: float) -> float:
         return max(effect.high(tail) for effect in self.effects)
+
+    def p(self, limit: float, above: bool) -> float:
+        each = [effect.p(limit, above) for effect in self.effects]
+        return self._shared(min(each)) if above else max(each)
 
 
 class FiveInSix(Extreme):
@@ -193,6 +213,10 @@ class FiveInSix(Extreme):
     def high(self, tail: float) -> float:
         return self._of([effect.high(tail / len(self.effects)) for effect in self.effects])
 
+    def p(self, limit: float, above: bool) -> float:
+        each = sorted(effect.p(limit, above) for effect in self.effects)
+        return self._shared(each[-1 - self._place] if above else each[self._place])
+
     @property
     def _place(self) -> int:
         return -(-5 * len(self.effects) // 6) - 1
@@ -213,20 +237,8 @@ def combined(kinds: Sequence[type[Extreme]], differences: Differences) -> Effect
 
 
 def p_value(effect: Effect, limit: float) -> float:
-    """The one-sided p-value on the side of the estimate: the smallest tail at which a bound leaves `limit` out.
-
-    It is found by bisection, so it holds for whatever bounds an effect has. Values below 1e-12 are given as 1e-12.
-    """
-    above = effect.mean > limit
-    out, within = 0.0, math.log(SMALLEST_P)
-    for _ in range(HALVINGS):
-        middle = (out + within) / 2
-        tail = math.exp(middle)
-        if effect.low(tail) > limit if above else effect.high(tail) < limit:
-            out = middle
-        else:
-            within = middle
-    return math.exp(out)
+    """The one-sided p-value on the side of the estimate. Values below 1e-12 are given as 1e-12."""
+    return max(SMALLEST_P, effect.p(limit, effect.mean > limit))
 
 
 _NEEDED = {

@@ -6,12 +6,13 @@ depend on one another and whatever made somebody go on or stop. So their interse
 that one look has given stays. Seeds beyond the last look that is reached are not used before the next one.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from analysis.claims.effects import Effect, Extreme, Measured
-from analysis.statistics import t_quantile
+from analysis.statistics import t_probability, t_quantile
 from simclr_ablate.looks import LOOKS
 
 
@@ -46,6 +47,9 @@ class Looked:
     def high(self, tail: float) -> float:
         return min(look.high(tail / len(LOOKS)) for look in self._telling)
 
+    def p(self, limit: float, above: bool) -> float:
+        return min(1.0, len(LOOKS) * min(look.p(limit, above) for look in self._telling))
+
     def measured(self) -> list[Measured]:
         return self.whole.measured()
 
@@ -65,12 +69,15 @@ def seeds_to_decide(
     if not all(number.scatters for number in effect.measured()):
         return None
     seeds, share = fewest_seeds(effect), tail / len(LOOKS)
-    for look in LOOKS:
-        if look > seeds:
-            ahead = _at(effect, look)
-            if decided(ahead.low(share), ahead.high(share)):
-                return look
-    return None
+
+    def decides(look: int) -> bool:
+        ahead = _at(effect, look)
+        return decided(ahead.low(share), ahead.high(share))
+
+    # Each interval lies within the one before it, so without the last look no other decides.
+    if seeds >= LOOKS[-1] or not decides(LOOKS[-1]):
+        return None
+    return next(look for look in LOOKS if look > seeds and decides(look))
 
 
 def fewest_seeds(effect: Effect) -> int:
@@ -109,12 +116,19 @@ class _Expected:
     def high(self, tail: float) -> float:
         return self.mean + self._half(tail)
 
+    def p(self, limit: float, above: bool) -> float:
+        t = (self.mean - limit) / self._error
+        return t_probability(-t if above else t, self.seeds - 1)
+
     def measured(self) -> list[Measured]:
         return [self.number]
 
     def _half(self, tail: float) -> float:
-        error = self.number.deviation / float(self.seeds) ** 0.5
-        return t_quantile(1 - tail, self.seeds - 1) * error
+        return t_quantile(1 - tail, self.seeds - 1) * self._error
+
+    @property
+    def _error(self) -> float:
+        return self.number.deviation / math.sqrt(self.seeds)
 
 
 def _at(effect: Effect, seeds: int) -> Effect:

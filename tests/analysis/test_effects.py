@@ -13,6 +13,7 @@ from analysis.claims.effects import (
     decision,
     p_value,
 )
+from analysis.claims.looks import Looked
 
 TAIL = 0.025
 
@@ -137,12 +138,32 @@ def test_p_of_several_is_the_worst_or_the_best_times_their_number(above):
     assert p_value(of_one(effects), 0) == pytest.approx(min(1, 4 * single.min()), rel=1e-5)
 
 
-def test_p_of_groups_is_where_their_bound_reaches_the_limit():
-    values = np.random.default_rng().normal(1, 1, (3, 2, 4))
-    effect = Least([Greatest([measured(row) for row in group]) for group in values])
-    p = p_value(effect, 0)
-    bound = effect.low if effect.mean > 0 else effect.high
-    assert bound(p) == pytest.approx(0, abs=1e-3)
+def bisected(effect, limit):
+    """The tail at which the bound on the side of the estimate reaches the limit, from the bounds alone."""
+    above = effect.mean > limit
+    out, within = 0.0, np.log(1e-12)
+    for _ in range(40):
+        middle = (out + within) / 2
+        clear = effect.low(np.exp(middle)) > limit if above else effect.high(np.exp(middle)) < limit
+        out, within = (middle, within) if clear else (out, middle)
+    return np.exp(out)
+
+
+@pytest.mark.parametrize("shift", [-2.0, -0.5, 0.5, 2.0])
+def test_p_is_where_the_bound_reaches_the_limit(shift):
+    """Of groups within groups too, and of five in six."""
+    values = np.random.default_rng().normal(shift, 1, (6, 2, 4))
+    groups = [[measured(row) for row in group] for group in values]
+    first = [group[0] for group in groups]
+    for effect in (
+        Least([Greatest(group) for group in groups]),
+        Greatest([Least(group) for group in groups]),
+        FiveInSix(first),
+        Least(first),
+        Looked(Greatest(first)),
+    ):
+        for limit in (0.0, 0.3):
+            assert p_value(effect, limit) == pytest.approx(bisected(effect, limit), rel=1e-4)
 
 
 @pytest.mark.parametrize("limit", [0.0, 1.5])
