@@ -26,7 +26,8 @@ class Need:
 
     sweeps: those that make its runs. next_seeds: the number of seeds at its next look. hours: of the runs that are
     missing then, one after the other. target: the number of seeds that is expected to decide it; before the first look,
-    the number of seeds there; None if no look is expected to. target_hours: of the runs that are missing then.
+    the number of seeds there; None if no look is expected to. target_hours: of the runs that are missing then. configs,
+    run_ids: of the runs that get more seeds.
     """
 
     finding: Finding
@@ -36,6 +37,7 @@ class Need:
     target: int | None
     target_hours: float
     configs: frozenset[tuple[Any, ...]]
+    run_ids: tuple[str, ...]
 
     @property
     def in_reach(self) -> bool:
@@ -60,6 +62,8 @@ def _need(runs: pd.DataFrame, finding: Finding) -> Need | None:
     artefacts = [ARTEFACTS[name] for name in finding.claim.artefacts]
     rows = pd.concat([artefact.runs_for(runs) for artefact in artefacts])
     rows = rows[rows["run_id"].isin(finding.run_ids) & rows["evaluation"].notna()]
+    # Not those by which hyperparameters were chosen: they need no more seeds.
+    rows = rows[rows["seed"].isin(finding.at_seeds)]
     rows = rows.drop_duplicates(["run_id", "evaluation"])
     evaluated = [_config(row, _COUNTED) for row in rows[_COUNTED].to_dict("records")]
     encoders = rows.drop_duplicates("run_id")
@@ -83,6 +87,7 @@ def _need(runs: pd.DataFrame, finding: Finding) -> Need | None:
         target=target,
         target_hours=math.nan if target is None else _missing(costs, target) / HOUR,
         configs=frozenset(evaluated),
+        run_ids=tuple(sorted(set(rows["run_id"]))),
     )
 
 
@@ -140,7 +145,7 @@ def as_json(found: Sequence[Need]) -> str:
                 "hours": need.hours,
                 "hours_to_decide": _number(need.target_hours),
                 "sweeps": need.sweeps,
-                "run_ids": need.finding.run_ids,
+                "run_ids": need.run_ids,
             }
             for need in found
         ],
@@ -178,7 +183,7 @@ def show(found: Sequence[Need], runs: pd.DataFrame, console: Any) -> None:
 def command(need: Need, runs: pd.DataFrame) -> str:
     """The command that takes a finding to where it is expected to be decided."""
     store = store_of(runs)
-    launches = covering(need.sweeps[0], Store(store).sweeps(), need.finding.run_ids)
+    launches = covering(need.sweeps[0], Store(store).sweeps(), need.run_ids)
     overrides = launches[0].overrides if launches else ()
     given = overrides or (f"sweep={need.sweeps[0]}",)
     until = ("until=decided", f"max_seeds={need.target}")

@@ -73,7 +73,8 @@ class Finding:
     the one-sided p-value on the side of the effect; NaN without an interval. holm: whether the verdict also holds with
     Holm's correction for the number of findings (multiplicity.py). looks: how many of the looks there were, if results
     said how many seeds there should be (looks.py); 0: its interval is that of one look alone. decides_at: the number of
-    seeds that is expected to decide it, if one is.
+    seeds that is expected to decide it, if one is. at_seeds: the seeds that all of its differences have; runs by
+    which something was chosen have others.
     """
 
     claim: Claim
@@ -91,6 +92,7 @@ class Finding:
     holm: bool = False
     looks: int = 0
     decides_at: int | None = None
+    at_seeds: tuple[int, ...] = ()
 
     @property
     def tested(self) -> bool:
@@ -121,6 +123,7 @@ def find(claim: Claim, comparison: Comparison, looked_at: Collection[str] = froz
         effect=effect.mean if seeds else math.nan,
         seeds=seeds,
         run_ids=run_ids,
+        at_seeds=tuple(sorted(set(numbers[0].by_seed).intersection(*(n.by_seed for n in numbers)))),
     )
     without = next((number for number in numbers if not number.scatters), None)
     seen: Effect = effect

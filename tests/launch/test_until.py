@@ -184,7 +184,13 @@ def test_two_commands_share_the_work(whole, user, copy):
 
 def test_through_submitit_the_budget_is_the_sum_over_the_runs(whole, user, copy):
     """First too small for the step that the clock alone would allow, then large enough."""
-    line = [*UNTIL, "max_seeds=5", "launcher=slurm", "launcher.cluster=local"]
+    line = [
+        *UNTIL,
+        "max_seeds=5",
+        "launcher=slurm",
+        "launcher.cluster=local",
+        "launcher.max_parallel=2",
+    ]
     (need,) = needs(copy, user)
     status, output = run_process(user, copy, *line, f"budget_hours={need['hours'] * 0.9}")
     assert status == 0, output
