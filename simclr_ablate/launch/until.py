@@ -69,12 +69,13 @@ Widen = Callable[[Sequence[int] | None], Widened]
 class Step:
     """One finding, and what its next look takes, as `python -m analysis more --json` says.
 
-    sweeps: those that make its runs. hours: of all runs that are missing at the next look. decides_at: the number of
-    seeds that is expected to decide it, if any is.
+    label, setting: its data, and all that its runs have in common. sweeps: those that make its runs. hours: of all runs
+    that are missing at the next look. decides_at: the number of seeds that is expected to decide it, if any is.
     """
 
     finding: str
     label: str
+    setting: str
     sweeps: tuple[str, ...]
     run_ids: frozenset[str]
     seeds: int
@@ -84,7 +85,8 @@ class Step:
 
     @property
     def name(self) -> tuple[str, str, int]:
-        return self.finding, self.label, self.next_seeds
+        """What is not tried twice, even if runs of it failed."""
+        return self.finding, self.setting, self.next_seeds
 
     def is_in_reach(self, most: int) -> bool:
         """Whether it may be decided with `most` seeds. Before the first look, nobody knows."""
@@ -128,7 +130,7 @@ def decide(command: Command, widen: Widen, jobs: Jobs | None = None) -> Ended:
         part = _part(wide, step, family, whole).added_to(whole.records)
         before = budget.measure(part)
         say(_told(step, part))
-        status = max(status, launch(command, part, console, jobs))
+        status = max(status, launch(command, part, console, jobs, budget.deadline))
         budget.note(part, before)
     return Ended(status, ended.plan)
 
@@ -251,6 +253,7 @@ def _step(content: Mapping[str, Any]) -> Step:
     return Step(
         content["finding"],
         content["label"],
+        content["setting"],
         tuple(content["sweeps"]),
         frozenset(content["run_ids"]),
         content["seeds"],
