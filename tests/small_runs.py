@@ -1,5 +1,6 @@
 """Runs of less than a second, on images that are smaller than ours; and their command, given in this process."""
 
+import dataclasses
 import os
 import signal
 import sys
@@ -89,3 +90,19 @@ def give(
         return execute(Command.from_config(config), experiments).status
     finally:
         sys.argv = before
+
+
+def give_seeds(
+    compose_config: Callable[[list[str]], object],
+    store: Path,
+    cache: Path,
+    first: Experiment,
+    seeds: int,
+    knn: int,
+) -> None:
+    """Gives the command of `first` at as many seeds, evaluated with `knn` neighbours, which must come to its end."""
+    evaluation = dataclasses.replace(first.evaluation, knn=knn)
+    experiments = [
+        dataclasses.replace(first, seed=seed, evaluation=evaluation) for seed in range(seeds)
+    ]
+    assert give(compose_config, store, cache, experiments) == 0

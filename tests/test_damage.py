@@ -1,6 +1,5 @@
 """One damaged file of a store costs its own run alone, is named, and is made again where results rest on it."""
 
-import dataclasses
 import json
 import os
 import pickle
@@ -16,7 +15,7 @@ import analysis
 from simclr_ablate import status
 from simclr_ablate.schema import SCHEMA_VERSION
 from simclr_ablate.store import Run, Store
-from tests.small_runs import SMALL, give
+from tests.small_runs import SMALL, give_seeds
 
 SEEDS = 8
 PROOF = "PROOF"
@@ -72,11 +71,7 @@ def again(compose_config, make_experiment, cache: Path) -> Callable[..., None]:
     first = make_experiment(*SMALL)
 
     def build(store: Path, knn: int = 5) -> None:
-        evaluation = dataclasses.replace(first.evaluation, knn=knn)
-        experiments = [
-            dataclasses.replace(first, seed=seed, evaluation=evaluation) for seed in range(SEEDS)
-        ]
-        assert give(compose_config, store, cache, experiments) == 0
+        give_seeds(compose_config, store, cache, first, SEEDS, knn)
 
     return build
 

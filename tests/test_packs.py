@@ -28,7 +28,7 @@ from simclr_ablate.store import Run, Store
 from simclr_ablate.store.__main__ import main
 from simclr_ablate.store.pack import FORMAT, LONGEST_NAME, MANIFEST, VERSION
 from simclr_ablate.store.records import write_sealed
-from tests.small_runs import SMALL, give
+from tests.small_runs import SMALL, give_seeds
 
 SEEDS = 3
 PROOF = "PROOF"
@@ -44,11 +44,7 @@ def command(compose_config, make_experiment, tmp_path_factory) -> Callable[..., 
     first = make_experiment(*SMALL)
 
     def give_it(store: Path, knn: int = 5) -> None:
-        evaluation = dataclasses.replace(first.evaluation, knn=knn)
-        experiments = [
-            dataclasses.replace(first, seed=seed, evaluation=evaluation) for seed in range(SEEDS)
-        ]
-        assert give(compose_config, store, cache, experiments) == 0
+        give_seeds(compose_config, store, cache, first, SEEDS, knn)
         Store(store).record_sweep("seeds", [run.run_id for run in runs_of(store)], ["sweep=seeds"])
 
     return give_it

@@ -52,8 +52,39 @@ class Effect(Protocol):
         """All measured numbers in it."""
 
 
+class Student(ABC):
+    """A mean over seeds, with the bounds of Student's t."""
+
+    @property
+    @abstractmethod
+    def seeds(self) -> int: ...
+
+    @property
+    @abstractmethod
+    def mean(self) -> float: ...
+
+    @property
+    @abstractmethod
+    def deviation(self) -> float:
+        """The standard deviation over seeds, of two or more."""
+
+    def low(self, tail: float) -> float:
+        return self.mean + t_quantile(tail, self.seeds - 1) * self._error
+
+    def high(self, tail: float) -> float:
+        return self.mean - t_quantile(tail, self.seeds - 1) * self._error
+
+    def p(self, limit: float, above: bool) -> float:
+        t = (self.mean - limit) / self._error
+        return t_probability(-t if above else t, self.seeds - 1)
+
+    @property
+    def _error(self) -> float:
+        return self.deviation / math.sqrt(self.seeds)
+
+
 @dataclass(frozen=True)
-class Measured:
+class Measured(Student):
     """A number at each seed: an accuracy, or a difference of accuracies, paired by seed.
 
     Its bounds are Student's t over seeds. words: what it is. run_ids: the runs that it comes from.
@@ -87,28 +118,13 @@ class Measured:
         """Whether it has a standard error: two seeds or more, with different values."""
         return self.seeds > 1 and self._error > ROUNDING
 
-    def low(self, tail: float) -> float:
-        return self.mean + t_quantile(tail, self.seeds - 1) * self._error
-
-    def high(self, tail: float) -> float:
-        return self.mean - t_quantile(tail, self.seeds - 1) * self._error
-
-    def p(self, limit: float, above: bool) -> float:
-        t = (self.mean - limit) / self._error
-        return t_probability(-t if above else t, self.seeds - 1)
-
     def measured(self) -> "list[Measured]":
         return [self]
 
     @cached_property
     def deviation(self) -> float:
-        """The standard deviation over seeds, of two or more."""
         squares = math.fsum((value - self.mean) ** 2 for value in self.by_seed.values())
         return math.sqrt(squares / (self.seeds - 1))
-
-    @property
-    def _error(self) -> float:
-        return self.deviation / math.sqrt(self.seeds)
 
 
 Differences = Measured | Sequence["Differences"]

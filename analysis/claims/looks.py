@@ -6,13 +6,11 @@ depend on one another and whatever made somebody go on or stop. So their interse
 that one look has given stays. Seeds beyond the last look that is reached are not used before the next one.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from analysis.claims.effects import Effect, Extreme, Measured
-from analysis.statistics import t_probability, t_quantile
+from analysis.claims.effects import Effect, Extreme, Measured, Student
 from simclr_ablate.looks import LOOKS
 
 
@@ -96,39 +94,30 @@ def first_seeds(effect: Effect, seeds: int) -> Effect:
 
 
 @dataclass(frozen=True)
-class _Expected:
-    """A measured number as it would be at `seeds` seeds with the mean and the scatter that it has now."""
+class _Expected(Student):
+    """A measured number as it would be at the seeds of a `look`, with the mean and the scatter that it has now."""
 
     number: Measured
-    seeds: int
+    look: int
+
+    @property
+    def seeds(self) -> int:
+        return self.look
 
     @property
     def mean(self) -> float:
         return self.number.mean
 
     @property
+    def deviation(self) -> float:
+        return self.number.deviation
+
+    @property
     def decisive(self) -> Measured:
         return self.number
 
-    def low(self, tail: float) -> float:
-        return self.mean - self._half(tail)
-
-    def high(self, tail: float) -> float:
-        return self.mean + self._half(tail)
-
-    def p(self, limit: float, above: bool) -> float:
-        t = (self.mean - limit) / self._error
-        return t_probability(-t if above else t, self.seeds - 1)
-
     def measured(self) -> list[Measured]:
         return [self.number]
-
-    def _half(self, tail: float) -> float:
-        return t_quantile(1 - tail, self.seeds - 1) * self._error
-
-    @property
-    def _error(self) -> float:
-        return self.number.deviation / math.sqrt(self.seeds)
 
 
 def _at(effect: Effect, seeds: int) -> Effect:

@@ -141,7 +141,7 @@ def execute(
     for line in (*plan.outlook(), *plan.passed_over()):
         say(line)
     if command.dry_run:
-        say(hours_of(plan).describe(_side_by_side(command, plan)))
+        say(hours_of(plan).describe(side_by_side(command, plan)))
         _print_table(plan, console)
         return Ended(_status(plan), plan)
     if isinstance(command.launcher, SlurmOptions) and command.launcher.cluster == "slurm":
@@ -176,7 +176,7 @@ def checked_plan(
     return plan
 
 
-def _side_by_side(command: Command, plan: Plan) -> int:
+def side_by_side(command: Command, plan: Plan) -> int:
     """How many runs this machine carries out at once; 1 on a cluster, where nobody knows."""
     if not plan.runs or not isinstance(command.launcher, LocalOptions):
         return 1

@@ -1,8 +1,8 @@
 """`until=decided`: after a sweep's own seeds, more of them where they decide findings of the paper.
 
-After every step, the analysis says which finding is worth its hours most (`python -m analysis more`), and the runs that
-this finding rests on get the seeds of its next look. Everything is read from the store, so a command that was
-interrupted goes on when it is given again, and two of them share the work, as they do any plan.
+Before every step, the analysis says which finding is worth its hours most (`python -m analysis more`), and the runs
+that this finding rests on get the seeds of its next look. Everything is read from the store: an interrupted command
+continues when it is given again, and two commands share the work, as with any plan.
 
 The analysis runs in a process of its own: a command imports nothing that stands above it.
 """
@@ -21,7 +21,6 @@ from typing import Any, NamedTuple
 
 import simclr_ablate
 from simclr_ablate.config import ConfigError
-from simclr_ablate.identity import result_key
 from simclr_ablate.launch.command import (
     NEEDS_A_SWEEP,
     Command,
@@ -32,19 +31,17 @@ from simclr_ablate.launch.command import (
     launch,
     returns_at_once,
     sayer,
+    side_by_side,
 )
-from simclr_ablate.launch.devices import accelerators
 from simclr_ablate.launch.jobs import Jobs
-from simclr_ablate.launch.local import LocalLauncher
 from simclr_ablate.looks import LOOKS
+from simclr_ablate.plan.hours import HOUR, hours_spent
 from simclr_ablate.plan.launchers import LocalOptions
 from simclr_ablate.plan.plan import Plan, planned_run
 from simclr_ablate.schema import Experiment
 from simclr_ablate.store import Store
 from simclr_ablate.tasks.choose import Choose
 from simclr_ablate.terminal import count, make_console
-
-HOUR = 3600.0
 
 
 class Widened(NamedTuple):
@@ -103,7 +100,7 @@ def decide(command: Command, widen: Widen, jobs: Jobs | None = None) -> Ended:
     assert command.until is not None
     own = widen(None)
     _check(command, own)
-    budget = _Budget.of(command, checked_plan(command, *own.asked))
+    budget = _Budget.of(command, own)
     ended = execute(command, *own.asked, jobs, budget.deadline)
     if command.dry_run or ended.status == ExitStatus.STOPPED:
         return ended
@@ -128,10 +125,10 @@ def decide(command: Command, widen: Widen, jobs: Jobs | None = None) -> Ended:
         taken.add(step.name)
         wide = checked_plan(command, *widen(seeds.first(step.next_seeds)).asked)
         part = _part(wide, step, family, whole).added_to(whole.records)
-        before = budget.measure(part)
+        budget.note(part, -1)
         say(_told(step, part))
         status = max(status, launch(command, part, console, jobs, budget.deadline))
-        budget.note(part, before)
+        budget.note(part)
     return Ended(status, ended.plan)
 
 
@@ -171,68 +168,56 @@ class _Seeds:
 class _Budget:
     """The hours of a command: those of the clock here, and on a cluster the sum over the runs.
 
-    deadline: as a time of `time.monotonic`; infinite on a cluster.
+    spent: on a cluster. deadline: as a time of `time.monotonic`; infinite on a cluster.
     """
 
+    command: Command
     hours: float
-    local: LocalLauncher | None
     begin: float
     spent: float = 0.0
 
     @classmethod
-    def of(cls, command: Command, plan: Plan) -> "_Budget":
+    def of(cls, command: Command, own: Widened) -> "_Budget":
         assert command.until is not None
         hours = math.inf if command.until.budget_hours is None else command.until.budget_hours
-        options = command.launcher
-        local = LocalLauncher(options, command.cache) if isinstance(options, LocalOptions) else None
-        budget = cls(hours, local, time.monotonic())
-        budget.spent = -budget.measure(plan)
+        budget = cls(command, hours, time.monotonic())
+        if not budget.is_of_the_clock:
+            budget.note(checked_plan(command, *own.asked), -1)
         return budget
 
     @property
+    def is_of_the_clock(self) -> bool:
+        return isinstance(self.command.launcher, LocalOptions)
+
+    @property
     def deadline(self) -> float:
-        return math.inf if self.local is None else self.begin + self.hours * HOUR
+        return self.begin + self.hours * HOUR if self.is_of_the_clock else math.inf
 
     @property
     def left(self) -> float:
-        spent = self.spent if self.local is None else (time.monotonic() - self.begin) / HOUR
-        return self.hours - spent
+        clock = (time.monotonic() - self.begin) / HOUR
+        return self.hours - (clock if self.is_of_the_clock else self.spent)
 
-    def measure(self, plan: Plan) -> float:
-        """The hours that the plan's runs have taken so far."""
-        return _hours_of(plan) if self.local is None else 0.0
-
-    def note(self, plan: Plan, before: float = 0.0) -> None:
-        """Notes what the plan's runs have taken since `before`."""
-        self.spent += self.measure(plan) - before
+    def note(self, plan: Plan, sign: int = 1) -> None:
+        """Adds the hours of the plan's runs; with the sign -1, those that they had taken before."""
+        if not self.is_of_the_clock:
+            self.spent += sign * hours_spent(plan)
 
     def taken_by(self, step: Step, whole: Plan) -> float:
         """The hours that a step is expected to take."""
-        if self.local is None:
-            return step.hours
-        return step.hours / self.local.division(whole, accelerators()).parallel
-
-
-def _hours_of(plan: Plan) -> float:
-    runs = {planned.run_id: planned.run for planned in plan.runs}
-    evaluations = (planned.run.evaluation(planned.evaluation_key) for planned in plan.runs)
-    seconds = [run.pretraining().get("seconds") for run in runs.values()]
-    seconds += [each.get("seconds") for each in evaluations if each]
-    return sum(filter(None, seconds)) / HOUR
+        return step.hours / side_by_side(self.command, whole)
 
 
 def _family(plan: Plan, seeds: _Seeds) -> dict[str, str]:
-    """For the id of each run at every seed that it may have: the key of the experiment, whatever its seed."""
-    family = {}
+    """For the id of each run at every seed that it may have: the id at the first seed, which stands for all."""
+    family = dict[str, str]()
     for planned in plan.runs:
-        for seed in seeds.first(LOOKS[-1]):
-            same = planned_run(replace(planned.experiment, seed=seed), plan.store)
-            family[same.run_id] = _key(planned.experiment, seeds)
+        first, *others = (
+            planned_run(replace(planned.experiment, seed=seed), plan.store).run_id
+            for seed in seeds.first(LOOKS[-1])
+        )
+        family |= dict.fromkeys([first, *others], first)
     return family
-
-
-def _key(experiment: Experiment, seeds: _Seeds) -> str:
-    return result_key(replace(experiment, seed=seeds.own[0]))[0]
 
 
 def _asked(store: Store) -> list[Step]:

@@ -1,6 +1,7 @@
 """How long a plan's runs will take, from the times of those that the store has."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -92,16 +93,7 @@ class Hours:
 
 def hours_of(plan: Plan) -> Hours:
     """How long the runs that are not complete will take."""
-    times = Times.of(plan.store)
-    found = {"alike": 0, "scaled": 0, "unknown": 0}
-    seconds = 0.0
-
-    def add(how: str, taken: float) -> None:
-        nonlocal seconds
-        found[how] += 1
-        seconds += taken
-
-    pretrained = set()
+    times, parts, pretrained = Times.of(plan.store), list[tuple[str, float]](), set[str]()
     for planned in plan.runs:
         if planned.state() == "complete":
             continue
@@ -109,9 +101,20 @@ def hours_of(plan: Plan) -> Hours:
         if planned.run_id not in pretrained and not planned.run.is_pretrained():
             pretrained.add(planned.run_id)
             if values["objective"] in TRAINED:
-                add(*_pretraining(times, values))
-        add(*_mean(times.evaluations.get(_of_evaluation(values))))
-    return Hours(seconds / HOUR, **found)
+                parts.append(_pretraining(times, values))
+        parts.append(_mean(times.evaluations.get(_of_evaluation(values))))
+    number = Counter(how for how, _ in parts)
+    hours = math.fsum(seconds for _, seconds in parts) / HOUR
+    return Hours(hours, number["alike"], number["scaled"], number["unknown"])
+
+
+def hours_spent(plan: Plan) -> float:
+    """How long the plan's runs have taken, as far as they are complete."""
+    runs = {planned.run_id: planned.run for planned in plan.runs}
+    evaluations = (planned.run.evaluation(planned.evaluation_key) for planned in plan.runs)
+    seconds = [run.pretraining().get("seconds") for run in runs.values()]
+    seconds += [each.get("seconds") for each in evaluations if each]
+    return math.fsum(filter(None, seconds)) / HOUR
 
 
 def _pretraining(times: Times, values: Values) -> tuple[str, float]:

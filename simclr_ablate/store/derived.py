@@ -102,7 +102,7 @@ class Found:
             cached = self._cached.get(of_weights(run), []) if run.is_pretrained() else []
         except StorageError:
             cached = []
-        # Of results by several versions of the code, the latest.
+        # If several versions of the code have cached a result, the latest comes last, and counts.
         return [*packed, *sorted(cached, key=lambda one: _date(one[1]))]
 
 

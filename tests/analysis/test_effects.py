@@ -151,7 +151,7 @@ def bisected(effect, limit):
 
 @pytest.mark.parametrize("shift", [-2.0, -0.5, 0.5, 2.0])
 def test_p_is_where_the_bound_reaches_the_limit(shift):
-    """Of groups within groups too, and of five in six."""
+    """Also for nested groups, for five in six, and for an effect that was looked at."""
     values = np.random.default_rng().normal(shift, 1, (6, 2, 4))
     groups = [[measured(row) for row in group] for group in values]
     first = [group[0] for group in groups]
