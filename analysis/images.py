@@ -22,9 +22,8 @@ from analysis.drawing import style
 from analysis.report import LeftOut, Report
 from analysis.settings import Setting, settings
 from simclr_ablate.config import is_own
-from simclr_ablate.data.sizes import SHAPES_VERSION
 from simclr_ablate.paths import default_cache
-from simclr_ablate.schema import KEYS, SHAPES_SIDE
+from simclr_ablate.schema import KEYS, SHAPES_SIDE, SHAPES_VERSION
 from simclr_ablate.store import Run
 from simclr_ablate.terminal import printable
 

@@ -19,6 +19,7 @@ BENCHMARKS = (
     "analysis",
     "permutation",
     "looks",
+    "image_statistics",
 )
 WITH_A_GPU = ("gpu",)
 """Not among `all`: they need a device that few machines have."""

@@ -178,6 +178,13 @@ WIDTHS = (1, 2, 4)
 
 SHAPES_SIDE = 32
 """Side of the embedded images, pixels."""
+SHAPES_VERSION = 2
+"""The version of the embedded images that is drawn. To be increased when the same arguments give other images."""
+
+
+def _first_version(name: str, values: Mapping[str, Any]) -> int | None:
+    """The version of the embedded images from before the key existed. name: the key of the data set's name."""
+    return 1 if values.get(name) == "shapes" else None
 
 
 @dataclass(frozen=True)
@@ -227,6 +234,13 @@ class Data:
         when={"data.name": (STREAMED,)},
         before=True,
         default=True,
+    )
+    version: int | None = key(
+        f"version of the embedded images, {SHAPES_VERSION}; earlier runs have 1, which is no longer drawn",
+        at_least=1,
+        when={"data.name": ("shapes",)},
+        before=functools.partial(_first_version, "data.name"),
+        default=None,
     )
 
     @property
@@ -436,6 +450,13 @@ class EvaluationData:
     exact: bool | None = key(
         "as data.exact; null: true", when={"evaluation.data.name": (STREAMED,)}, before=None
     )
+    version: int | None = key(
+        "as data.version",
+        at_least=1,
+        when={"evaluation.data.name": ("shapes",)},
+        before=functools.partial(_first_version, "evaluation.data.name"),
+        default=None,
+    )
 
 
 @dataclass(frozen=True)
@@ -613,9 +634,10 @@ class Experiment:
     def from_config(cls, config: Mapping[str, Any]) -> Self:
         """The experiment of `config` (nested mappings), checked. Raises ConfigError.
 
-        A transformation in `evaluation.probe` implies the protocol `probe`.
+        A transformation in `evaluation.probe` implies the protocol `probe`. Embedded images without a version are of
+        the first.
         """
-        experiment = build(cls, _with_protocol(config))
+        experiment = build(cls, _with_versions(_with_protocol(config)))
         check_experiment(experiment)
         return experiment
 
@@ -638,6 +660,21 @@ def _with_protocol(config: Mapping[str, Any]) -> Mapping[str, Any]:
         return config
     implied = implied_protocol({"evaluation.probe": evaluation.get("probe")})
     return {**config, "evaluation": {**evaluation, "protocol": implied}}
+
+
+def _with_versions(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """`config` with `version`, of embedded images that have none."""
+
+    def add(section: Any) -> Any:
+        if not isinstance(section, Mapping) or section.get("name") != "shapes":
+            return section
+        return {"version": 1, **section}
+
+    config = {**config, "data": add(config["data"])} if "data" in config else config
+    evaluation = config.get("evaluation")
+    if isinstance(evaluation, Mapping) and "data" in evaluation:
+        return {**config, "evaluation": {**evaluation, "data": add(evaluation["data"])}}
+    return config
 
 
 KEYS = tuple(keys(Experiment))
@@ -770,6 +807,10 @@ def check_data(data: Data, path: str) -> None:
     """Raises ConfigError if the keys of `data` do not fit together. path: the section that `data` comes from."""
     if data.name == "shapes" and data.size != SHAPES_SIDE:
         raise ConfigError(f"{path}.size must be {SHAPES_SIDE} for {path}=shapes, got {data.size}")
+    if data.name == "shapes" and (data.version is None or data.version > SHAPES_VERSION):
+        raise ConfigError(
+            f"{path}.version must be {SHAPES_VERSION} for {path}=shapes, got {data.version or 'null'}"
+        )
     if data.name in OFFICIAL_VALIDATION and data.validation is not None:
         raise ConfigError(
             f"{path}.validation must be null for {path}={data.name}, which has an official validation split, "

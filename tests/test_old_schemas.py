@@ -26,6 +26,7 @@ from simclr_ablate.store.__main__ import main as pack_main
 
 ROOT = Path(__file__).parents[1]
 SIZES = [
+    "data.version=1",
     *("data.limit=320", "data.validation=50", "optimizer.batch_size=32", "optimizer.epochs=1"),
     *("optimizer.warmup_epochs=0", "evaluation.l2_count=2", "evaluation.knn=5"),
 ]

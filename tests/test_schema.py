@@ -78,6 +78,7 @@ OTHER_DATA = tuple(
         "label",
         "fingerprint",
         "metric",
+        "version",
     )
 )
 SINCE = (*TO_TRAIN, *PATIENCE, *OTHER_DATA)
@@ -119,8 +120,8 @@ UNUSED_IN_PRETRAINING = {
     ("loss=nt_logistic",): (*PAIR, *OF_FOLDERS, "loss.margin"),
     ("loss=nt_logistic", "loss.semi_hard=true"): (*PAIR, *OF_FOLDERS, "loss.reduction"),
     ("loss.name=my:loss",): (*PAIR, *OF_FOLDERS),
-    ("data=image_folder", "data.root=images"): (*PAIR, *SEMI_HARD, "data.exact"),
-    ("data=imagenet", "data.root=images"): (*PAIR, *SEMI_HARD),
+    ("data=image_folder", "data.root=images"): (*PAIR, *SEMI_HARD, "data.exact", "data.version"),
+    ("data=imagenet", "data.root=images"): (*PAIR, *SEMI_HARD, "data.version"),
     ("data.name=my:images",): (*PAIR, *SEMI_HARD),
 }
 UNUSED_IN_EVALUATION = {
@@ -140,11 +141,13 @@ UNUSED_IN_EVALUATION = {
     ("data@evaluation.data=cifar10",): (
         *(*TO_TRAIN, *PATIENCE, "data.metric"),
         *("evaluation.data.on_error", "evaluation.data.fingerprint", "evaluation.data.exact"),
+        "evaluation.data.version",
     ),
     # The classifier that it brings along is for its own classes.
     ("data@evaluation.data=cifar10", "objective=supervised"): (
         *(*TO_TRAIN, *PATIENCE, "data.metric", "head", "loss"),
         *("evaluation.data.on_error", "evaluation.data.fingerprint", "evaluation.data.exact"),
+        "evaluation.data.version",
     ),
 }
 UNUSED = {

@@ -11,9 +11,6 @@ from simclr_ablate.data.sources import TRANSFER
 from simclr_ablate.paths import default_cache
 from simclr_ablate.schema import Data
 
-SHAPES_VERSION = 1
-"""Part of the cache's key. To be increased when the same arguments give other images."""
-
 SHAPES_TRAIN, SHAPES_TEST = 12_000, 4_000
 
 UNLABELLED = {"stl10": 100_000}

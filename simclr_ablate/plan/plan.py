@@ -24,6 +24,7 @@ from simclr_ablate.paths import absolute, default_cache
 from simclr_ablate.schema import (
     KEYS,
     PROTOCOLS,
+    SHAPES_VERSION,
     TRAINED,
     TRANSFER_SETS,
     Data,
@@ -412,6 +413,11 @@ def complete_data(data: Data, cache: str) -> Data:
     if is_own(data.name):
         return _complete_own(data, cache)
     if not data.is_folder:
+        if data.name == "shapes" and data.version != SHAPES_VERSION:
+            raise ConfigError(
+                f"data.version must be {SHAPES_VERSION} for data=shapes, got {data.version}: "
+                "earlier versions are no longer drawn"
+            )
         if data.name in TRANSFER_SETS:
             check_there(data.name, root_of(data.root, Path(cache)), Path(cache), data.size)
         return dataclasses.replace(data, root=data.root and absolute(data.root, "data.root"))
