@@ -15,6 +15,7 @@ from simclr_ablate.identity import evaluation_key, run_id
 from simclr_ablate.store import Run, Store
 from tests.commands import run as command
 from tests.commands import user_environment
+from tests.shared import warm_cache
 
 NOBODY = 65534
 root_only = pytest.mark.skipif(
@@ -24,7 +25,7 @@ root_only = pytest.mark.skipif(
 
 @pytest.fixture(scope="session")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    return user_environment(tmp_path_factory.mktemp("cache"))
+    return user_environment(warm_cache(tmp_path_factory))
 
 
 @pytest.fixture

@@ -1,8 +1,6 @@
 """Runs as a sweep would leave them in a store, with accuracies of the tests' choosing."""
 
 import copy
-import fcntl
-import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -23,6 +21,7 @@ from simclr_ablate.schema import Experiment
 from simclr_ablate.store import Run, Store
 from simclr_ablate.tasks.networks import build_models
 from tests.programs import require
+from tests.shared import made_once
 
 CONFIG: dict[str, Any] = {
     "objective": "contrastive",
@@ -167,9 +166,10 @@ def put(
 
 @pytest.fixture(autouse=True, scope="session")
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What the analysis remembers goes elsewhere than to the user's cache."""
+    """What the analysis remembers goes elsewhere than to the user's cache, to a folder for all of xdist's workers."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SIMCLR_ABLATE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        cache = made_once(tmp_path_factory, "analysis_cache", Path.mkdir)
+        patch.setenv("SIMCLR_ABLATE_CACHE", str(cache))
         yield
 
 
@@ -208,16 +208,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     Tests leave it as it is.
     """
-    folder = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = folder.parent
-    runs, reports = folder / "site" / "runs", folder / "site" / "reports"
-    with open(folder / "site.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not reports.exists():
-            fill(runs, 510)
-            assert main(["--store", str(runs), "--out", str(reports)]) == 0
-    return reports
+
+    def make(folder: Path) -> None:
+        fill(folder / "runs", 510)
+        assert main(["--store", str(folder / "runs"), "--out", str(folder / "reports")]) == 0
+
+    return made_once(tmp_path_factory, "site", make) / "reports"
 
 
 @pytest.fixture(scope="session")

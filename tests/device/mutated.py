@@ -7,9 +7,12 @@ and one for the package as it is. The copies are made in FOLDER.
 import importlib
 import json
 import os
+import pickle
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[2]
 
@@ -42,28 +45,65 @@ MUTATIONS: tuple[tuple[str, str, str, str], ...] = (
 )  # fmt: skip
 
 
+UNCHANGED = "loss: nt_xent"
+"""The case for the package as it is."""
+
+
 def main(folder: Path) -> None:
     # What others have written, once for all; nothing that imports the package, nor starts autograd's threads.
-    for name in ("hydra", "numpy", "pytest", "torchvision"):
+    for name in ("hydra", "numpy", "pandas", "pytest", "rich.progress", "torchvision"):
         importlib.import_module(name)
     assert not any(name.startswith("simclr_ablate") for name in sys.modules)
+    composed = folder / "composed"
+    if status := _forked(_compose, composed):
+        sys.exit(f"composing died with status {status}")
+    cases = pickle.loads(composed.read_bytes())
     for number in range(-1, len(MUTATIONS)):
-        process = os.fork()
-        if process == 0:
-            ending = _carry_out(number, folder / str(number))
-            print(json.dumps([number, ending]), flush=True)
-            os._exit(0)
-        _, status = os.waitpid(process, 0)
-        if status:
-            print(json.dumps([number, f"died with status {status}"]), flush=True)
+        if status := _forked(_tell_ending, number, folder / str(number), cases):
+            _tell(number, f"died with status {status}")
 
 
-def _carry_out(number: int, folder: Path) -> str | None:
+def _forked(act: Callable[..., None], *arguments: Any) -> int:
+    """Acts in a process of its own; how that ended."""
+    process = os.fork()
+    if process == 0:
+        act(*arguments)
+        os._exit(0)
+    return os.waitpid(process, 0)[1]
+
+
+def _tell(number: int, ending: str | None) -> None:
+    print(json.dumps([number, ending]), flush=True)
+
+
+def _tell_ending(number: int, folder: Path, cases: dict[str, Any]) -> None:
+    _tell(number, _carry_out(number, folder, cases))
+
+
+def _compose(path: Path) -> None:
+    """Writes the sections of each case's experiment to `path`.
+
+    It takes longer than a run, and no mutation concerns it.
+    """
+    from hydra import compose, initialize_config_dir
+
+    from simclr_ablate.__main__ import CONFIG_FOLDER, register
+    from simclr_ablate.plan.grid import experiment_sections
+    from tests.device.test_tasks import CASES, COMMON
+
+    register()
+    cases = {UNCHANGED, *(case for *_, case in MUTATIONS)}
+    with initialize_config_dir(CONFIG_FOLDER, version_base="1.3"):
+        composed = {case: compose("config", [*COMMON, *CASES[case]]) for case in cases}
+    path.write_bytes(pickle.dumps({case: experiment_sections(composed[case]) for case in cases}))
+
+
+def _carry_out(number: int, folder: Path, cases: dict[str, Any]) -> str | None:
     """How the run with this mutation, or -1 for none, ended: the reason for which it failed."""
     shutil.copytree(ROOT / "simclr_ablate", folder / "simclr_ablate")
     for name in ("conf", "sweeps"):
         (folder / name).symlink_to(ROOT / name)
-    case = "loss: nt_xent"
+    case = UNCHANGED
     if number >= 0:
         file, before, after, case = MUTATIONS[number]
         path = folder / "simclr_ablate" / file
@@ -73,28 +113,19 @@ def _carry_out(number: int, folder: Path) -> str | None:
     sys.path.insert(0, str(folder))
 
     import simclr_ablate
-    from simclr_ablate.__main__ import CONFIG_FOLDER, register
 
     assert Path(simclr_ablate.__file__).is_relative_to(folder)
 
-    from hydra import compose, initialize_config_dir
-
     from simclr_ablate.launch import worker
-    from simclr_ablate.plan.grid import experiment_sections
     from simclr_ablate.plan.plan import make_plan
     from simclr_ablate.schema import Experiment
     from simclr_ablate.stopping import StopSignal
     from simclr_ablate.store import Store
     from tests.device import sim
-    from tests.device.test_tasks import CASES, COMMON
 
     sim.install()
-    register()
-    with initialize_config_dir(CONFIG_FOLDER, version_base="1.3"):
-        config = compose("config", [*COMMON, *CASES[case]])
-    experiment = Experiment.from_config(experiment_sections(config))
     store, cache = Store(folder / "store"), str(folder / "cache")
-    plan = make_plan([experiment], store, None, cache)
+    plan = make_plan([Experiment.from_config(cases[case])], store, None, cache)
     job = worker.Job.of(plan, plan.runs[0], cache, 1, device="sim:0", keeps_log=False)
     sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - tracebacks that are wanted
     return worker.carry_out_job(job, StopSignal()).reason

@@ -10,12 +10,13 @@ from simclr_ablate.plan.plan import Plan, make_plan
 from simclr_ablate.store import Store
 from tests.commands import user_environment
 from tests.plan.conftest import selection, sweep  # noqa: F401
+from tests.shared import warm_cache
 
 
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A user's folder of decoded images, empty at first."""
-    return tmp_path_factory.mktemp("cache")
+    """A user's folder of decoded images, at first with our own alone."""
+    return warm_cache(tmp_path_factory)
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from simclr_ablate.data import sources
 from simclr_ablate.plan.plan import complete, complete_present, plan_all
 from simclr_ablate.store import Store
 from simclr_ablate.tasks.choose import Candidate, Choose
-from tests.commands import run, user_environment
+from tests.commands import run
 from tests.data import fake_sets
 
 
@@ -94,8 +94,9 @@ def test_candidates_on_missing_data_do_not_compete(
     assert [each.evaluation.data.name for each in choose.tried] == ["dtd"]
 
 
-def test_a_command_goes_on_and_says_so_at_the_end(root: Path, tmp_path: Path) -> None:
-    environment = user_environment(tmp_path / "cache")
+def test_a_command_goes_on_and_says_so_at_the_end(
+    root: Path, tmp_path: Path, environment: dict[str, str]
+) -> None:
     sets = (
         *("-m", "evaluation.data=stanford_cars,image_folder", f"evaluation.data.root={root}"),
         *("evaluation.data.validation=4", "optimizer.epochs=1"),

@@ -14,13 +14,14 @@ from analysis.claims import scorecard
 from simclr_ablate.launch.until import Widened, _Seeds
 from simclr_ablate.store import Store
 from tests.commands import eventually, own_sweeps, run_process, start, user_environment
+from tests.shared import warm_cache
 
 UNTIL = ["-m", "sweep=flip", "optimizer.epochs=1", "until=decided"]
 
 
 @pytest.fixture(scope="module")
 def user(tmp_path_factory):
-    return user_environment(tmp_path_factory.mktemp("cache"))
+    return user_environment(warm_cache(tmp_path_factory))
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.commands import run_process, user_environment
+from tests.shared import warm_cache
 from tests.slowly import SLOW
 
 STEPS = [SLOW, "optimizer.epochs=9"]
@@ -54,7 +55,7 @@ def _empty_queue(cluster: str) -> None:
 
 @pytest.fixture(scope="package")
 def environment(cluster: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    found = user_environment(tmp_path_factory.mktemp("cache"))
+    found = user_environment(warm_cache(tmp_path_factory))
     found["PYTHONPATH"] = str(Path(__file__).parents[2])  # for jobs to find the slow loss
     # Tracing would make the jobs half as slow again, and jobs that are killed leave no trace.
     return {name: value for name, value in found.items() if not name.startswith("COVERAGE_")}
