@@ -181,7 +181,8 @@ class Comparison:
     random: the random encoder. remark: what else the caption says. quantity: what is measured. method: how it is
     measured, if not by a linear classifier on frozen features. tuning: the ids of the runs by which the cells'
     hyperparameters were chosen. references: other runs to compare cells with by eye, by name. printed_on: the title of
-    the paper's numbers. behind: tables that are not shown, on which claims rest.
+    the paper's numbers. behind: tables that are not shown, on which claims rest. elsewhere: the same cells as we
+    measured them in other settings, by their names; only a comparison of one part has them.
     """
 
     artefact: Artefact
@@ -195,6 +196,7 @@ class Comparison:
     references: Mapping[str, Accuracies] = field(default_factory=dict)
     printed_on: str = "The paper: ImageNet, ResNet-50"
     behind: Sequence[Part] = ()
+    elsewhere: Mapping[str, Mapping[Place, float]] = field(default_factory=dict)
 
     def above_random(self, part: Part, place: Place) -> bool | None:
         """Whether a cell is clearly above the random encoder; None if it is not tested."""
@@ -219,6 +221,15 @@ class Comparison:
             for part in self.parts
             for place in part.cells
             if part.ranked(place) and place in part.paper
+        ]
+        return spearman(*zip(*common, strict=True)) if common else spearman([], [])
+
+    def correlation_with(self, elsewhere: Mapping[Place, float]) -> Correlation:
+        """Spearman's rank correlation with the same cells in another setting, over those that both have."""
+        common = [
+            (cell.estimate().mean, elsewhere[place])
+            for place, cell in self.parts[0].cells.items()
+            if place in elsewhere
         ]
         return spearman(*zip(*common, strict=True)) if common else spearman([], [])
 

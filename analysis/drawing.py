@@ -38,6 +38,7 @@ SMALL = 7.8
 # Inches.
 CELL_WIDTH, CELL_HEIGHT = 0.455, 0.42
 LEFT, RIGHT, TOP, BELOW = 0.82, 0.13, 0.38, 1.0
+WIDEST = 2 * (LEFT + CELL_WIDTH * 8.25 + RIGHT) + 0.01
 LINE_HEIGHT = 0.165
 CHARACTERS_PER_INCH = 17
 
@@ -125,21 +126,36 @@ def ink_on(color: Sequence[float]) -> str:
 
 
 def heat_maps(maps: Sequence[HeatMap], caption: str) -> Figure:
-    """Heat maps side by side, each above its colour scale, with a caption of a few lines at the bottom.
+    """Heat maps in rows, each above its colour scale, with a caption of a few lines at the bottom.
 
-    With two maps of eight columns, it is meant to be shown about 900 pixels wide.
+    A row holds two maps of eight columns and an average, or as many others as are no wider: it is meant to be shown
+    about 900 pixels wide.
     """
-    widths = [LEFT + CELL_WIDTH * heat_map.width + RIGHT for heat_map in maps]
-    body = CELL_HEIGHT * max(len(heat_map.rows) for heat_map in maps)
-    figure, caption_height = page(sum(widths), TOP + body + BELOW, caption)
-    for index, heat_map in enumerate(maps):
-        left = sum(widths[:index]) + LEFT
-        bottom = caption_height + BELOW + body - CELL_HEIGHT * len(heat_map.rows)
-        cells = CELL_WIDTH * heat_map.width, CELL_HEIGHT * len(heat_map.rows)
-        draw_heat_map(add_axes(figure, left, bottom, *cells), heat_map)
-        scale_width = CELL_WIDTH * (len(heat_map.columns) - heat_map.apart)
-        draw_scale(add_axes(figure, left, bottom - 0.66, scale_width, 0.09), heat_map)
+    lines: list[list[HeatMap]] = [[]]
+    for heat_map in maps:
+        if lines[-1] and sum(map(_map_width, [*lines[-1], heat_map])) > WIDEST:
+            lines.append([])
+        lines[-1].append(heat_map)
+    heights = [TOP + CELL_HEIGHT * max(len(each.rows) for each in line) + BELOW for line in lines]
+    widths = [sum(map(_map_width, line)) for line in lines]
+    figure, bottom = page(max(widths), sum(heights), caption)
+    top = bottom + sum(heights)
+    for line, height in zip(lines, heights, strict=True):
+        left = LEFT
+        for heat_map in line:
+            size = CELL_WIDTH * heat_map.width, CELL_HEIGHT * len(heat_map.rows)
+            low = top - TOP - size[1]
+            draw_heat_map(add_axes(figure, left, low, *size), heat_map)
+            scale_width = CELL_WIDTH * (len(heat_map.columns) - heat_map.apart)
+            draw_scale(add_axes(figure, left, low - 0.66, scale_width, 0.09), heat_map)
+            left += _map_width(heat_map)
+        top -= height
     return figure
+
+
+def _map_width(heat_map: HeatMap) -> float:
+    """The width of a heat map with the room beside it."""
+    return LEFT + CELL_WIDTH * heat_map.width + RIGHT
 
 
 def describe_heat_maps(maps: Sequence[HeatMap], measure: str) -> str:

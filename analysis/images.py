@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 EMBEDDED = "shapes"
 OPERATIONS = "simclr_ablate.augment"
-_SAME_IMAGES = ["data.name", "data.size", "data.fingerprint"]
+_SAME_IMAGES = ["data.name", "data.size", "data.fingerprint", "data.version"]
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,11 @@ class Source:
         run = Run(Path(self.setting.runs["path"].iloc[0]))
         return Experiment.from_config(run.config()).data
 
+    @property
+    def version(self) -> int:
+        """That of embedded images."""
+        return SHAPES_VERSION if self.setting is None else self.setting.config["data.version"]
+
     def images(self, most: int) -> "Tensor":
         """At most `most` test images in random order, uint8 (N, 3, S, S). Embedded ones are drawn anew.
 
@@ -75,6 +80,10 @@ class Source:
 
         data = self.data
         if data is None:
+            if self.version != SHAPES_VERSION:
+                raise ValueError(
+                    f"version {self.version} of the embedded images is no longer drawn"
+                )
             # Ten or more, so that the first ones are of random classes.
             return make_shapes(max(most, 20), self.seed, "test")[0][:most]
         check_images(data)
@@ -88,7 +97,7 @@ class Source:
     def stamp(self) -> str:
         """What tells these images from others."""
         if self.setting is None or self.setting.config["data.name"] == EMBEDDED:
-            return f"{EMBEDDED} {SHAPES_VERSION} {self.size} {self.seed}"
+            return f"{EMBEDDED} {self.version} {self.size} {self.seed}"
         name, fingerprint = (self.setting.config[f"data.{key}"] for key in ("name", "fingerprint"))
         root = self.setting.runs["data.root"].iloc[0]
         return f"{name} {fingerprint} {root} {self.size} {self.seed}"

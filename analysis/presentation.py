@@ -1,7 +1,7 @@
 """A comparison as a report: tables, bars, heat maps, the caption and the CSV."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,7 +13,7 @@ from analysis.comparison import AVERAGE, Comparison, Label, Part, Place, spell
 from analysis.drawing import Cell, HeatMap, describe_heat_maps, heat_maps, style
 from analysis.report import TUNING, Report
 from analysis.settings import seed_range
-from analysis.statistics import Accuracies, Estimate
+from analysis.statistics import Accuracies, Correlation, Estimate
 from analysis.typesetting import MARK, MISSING, Bold, Table, number
 from simclr_ablate.terminal import count
 
@@ -151,7 +151,7 @@ def _on_lines(label: Label) -> str:
 
 
 def maps(comparison: Comparison) -> list[HeatMap]:
-    """Our heat map of each part, then the paper's of each part that it publishes.
+    """Our heat map of each part, the paper's of each part that it publishes, then ours in other settings.
 
     Ours share one colour scale, and so do the paper's.
     """
@@ -183,7 +183,26 @@ def maps(comparison: Comparison) -> list[HeatMap]:
         title = f"The paper, {part.name}" if part.name else comparison.printed_on
         axes = part.paper_rows, part.paper_columns
         result.append(_map(part, title, *axes, partial(theirs, part), None, printed))
+    for name, values in comparison.elsewhere.items():
+        (part,) = parts
+        means = _with_means(part, values)
+        axes, cell = (part.row_labels, part.column_labels), partial(_measured, means)
+        result.append(_map(part, f"Ours: {name}", *axes, cell, None, []))
     return result
+
+
+def _measured(means: Mapping[Place, float], place: Place) -> Cell:
+    return Cell(means[place])
+
+
+def _with_means(part: Part, values: Mapping[Place, float]) -> dict[Place, float]:
+    """Cells of another setting, NaN where there is none, with the means of their rows in the column AVERAGE."""
+    places = [(row, column) for row in part.row_labels for column in part.column_labels]
+    means = {place: values.get(place, math.nan) for place in places}
+    for row in part.row_labels:
+        of_row = [means[row, column] for column in part.column_labels]
+        means[row, AVERAGE] = sum(of_row) / len(of_row)
+    return means
 
 
 def _map(
@@ -214,9 +233,19 @@ def _with_averages(part: Part, columns: Sequence[Label]) -> list[Label]:
 
 
 def tables(comparison: Comparison, part: Part) -> list[Table]:
-    """Our table and, if it is published, the paper's."""
-    ours = our_table(comparison, part)
-    return [ours, paper_table(comparison, part)] if part.published else [ours]
+    """Our table, the paper's if it is published, and ours in other settings."""
+    theirs = [paper_table(comparison, part)] if part.published else []
+    elsewhere = [_other_table(part, name, values) for name, values in comparison.elsewhere.items()]
+    return [our_table(comparison, part), *theirs, *elsewhere]
+
+
+def _other_table(part: Part, name: str, values: Mapping[Place, float]) -> Table:
+    """Our table in another setting."""
+    means = _with_means(part, values)
+    title = _titled(f"Ours: {name}", part.name, part.quantity)
+    return _table(
+        part, title, part.row_labels, part.column_labels, lambda place: number(means[place])
+    )
 
 
 def our_table(comparison: Comparison, part: Part) -> Table:
@@ -296,6 +325,10 @@ def _cell_data(kind: str, comparison: Comparison, part: Part, place: Place) -> d
         "column": " ".join(spell(column, "{}")),
         **_numbers(part.estimate(place)),
         "paper": math.nan if printed is None else printed,
+        **{
+            name: _with_means(part, values).get(place, math.nan)
+            for name, values in comparison.elsewhere.items()
+        },
         "above_random": comparison.above_random(part, place),
         **({"bold": place in part.bold, "paper_bold": place in part.paper_bold} if marks else {}),
         "run_ids": " ".join(runs.run_ids) if runs else "",
@@ -398,21 +431,33 @@ def agreement(comparison: Comparison) -> str:
     """Spearman's ρ with the paper, in words."""
     if not comparison.published:
         return f"The paper publishes no numbers for {comparison.artefact.label}."
-    printed = sum(
+    printed = _ranked_cells(comparison)
+    if not comparison.correlation.pairs:
+        return "No cell can be ranked against the paper’s."
+    words = [f"Spearman’s ρ with the paper: {ranks(comparison.correlation, printed)}."]
+    for name, values in comparison.elsewhere.items():
+        words.append(f"With {name}: {ranks(comparison.correlation_with(values), len(values))}.")
+    return " ".join(words)
+
+
+def _ranked_cells(comparison: Comparison) -> int:
+    """How many cells of the paper's are ranked."""
+    return sum(
         part.ranked(place) and not math.isnan(value)
         for part in comparison.parts
         for place, value in part.paper.items()
     )
-    correlation = comparison.correlation
-    if not correlation.pairs:
-        return "No cell can be ranked against the paper’s."
-    among = f"{correlation.pairs} of {printed} cells"
+
+
+def ranks(correlation: Correlation, cells: int) -> str:
+    """A rank correlation with its interval. cells: how many could be ranked."""
+    among = f"{correlation.pairs} of {cells} cells"
     if math.isnan(correlation.rho):
-        return f"Spearman’s ρ with the paper: not defined ({among})."
+        return f"not defined ({among})"
     interval = f"95% bootstrap interval {correlation.low:.2f} to {correlation.high:.2f}"
     if math.isnan(correlation.low):
         interval = "too few cells for an interval"
-    return f"Spearman’s ρ with the paper: {correlation.rho:.2f} ({interval}; {among})."
+    return f"{correlation.rho:.2f} ({interval}; {among})"
 
 
 def gaps(comparison: Comparison) -> list[str]:

@@ -169,19 +169,27 @@ def linear_accuracy(train: Labelled, test: Labelled) -> float:
     features, tested = ((x - mean) / std for x in (train[0], test[0]))
     wanted = F.one_hot(train[1]).to(features.dtype) - 0.1
     kept = len(features) - HELD_OUT
-    values, vectors = torch.linalg.eigh((features[:kept].T @ features[:kept]).double())
-    rotated = vectors.T @ (features[:kept].T @ wanted[:kept]).double()
-    held = features[kept:].double() @ vectors
+    held = features[kept:].double()
+    solve = _least_squares(features[:kept], wanted[:kept])
 
     def right(strength: float) -> float:
-        scores = held @ (rotated / (values.clamp(min=0) + strength)[:, None])
-        return _percent(scores.argmax(1) == train[1][kept:])
+        return _percent((held @ solve(strength)).argmax(1) == train[1][kept:])
 
     strength = max((kept * 10.0**power for power in range(1, -5, -1)), key=right)
-    gram = (features.T @ features).double()
-    gram.diagonal().add_(strength)
-    weights = torch.linalg.solve(gram, (features.T @ wanted).double())
+    weights = _least_squares(features, wanted)(strength)
     return _percent((tested.double() @ weights).argmax(1) == test[1])
+
+
+def _least_squares(features: Tensor, wanted: Tensor) -> Callable[[float], Tensor]:
+    """A function of the l2 strength: the weights (D, classes)."""
+    products, targets = features.T @ features, features.T @ wanted
+
+    def solve(strength: float) -> Tensor:
+        shifted = products.double()
+        shifted.diagonal().add_(strength)
+        return torch.cholesky_solve(targets.double(), torch.linalg.cholesky(shifted))
+
+    return solve
 
 
 def _linear(train: Labelled, test: Labelled, features: Callable[[Tensor], Tensor]) -> float:

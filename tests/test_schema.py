@@ -12,7 +12,7 @@ import torch
 
 from simclr_ablate import schema
 from simclr_ablate.config import ConfigError, KeyInfo, flatten, keys
-from simclr_ablate.identity import evaluation_key, run_id
+from simclr_ablate.identity import evaluation_key, evaluation_key_of, run_id, run_id_of
 from simclr_ablate.paths import config_folder
 from simclr_ablate.schema import Experiment
 
@@ -334,6 +334,34 @@ CHOICES = [
 @pytest.mark.parametrize("choice", CHOICES)
 def test_every_group_option_composes_to_a_valid_experiment(choice, make_experiment):
     make_experiment(choice, "data.root=somewhere")
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [[], ["data@evaluation.data=shapes"], ["data=cifar10", "data@evaluation.data=shapes"]],
+)
+def test_embedded_images_without_a_version_are_of_the_first(overrides, make_experiment):
+    now = make_experiment(*overrides)
+    config = now.to_config()
+    for data in (config["data"], config["evaluation"]["data"]):
+        data.pop("version")
+    earlier = Experiment.from_config(config)
+    for before, after in ((earlier.data, now.data), (earlier.evaluated_data, now.evaluated_data)):
+        assert (before.version, after.version) == (
+            (1, 2) if after.name == "shapes" else (None, None)
+        )
+    assert (run_id(earlier) == run_id(now)) == (now.data.name != "shapes")
+    assert evaluation_key(earlier) != evaluation_key(now) or not overrides
+    # Such a config has the id that it had before there were versions.
+    assert run_id_of(config) == run_id(earlier)
+    assert evaluation_key_of(config) == evaluation_key(earlier)
+    assert Experiment.from_config(earlier.to_config()) == earlier
+
+
+def test_a_version_to_come_is_refused(make_experiment):
+    for version in ("3", "null"):
+        with pytest.raises(ConfigError, match=f"version must be 2 for data=shapes, got {version}"):
+            make_experiment(f"data.version={version}")
 
 
 def test_a_key_of_before_is_refused_with_the_one_in_its_place(make_experiment):

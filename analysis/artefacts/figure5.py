@@ -4,6 +4,9 @@ The 49 tests against the random encoder are not corrected for their number: of t
 about one in forty goes unmarked.
 """
 
+import json
+from pathlib import Path
+
 import pandas as pd
 
 from analysis import paper
@@ -12,6 +15,7 @@ from analysis.comparison import (
     AVERAGE,
     Comparison,
     Part,
+    Place,
     cells,
     free_keys,
     listed,
@@ -23,12 +27,14 @@ from analysis.report import Report
 from analysis.settings import Setting, accuracies, matching, only_setting, random_encoder
 from analysis.statistics import Accuracies
 from analysis.typesetting import number
-from simclr_ablate.schema import OPERATION_NAMES
+from simclr_ablate.schema import OPERATION_NAMES, SHAPES_VERSION
+from simclr_ablate.terminal import count
 
 KEY = "fig5_augmentation_grid"
 NAMES = {name: name.capitalize() for name in OPERATION_NAMES}
 FIRST = listed(["1st transformation"], ["views.first"], NAMES)
 SECOND = listed(["2nd transformation"], ["views.second"], NAMES)
+MEASURED = Path(__file__).parents[1] / "measured.json"
 SIMCLR = "SimCLR’s views on both branches"
 TASK = "contrastive task"
 
@@ -48,9 +54,29 @@ def comparisons(artefact: Artefact, runs: pd.DataFrame) -> list[Comparison]:
         references = {SIMCLR: simclr} if simclr else {}
         shown, behind = [part(setting.runs)], [task(setting.runs)]
         result.append(
-            Comparison(artefact, setting, shown, random, references=references, behind=behind)
+            Comparison(
+                *(artefact, setting, shown, random),
+                references=references,
+                behind=behind,
+                elsewhere=elsewhere(setting),
+            )
         )
     return result
+
+
+def elsewhere(setting: Setting) -> dict[str, dict[Place, float]]:
+    """Our grid on CIFAR-10, beside that of the embedded images, which stand for photographs (docs/data.md)."""
+    data = setting.config
+    if (data["data.name"], data["data.version"]) != ("shapes", SHAPES_VERSION):
+        return {}
+    measured = json.loads(MEASURED.read_text(encoding="utf-8"))
+    return {
+        f"{measured['name']}, {count(measured['seeds'], 'seed')}": {
+            (NAMES[first], NAMES[second]): top1
+            for first, of_row in measured["top1"].items()
+            for second, top1 in of_row.items()
+        }
+    }
 
 
 def part(runs: pd.DataFrame) -> Part:

@@ -17,7 +17,7 @@ from analysis.__main__ import main
 from analysis.runs import used
 from benchmarks.analysis import fill
 from simclr_ablate.identity import evaluated_beside, evaluation_key, run_id
-from simclr_ablate.schema import Experiment
+from simclr_ablate.schema import SHAPES_VERSION, Experiment
 from simclr_ablate.store import Run, Store
 from simclr_ablate.tasks.networks import build_models
 from tests.programs import require
@@ -37,6 +37,7 @@ CONFIG: dict[str, Any] = {
         "seed": 0,
         "label": None,
         "fingerprint": None,
+        "version": SHAPES_VERSION,
     },
     "views": {
         "policy": "simclr",

@@ -1,5 +1,6 @@
 """docs/results is what its packs give: every file beside a pack is made again from it, and compared."""
 
+import json
 import os
 import re
 from pathlib import Path
@@ -8,7 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import analysis
 from analysis.__main__ import main
+from analysis.artefacts import ARTEFACTS, figure5
 from simclr_ablate.store.__main__ import main as store_main
 
 REPOSITORY = Path(__file__).parents[2]
@@ -47,6 +50,19 @@ def test_what_is_beside_a_pack_comes_from_it(pack, tmp_path, monkeypatch) -> Non
     monkeypatch.chdir(REPOSITORY)
     assert pack.stat().st_size < MOST_BYTES
     assert differences(pack, tmp_path / "out") == []
+
+
+def test_the_grid_beside_that_of_the_embedded_images_is_the_packs() -> None:
+    measured = json.loads(figure5.MEASURED.read_text(encoding="utf-8"))
+    runs = analysis.load(REPOSITORY / measured["pack"])
+    (grid,) = ARTEFACTS["figure5"].comparisons(runs)
+    (part,) = grid.parts
+    assert {
+        (figure5.NAMES[first], figure5.NAMES[second]): top1
+        for first, of_row in measured["top1"].items()
+        for second, top1 in of_row.items()
+    } == {place: round(cell.estimate().mean, 2) for place, cell in part.cells.items()}
+    assert {len(cell.values) for cell in part.cells.values()} == {measured["seeds"]}
 
 
 def test_what_does_not_come_from_its_pack_is_found(tmp_path, make, monkeypatch) -> None:

@@ -46,6 +46,15 @@ def test_what_the_data_cannot_give_is_refused(
         complete([fine, wrong], str(tmp_path / "cache"))
 
 
+@pytest.mark.parametrize(
+    "overrides", [["data.version=1"], ["data@evaluation.data=shapes", "evaluation.data.version=1"]]
+)
+def test_images_that_are_no_longer_drawn_are_refused(tmp_path, make_experiment, overrides) -> None:
+    earlier = make_experiment(*overrides)
+    with pytest.raises(ConfigError, match="version must be 2 for data=shapes, got 1: earlier"):
+        complete([earlier], str(tmp_path))
+
+
 def test_what_needs_no_neighbours_has_no_bound_of_them(tmp_path, make_experiment) -> None:
     root = f"data.root={photos(tmp_path, 'a')}"
     usual = ["data=image_folder", root, "data.size=8", "data.validation=4", "evaluation.knn=500"]
