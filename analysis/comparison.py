@@ -222,7 +222,7 @@ class Comparison:
             for place in part.cells
             if part.ranked(place) and place in part.paper
         ]
-        return spearman(*zip(*common, strict=True)) if common else spearman([], [])
+        return _spearman_of(common)
 
     def correlation_with(self, elsewhere: Mapping[Place, float]) -> Correlation:
         """Spearman's rank correlation with the same cells in another setting, over those that both have."""
@@ -231,7 +231,7 @@ class Comparison:
             for place, cell in self.parts[0].cells.items()
             if place in elsewhere
         ]
-        return spearman(*zip(*common, strict=True)) if common else spearman([], [])
+        return _spearman_of(common)
 
     @property
     def published(self) -> bool:
@@ -242,6 +242,11 @@ class Comparison:
     def several(self) -> bool:
         """Whether any cell has more than one seed."""
         return any(len(cell.values) > 1 for part in self.parts for cell in part.cells.values())
+
+
+def _spearman_of(pairs: Sequence[tuple[float, float]]) -> Correlation:
+    """Spearman's rank correlation of pairs, of which there may be none."""
+    return spearman(*zip(*pairs, strict=True)) if pairs else spearman([], [])
 
 
 def trained(runs: pd.DataFrame, objective: str = "contrastive") -> pd.DataFrame:

@@ -38,9 +38,10 @@ SMALL = 7.8
 # Inches.
 CELL_WIDTH, CELL_HEIGHT = 0.455, 0.42
 LEFT, RIGHT, TOP, BELOW = 0.82, 0.13, 0.38, 1.0
-WIDEST = 2 * (LEFT + CELL_WIDTH * 8.25 + RIGHT) + 0.01
 LINE_HEIGHT = 0.165
 CHARACTERS_PER_INCH = 17
+WIDEST = 2 * (LEFT + CELL_WIDTH * 8.25 + RIGHT) + 0.01
+"""The widest row of heat maps: two of seven columns and an average, which is a gap of a quarter of a cell away."""
 
 INK = "#222222"
 FAINT = "#666666"
@@ -128,8 +129,7 @@ def ink_on(color: Sequence[float]) -> str:
 def heat_maps(maps: Sequence[HeatMap], caption: str) -> Figure:
     """Heat maps in rows, each above its colour scale, with a caption of a few lines at the bottom.
 
-    A row holds two maps of eight columns and an average, or as many others as are no wider: it is meant to be shown
-    about 900 pixels wide.
+    A row holds as many maps as fit into WIDEST: it is meant to be shown about 900 pixels wide.
     """
     lines: list[list[HeatMap]] = [[]]
     for heat_map in maps:

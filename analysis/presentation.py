@@ -304,8 +304,11 @@ def data(comparison: Comparison) -> pd.DataFrame:
     for part in comparison.parts:
         places = dict.fromkeys(part.places) | dict.fromkeys(part.paper)
         averages = [(row, AVERAGE) for row in part.averages]
-        rows += [_cell_data("cell", comparison, part, place) for place in places]
-        rows += [_cell_data("average", comparison, part, place) for place in averages]
+        elsewhere = {
+            name: _with_means(part, values) for name, values in comparison.elsewhere.items()
+        }
+        for kind, of_kind in (("cell", places), ("average", averages)):
+            rows += [_cell_data(kind, comparison, part, place, elsewhere) for place in of_kind]
     for kind, runs in {"random encoder": comparison.random, **comparison.references}.items():
         if runs is None:
             continue
@@ -315,7 +318,13 @@ def data(comparison: Comparison) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _cell_data(kind: str, comparison: Comparison, part: Part, place: Place) -> dict[str, Any]:
+def _cell_data(
+    kind: str,
+    comparison: Comparison,
+    part: Part,
+    place: Place,
+    elsewhere: Mapping[str, Mapping[Place, float]],
+) -> dict[str, Any]:
     (row, column), runs, printed = place, part.cells.get(place), part.printed(place)
     marks = part.bold or part.paper_bold
     return {
@@ -325,10 +334,7 @@ def _cell_data(kind: str, comparison: Comparison, part: Part, place: Place) -> d
         "column": " ".join(spell(column, "{}")),
         **_numbers(part.estimate(place)),
         "paper": math.nan if printed is None else printed,
-        **{
-            name: _with_means(part, values).get(place, math.nan)
-            for name, values in comparison.elsewhere.items()
-        },
+        **{name: means.get(place, math.nan) for name, means in elsewhere.items()},
         "above_random": comparison.above_random(part, place),
         **({"bold": place in part.bold, "paper_bold": place in part.paper_bold} if marks else {}),
         "run_ids": " ".join(runs.run_ids) if runs else "",

@@ -666,9 +666,9 @@ def _with_versions(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """`config` with `version`, of embedded images that have none."""
 
     def add(section: Any) -> Any:
-        if not isinstance(section, Mapping) or section.get("name") != "shapes":
+        if not isinstance(section, Mapping) or "version" in section:
             return section
-        return {"version": 1, **section}
+        return {**section, "version": _first_version("name", section)}
 
     config = {**config, "data": add(config["data"])} if "data" in config else config
     evaluation = config.get("evaluation")

@@ -1,8 +1,8 @@
 """`until=decided`: after a sweep's own seeds, more of them where they decide findings of the paper.
 
 Before every step, the analysis says which finding is worth its hours most (`python -m analysis more`), and the runs
-that this finding rests on get the seeds of its next look. Everything is read from the store: an interrupted command
-continues when it is given again, and two commands share the work, as with any plan.
+that this finding rests on get the seeds of its next look. Everything is read from the store. So a command that was
+interrupted continues if you give it again, and two commands share the work, as with any plan.
 
 The analysis runs in a process of its own: a command imports nothing that stands above it.
 """

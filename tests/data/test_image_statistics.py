@@ -59,6 +59,6 @@ def test_crops_of_one_color_find_each_other_and_crops_of_noise_do_not() -> None:
     plain = levels[..., None, None].expand(-1, -1, 32, 32)
     noise = torch.randint(0, 256, (1_000, 3, 32, 32), dtype=torch.uint8)
     labels = torch.zeros(1_000, dtype=torch.int64)
-    # Eight levels of a channel are told apart: of ten, four share a bin with another.
+    # A histogram has eight bins for each channel. Of the ten levels here, two pairs share a bin.
     assert of_crops((plain, labels), (plain, labels)) == pytest.approx(100 * 0.8**3, abs=0.1)
     assert of_crops((noise, labels), (noise, labels)) < 20
