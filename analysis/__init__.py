@@ -47,6 +47,6 @@ def load(store: str | Path = "runs") -> pd.DataFrame:
     Raises FileNotFoundError if there is no such store, and ValueError if it cannot be read.
     """
     # Imported here to keep `python -m analysis --help` from waiting for pandas.
-    from analysis import runs
+    from . import runs
 
     return runs.load(store)

@@ -8,19 +8,20 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from analysis import processes
-from analysis.artefacts import ARTEFACTS, Artefact
-from analysis.packs import opened, origin
 from simclr_ablate import terminal
 from simclr_ablate.config import ConfigError, nearest
 from simclr_ablate.files import StorageError, storing
 from simclr_ablate.paths import expanded
 from simclr_ablate.store import Store
 
+from . import processes
+from .artefacts import ARTEFACTS, Artefact
+from .packs import opened, origin
+
 if TYPE_CHECKING:
     import pandas as pd
 
-    from analysis.writing import Outcome
+    from .writing import Outcome
 
 REFUSED = 2
 
@@ -111,11 +112,11 @@ def _write(chosen: list[Artefact], store: Path, out: Path, whole: bool) -> int:
     if any(artefact.sweep for artefact in chosen):
         _check_store(store)
     _check_out(out)
-    modules = ["analysis.writing", *(artefact.module_name for artefact in chosen)]
+    modules = [f"{__package__}.writing", *(artefact.module_name for artefact in chosen)]
     processes.prepare(len(chosen), modules)
     # Imported here to keep --help from waiting for pandas.
-    from analysis import writing
-    from analysis.claims import scorecard
+    from . import writing
+    from .claims import scorecard
 
     runs = _load_for(chosen, store)
     tasks: dict[str, processes.Task] = {
@@ -144,7 +145,7 @@ def _tell_missing(outcomes: "dict[str, Outcome]", runs: "pd.DataFrame", named: b
 
     named: whether to print also which artefacts have nothing to show, and to fail for them.
     """
-    from analysis.writing import why_nothing
+    from .writing import why_nothing
 
     status = 0
     for name, outcome in outcomes.items():
@@ -179,20 +180,20 @@ def _load_for(chosen: list[Artefact], store: Path) -> "pd.DataFrame":
     """The runs that the `chosen` artefacts can show. Raises ConfigError if there are none, and some need runs."""
     import pandas as pd
 
-    import analysis
+    from . import load
 
     if any(artefact.sweep for artefact in chosen):
         return _load(store)
     if any(artefact.of_images for artefact in chosen) and store.is_dir():
-        return analysis.load(store)
+        return load(store)
     return pd.DataFrame()
 
 
 def _load(store: Path) -> "pd.DataFrame":
     """The runs of `store`. Raises ConfigError if there are none."""
-    import analysis
+    from . import load
 
-    runs = analysis.load(store)
+    runs = load(store)
     if runs.empty:
         there = len(list(Store(store).runs()))
         why = f"none of its {there} runs can be read" if there else "it holds no runs"
@@ -204,9 +205,10 @@ def _show_claims(store: Path) -> int:
     """Prints the scorecard. Returns the exit status. Raises ConfigError."""
     _check_store(store)
     runs = _load(store)
-    from analysis.claims import scorecard
-    from analysis.claims.printing import show
     from simclr_ablate.terminal import make_console
+
+    from .claims import scorecard
+    from .claims.printing import show
 
     show(scorecard(runs), make_console())
     return 0
@@ -216,8 +218,8 @@ def _show_more(store: Path, as_json: bool) -> int:
     """Prints what would decide the undecided findings. Returns the exit status. Raises ConfigError."""
     _check_store(store)
     runs = _load(store)
-    from analysis import more
-    from analysis.claims import scorecard
+    from . import more
+    from .claims import scorecard
 
     found = more.needs(runs, scorecard(runs))
     if as_json:

@@ -5,10 +5,10 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from analysis.artefacts import Artefact
-from analysis.command_line import command_line, store_of
-from analysis.settings import count, shown
-from analysis.typesetting import conjoined
+from .artefacts import Artefact
+from .command_line import command_line, store_of
+from .settings import count, shown
+from .typesetting import conjoined
 
 NAMED = 6
 """How many other sweeps are named at most."""

@@ -19,9 +19,9 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
-from analysis.drawing import COLORS, FAINT, INK, LINE_HEIGHT, SMALL, set_title
-from analysis.panels import LEGEND_LINE, TITLES, panel_page
-from analysis.typesetting import MISSING, conjoined, uncapitalized
+from .drawing import COLORS, FAINT, INK, LINE_HEIGHT, SMALL, set_title
+from .panels import LEGEND_LINE, TITLES, panel_page
+from .typesetting import MISSING, conjoined, uncapitalized
 
 HEIGHT = 2.1
 """The height of a panel, inches."""

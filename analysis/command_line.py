@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.artefacts import Artefact
-from analysis.packs import origin
-from analysis.report import Report
 from simclr_ablate.overrides import override
 from simclr_ablate.store import Store, SweepRecord
 from simclr_ablate.terminal import printable
+
+from .artefacts import Artefact
+from .packs import origin
+from .report import Report
 
 
 def commands(artefact: Artefact, report: Report, runs: pd.DataFrame) -> list[str]:

@@ -14,9 +14,9 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.artefacts import Artefact
-from analysis.settings import Setting, accuracies, plain_values, settings
-from analysis.statistics import (
+from .artefacts import Artefact
+from .settings import Setting, accuracies, plain_values, settings
+from .statistics import (
     Accuracies,
     Correlation,
     Estimate,
@@ -24,7 +24,7 @@ from analysis.statistics import (
     mean_of_means,
     spearman,
 )
-from analysis.typesetting import uncapitalized
+from .typesetting import uncapitalized
 
 Label = Hashable
 """The name of a row or a column, as in the paper's table: `256`, `Linear`, `("yes", 0.05)`."""

@@ -6,8 +6,8 @@ It is a module of its own, since results are computed again if it changes (`imag
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.cache import Arrays
-from analysis.images import Source, to_bytes
+from .cache import Arrays
+from .images import Source, to_bytes
 
 KINDS = ("global to local", "overlapping", "adjacent")
 """One crop lies within the other; each has pixels that the other has and pixels that it lacks; they share no pixel."""

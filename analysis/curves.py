@@ -12,9 +12,9 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import LogFormatter, LogLocator, MaxNLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
-from analysis.drawing import FAINT, INK, SMALL, set_title
-from analysis.panels import LEGEND_LINE, TITLES, panel_page
-from analysis.typesetting import conjoined, uncapitalized
+from .drawing import FAINT, INK, SMALL, set_title
+from .panels import LEGEND_LINE, TITLES, panel_page
+from .typesetting import conjoined, uncapitalized
 
 HEIGHT = 2.7
 """The height of a panel, inches."""

@@ -26,8 +26,9 @@ from matplotlib.legend import Legend
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
-from analysis.typesetting import MISSING, conjoined, number, uncapitalized
 from simclr_ablate.files import write_atomically
+
+from .typesetting import MISSING, conjoined, number, uncapitalized
 
 DPI = 200
 COLORS = "YlGnBu"

@@ -5,9 +5,10 @@ They have a module of their own, since results are computed again if it changes 
 
 import numpy as np
 
-from analysis.cache import Arrays
-from analysis.weights import load_weights
 from simclr_ablate.store import Run
+
+from .cache import Arrays
+from .weights import load_weights
 
 
 def squared_real_parts(run: Run) -> Arrays:

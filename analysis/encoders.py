@@ -10,10 +10,15 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.artefacts import Artefact
-from analysis.comparison import Axis, Label, free_keys, read_labels
-from analysis.parameters import of_weights
-from analysis.settings import (
+from simclr_ablate.config import is_own
+from simclr_ablate.models.sizes import parameters
+from simclr_ablate.store import Run
+from simclr_ablate.terminal import count
+
+from .artefacts import Artefact
+from .comparison import Axis, Label, free_keys, read_labels
+from .parameters import of_weights
+from .settings import (
     UNUSED,
     Setting,
     encoder_name,
@@ -23,12 +28,8 @@ from analysis.settings import (
     settings,
     shown,
 )
-from analysis.typesetting import MISSING, Table
-from analysis.weights import kept
-from simclr_ablate.config import is_own
-from simclr_ablate.models.sizes import parameters
-from simclr_ablate.store import Run
-from simclr_ablate.terminal import count
+from .typesetting import MISSING, Table
+from .weights import kept
 
 IMAGENET = "The paper: ImageNet"
 """The title of the paper's numbers of several encoders."""

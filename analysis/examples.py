@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.permutation import LEVEL, exchange_test
 from simclr_ablate.store import Run
+
+from .permutation import LEVEL, exchange_test
 
 Name = TypeVar("Name", bound=Hashable)
 

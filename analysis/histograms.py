@@ -6,8 +6,8 @@ It is a module of its own, since results are computed again if it changes (`imag
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.cache import Arrays
-from analysis.images import Source, to_bytes
+from .cache import Arrays
+from .images import Source, to_bytes
 
 IMAGES, CROPS = 2, 4
 """The images in the picture, and the crops of each."""

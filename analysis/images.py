@@ -16,16 +16,17 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from analysis.artefacts import Artefact
-from analysis.cache import Arrays, kept_under
-from analysis.drawing import style
-from analysis.report import LeftOut, Report
-from analysis.settings import Setting, settings
 from simclr_ablate.config import is_own
 from simclr_ablate.paths import default_cache
 from simclr_ablate.schema import KEYS, SHAPES_SIDE, SHAPES_VERSION
 from simclr_ablate.store import Run
 from simclr_ablate.terminal import printable
+
+from .artefacts import Artefact
+from .cache import Arrays, kept_under
+from .drawing import style
+from .report import LeftOut, Report
+from .settings import Setting, settings
 
 if TYPE_CHECKING:
     from torch import Tensor

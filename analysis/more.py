@@ -8,12 +8,13 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.artefacts import ARTEFACTS
-from analysis.claims.claim import Finding
-from analysis.command_line import command_line, covering, store_of
 from simclr_ablate.looks import LOOKS, next_look
 from simclr_ablate.schema import KEYS
 from simclr_ablate.store import Store
+
+from .artefacts import ARTEFACTS
+from .claims.claim import Finding
+from .command_line import command_line, covering, store_of
 
 HOUR = 3600.0
 _COUNTED = [key.name for key in KEYS if key.identity and key.name != "seed"]

@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from analysis.artefacts import ARTEFACTS, Artefact
-from analysis.claims import Claim, Finding, printing
-from analysis.settings import seed_range
-from analysis.typesetting import MISSING, html_table
 from simclr_ablate.terminal import count
 
+from .artefacts import ARTEFACTS, Artefact
+from .claims import Claim, Finding, printing
+from .settings import seed_range
+from .typesetting import MISSING, html_table
+
 if TYPE_CHECKING:
-    from analysis.report import Report
+    from .report import Report
 
 WEB = Path(__file__).parent / "web"
 TITLE = "The ablation study of SimCLR, re-run"

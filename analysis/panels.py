@@ -6,7 +6,7 @@ from typing import TypeVar
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.drawing import add_axes, page
+from .drawing import add_axes, page
 
 PAGE, LEFT, RIGHT, TOP = 9.4, 0.62, 0.13, 0.38
 TITLES, LEGEND_LINE = 0.62, 0.19

@@ -6,9 +6,10 @@ those of our encoders.
 
 import numpy as np
 
-from analysis.cache import Arrays
-from analysis.weights import load_weights
 from simclr_ablate.store import Run
+
+from .cache import Arrays
+from .weights import load_weights
 
 _NOT_TRAINED = ("running_mean", "running_var", "num_batches_tracked")
 

@@ -8,7 +8,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
-from analysis.drawing import INK
+from .drawing import INK
 
 HALO = [withStroke(linewidth=2.2, foreground=INK)]
 """A dark outline that keeps white lines and letters visible on any image."""

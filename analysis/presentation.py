@@ -8,14 +8,15 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.bars import Bar, Bars, bar_page, describe_bars
-from analysis.comparison import AVERAGE, Comparison, Label, Part, Place, spell
-from analysis.drawing import Cell, HeatMap, describe_heat_maps, heat_maps, style
-from analysis.report import TUNING, Report
-from analysis.settings import seed_range
-from analysis.statistics import Accuracies, Correlation, Estimate
-from analysis.typesetting import MARK, MISSING, Bold, Table, number
 from simclr_ablate.terminal import count
+
+from .bars import Bar, Bars, bar_page, describe_bars
+from .comparison import AVERAGE, Comparison, Label, Part, Place, spell
+from .drawing import Cell, HeatMap, describe_heat_maps, heat_maps, style
+from .report import TUNING, Report
+from .settings import seed_range
+from .statistics import Accuracies, Correlation, Estimate
+from .typesetting import MARK, MISSING, Bold, Table, number
 
 
 def bar_report(

@@ -6,9 +6,9 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.drawing import INK, page
-from analysis.panels import PAGE
-from analysis.typesetting import Formula
+from .drawing import INK, page
+from .panels import PAGE
+from .typesetting import Formula
 
 HEAD, MARGIN = 0.35, 0.15
 

@@ -8,10 +8,12 @@ from typing import Any, Self
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis import drawing
-from analysis.artefacts import Artefact
-from analysis.settings import Setting
-from analysis.typesetting import (
+from simclr_ablate.files import storing, write_text
+
+from . import drawing
+from .artefacts import Artefact
+from .settings import Setting
+from .typesetting import (
     Table,
     csv_text,
     escape_markdown,
@@ -19,7 +21,6 @@ from analysis.typesetting import (
     markdown_code,
     markdown_table,
 )
-from simclr_ablate.files import storing, write_text
 
 TUNING = "tuning"
 """`kind` of the row of `Report.data` that lists the runs by which hyperparameters were chosen."""

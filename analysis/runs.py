@@ -9,11 +9,12 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.packs import opened
 from simclr_ablate.config import KeyInfo, flatten
 from simclr_ablate.identity import values_of
 from simclr_ablate.schema import KEYS, SCHEMA_VERSION, counting_keys
 from simclr_ablate.store import Run, Store, SweepRecord
+
+from .packs import opened
 
 log = logging.getLogger(__name__)
 

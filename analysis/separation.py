@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.cache import Arrays
-from analysis.images import check_images
-from analysis.settings import shown
-from analysis.weights import load_weights
 from simclr_ablate.store import Run
 from simclr_ablate.terminal import count
+
+from .cache import Arrays
+from .images import check_images
+from .settings import shown
+from .weights import load_weights
 
 CLASSES, IMAGES = 10, 100
 """The most classes that are shown, and the most test images of each."""

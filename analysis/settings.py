@@ -17,9 +17,10 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.statistics import Accuracies
 from simclr_ablate.schema import DECISIVE, KEYS, counting_keys
 from simclr_ablate.terminal import count, printable
+
+from .statistics import Accuracies
 
 DESCRIBED = (
     *("data.label", "data.name", "data.limit", "encoder.architecture", "encoder.width"),

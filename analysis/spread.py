@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from analysis.bars import Bars
-from analysis.comparison import Axis, Comparison, Part, Place, read_labels
-from analysis.presentation import bars
-from analysis.settings import Values, accuracies, plain_values
-from analysis.statistics import Accuracies
+from .bars import Bars
+from .comparison import Axis, Comparison, Part, Place, read_labels
+from .presentation import bars
+from .settings import Values, accuracies, plain_values
+from .statistics import Accuracies
 
 TOP1, CHOICE = "top1", "validation_top1"
 

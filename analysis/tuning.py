@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.comparison import Axis, Label, read_labels
-from analysis.settings import plain_values
+from .comparison import Axis, Label, read_labels
+from .settings import plain_values
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ They have a module of their own, since they are made again if it changes (`image
 
 from typing import TYPE_CHECKING
 
-from analysis.cache import Arrays
-from analysis.images import Source, to_bytes
+from .cache import Arrays
+from .images import Source, to_bytes
 
 if TYPE_CHECKING:
     from simclr_ablate.augment.operations import Operation

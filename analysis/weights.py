@@ -7,9 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.cache import Arrays, kept_under
 from simclr_ablate.store import Run, derived
 from simclr_ablate.store.records import BELONGS_TO
+
+from .cache import Arrays, kept_under
 
 
 def with_weights(runs: pd.DataFrame) -> pd.DataFrame:

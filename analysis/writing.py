@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.absence import absence
-from analysis.artefacts import ARTEFACTS, Artefact
-from analysis.claims import Finding, printing
-from analysis.command_line import commands
-from analysis.page import Section, page, section
-from analysis.report import LeftOut, Report, write
 from simclr_ablate.files import StorageError, write_text
+
+from .absence import absence
+from .artefacts import ARTEFACTS, Artefact
+from .claims import Finding, printing
+from .command_line import commands
+from .page import Section, page, section
+from .report import LeftOut, Report, write
 
 
 @dataclass(frozen=True)

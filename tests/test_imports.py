@@ -33,11 +33,26 @@ def imports() -> dict[str, set[str]]:
             if isinstance(node, ast.Import):
                 names |= {alias.name for alias in node.names}
             elif isinstance(node, ast.ImportFrom):
-                assert node.module is not None, f"{path} has a relative import"
-                inside = {f"{node.module}.{alias.name}" for alias in node.names}
-                names |= {module if module in known else node.module for module in inside}
+                origin = _origin(node, name, path)
+                inside = {f"{origin}.{alias.name}" for alias in node.names}
+                names |= {module if module in known else origin for module in inside}
         found[name] = names & known.keys() - {name}
     return found
+
+
+def _origin(node: ast.ImportFrom, name: str, path: Path) -> str:
+    """The module that `node` imports from. Imports inside the analysis are relative, all others absolute.
+
+    Installed, the analysis has another name.
+    """
+    inside = name.partition(".")[0] == "analysis"
+    assert bool(node.level) or not (node.module or "").startswith("analysis"), f"{path}: absolute"
+    if not node.level:
+        assert node.module is not None
+        return node.module
+    assert inside, f"{path} has a relative import"
+    package = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
+    return ".".join([*package[: len(package) - node.level + 1], *filter(None, [node.module])])
 
 
 def level(module: str) -> int:

@@ -41,10 +41,34 @@ def test_a_sweep_is_planned_from_any_folder(installed: Path, tmp_path: Path) -> 
         *("-m", "simclr_ablate", "-m", "sweep=augmentation_grid", "dry_run=true"),
     )
     assert "augmentation_grid: 50 experiments, 0 already finished, 50 to run" in shown
-    assert "figure5" in run(installed, tmp_path, "-m", "analysis", "--help")
+    assert "figure5" in run(installed, tmp_path, "-m", "simclr_ablate.analysis", "--help")
     assert not list(tmp_path.iterdir()), "planning leaves nothing behind"
+
+
+def test_users_own_module_and_folder_called_analysis_are_theirs(
+    installed: Path, tmp_path: Path
+) -> None:
+    """The wheel has one name at the top, and nothing in it imports `analysis`."""
+    tops = {path.name for path in installed.iterdir() if not path.name.endswith(".dist-info")}
+    assert tops == {"simclr_ablate"}
+    for own in (tmp_path / "analysis.py", tmp_path / "analysis" / "__init__.py"):
+        own.parent.mkdir(exist_ok=True)
+        own.write_text("raise SystemExit('this is the analysis of a user')\n")
+    shown = subprocess.run(
+        [sys.executable, "-m", "simclr_ablate.analysis", "table2", "figure2"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(installed)},
+        capture_output=True,
+        text=True,
+    )
+    assert shown.returncode == 0, shown.stderr
+    assert "reports/table2" in shown.stdout
+    with pytest.raises(subprocess.CalledProcessError) as theirs:
+        run(tmp_path, tmp_path, "-m", "analysis")
+    assert "this is the analysis of a user" in theirs.value.stderr
 
 
 def test_the_page_has_its_template_style_and_script(installed: Path) -> None:
     for path in (ROOT / "analysis" / "web").iterdir():
-        assert (installed / "analysis" / "web" / path.name).read_bytes() == path.read_bytes()
+        there = installed / "simclr_ablate" / "analysis" / "web" / path.name
+        assert there.read_bytes() == path.read_bytes()

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     import pandas as pd
 
-    from analysis.comparison import Comparison
-    from analysis.report import LeftOut, Report
+    from ..comparison import Comparison
+    from ..report import LeftOut, Report
 
 
 LABEL = re.compile(r"(figure|table|appendix)([A-Z]?)(\d*)")

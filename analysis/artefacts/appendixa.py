@@ -2,12 +2,12 @@
 
 import pandas as pd
 
-from analysis import paper
-from analysis.artefacts import Artefact
-from analysis.comparison import Comparison, Part, Place, cells, constant, listed, trained, varied
-from analysis.presentation import bar_report, bars
-from analysis.report import Report
-from analysis.settings import random_encoder
+from .. import paper
+from ..comparison import Comparison, Part, Place, cells, constant, listed, trained, varied
+from ..presentation import bar_report, bars
+from ..report import Report
+from ..settings import random_encoder
+from . import Artefact
 
 WITH, WITHOUT = "with", "without"
 TOP1 = "Top-1 (%)"

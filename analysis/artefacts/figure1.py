@@ -10,16 +10,16 @@ from typing import Any
 
 import pandas as pd
 
-from analysis import paper
-from analysis.artefacts import Artefact
-from analysis.artefacts.table6 import NOTES as TABLE6_NOTES
-from analysis.artefacts.table6 import ROWS, SIMCLR, SUPERVISED, TOP1
-from analysis.artefacts.table6 import comparisons as of_table6
-from analysis.comparison import Comparison, Place
-from analysis.curves import Curve, Curves, curve_page, describe_curves
-from analysis.encoders import IMAGENET, millions_of
-from analysis.presentation import report
-from analysis.report import Report
+from .. import paper
+from ..comparison import Comparison, Place
+from ..curves import Curve, Curves, curve_page, describe_curves
+from ..encoders import IMAGENET, millions_of
+from ..presentation import report
+from ..report import Report
+from . import Artefact
+from .table6 import NOTES as TABLE6_NOTES
+from .table6 import ROWS, SIMCLR, SUPERVISED, TOP1
+from .table6 import comparisons as of_table6
 
 KEY = "fig1_sota_scatter"
 OTHERS = "Other methods"

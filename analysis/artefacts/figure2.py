@@ -13,16 +13,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from analysis.artefacts import Artefact
-from analysis.cache import Arrays
-from analysis.drawing import COLORS, FAINT, INK, add_axes, page, style
-from analysis.images import embedded, kept_of_images
-from analysis.panels import PAGE
-from analysis.pictures import show_image
-from analysis.report import Report
-from analysis.typesetting import Table
-from analysis.views import two_views
 from simclr_ablate.schema import KEYS
+
+from ..cache import Arrays
+from ..drawing import COLORS, FAINT, INK, add_axes, page, style
+from ..images import embedded, kept_of_images
+from ..panels import PAGE
+from ..pictures import show_image
+from ..report import Report
+from ..typesetting import Table
+from ..views import two_views
+from . import Artefact
 
 PACKAGE = "simclr_ablate."
 

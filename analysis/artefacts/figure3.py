@@ -12,15 +12,15 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.artefacts import Artefact
-from analysis.cache import Arrays
-from analysis.crops import ADJACENT, AREAS, GLOBAL_TO_LOCAL, KINDS, PAIRS, pairs_of_crops
-from analysis.drawing import COLORS, INK, SMALL, add_axes, ink_on, page
-from analysis.images import Source, illustrated, report_on_images
-from analysis.panels import PAGE
-from analysis.pictures import outline, show_image
-from analysis.report import LeftOut, Report
-from analysis.typesetting import Table, conjoined, number
+from ..cache import Arrays
+from ..crops import ADJACENT, AREAS, GLOBAL_TO_LOCAL, KINDS, PAIRS, pairs_of_crops
+from ..drawing import COLORS, INK, SMALL, add_axes, ink_on, page
+from ..images import Source, illustrated, report_on_images
+from ..panels import PAGE
+from ..pictures import outline, show_image
+from ..report import LeftOut, Report
+from ..typesetting import Table, conjoined, number
+from . import Artefact
 
 NOT_PUBLISHED = "not published"
 NAMES = (("A", "B"), ("C", "D"))

@@ -6,15 +6,15 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.artefacts import Artefact
-from analysis.cache import Arrays
-from analysis.drawing import SMALL, add_axes, page
-from analysis.images import Source, illustrated, report_on_images
-from analysis.panels import PAGE
-from analysis.pictures import show_image
-from analysis.report import LeftOut, Report
-from analysis.typesetting import MISSING, Table
-from analysis.views import OPERATORS, operators
+from ..cache import Arrays
+from ..drawing import SMALL, add_axes, page
+from ..images import Source, illustrated, report_on_images
+from ..panels import PAGE
+from ..pictures import show_image
+from ..report import LeftOut, Report
+from ..typesetting import MISSING, Table
+from ..views import OPERATORS, operators
+from . import Artefact
 
 DRAWN = {
     "original": MISSING,

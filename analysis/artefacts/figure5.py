@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis import paper
-from analysis.artefacts import Artefact
-from analysis.comparison import (
+from simclr_ablate.schema import OPERATION_NAMES, SHAPES_VERSION
+from simclr_ablate.terminal import count
+
+from .. import paper
+from ..comparison import (
     AVERAGE,
     Comparison,
     Part,
@@ -22,13 +24,12 @@ from analysis.comparison import (
     trained,
     varied,
 )
-from analysis.presentation import map_report
-from analysis.report import Report
-from analysis.settings import Setting, accuracies, matching, only_setting, random_encoder
-from analysis.statistics import Accuracies
-from analysis.typesetting import number
-from simclr_ablate.schema import OPERATION_NAMES, SHAPES_VERSION
-from simclr_ablate.terminal import count
+from ..presentation import map_report
+from ..report import Report
+from ..settings import Setting, accuracies, matching, only_setting, random_encoder
+from ..statistics import Accuracies
+from ..typesetting import number
+from . import Artefact
 
 KEY = "fig5_augmentation_grid"
 NAMES = {name: name.capitalize() for name in OPERATION_NAMES}

@@ -13,16 +13,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from analysis.artefacts import Artefact
-from analysis.cache import Arrays
-from analysis.drawing import COLORS, FAINT, add_axes, page
-from analysis.histograms import BINS, CROPS, IMAGES, histograms
-from analysis.images import Source, illustrated, report_on_images
-from analysis.panels import PAGE
-from analysis.pictures import outline, show_image
-from analysis.report import LeftOut, Report
-from analysis.statistics import Estimate, mean_interval
-from analysis.typesetting import Table, number
+from ..cache import Arrays
+from ..drawing import COLORS, FAINT, add_axes, page
+from ..histograms import BINS, CROPS, IMAGES, histograms
+from ..images import Source, illustrated, report_on_images
+from ..panels import PAGE
+from ..pictures import outline, show_image
+from ..report import LeftOut, Report
+from ..statistics import Estimate, mean_interval
+from ..typesetting import Table, number
+from . import Artefact
 
 CONDITIONS = ("without colour distortion", "with colour distortion")
 

@@ -11,9 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-from analysis import paper
-from analysis.artefacts import Artefact
-from analysis.comparison import (
+from .. import paper
+from ..comparison import (
     Axis,
     Comparison,
     Part,
@@ -23,11 +22,12 @@ from analysis.comparison import (
     read_labels,
     trained,
 )
-from analysis.curves import Curve, Curves, curve_page, describe_curves
-from analysis.encoders import ENCODERS, IMAGENET, baseline, difference, millions_of, shape, sized
-from analysis.presentation import report
-from analysis.report import Report
-from analysis.settings import Setting, encoder_name, named, settings
+from ..curves import Curve, Curves, curve_page, describe_curves
+from ..encoders import ENCODERS, IMAGENET, baseline, difference, millions_of, shape, sized
+from ..presentation import report
+from ..report import Report
+from ..settings import Setting, encoder_name, named, settings
+from . import Artefact
 
 KEY = "fig7_depth_width"
 SHORT, LONG, SUPERVISED = "SimCLR, short", "SimCLR, long", "Supervised"

@@ -8,15 +8,15 @@ from dataclasses import replace
 
 import pandas as pd
 
-from analysis import paper
-from analysis.artefacts import Artefact
-from analysis.bars import Bars
-from analysis.comparison import Axis, Comparison, Label, Part, Place, cells, listed, trained, varied
-from analysis.presentation import bar_report, bars
-from analysis.report import Report
-from analysis.settings import Setting, random_encoder
-from analysis.statistics import Accuracies, mean_interval
-from analysis.typesetting import number
+from .. import paper
+from ..bars import Bars
+from ..comparison import Axis, Comparison, Label, Part, Place, cells, listed, trained, varied
+from ..presentation import bar_report, bars
+from ..report import Report
+from ..settings import Setting, random_encoder
+from ..statistics import Accuracies, mean_interval
+from ..typesetting import number
+from . import Artefact
 
 KEY = "fig8_projection_head"
 WIDTHS = {"resnet8": 128, "resnet18": 512, "resnet34": 512}

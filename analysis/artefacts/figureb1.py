@@ -5,13 +5,13 @@ The paper's bars have no printed numbers.
 
 import pandas as pd
 
-from analysis import paper
-from analysis.artefacts import Artefact
-from analysis.artefacts.figure9 import BATCH_SIZE, EPOCHS
-from analysis.comparison import Comparison, Part, cells, trained, varied
-from analysis.presentation import bar_report, bars
-from analysis.report import Report
-from analysis.settings import random_encoder
+from .. import paper
+from ..comparison import Comparison, Part, cells, trained, varied
+from ..presentation import bar_report, bars
+from ..report import Report
+from ..settings import random_encoder
+from . import Artefact
+from .figure9 import BATCH_SIZE, EPOCHS
 
 METRIC = "top5"
 

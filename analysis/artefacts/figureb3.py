@@ -13,20 +13,21 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis import paper
-from analysis.artefacts import Artefact
-from analysis.artefacts.figure8 import dimension
-from analysis.comparison import Comparison, Part, constant
-from analysis.curves import Curve, Curves, curve_page, describe_curves
-from analysis.drawing import style
-from analysis.eigenvalues import squared_real_parts
-from analysis.report import LeftOut, Report
-from analysis.settings import Setting, plain_values, settings
-from analysis.statistics import Accuracies, mean_interval
-from analysis.typesetting import Table, number
-from analysis.weights import kept, with_results
 from simclr_ablate.store import Run
 from simclr_ablate.terminal import count, printable
+
+from .. import paper
+from ..comparison import Comparison, Part, constant
+from ..curves import Curve, Curves, curve_page, describe_curves
+from ..drawing import style
+from ..eigenvalues import squared_real_parts
+from ..report import LeftOut, Report
+from ..settings import Setting, plain_values, settings
+from ..statistics import Accuracies, mean_interval
+from ..typesetting import Table, number
+from ..weights import kept, with_results
+from . import Artefact
+from .figure8 import dimension
 
 SHAPE = ("head.dim", "encoder.architecture", "encoder.width")
 RESULT = "eigenvalues"

@@ -16,10 +16,12 @@ from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from analysis.artefacts import Artefact
-from analysis.cache import Arrays
-from analysis.comparison import trained
-from analysis.drawing import (
+from simclr_ablate.store import Run
+from simclr_ablate.terminal import printable
+
+from ..cache import Arrays
+from ..comparison import trained
+from ..drawing import (
     LINE_HEIGHT,
     SMALL,
     add_axes,
@@ -29,14 +31,13 @@ from analysis.drawing import (
     shortened,
     style,
 )
-from analysis.panels import PAGE
-from analysis.report import LeftOut, Report
-from analysis.separation import CLASSES, IMAGES, neighbours, perplexity, separation
-from analysis.settings import Setting, settings
-from analysis.typesetting import Table, number
-from analysis.weights import kept, with_results, with_weights
-from simclr_ablate.store import Run
-from simclr_ablate.terminal import printable
+from ..panels import PAGE
+from ..report import LeftOut, Report
+from ..separation import CLASSES, IMAGES, neighbours, perplexity, separation
+from ..settings import Setting, settings
+from ..typesetting import Table, number
+from ..weights import kept, with_results, with_weights
+from . import Artefact
 
 FEATURES = ("h", "z")
 RESULT = "separation"

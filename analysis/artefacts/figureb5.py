@@ -11,9 +11,9 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.artefacts import Artefact
-from analysis.artefacts.table7 import ALSO, SHARES
-from analysis.comparison import (
+from simclr_ablate.terminal import count
+
+from ..comparison import (
     Axis,
     Comparison,
     Label,
@@ -24,12 +24,13 @@ from analysis.comparison import (
     spell,
     trained,
 )
-from analysis.curves import Curve, Curves, curve_page, describe_curves
-from analysis.presentation import report
-from analysis.report import Report
-from analysis.settings import pairs, settings
-from analysis.statistics import Correlation, pearson, spearman
-from simclr_ablate.terminal import count
+from ..curves import Curve, Curves, curve_page, describe_curves
+from ..presentation import report
+from ..report import Report
+from ..settings import pairs, settings
+from ..statistics import Correlation, pearson, spearman
+from . import Artefact
+from .table7 import ALSO, SHARES
 
 LINEAR = "linear"
 EPOCHS = Axis(["Epochs"], ["optimizer.epochs"], lambda epochs: epochs)

@@ -2,11 +2,11 @@
 
 import pandas as pd
 
-from analysis.artefacts import Artefact
-from analysis.artefacts.figureb5 import correlated, correlation_report
-from analysis.comparison import Comparison
-from analysis.encoders import ENCODERS
-from analysis.report import Report
+from ..comparison import Comparison
+from ..encoders import ENCODERS
+from ..report import Report
+from . import Artefact
+from .figureb5 import correlated, correlation_report
 
 
 def reports(artefact: Artefact, runs: pd.DataFrame) -> list[Report]:

@@ -9,13 +9,11 @@ from typing import Any
 
 import pandas as pd
 
-from analysis import paper
-from analysis.artefacts import Artefact
-from analysis.artefacts.figure9 import BATCH_SIZE, EPOCHS
-from analysis.comparison import Comparison, constant, spell, trained, varied
-from analysis.presentation import bar_report
-from analysis.report import Report
-from analysis.settings import (
+from .. import paper
+from ..comparison import Comparison, constant, spell, trained, varied
+from ..presentation import bar_report
+from ..report import Report
+from ..settings import (
     Setting,
     accuracies,
     matching,
@@ -23,10 +21,12 @@ from analysis.settings import (
     plain_values,
     random_encoder,
 )
-from analysis.spread import spread_bars, spread_parts, spreads
-from analysis.statistics import Accuracies
-from analysis.tuning import tuned
-from analysis.typesetting import number
+from ..spread import spread_bars, spread_parts, spreads
+from ..statistics import Accuracies
+from ..tuning import tuned
+from ..typesetting import number
+from . import Artefact
+from .figure9 import BATCH_SIZE, EPOCHS
 
 TEMPERATURE = 0.5
 LR = "optimizer.lr"

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from analysis.artefacts import Artefact
-from analysis.artefacts.figure9 import BATCH_SIZE
-from analysis.artefacts.figureb7 import LR, NAMES, READING, best_run, spelt, supervised
-from analysis.comparison import Axis, Comparison, Part, trained, varied
-from analysis.presentation import bar_report
-from analysis.report import Report
-from analysis.settings import random_encoder
-from analysis.spread import spread_bars, spread_parts, spreads
+from ..comparison import Axis, Comparison, Part, trained, varied
+from ..presentation import bar_report
+from ..report import Report
+from ..settings import random_encoder
+from ..spread import spread_bars, spread_parts, spreads
+from . import Artefact
+from .figure9 import BATCH_SIZE
+from .figureb7 import LR, NAMES, READING, best_run, spelt, supervised
 
 MOST = 300
 """The most epochs of the paper's first panel."""

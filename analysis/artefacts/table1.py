@@ -5,9 +5,8 @@ from fractions import Fraction
 
 import pandas as pd
 
-from analysis import paper
-from analysis.artefacts import Artefact
-from analysis.comparison import (
+from .. import paper
+from ..comparison import (
     Axis,
     Comparison,
     Part,
@@ -18,9 +17,10 @@ from analysis.comparison import (
     trained,
     varied,
 )
-from analysis.presentation import bar_report, bars
-from analysis.report import Report
-from analysis.settings import Setting, pairs, random_encoder
+from ..presentation import bar_report, bars
+from ..report import Report
+from ..settings import Setting, pairs, random_encoder
+from . import Artefact
 
 SIMCLR, SUPERVISED = "SimCLR", "Supervised"
 AUTOAUGMENT = "AutoAug"

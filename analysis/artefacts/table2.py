@@ -5,11 +5,11 @@ It needs no runs. `tests/losses/test_table2.py` compares the gradients of our lo
 
 import pandas as pd
 
-from analysis.artefacts import Artefact
-from analysis.drawing import style
-from analysis.printed import printed_table
-from analysis.report import Report
-from analysis.typesetting import Formula, Table, conjoined
+from ..drawing import style
+from ..printed import printed_table
+from ..report import Report
+from ..typesetting import Formula, Table, conjoined
+from . import Artefact
 
 HEADER = ["Name", "Negative loss function", "Gradient w.r.t. u"]
 

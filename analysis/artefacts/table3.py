@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import pandas as pd
 
-from analysis import paper
-from analysis.artefacts import Artefact
-from analysis.comparison import Comparison, Part, Place, cells, constant, listed, varied
-from analysis.presentation import bar_report, bars
-from analysis.report import Report
-from analysis.statistics import Accuracies
+from .. import paper
+from ..comparison import Comparison, Part, Place, cells, constant, listed, varied
+from ..presentation import bar_report, bars
+from ..report import Report
+from ..statistics import Accuracies
+from . import Artefact
 
 GUESS, H, Z = "Random guess", "h", "g(h)"
 COLUMNS = [GUESS, H, Z]

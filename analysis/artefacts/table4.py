@@ -11,10 +11,9 @@ from typing import Any
 
 import pandas as pd
 
-from analysis import paper
-from analysis.artefacts import Artefact
-from analysis.bars import Bars
-from analysis.comparison import (
+from .. import paper
+from ..bars import Bars
+from ..comparison import (
     Comparison,
     Label,
     Part,
@@ -26,10 +25,11 @@ from analysis.comparison import (
     trained,
     varied,
 )
-from analysis.presentation import bar_report, bars
-from analysis.report import Report
-from analysis.settings import plain_values, random_encoder
-from analysis.tuning import Tuned, tuned
+from ..presentation import bar_report, bars
+from ..report import Report
+from ..settings import plain_values, random_encoder
+from ..tuning import Tuned, tuned
+from . import Artefact
 
 LOSSES = listed(
     ["Loss"],

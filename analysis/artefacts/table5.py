@@ -5,14 +5,14 @@ from typing import Any
 
 import pandas as pd
 
-from analysis import paper
-from analysis.artefacts import Artefact
-from analysis.bars import Bars
-from analysis.comparison import Axis, Comparison, Part, Place, cells, constant, trained, varied
-from analysis.presentation import bar_report, bars
-from analysis.report import Report
-from analysis.settings import random_encoder
-from analysis.statistics import Accuracies
+from .. import paper
+from ..bars import Bars
+from ..comparison import Axis, Comparison, Part, Place, cells, constant, trained, varied
+from ..presentation import bar_report, bars
+from ..report import Report
+from ..settings import random_encoder
+from ..statistics import Accuracies
+from . import Artefact
 
 ENTROPY, CONTRASTIVE, TOP1 = "Entropy (nats)", "Contrastive acc. (%)", "Top-1 (%)"
 METRICS = {

@@ -8,11 +8,12 @@ from typing import Any
 
 import pandas as pd
 
-from analysis import paper
-from analysis.artefacts import Artefact
-from analysis.comparison import Axis, Comparison, Part, Place, cells, constant, free_keys
-from analysis.comparison import trained as finished
-from analysis.encoders import (
+from simclr_ablate.terminal import count
+
+from .. import paper
+from ..comparison import Axis, Comparison, Part, Place, cells, constant, free_keys
+from ..comparison import trained as finished
+from ..encoders import (
     ENCODERS,
     IMAGENET,
     baseline,
@@ -25,11 +26,11 @@ from analysis.encoders import (
     sized,
     with_imported,
 )
-from analysis.presentation import bar_report, bars
-from analysis.report import Report
-from analysis.settings import Setting, matching, settings
-from analysis.statistics import Accuracies
-from simclr_ablate.terminal import count
+from ..presentation import bar_report, bars
+from ..report import Report
+from ..settings import Setting, matching, settings
+from ..statistics import Accuracies
+from . import Artefact
 
 KEY = "table6_linear_eval_sota"
 METHODS = {"contrastive": "SimCLR", "supervised": "Supervised", "none": "Random encoder"}

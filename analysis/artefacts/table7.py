@@ -8,11 +8,10 @@ from typing import Any
 
 import pandas as pd
 
-from analysis import paper
-from analysis.artefacts import Artefact
-from analysis.comparison import Axis, Comparison, Part, Place, cells, free_keys, listed, placed
-from analysis.comparison import trained as finished
-from analysis.encoders import (
+from .. import paper
+from ..comparison import Axis, Comparison, Part, Place, cells, free_keys, listed, placed
+from ..comparison import trained as finished
+from ..encoders import (
     ENCODERS,
     IMAGENET,
     label_of,
@@ -21,9 +20,10 @@ from analysis.encoders import (
     size_order,
     with_imported,
 )
-from analysis.presentation import bar_report, bars
-from analysis.report import Report
-from analysis.settings import Setting, matching, settings
+from ..presentation import bar_report, bars
+from ..report import Report
+from ..settings import Setting, matching, settings
+from . import Artefact
 
 SIMCLR, BASELINE = "SimCLR", "Supervised baseline"
 SHARES = {0.01: "1%", 0.1: "10%"}

@@ -11,15 +11,16 @@ from typing import Any
 
 import pandas as pd
 
-from analysis import paper
-from analysis.artefacts import Artefact
-from analysis.comparison import Axis, Comparison, Label, Part, Place, free_keys
-from analysis.encoders import IMAGENET, OF_TRAINING, method_name, pretrained_for, with_imported
-from analysis.examples import Rights, not_worse_than_best, p_value, rights
-from analysis.permutation import LEVEL
-from analysis.presentation import bar_report, bars
-from analysis.report import Report
-from analysis.settings import (
+from simclr_ablate.terminal import count
+
+from .. import paper
+from ..comparison import Axis, Comparison, Label, Part, Place, free_keys
+from ..encoders import IMAGENET, OF_TRAINING, method_name, pretrained_for, with_imported
+from ..examples import Rights, not_worse_than_best, p_value, rights
+from ..permutation import LEVEL
+from ..presentation import bar_report, bars
+from ..report import Report
+from ..settings import (
     Setting,
     accuracies,
     fixed_keys,
@@ -29,8 +30,8 @@ from analysis.settings import (
     settings,
     shown,
 )
-from analysis.statistics import Accuracies
-from simclr_ablate.terminal import count
+from ..statistics import Accuracies
+from . import Artefact
 
 KEY = "table8_transfer_resnet50_4x"
 LINEAR, FINETUNED = "linear evaluation", "fine-tuned"

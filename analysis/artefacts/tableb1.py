@@ -7,14 +7,14 @@ import math
 
 import pandas as pd
 
-from analysis import paper
-from analysis.artefacts import Artefact
-from analysis.artefacts.figure9 import BATCH_SIZE, EPOCHS
-from analysis.comparison import Comparison, Part, cells, free_keys, trained, varied
-from analysis.presentation import map_report
-from analysis.report import Report
-from analysis.settings import Setting, pairs, random_encoder
-from analysis.statistics import Accuracies, margin
+from .. import paper
+from ..comparison import Comparison, Part, cells, free_keys, trained, varied
+from ..presentation import map_report
+from ..report import Report
+from ..settings import Setting, pairs, random_encoder
+from ..statistics import Accuracies, margin
+from . import Artefact
+from .figure9 import BATCH_SIZE, EPOCHS
 
 RULES = {"linear": "linear", "sqrt": "square root"}
 RULE_FREE = ("optimizer.lr_rule", "optimizer.lr")

@@ -12,10 +12,10 @@ from typing import Any
 
 import pandas as pd
 
-from analysis import paper
-from analysis.artefacts import Artefact
-from analysis.artefacts.table7 import ALSO
-from analysis.comparison import (
+from simclr_ablate.terminal import count
+
+from .. import paper
+from ..comparison import (
     Axis,
     Comparison,
     Part,
@@ -25,12 +25,13 @@ from analysis.comparison import (
     listed,
     trained,
 )
-from analysis.encoders import ENCODERS, IMAGENET, shape
-from analysis.presentation import bar_report, bars
-from analysis.report import Report
-from analysis.settings import Setting, encoder_name, pairs, plain_values, settings
-from analysis.statistics import Accuracies
-from simclr_ablate.terminal import count
+from ..encoders import ENCODERS, IMAGENET, shape
+from ..presentation import bar_report, bars
+from ..report import Report
+from ..settings import Setting, encoder_name, pairs, plain_values, settings
+from ..statistics import Accuracies
+from . import Artefact
+from .table7 import ALSO
 
 LINEAR, TUNED = "linear evaluation", "training on labels"
 DEFAULT, BROADER = "SimCLR’s", "broader"

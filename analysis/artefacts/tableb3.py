@@ -2,12 +2,12 @@
 
 import pandas as pd
 
-from analysis import paper
-from analysis.artefacts import Artefact
-from analysis.comparison import Axis, Comparison, Part, cells, listed, trained, varied
-from analysis.presentation import bar_report, bars
-from analysis.report import Report
-from analysis.settings import encoder_name
+from .. import paper
+from ..comparison import Axis, Comparison, Part, cells, listed, trained, varied
+from ..presentation import bar_report, bars
+from ..report import Report
+from ..settings import encoder_name
+from . import Artefact
 
 ROWS = Axis(
     ["Model", "Epochs"],

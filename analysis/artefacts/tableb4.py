@@ -2,12 +2,12 @@
 
 import pandas as pd
 
-from analysis import paper
-from analysis.artefacts import Artefact
-from analysis.artefacts.table7 import NOTES, by_share, few_labels
-from analysis.comparison import Comparison, Place
-from analysis.presentation import bar_report, bars
-from analysis.report import Report
+from .. import paper
+from ..comparison import Comparison, Place
+from ..presentation import bar_report, bars
+from ..report import Report
+from . import Artefact
+from .table7 import NOTES, by_share, few_labels
 
 
 def reports(artefact: Artefact, runs: pd.DataFrame) -> list[Report]:

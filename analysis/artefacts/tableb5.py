@@ -2,10 +2,10 @@
 
 import pandas as pd
 
-from analysis.artefacts import Artefact
-from analysis.artefacts.table8 import report, transfer
-from analysis.comparison import Comparison
-from analysis.report import Report
+from ..comparison import Comparison
+from ..report import Report
+from . import Artefact
+from .table8 import report, transfer
 
 KEY = "tableB5_transfer_resnet50_1x"
 

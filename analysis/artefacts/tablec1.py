@@ -5,12 +5,12 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from analysis import paper
-from analysis.artefacts import Artefact
-from analysis.drawing import style
-from analysis.printed import printed_table
-from analysis.report import Report
-from analysis.typesetting import Table, conjoined
+from .. import paper
+from ..drawing import style
+from ..printed import printed_table
+from ..report import Report
+from ..typesetting import Table, conjoined
+from . import Artefact
 
 HEADER = {
     "model": "Model",

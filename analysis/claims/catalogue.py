@@ -2,10 +2,10 @@
 
 from functools import partial
 
-from analysis.artefacts import figureb8, table1
-from analysis.claims import differences
-from analysis.claims.claim import Claim
-from analysis.claims.effects import FiveInSix, Greatest, Least
+from ..artefacts import figureb8, table1
+from . import differences
+from .claim import Claim
+from .effects import FiveInSix, Greatest, Least
 
 NO_HELP = 0.5
 """A gain of fewer points counts as none: Table B.1 notes only differences above it."""

@@ -5,7 +5,12 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from analysis.claims.effects import (
+from simclr_ablate.looks import LOOKS
+from simclr_ablate.terminal import count
+
+from ..comparison import Comparison, Part
+from ..statistics import CONFIDENCE
+from .effects import (
     Differences,
     Effect,
     Extreme,
@@ -15,11 +20,7 @@ from analysis.claims.effects import (
     decision,
     p_value,
 )
-from analysis.claims.looks import Looked, seeds_to_decide
-from analysis.comparison import Comparison, Part
-from analysis.statistics import CONFIDENCE
-from simclr_ablate.looks import LOOKS
-from simclr_ablate.terminal import count
+from .looks import Looked, seeds_to_decide
 
 Verdict = Literal["confirmed", "refuted", "undecided", "not run"]
 TAIL = (1 - CONFIDENCE) / 2

@@ -11,7 +11,7 @@ from fractions import Fraction
 from itertools import combinations
 from typing import Any
 
-from analysis.artefacts import (
+from ..artefacts import (
     appendixa,
     figure5,
     figure7,
@@ -27,9 +27,9 @@ from analysis.artefacts import (
     tableb2,
     tableb3,
 )
-from analysis.claims.effects import Differences, Measured, MissingCellsError, average, require
-from analysis.comparison import Label, Part, spell
-from analysis.encoders import shape
+from ..comparison import Label, Part, spell
+from ..encoders import shape
+from .effects import Differences, Measured, MissingCellsError, average, require
 
 CROP_COLOR = (figure5.NAMES["crop"], figure5.NAMES["color"])
 OPERATIONS = list(figure5.NAMES.values())

@@ -12,8 +12,8 @@ from functools import cached_property
 from itertools import groupby
 from typing import ClassVar, Protocol
 
-from analysis.comparison import Part, Place
-from analysis.statistics import t_probability, t_quantile
+from ..comparison import Part, Place
+from ..statistics import t_probability, t_quantile
 
 ROUNDING = 1e-9
 """Scatter below this is floating-point error."""

@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from analysis.claims.effects import Effect, Extreme, Measured, Student
 from simclr_ablate.looks import LOOKS
+
+from .effects import Effect, Extreme, Measured, Student
 
 
 @dataclass(frozen=True)

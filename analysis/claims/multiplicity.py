@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from analysis.claims.claim import TAIL, Finding
+from .claim import TAIL, Finding
 
 
 def number_tested(findings: Sequence[Finding]) -> int:

@@ -14,10 +14,12 @@ from rich.padding import Padding
 from rich.table import Table as Grid
 from rich.text import Text
 
-from analysis.artefacts import ARTEFACTS
-from analysis.claims.claim import TAIL, Claim, Finding, Verdict
-from analysis.claims.multiplicity import by_chance, number_tested
-from analysis.typesetting import (
+from simclr_ablate.files import storing, write_text
+from simclr_ablate.looks import LOOKS
+from simclr_ablate.terminal import count
+
+from ..artefacts import ARTEFACTS
+from ..typesetting import (
     MISSING,
     Table,
     csv_text,
@@ -25,9 +27,8 @@ from analysis.typesetting import (
     escape_markdown,
     markdown_table,
 )
-from simclr_ablate.files import storing, write_text
-from simclr_ablate.looks import LOOKS
-from simclr_ablate.terminal import count
+from .claim import TAIL, Claim, Finding, Verdict
+from .multiplicity import by_chance, number_tested
 
 NAME = "claims"
 COLORS = {"confirmed": "green", "refuted": "red", "undecided": "yellow", "not run": "dim"}

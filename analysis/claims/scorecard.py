@@ -5,12 +5,12 @@ from types import MappingProxyType
 
 import pandas as pd
 
-from analysis.absence import absence
-from analysis.artefacts import ARTEFACTS
-from analysis.claims.catalogue import CLAIMS
-from analysis.claims.claim import Claim, Finding, find, unrun
-from analysis.claims.multiplicity import corrected
-from analysis.comparison import Comparison
+from ..absence import absence
+from ..artefacts import ARTEFACTS
+from ..comparison import Comparison
+from .catalogue import CLAIMS
+from .claim import Claim, Finding, find, unrun
+from .multiplicity import corrected
 
 
 def scorecard(runs: pd.DataFrame) -> list[Finding]:

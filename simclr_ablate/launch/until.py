@@ -224,8 +224,8 @@ def _asked(store: Store) -> list[Step]:
     """The findings that more seeds may decide, the one that is worth its hours most first. Raises ConfigError."""
     above = str(Path(simclr_ablate.__file__).parents[1])
     path = os.pathsep.join(filter(None, [above, os.environ.get("PYTHONPATH")]))
-    # -P: a module of the user's that is called analysis is none of ours.
-    line = [sys.executable, "-P", "-m", "analysis", "more", "--json", "--store", str(store.root)]
+    arguments = ["more", "--json", "--store", str(store.root)]
+    line = [sys.executable, "-P", "-m", "simclr_ablate.analysis", *arguments]
     environment = {**os.environ, "PYTHONPATH": path}
     done = subprocess.run(line, capture_output=True, text=True, env=environment)
     if done.returncode:
