@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from simclr_ablate.terminal import count
+from simclr_ablate import provenance
+from simclr_ablate.store import Run
+from simclr_ablate.terminal import count, printable
 
 from .artefacts import ARTEFACTS, Artefact
 from .claims import Claim, Finding, printing
@@ -127,6 +129,18 @@ def _evaluation(runs: pd.DataFrame) -> str:
     text = f"Evaluation took {duration(known.sum())} over {count(len(known), 'evaluation')}"
     unknown = len(seconds) - len(known)
     return text + (f"; for {unknown:,} more it was not recorded." if unknown else ".")
+
+
+def made_with(runs: pd.DataFrame, run_ids: Iterable[str]) -> str:
+    """The code, versions and machines that made these runs, as far as they are known; else empty."""
+    paths = runs[runs["run_id"].isin(set(run_ids))].drop_duplicates("run_id")["path"]
+    made = [Run(Path(path)).attempts()[-1:] for path in paths]
+    known = [attempt for last in made for attempt in last]
+    if not known:
+        return ""
+    unknown = len(made) - len(known)
+    lacking = f"; for {count(unknown, 'run')} it was not recorded" if unknown else ""
+    return f"{printable(provenance.told(known))}{lacking}."
 
 
 def duration(seconds: float) -> str:
@@ -261,6 +275,7 @@ def _facts(
         "Compute": escape(compute(runs, report.run_ids, report.tuning_ids))
         if report.run_ids
         else "",
+        "Made with": escape(made_with(runs, report.run_ids)),
     }
     rows = "".join(f"<dt>{name}</dt><dd>{fact}</dd>" for name, fact in facts.items() if fact)
     listed = f'<dt class="files">Files</dt><dd class="files">{_links(files)}</dd>'

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch.distributed import get_default_backend_for_device
 from torch.utils._foreach_utils import _get_fused_kernels_supported_devices
 
+from simclr_ablate.provenance import processor
+
 _ALIGNMENT = 16
 """Bytes: tensors in a block begin at multiples of it, which suits every type."""
 _PINNING = ("cuda", "xpu")
@@ -41,6 +43,15 @@ def enter(device: torch.device) -> None:
     """Makes this GPU the process's current one: streams, pinned memory and kernels that name no device belong to it."""
     if device.type in _PINNING and device.index is not None:
         torch.get_device_module(device).set_device(device)
+
+
+def name_of(device: torch.device) -> str:
+    """What the device is, in words: `NVIDIA H200`, or the name of the processor."""
+    if not is_accelerator(device):
+        return processor()
+    # Not all kinds of device tell their name.
+    named = getattr(torch.get_device_module(device), "get_device_name", None)
+    return str(named(device)) if named is not None else str(device)
 
 
 def is_accelerator(device: torch.device) -> bool:

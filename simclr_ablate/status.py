@@ -1,6 +1,7 @@
 """What the store holds and how its runs are going, according to the store and SLURM.
 
 python -m simclr_ablate.status                      show a table of all runs
+python -m simclr_ablate.status run=ID               and how that one was made: command, code, versions, machine
 python -m simclr_ablate.status sweep=NAME --follow  keep it up to date until nothing is queued or running
 python -m simclr_ablate.status cancel state=queued  cancel runs, by sweep, run id or state
 python -m simclr_ablate.status retry sweep=NAME     launch again, as before, what failed or was interrupted
@@ -12,6 +13,7 @@ A damaged file is reported and counts as absent. It affects only its own run, an
 import argparse
 import json
 import os
+import shlex
 import sys
 import time
 from collections import Counter
@@ -19,13 +21,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from simclr_ablate import provenance
 from simclr_ablate.config import ConfigError, nearest
 from simclr_ablate.launch.cluster import queue
 from simclr_ablate.launch.cluster.queue import JobInfo, Settler, settle
 from simclr_ablate.launch.progress import columns, duration
 from simclr_ablate.schema import METRIC_NAMES, SCHEMA_VERSION
 from simclr_ablate.store import BUSY, STATES, ChoiceFolder, Run, Store, TaskFolder
-from simclr_ablate.terminal import make_console
+from simclr_ablate.terminal import make_console, printable
 
 COLORS = {
     "complete": "green",
@@ -73,6 +76,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         runs = select(store, filters.get("sweep"), filters.get("run"))
         rows = in_state(describe_all(runs), filters.get("state"))
         later = choices(store, filters.get("sweep"))
+        if "run" in filters and rows:
+            rows[0]["attempts"] = {task.name: task.attempts() for task in runs[0].tasks()}
     except (ConfigError, LookupError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -81,7 +86,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         console = make_console()
         parts = picture(rows) if rows else [nothing(runs, store, filters)]
-        for part in (*parts, *told(later, settle(later))):
+        made = [line for run in runs for line in origin(run)] if "run" in filters else []
+        for part in (*parts, *made, *told(later, settle(later))):
             console.print(part, highlight=False, soft_wrap=isinstance(part, str))
     return 0
 
@@ -251,6 +257,17 @@ def _config_problem(run: Run) -> str | None:
         return "experiment.json is damaged; the run's command writes it again"
     version = record["schema_version"]
     return None if version == SCHEMA_VERSION else f"of another version: its schema is {version}"
+
+
+def origin(run: Run) -> list[str]:
+    """How each task of a run was made, as far as it is known: a line for each attempt, and its command below it."""
+    lines = []
+    for task in run.tasks():
+        for attempt in task.attempts():
+            began = time.strftime("%Y-%m-%d %H:%M", time.localtime(attempt["time"]))
+            command = shlex.join(["python", *attempt["command"]])
+            lines += [f"{task.name} {began}: {provenance.told([attempt])}", f"  {command}"]
+    return [printable(line) for line in lines]
 
 
 def current(run: Run) -> TaskFolder:

@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import random
+import re
 import shutil
 import signal
 import stat
@@ -620,7 +621,7 @@ def swapped(members: Members, ending: str) -> Members:
 def other_key(members: Members, folder: Path) -> Members:
     """The result of another evaluation of the run, sealed for this one."""
     run = result_in(members).partition("/")[0]
-    one, other = (n for n in members if n.startswith(f"{run}/evaluations/") and n.endswith(".json"))
+    one, other = (n for n in members if re.fullmatch(rf"{run}/evaluations/[^/]+\.json", n))
     owner = json.loads(members[one])["belongs_to"]
     return members | {one: sealed(json.loads(members[other]), owner, folder)}
 

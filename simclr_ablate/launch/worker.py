@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from simclr_ablate.config import ConfigError
 from simclr_ablate.files import StorageError, storing, told
 from simclr_ablate.freed_memory import keep_freed_memory
+from simclr_ablate.provenance import attempt, launch
 from simclr_ablate.stopping import Interrupted, RankLostError, StopSignal, end_with_parent
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from simclr_ablate.lease import Lease
     from simclr_ablate.plan.plan import Plan, PlannedRun
+    from simclr_ablate.provenance import Launch
     from simclr_ablate.ranks import Ranks
     from simclr_ablate.schema import Experiment
     from simclr_ablate.store import Run, TaskFolder
@@ -81,6 +83,8 @@ class Job:
     """The folder in which the command was given, which may hold modules of the user's own."""
     evaluates: bool = True
     """Whether this job also does the evaluation."""
+    launch: "Launch | None" = None
+    """The command that the job belongs to."""
 
     @classmethod
     def of(
@@ -93,6 +97,7 @@ class Job:
             cache=cache,
             threads=planned.experiment.compute.threads or threads,
             folder=os.getcwd(),
+            launch=launch(),
             **more,
         )
 
@@ -253,12 +258,25 @@ class _Attempt:
                 return self.fail(error)
 
     def _work(self) -> None:
+        import torch
+
+        from simclr_ablate.device import name_of
         from simclr_ablate.store import EvaluationFolder
         from simclr_ablate.tasks.evaluate import evaluate
         from simclr_ablate.tasks.pretrain import pretrain
 
         experiment, run = self.experiment, self.run
         how = (self.lease, self.job, self.stop, self.ranks)
+        if self.lease is not None:
+            self.folder.note_attempt(
+                attempt(
+                    self.job.launch or launch(),
+                    name_of(torch.device(self.job.device)),
+                    self.job.threads,
+                    self.ranks.count,
+                    self.job.job_id,
+                )
+            )
         if isinstance(self.folder, EvaluationFolder):
             evaluate(experiment, run, self.folder, *how)
         else:

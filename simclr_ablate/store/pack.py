@@ -5,10 +5,10 @@ the format, and the SHA-256 of every other member.
 
     .sweeps/NAME-HASH.json         the launches of the packed runs
     .choices/NAME-HASH/choice.json the choices that chose one of them
-    RUN/experiment.json, pretraining.json, history.csv, log.txt
+    RUN/experiment.json, pretraining.json, attempts.json, history.csv, log.txt
     RUN/derived/NAME.npz           what was computed from the weights
     RUN/evaluations/KEY.json       the complete evaluations, and of each:
-    RUN/evaluations/KEY/           history.csv, log.txt and, on request, examples.npz
+    RUN/evaluations/KEY/           attempts.json, history.csv, log.txt and, on request, examples.npz
 
 Equal content has equal bytes: members are in order, without dates.
 
@@ -53,6 +53,9 @@ tenth, bombs to a thousandth."""
 LONGEST_NAME = 200
 """The most bytes in the name of a folder or a file."""
 
+BESIDE = ("attempts.json", "history.csv", "log.txt")
+"""Files of a task that no result rests on."""
+
 _RUN = r"(?P<run>[a-z0-9-]+-[0-9a-f]{10})"
 _KEY = r"(?P<key>[a-z0-9-]+-[0-9a-f]{8})"
 _NAMES = {
@@ -63,7 +66,7 @@ _NAMES = {
     "derived": rf"{_RUN}/derived/(?P<name>{derived.NAME})\.npz",
     "evaluation": rf"{_RUN}/evaluations/{_KEY}\.json",
     "examples": rf"{_RUN}/evaluations/{_KEY}/examples\.npz",
-    "text": rf"{_RUN}/(evaluations/{_KEY}/)?(history\.csv|log\.txt)",
+    "beside": rf"{_RUN}/(evaluations/{_KEY}/)?({'|'.join(map(re.escape, BESIDE))})",
 }
 """What members there are, each with the form of its name."""
 _DAMAGES = (

@@ -19,14 +19,13 @@ from simclr_ablate.store.contents import (
     pretraining_in,
 )
 from simclr_ablate.store.evaluation import digest_of
-from simclr_ablate.store.pack import MOST_BYTES, Pack, PackError, write
+from simclr_ablate.store.pack import BESIDE, MOST_BYTES, Pack, PackError, write
 from simclr_ablate.store.records import ExperimentRecord
 from simclr_ablate.store.run import Run
 from simclr_ablate.store.store import Store, SweepRecord
 
 EXAMPLES = ("false", "transfer", "true")
 """Which results on single test images travel: none, those of evaluations on other data sets, or all."""
-TEXTS = ("history.csv", "log.txt")
 
 
 @dataclass
@@ -158,13 +157,13 @@ class _Packing:
         for name, arrays in self._derived.of(run).items():
             self._members[f"{run.run_id}/derived/{name}.npz"] = arrays
             self.packed.derived[name] += 1
-        self._add_texts(run.run_id, run.path)
+        self._add_beside(run.run_id, run.path)
 
     def _add_evaluation(self, run: Run, key: str, result: dict[str, Any]) -> None:
         folder, member = run.evaluating(key), f"{run.run_id}/evaluations/{key}"
         self._members[f"{member}.json"] = folder.result_path
         self.packed.evaluations += 1
-        self._add_texts(member, folder.path)
+        self._add_beside(member, folder.path)
         path = folder.examples_path
         if "examples" not in result or not path.exists():
             return
@@ -177,8 +176,8 @@ class _Packing:
             self._members[f"{member}/examples.npz"] = path
             self.packed.examples += 1
 
-    def _add_texts(self, member: str, folder: Path) -> None:
-        for name in TEXTS:
+    def _add_beside(self, member: str, folder: Path) -> None:
+        for name in BESIDE:
             path = folder / name
             if not path.is_file():
                 continue

@@ -14,6 +14,7 @@ from typing import Any
 
 from simclr_ablate import lease as leases
 from simclr_ablate.files import StorageError, age_of, remove, report_damage, unreadable, write_json
+from simclr_ablate.provenance import Attempt
 from simclr_ablate.store import leftovers
 from simclr_ablate.store.records import (
     FailureRecord,
@@ -67,6 +68,14 @@ class TaskFolder(ABC):
     @property
     def history_path(self) -> Path:
         return self._file("history.csv")
+
+    def note_attempt(self, attempt: Attempt) -> None:
+        """Adds an attempt at the task to those before it. For the holder only. Raises StorageError."""
+        write_json(self._file("attempts.json"), [*self.attempts(), attempt])
+
+    def attempts(self) -> list[Attempt]:
+        """The attempts at the task, oldest first; those from before they were recorded are missing."""
+        return read_record(self._file("attempts.json"), list[Attempt]) or []
 
     def unreadable(self) -> str | None:
         """Why the folder cannot be read, which is reported too; None if it can be, or does not exist."""

@@ -27,7 +27,7 @@ from simclr_ablate.store.contents import (
     pretraining_in,
 )
 from simclr_ablate.store.evaluation import EvaluationFolder
-from simclr_ablate.store.pack import Pack
+from simclr_ablate.store.pack import BESIDE, Pack
 from simclr_ablate.store.records import ExperimentRecord
 from simclr_ablate.store.run import Run
 from simclr_ablate.store.store import Store
@@ -241,9 +241,9 @@ class _Lacking:
             f"{run_id}/experiment.json": self._run.exists(),
             f"{run_id}/pretraining.json": _pretraining(self._read, run_id) is not None,
         }
-        texts = [f"{run_id}/history.csv", f"{run_id}/log.txt"]
+        beside = [f"{run_id}/{name}" for name in BESIDE]
         computed = [name for each in self._packs for name in each.derived(run_id)]
-        for name in dict.fromkeys([*whole, *texts, *computed]):
+        for name in dict.fromkeys([*whole, *beside, *computed]):
             if not whole.get(name, self._has(name)):
                 yield from self._first_with(name)
 
@@ -260,9 +260,9 @@ class _Lacking:
                     yield each, f"{name}/examples.npz"
                     break
         if here is None:
-            for text in (f"{name}/history.csv", f"{name}/log.txt"):
-                if first.has(text) and not self._has(text):
-                    yield first, text
+            for file in (f"{name}/{each}" for each in BESIDE):
+                if first.has(file) and not self._has(file):
+                    yield first, file
             yield first, f"{name}.json"
 
     def _result(self, read: Reader, key: str) -> "_Result | None":
