@@ -272,11 +272,10 @@ def _facts(
     facts = {
         "Seeds": escape(_seeds(report)),
         "Command": ", then ".join(f"<code>{escape(command)}</code>" for command in commands),
-        "Compute": escape(compute(runs, report.run_ids, report.tuning_ids))
-        if report.run_ids
-        else "",
-        "Made with": escape(made_with(runs, report.run_ids)),
     }
+    if report.run_ids:
+        facts["Compute"] = escape(compute(runs, report.run_ids, report.tuning_ids))
+        facts["Made with"] = escape(made_with(runs, report.run_ids))
     rows = "".join(f"<dt>{name}</dt><dd>{fact}</dd>" for name, fact in facts.items() if fact)
     listed = f'<dt class="files">Files</dt><dd class="files">{_links(files)}</dd>'
     return f"<dl>{rows}{listed}{_runs_on_paper(report, files)}</dl>"

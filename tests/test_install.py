@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from simclr_ablate import __version__
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -66,6 +68,13 @@ def test_users_own_module_and_folder_called_analysis_are_theirs(
     with pytest.raises(subprocess.CalledProcessError) as theirs:
         run(tmp_path, tmp_path, "-m", "analysis")
     assert "this is the analysis of a user" in theirs.value.stderr
+
+
+def test_the_version_is_the_same_everywhere_and_types_are_declared(installed: Path) -> None:
+    (metadata,) = installed.glob("*.dist-info/METADATA")
+    assert f"\nVersion: {__version__}\n" in metadata.read_text()
+    assert f"\nversion: {__version__}\n" in (ROOT / "CITATION.cff").read_text()
+    assert (installed / "simclr_ablate" / "py.typed").is_file()
 
 
 def test_the_page_has_its_template_style_and_script(installed: Path) -> None:
