@@ -25,6 +25,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from simclr_ablate.files import (
     StorageError,
     clock_of,
@@ -191,7 +193,9 @@ def process_start(pid: int) -> str | None:
         return None if state == "Z" else rest[18]
     except OSError:
         pass
-    # No /proc, or one that hides other users' processes.
+    if not os.path.isdir("/proc/self"):
+        return _start_elsewhere(pid)
+    # A /proc that hides other users' processes.
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):
@@ -199,6 +203,17 @@ def process_start(pid: int) -> str | None:
     except PermissionError:
         pass
     return _UNKNOWN
+
+
+def _start_elsewhere(pid: int) -> str | None:
+    """`process_start` on a system without /proc. On Linux, what psutil tells moves with the clock."""
+    try:
+        found = psutil.Process(pid)
+        return None if found.status() == psutil.STATUS_ZOMBIE else repr(found.create_time())
+    except psutil.AccessDenied:
+        return _UNKNOWN
+    except psutil.NoSuchProcess:
+        return None
 
 
 def _follow(folder: Path, number: int, content: dict[str, Any]) -> bool:

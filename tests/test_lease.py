@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -175,6 +176,7 @@ def test_the_heart_goes_on_after_an_error(tmp_path, monkeypatch) -> None:
 HOLD = """
 import sys, time
 from pathlib import Path
+from typing import Any
 from simclr_ablate.lease import acquire
 lease = acquire(Path(sys.argv[1]))
 print("held", flush=True)
@@ -254,3 +256,20 @@ def test_names_that_mean_nothing_are_passed_over(tmp_path) -> None:
     for name in ("lease.²", "lease.x", "lease."):
         (tmp_path / name).touch()
     assert leases.latest(tmp_path) == 0
+
+
+def test_a_system_without_proc_tells_processes_apart_too(monkeypatch) -> None:
+    def missing(*_: Any, **__: Any) -> str:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(Path, "read_text", missing)
+    monkeypatch.setattr(os.path, "isdir", lambda _: False)
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        start = leases.process_start(process.pid)
+        assert start not in (None, leases.process_start(os.getpid()))
+        assert leases.process_start(process.pid) == start
+        process.stdin.write(b"\n")
+        process.stdin.close()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert leases.process_start(process.pid) is None, "a zombie has ended"
+    assert leases.process_start(process.pid) is None

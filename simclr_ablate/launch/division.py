@@ -4,7 +4,8 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+
+import psutil
 
 from simclr_ablate.cores import available_cores
 from simclr_ablate.launch.devices import Accelerators, devices_for
@@ -121,11 +122,6 @@ def is_small(experiment: Experiment) -> bool:
 
 
 def memory() -> tuple[float, float]:
-    """Total and available memory in bytes; a guess if the system does not say."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        sizes = {name: rest for name, _, rest in (line.partition(":") for line in lines)}
-        total, available = (float(sizes[name].split()[0]) for name in ("MemTotal", "MemAvailable"))
-    except (OSError, KeyError):
-        return 8.0 * 2**30, 8.0 * 2**30
-    return total * 1024, available * 1024
+    """Total and available memory in bytes."""
+    found = psutil.virtual_memory()
+    return float(found.total), float(found.available)
