@@ -1,6 +1,6 @@
 """The paper's tables and figures, rebuilt from the runs, beside the published numbers.
 
-`python -m analysis` writes them. In a notebook, `analysis.load()` returns all runs as a DataFrame:
+`simclr-ablate analyse` writes them. In a notebook, `analysis.load()` returns all runs as a DataFrame:
 
     runs = analysis.load("runs")
     runs[runs["views.policy"] == "pair"].groupby(["views.first", "views.second"])["top1"].mean()
@@ -26,7 +26,7 @@ def load(store: str | Path = "runs") -> pd.DataFrame:
     - `state`: planned, running, interrupted, failed, pretrained or complete.
     - `evaluation`: the key of the evaluation.
     - every config key by its dotted name: `seed`, `views.first`, `optimizer.epochs`, ...
-      (`python -m simclr_ablate --help` explains them). `evaluation.*` belong to the row's evaluation.
+      (`simclr-ablate --help-all` explains them). `evaluation.*` belong to the row's evaluation.
     - `top1`, `top5`, `knn_top1`: accuracy on the test split, percent. `validation_top1`: on the
       validation split. All but kNN's belong to a linear classifier that was fitted on the frozen
       encoder or, with objective=supervised, trained with it.
@@ -46,7 +46,7 @@ def load(store: str | Path = "runs") -> pd.DataFrame:
 
     Raises FileNotFoundError if there is no such store, and ValueError if it cannot be read.
     """
-    # Imported here to keep `python -m analysis --help` from waiting for pandas.
+    # Imported here to keep `simclr-ablate analyse --help` from waiting for pandas.
     from . import runs
 
     return runs.load(store)

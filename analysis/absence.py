@@ -41,12 +41,11 @@ def _remedy(artefact: Artefact, runs: pd.DataFrame) -> str:
     states = _states(_of_sweep(artefact, runs))
     store = store_of(runs)
     if states["running"] or states["queued"]:
-        return f"Follow them with: {command_line('simclr_ablate.status', [f'sweep={artefact.sweep}'], store)}"
+        return f"Follow them with: {command_line(['status', f'sweep={artefact.sweep}'], store)}"
     if not states["complete"] and any(states[state] for state in STUCK):
-        arguments = ["retry", f"sweep={artefact.sweep}"]
-        return f"Resume them with: {command_line('simclr_ablate.status', arguments, store)}"
-    arguments = ["-m", f"sweep={artefact.sweep}"]
-    return f"Make them with: {command_line('simclr_ablate', arguments, store)}"
+        words = ["status", "retry", f"sweep={artefact.sweep}"]
+        return f"Resume them with: {command_line(words, store)}"
+    return f"Make them with: {command_line(['-m', f'sweep={artefact.sweep}'], store)}"
 
 
 def _of_sweep(artefact: Artefact, runs: pd.DataFrame) -> pd.DataFrame:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from simclr_ablate.commands import COMMANDS, PROGRAM
 from simclr_ablate.overrides import override
 from simclr_ablate.store import Store, SweepRecord
 from simclr_ablate.terminal import printable
@@ -24,17 +25,17 @@ def commands(artefact: Artefact, report: Report, runs: pd.DataFrame) -> list[str
     runs: `analysis.load`, from which the report was made.
     """
     if report.setting is None:
-        return ["python -m analysis"]
+        return [command_line(["analyse"], "runs")]
     store = store_of(runs)
     if artefact.sweep is None:
-        return [command_line("analysis", [], store)]
+        return [command_line(["analyse"], store)]
     launches = covering(artefact.sweep, Store(store).sweeps(), report.run_ids)
     given = [launch.overrides or (f"sweep={launch.name}",) for launch in launches]
     lines = [
-        command_line("simclr_ablate", ["-m", *overrides], store)
+        command_line(["-m", *overrides], store)
         for overrides in given or [(f"sweep={artefact.sweep}",)]
     ]
-    return [*dict.fromkeys(lines), command_line("analysis", [], store)]
+    return [*dict.fromkeys(lines), command_line(["analyse"], store)]
 
 
 def covering(
@@ -60,20 +61,19 @@ def covering(
     return result
 
 
-def command_line(module: str, arguments: Sequence[str], store: str) -> str:
-    """`python -m module ...` on a store, quoted for a shell.
+def command_line(words: Sequence[str], store: str) -> str:
+    """`simclr-ablate ...` on a store, quoted for a shell.
 
     The runs of a pack were launched in a store that is not known here, so only the analysis is given the pack.
     """
-    where: list[str] = []
     pack = origin(Path(store))
     if pack is not None:
-        store = pack if module == "analysis" else "runs"
-    store = f"./{store}" if store.startswith("-") else store
+        store = pack if words[0] == "analyse" else "runs"
+    where: list[str] = []
     if store != "runs":
-        options = {"analysis": ["--store", store], "simclr_ablate.status": [f"store={store}"]}
-        where = options.get(module) or [override("store", store)]
-    return " ".join(map(_quoted, ["python", "-m", module, *arguments, *where]))
+        # Only the command `run` reads Hydra's grammar.
+        where = [f"store={store}" if words[0] in COMMANDS else override("store", store)]
+    return " ".join(map(_quoted, [PROGRAM, *words, *where]))
 
 
 def store_of(runs: pd.DataFrame) -> str:

@@ -1,4 +1,4 @@
-"""`python -m analysis more`: the undecided findings, what would decide each, and what that takes."""
+"""`simclr-ablate findings more`: the undecided findings, what would decide each, and what that takes."""
 
 import json
 import math
@@ -188,4 +188,4 @@ def command(need: Need, runs: pd.DataFrame) -> str:
     overrides = launches[0].overrides if launches else ()
     given = overrides or (f"sweep={need.sweeps[0]}",)
     until = ("until=decided", f"max_seeds={need.target}")
-    return command_line("simclr_ablate", ["-m", *given, *until], store)
+    return command_line(["-m", *given, *until], store)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from simclr_ablate import provenance
+from simclr_ablate.commands import PROGRAM
 from simclr_ablate.store import Run
 from simclr_ablate.terminal import count, printable
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 WEB = Path(__file__).parent / "web"
 TITLE = "The ablation study of SimCLR, re-run"
-COMMAND = "python -m "
+COMMAND = f"{PROGRAM} "
 HOLM = f'<abbr title="Holds with Holm’s correction">{printing.HOLM}</abbr>'
 VERDICTS = {"confirmed": "✓", "refuted": "✗", "undecided": "?", "not run": "–"}
 

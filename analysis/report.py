@@ -83,7 +83,7 @@ def write(report: Report, out: Path, commands: Sequence[str] = ()) -> list[Path]
 
     commands: the commands that make it, for the Markdown file.
     """
-    with storing(out, "--out"):
+    with storing(out, "out"):
         out.mkdir(parents=True, exist_ok=True)
     texts = {
         "csv": csv_text(report.data),

@@ -1,4 +1,4 @@
-"""Writes what `python -m analysis` makes of a table of runs: each report's files, the scorecard and the page."""
+"""Writes what `simclr-ablate analyse` makes of a table of runs: each report's files, the scorecard and the page."""
 
 import traceback
 from collections.abc import Mapping, Sequence
@@ -16,12 +16,15 @@ from .command_line import commands
 from .page import Section, page, section
 from .report import LeftOut, Report, write
 
+PAGE = "index"
+
 
 @dataclass(frozen=True)
 class Written:
-    """A report that was written: the lines to print, and its section of the page."""
+    """A report that was written: the lines to print before its files, the files, and its section of the page."""
 
-    lines: Sequence[str]
+    heading: Sequence[str]
+    files: Sequence[Path]
     section: Section
 
 
@@ -63,7 +66,7 @@ def _write_report(artefact: Artefact, report: Report, out: Path, runs: pd.DataFr
     files = write(report, out, launched)
     heading = [report.title, *(f"  {line}" for line in report.summary)]
     part = section(artefact, report, files, runs, launched)
-    return Written([*heading, *map(str, files)], part)
+    return Written(heading, files, part)
 
 
 def why_nothing(artefact: Artefact, outcome: Outcome, runs: pd.DataFrame) -> str:
@@ -82,10 +85,10 @@ def write_scorecard_and_page(
     findings: Sequence[Finding],
     runs: pd.DataFrame,
     out: Path,
-) -> list[str]:
+) -> dict[str, list[Path]]:
     """Writes the scorecard of `findings`, and `index.html` with the scorecard and all reports.
 
-    outcomes: by artefact. Returns the lines to print. Raises StorageError.
+    outcomes: by artefact. Returns the files of each. Raises StorageError.
     """
     scorecard = printing.write(findings, out)
     sections = {name: [one.section for one in each.written] for name, each in outcomes.items()}
@@ -94,6 +97,6 @@ def write_scorecard_and_page(
         for name, each in outcomes.items()
         if not each.written
     }
-    path = out / "index.html"
+    path = out / f"{PAGE}.html"
     write_text(path, page(sections, without, findings, scorecard, runs))
-    return [f"Claims: {printing.counts(findings)}", *map(str, scorecard), str(path)]
+    return {printing.NAME: scorecard, PAGE: [path]}

@@ -15,9 +15,9 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 
 from benchmarks.measure import print_table
-from simclr_ablate.__main__ import CONFIG_FOLDER, register
 from simclr_ablate.identity import evaluation_key, run_id
 from simclr_ablate.plan.grid import Composer, Grids, expand, resolve
+from simclr_ablate.run import CONFIG_FOLDER, register
 from simclr_ablate.schema import Experiment
 from simclr_ablate.store import Run, Store
 

@@ -18,7 +18,6 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.measure import print_table
-from simclr_ablate.__main__ import CONFIG_FOLDER, register
 from simclr_ablate.files import read_json
 from simclr_ablate.identity import run_id
 from simclr_ablate.models.encoder import build_encoder
@@ -26,6 +25,7 @@ from simclr_ablate.models.head import build_head
 from simclr_ablate.paths import config_folder, default_cache
 from simclr_ablate.plan.grid import Composer, Grids, expand, resolve
 from simclr_ablate.plan.selection import Rule, select
+from simclr_ablate.run import CONFIG_FOLDER, register
 from simclr_ablate.schema import TRAINED, Experiment
 
 GPU_BYTES = 80e9 * 0.9

@@ -7,7 +7,6 @@ from collections.abc import Callable
 import torch
 from hydra import compose, initialize_config_dir
 
-from simclr_ablate.__main__ import CONFIG_FOLDER, register
 from simclr_ablate.augment.build import build_policy
 from simclr_ablate.data.in_memory import ImageSet
 from simclr_ablate.data.shapes import SHAPE_CLASSES, make_shapes
@@ -15,6 +14,7 @@ from simclr_ablate.data.splits import Splits
 from simclr_ablate.losses.registry import build_loss
 from simclr_ablate.models.encoder import memory_format
 from simclr_ablate.plan.grid import experiment_sections
+from simclr_ablate.run import CONFIG_FOLDER, register
 from simclr_ablate.schema import Experiment
 from simclr_ablate.tasks.networks import build_models
 from simclr_ablate.tasks.pretrain import build_loop

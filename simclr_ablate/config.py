@@ -128,6 +128,7 @@ class KeyInfo:
     type: str
     doc: str
     accepted: str
+    choices: tuple[Any, ...]
     identity: bool
     section: tuple[tuple[Condition, ...], ...]
     """Conditions of each section around it; one condition of each section must hold."""
@@ -176,7 +177,8 @@ def keys(
             yield from keys(typing.cast(type, hint), full, inner)
             continue
         yield KeyInfo(
-            *(full, type_name(hint), meta["doc"], _accepted(meta), meta["identity"]),
+            *(full, type_name(hint), meta["doc"], _accepted(meta), meta["choices"]),
+            meta["identity"],
             *(section, meta["when"], meta["otherwise"], meta["before"]),
         )
 

@@ -1,11 +1,11 @@
 """What the store holds and how its runs are going, according to the store and SLURM.
 
-python -m simclr_ablate.status                      show a table of all runs
-python -m simclr_ablate.status run=ID               and how that one was made: command, code, versions, machine
-python -m simclr_ablate.status sweep=NAME --follow  keep it up to date until nothing is queued or running
-python -m simclr_ablate.status cancel state=queued  cancel runs, by sweep, run id or state
-python -m simclr_ablate.status retry sweep=NAME     launch again, as before, what failed or was interrupted
-python -m simclr_ablate.status clean                remove only what killed processes left unfinished
+simclr-ablate status                      show a table of all runs
+simclr-ablate status run=ID               and how that one was made: command, code, versions, machine
+simclr-ablate status sweep=NAME --follow  keep it up to date until nothing is queued or running
+simclr-ablate status cancel state=queued  cancel runs, by sweep, run id or state
+simclr-ablate status retry sweep=NAME     launch again, as before, what failed or was interrupted
+simclr-ablate status clean                remove only what killed processes left unfinished
 
 A damaged file is reported and counts as absent. It affects only its own run, and the run's command makes it again.
 """
@@ -23,12 +23,14 @@ from typing import Any
 
 from simclr_ablate import provenance
 from simclr_ablate.config import ConfigError, nearest
+from simclr_ablate.exit_status import ExitStatus
 from simclr_ablate.launch.cluster import queue
 from simclr_ablate.launch.cluster.queue import JobInfo, Settler, settle
 from simclr_ablate.launch.progress import columns, duration
 from simclr_ablate.schema import METRIC_NAMES, SCHEMA_VERSION
 from simclr_ablate.store import BUSY, STATES, ChoiceFolder, Run, Store, TaskFolder
-from simclr_ablate.terminal import make_console, printable
+from simclr_ablate.terminal import make_console, make_message_console, printable, sayer
+from simclr_ablate.words import Parser, Values, Vocabulary, ended
 
 COLORS = {
     "complete": "green",
@@ -38,77 +40,73 @@ COLORS = {
     "unreadable": "red",
     "interrupted": "yellow",
 }
-FILTERS = ("sweep", "run", "state", "store")
 ACTIONS = {
     "cancel": BUSY,
     "retry": ("failed", "interrupted", "pretrained"),
     "clean": tuple(state for state in STATES if state not in BUSY),
 }
 """The actions, each with the states of the runs that it acts on if no state is given."""
+WORDS = Vocabulary(
+    {"sweep": Values.SWEEP, "run": Values.RUN, "state": STATES, "store": Values.FOLDER},
+    alone=tuple(ACTIONS),
+)
 REFRESH_SECONDS = 2.0
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Prints the table, or JSON for scripts. Returns the exit status, which is 2 for bad input."""
-    parser = argparse.ArgumentParser(
-        prog="python -m simclr_ablate.status",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+def parser() -> Parser:
+    """The options of `status`."""
+    made = Parser(
+        "status", "[cancel|retry|clean] [sweep=NAME] [run=ID] [state=STATE] [store=DIR]", __doc__
     )
-    parser.add_argument(
-        "words", nargs="*", metavar="cancel|retry|clean|sweep=NAME|run=ID|state=STATE|store=DIR"
-    )
-    parser.add_argument("--json", action="store_true", help="print the runs as one JSON list")
-    parser.add_argument(
+    made.add_argument("--json", action="store_true", help="print the runs as one JSON list")
+    made.add_argument(
         "--follow",
         action="store_true",
         help="keep the table up to date until nothing is queued or running",
     )
-    options = parser.parse_args(arguments)
-    try:
-        action, filters = read_words(options.words)
-        store = Store(filters.get("store", "runs"))
-        store.check()
-        if action is not None:
-            return act(action, store, filters)
-        if options.follow:
-            return follow(store, filters)
-        runs = select(store, filters.get("sweep"), filters.get("run"))
-        rows = in_state(describe_all(runs), filters.get("state"))
-        later = choices(store, filters.get("sweep"))
-        if "run" in filters and rows:
-            rows[0]["attempts"] = {task.name: task.attempts() for task in runs[0].tasks()}
-    except (ConfigError, LookupError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Prints the table, or JSON for scripts. Returns the exit status."""
+    options = parser().read(arguments)
+    return ended(lambda: _carry_out(options))
+
+
+def _carry_out(options: argparse.Namespace) -> int:
+    """Raises ConfigError."""
+    action, filters = read_words(options.words)
+    for flag in ("json", "follow") if action else ():
+        if getattr(options, flag):
+            raise ConfigError(f"--{flag} shows runs, and cannot be given with {action}")
+    if options.json and options.follow:
+        raise ConfigError("give --json or --follow, got both")
+    store = Store(filters.get("store", "runs"))
+    store.check()
+    if action is not None:
+        return act(action, store, filters)
+    if options.follow:
+        return follow(store, filters)
+    runs = select(store, filters.get("sweep"), filters.get("run"))
+    rows = in_state(describe_all(runs), filters.get("state"))
+    if "run" in filters and rows:
+        rows[0]["attempts"] = {task.name: task.attempts() for task in runs[0].tasks()}
     if options.json:
         print(json.dumps(rows, indent=1))
-    else:
-        console = make_console()
-        parts = picture(rows) if rows else [nothing(runs, store, filters)]
-        made = [line for run in runs for line in origin(run)] if "run" in filters else []
-        for part in (*parts, *made, *told(later, settle(later))):
-            console.print(part, highlight=False, soft_wrap=isinstance(part, str))
-    return 0
+        return ExitStatus.OK
+    later = choices(store, filters.get("sweep"))
+    console = make_console()
+    parts = picture(rows) if rows else [nothing(runs, store, filters)]
+    made = [line for run in runs for line in origin(run)] if "run" in filters else []
+    for part in (*parts, *made, *told(later, settle(later))):
+        console.print(part, highlight=False, soft_wrap=isinstance(part, str))
+    return ExitStatus.OK
 
 
 def read_words(words: Sequence[str]) -> tuple[str | None, dict[str, str]]:
     """The action, if there is one, and the filters. Raises ConfigError."""
-    actions = [word for word in words if "=" not in word]
-    for word in actions:
-        if word not in ACTIONS:
-            raise ConfigError(
-                f"unknown action {word!r}{nearest(word, ACTIONS)} (accepted: {', '.join(ACTIONS)})"
-            )
-    if len(actions) > 1:
-        raise ConfigError(f"one action at a time, got {' and '.join(actions)}")
-    action = actions[0] if actions else None
-    filters = {}
-    for word in (word for word in words if "=" in word):
-        name, _, value = word.partition("=")
-        if name not in FILTERS:
-            raise ConfigError(f"unknown filter {name}{nearest(name, FILTERS)}")
-        filters[name] = value
+    alone, filters = WORDS.read(words)
+    action = WORDS.action(alone)
     state = filters.get("state")
     if state is not None and state not in STATES:
         raise ConfigError(f"state must be one of {', '.join(STATES)}, got {state!r}")
@@ -116,13 +114,13 @@ def read_words(words: Sequence[str]) -> tuple[str | None, dict[str, str]]:
 
 
 def select(store: Store, sweep: str | None, run_id: str | None = None) -> list[Run]:
-    """All runs, those of the last launch of `sweep`, or the one called `run_id`. Raises LookupError."""
+    """All runs, those of the last launch of `sweep`, or the one called `run_id`. Raises ConfigError."""
     if sweep is None:
         runs = list(store.runs())
     else:
         records = {record.name: record for record in store.sweeps()}
         if sweep not in records:
-            raise LookupError(
+            raise ConfigError(
                 f"no sweep {sweep} was launched in the store {store.root}"
                 f"{nearest(sweep, records)} (launched: {', '.join(records) or 'none'})"
             )
@@ -131,20 +129,15 @@ def select(store: Store, sweep: str | None, run_id: str | None = None) -> list[R
         return runs
     named = [run for run in runs if run.run_id == run_id]
     if not named:
-        raise LookupError(f"no run {run_id}{nearest(run_id, [run.run_id for run in runs])}")
+        raise ConfigError(f"no run {run_id}{nearest(run_id, [run.run_id for run in runs])}")
     return named
 
 
 def act(action: str, store: Store, filters: Mapping[str, str]) -> int:
-    """Does `action` to the runs that match the filters; returns the exit status. Raises ConfigError, LookupError."""
+    """Does `action` to the runs that match the filters; returns the exit status. Raises ConfigError."""
     from simclr_ablate.launch.tend import cancel, cancel_choices, clean, retry
 
-    console = make_console()
-    runs = select(store, filters.get("sweep"), filters.get("run"))
-
-    def say(text: str) -> None:
-        console.print(text, highlight=False, soft_wrap=True)
-
+    runs, say = select(store, filters.get("sweep"), filters.get("run")), sayer(make_console())
     # A cancelled sweep must not submit its second stage. One run, or the runs that are running, are not a whole sweep.
     if action == "cancel" and "run" not in filters and filters.get("state") != "running":
         for each in cancel_choices(store, filters.get("sweep")):
@@ -155,10 +148,10 @@ def act(action: str, store: Store, filters: Mapping[str, str]) -> int:
     if action == "clean":
         return clean(store, chosen, say)
     if not chosen:
-        console.print(f"nothing to {action}: no run is {' or '.join(states)}", highlight=False)
-        return 0
+        say(f"nothing to {action}: no run is {' or '.join(states)}")
+        return ExitStatus.OK
     if action == "retry":
-        return retry(store, chosen, console)
+        return retry(store, chosen, make_message_console())
     return cancel(chosen, say)
 
 

@@ -7,7 +7,10 @@ import os
 import stat
 import sys
 import unicodedata
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+
+from simclr_ablate.manner import is_quiet
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -63,17 +66,40 @@ def prepare() -> None:
         setattr(sys, name, lasting)
 
 
-def make_console(quiet: bool = False) -> "Console":
-    """A console for the terminal, or for a file or pipe, with lines wide enough to keep run ids whole."""
+def make_console(quiet: bool = False, stderr: bool = False) -> "Console":
+    """A console for the terminal, or for a file or pipe, with lines wide enough to keep run ids whole.
+
+    stderr: for all that is no result. quiet: prints nothing.
+    """
     from rich.console import Console  # slow to import
 
     prepare()
     # Users' texts may contain brackets, which rich must not interpret.
-    look: dict[str, Any] = {"quiet": quiet, "markup": False, "emoji": False}
+    look: dict[str, Any] = {"quiet": quiet, "stderr": stderr, "markup": False, "emoji": False}
     console = Console(**look)
     if console.is_terminal or "COLUMNS" in os.environ:
         return console
     return Console(width=200, **look)
+
+
+def make_message_console(quiet: bool = False) -> "Console":
+    """A console for progress, hints and warnings, of which `--quiet` prints nothing."""
+    return make_console(quiet=quiet or is_quiet(), stderr=True)
+
+
+def sayer(console: "Console") -> Callable[[str], None]:
+    """Prints a line of text as it is."""
+    return lambda text: console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def tell(text: str) -> None:
+    """Prints a result, as it is."""
+    sayer(make_console())(text)
+
+
+def complain(text: str) -> None:
+    """Prints what went wrong, as it is, also with `--quiet`."""
+    sayer(make_console(stderr=True))(text)
 
 
 class _Lasting(io.FileIO):

@@ -19,10 +19,10 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
 from analysis.artefacts import ARTEFACTS
-from simclr_ablate.__main__ import CONFIG_FOLDER, register
 from simclr_ablate.launch.local import PRELOAD
 from simclr_ablate.plan.grid import experiment_sections
 from simclr_ablate.ranks import join
+from simclr_ablate.run import CONFIG_FOLDER, register
 from simclr_ablate.schema import Experiment
 
 # A shell starts what it puts in the background with SIGINT ignored, and nohup with SIGHUP. Then so do the commands that
@@ -85,7 +85,8 @@ def _fork_server() -> None:
     """One that has loaded everything its children may need. Otherwise the first test to ask for a fork server decides
     what it has loaded, and after a test of the analysis each run would load torch by itself."""
     artefacts = [artefact.module_name for artefact in ARTEFACTS.values()]
-    modules = [*PRELOAD, "simclr_ablate.__main__", "hydra", "analysis.writing", *artefacts]
+    command = ["simclr_ablate.run", "simclr_ablate.launch.plugins", "simclr_ablate.plan.yaml_files"]
+    modules = [*PRELOAD, *command, "hydra", "analysis.writing", *artefacts]
     multiprocessing.get_context("forkserver").set_forkserver_preload(modules)
     forkserver.ensure_running()
 

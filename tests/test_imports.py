@@ -11,7 +11,9 @@ LEVELS = [
     ["simclr_ablate.tasks"],
     ["simclr_ablate.plan"],
     ["simclr_ablate.launch"],
-    ["simclr_ablate.__main__", "simclr_ablate.status"],
+    ["simclr_ablate.run", "simclr_ablate.status", "simclr_ablate.help"],
+    ["simclr_ablate.completion"],
+    ["simclr_ablate.__main__"],
     ["analysis"],
 ]
 """From the ground floor up. A module is on the level of the longest name that its own begins with."""

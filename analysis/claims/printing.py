@@ -142,7 +142,7 @@ def numbers(finding: Finding) -> tuple[str, str]:
 
 def write(findings: Sequence[Finding], out: Path) -> list[Path]:
     """Writes the scorecard as CSV, Markdown and LaTeX into `out`. Returns the files."""
-    with storing(out, "--out"):
+    with storing(out, "out"):
         out.mkdir(parents=True, exist_ok=True)
     texts = {
         "csv": csv_text(data(findings)),
@@ -199,7 +199,7 @@ def markdown(findings: Sequence[Finding]) -> str:
             for claim, _ in _by_claim(group)
         )
         blocks += [f"## {escape_markdown(heading)}\n", markdown_table(table), tests]
-    blocks.append("Made by `python -m analysis`.\n")
+    blocks.append("Made by `simclr-ablate analyse`.\n")
     return "\n".join(blocks)
 
 

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from simclr_ablate.manner import is_quiet
+
 log = logging.getLogger(__name__)
 
 REPORT_SECONDS = 0.5
@@ -34,7 +36,7 @@ def show_progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
     if _reports:
         yield _report_often(_reports[-1], what, total)
         return
-    console = Console(stderr=True)
+    console = Console(stderr=True, quiet=is_quiet())
     if not console.is_terminal:
         yield _tell_tenths(what, total, console)
         return

@@ -1,7 +1,7 @@
 """One command, from its experiments to its exit status: plan, launch and summarise."""
 
 import dataclasses
-import enum
+import json
 import math
 import shlex
 import sys
@@ -13,7 +13,10 @@ from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
+from simclr_ablate import manner
+from simclr_ablate.commands import PROGRAM
 from simclr_ablate.config import ConfigError, build, flatten, keys
+from simclr_ablate.exit_status import ExitStatus
 from simclr_ablate.identity import varying_keys
 from simclr_ablate.launch.cluster.queue import Settler, describe_choice, require_slurm
 from simclr_ablate.launch.devices import check_devices
@@ -33,7 +36,7 @@ from simclr_ablate.plan.plan import Plan, plan_all
 from simclr_ablate.schema import METRIC_NAMES, Experiment
 from simclr_ablate.store import ChoiceFolder, Store
 from simclr_ablate.tasks.choose import Choose
-from simclr_ablate.terminal import make_console
+from simclr_ablate.terminal import complain, make_console, make_message_console, sayer, tell
 
 if TYPE_CHECKING:
     from simclr_ablate.launch.cluster.slurm import SlurmLauncher
@@ -47,15 +50,6 @@ NEEDS_A_SWEEP = (
 )
 CHOICE_SECONDS = 5.0
 """How often to check whether a choice has been made."""
-
-
-class ExitStatus(enum.IntEnum):
-    """The exit status of a command."""
-
-    OK = 0
-    SOME_FAILED = 1
-    REFUSED = 2
-    STOPPED = 130
 
 
 @dataclass(frozen=True)
@@ -89,6 +83,8 @@ class Command:
     def from_config(cls, config: Mapping[str, Any]) -> Self:
         """Reads the keys of the command. Raises ConfigError."""
         check_top_level(config)
+        if manner.is_json() and not config.get("dry_run"):
+            raise ConfigError("--json needs dry_run=true, whose plan it prints")
         names = [info.name for info in keys(CommandKeys)]
         given = build(CommandKeys, {name: config[name] for name in names if name in config})
         return cls(
@@ -134,20 +130,25 @@ def execute(
     among the experiments. jobs: notified when each run starts and ends. deadline: see `launch`.
     """
     torchrun = TorchrunRank.from_environment()
-    console = make_console(quiet=torchrun is not None and torchrun.rank > 0)
-    say = sayer(console)
+    silent = torchrun is not None and torchrun.rank > 0  # the first rank speaks for all
+    console = make_message_console(silent)
     plan = checked_plan(command, experiments, sweeps, chooses, torchrun)
+    # Of a dry run, the plan is the result.
+    is_text = command.dry_run and not manner.is_json()
+    say = sayer(make_console(silent) if is_text else console)
     say(f"{command.sweep or ', '.join(_sweeps(plan)) or 'run'}: {plan.summary()}")
-    for line in (*plan.outlook(), *plan.passed_over()):
+    for line in plan.outlook():
         say(line)
+    for line in plan.passed_over() if not silent else ():
+        complain(line)
     if command.dry_run:
         say(hours_of(plan).describe(side_by_side(command, plan)))
-        _print_table(plan, console)
+        _print_plan(plan, make_console(silent))
         return Ended(_status(plan), plan)
     if isinstance(command.launcher, SlurmOptions) and command.launcher.cluster == "slurm":
         require_slurm()
     command.store.prepare()
-    if torchrun is None or torchrun.rank == 0:
+    if not silent:
         for restored in plan.restore_pretraining():
             say(f"{restored}: pretraining.json was rebuilt from encoder.pt")
     plan = plan.recorded(command.overrides, command.asked, "decided" if command.until else "")
@@ -205,8 +206,8 @@ def _be_rank(command: Command, plan: Plan, torchrun: TorchrunRank, console: Any)
     status = carry_out_here(plan, command.cache, torchrun)
     outcome = Outcome(interrupted=status == worker.Status.INTERRUPTED)
     held = status in (worker.Status.HELD, worker.Status.TAKEN)
-    if held:
-        console.print(f"another command is running {plan.runs[0].run_id}", highlight=False)
+    if held and torchrun.rank == 0:
+        complain(f"another command is running {plan.runs[0].run_id}")
     elif not outcome.interrupted:
         (outcome.complete if status == worker.Status.COMPLETE else outcome.failed).extend(plan.runs)
     if torchrun.rank > 0:
@@ -286,15 +287,13 @@ def _submit(
     with command.store.submitting():
         submission = launcher.submit(plan)
         plan.note_choices()
-    say(submission.summary())
+    tell(submission.summary())
     for choose in plan.pending:
         folder = arrange(launcher, command.store, plan.records_of(choose), choose)
         job = (folder.last_submission() or {}).get("job")
-        say(f"{choose.sweep}: job {job} submits its second stage once the first has ended")
-    where = [f"sweep={command.sweep}"] if command.sweep else []
-    if str(command.store.root) != "runs":
-        where.append(f"store={command.store.root}")
-    watch = shlex.join(["python", "-m", "simclr_ablate.status", *where, "--follow"])
+        tell(f"{choose.sweep}: job {job} submits its second stage once the first has ended")
+    sweep = [f"sweep={command.sweep}"] if command.sweep else []
+    watch = shlex.join([PROGRAM, "status", *sweep, *_where(command.store), "--follow"])
     if not options.follow:
         say(f"watch them: {watch}")
         return ExitStatus.SOME_FAILED if submission.closed else _status(plan)
@@ -324,7 +323,7 @@ def _follow_choices(
     for choose, folder in folders.items():
         failure = folder.failure()
         if failure is not None and "cancelled" in (folder.last_submission() or {}):
-            say(describe_choice(folder))
+            complain(describe_choice(folder))
             outcome = outcome.and_then(Outcome(called_off=True))
             continue
         left.append(choose)
@@ -354,44 +353,47 @@ def _wait(folders: Sequence[ChoiceFolder]) -> bool:
         return False
 
 
-def sayer(console: Any) -> Callable[[str], None]:
-    """Prints a line of text as it is."""
-    return lambda text: console.print(text, highlight=False, markup=False, soft_wrap=True)
-
-
 def _report(command: Command, plan: Plan, outcome: Outcome, say: Callable[[str], None]) -> int:
-    """Prints how the plan ended; returns the exit status."""
-    again = shlex.join(["python", "-m", "simclr_ablate", *sys.argv[1:]])
+    """Prints how the plan ended; returns the exit status. say: prints what is no result."""
     for planned in outcome.failed:
         reason = outcome.reason_of(planned)
-        say(f"\nFAILED {planned.run_id}: {reason}\n  log: {planned.task.log_path}")
+        complain(f"\nFAILED {planned.run_id}: {reason}\n  log: {planned.task.log_path}")
     for line in plan.passed_over():
-        say(f"\n{line}")
+        complain(f"\n{line}")
     if outcome.called_off and not outcome.failed and not outcome.interrupted:
-        say(f"a second stage was cancelled; to resume it, run the same command again:\n  {again}")
+        tell("a second stage was cancelled")
+        say(f"to resume it, run the same command again:\n  {_again()}")
         return ExitStatus.SOME_FAILED
+    done = len(outcome.complete)
     if outcome.failed or outcome.interrupted:
-        left = len(plan.runs) - len(outcome.complete)
+        tell(f"{done} done, {len(plan.runs) - done} not")
         what = "retry what failed" if outcome.failed else "resume"
-        say(
-            f"\n{len(outcome.complete)} done, {left} not; to {what}, run the same command again:\n"
-            f"  {again}"
-        )
+        say(f"to {what}, run the same command again:\n  {_again()}")
         return ExitStatus.STOPPED if outcome.interrupted else ExitStatus.SOME_FAILED
     if outcome.late:
-        say(
-            f"\nthe time is up: {len(outcome.complete)} done, {len(outcome.late)} not started; to go on, "
-            f"run the same command again:\n  {again}"
-        )
+        tell(f"the time is up: {done} done, {len(outcome.late)} not started")
+        say(f"to go on, run the same command again:\n  {_again()}")
         return _status(plan)
     if len(plan.runs) == 1:
-        _print_result(plan, say)
+        _print_result(plan)
     else:
         every = "" if plan.missing else "all "
-        say(f"{every}{len(plan.runs)} experiments are in {plan.store.root}/")
+        tell(f"{every}{len(plan.runs)} experiments are in {plan.store.root}/")
         if command.artefact:
-            say(f"see them: python -m analysis {command.artefact} --store {plan.store.root}")
+            see = [PROGRAM, "analyse", command.artefact, *_where(plan.store)]
+            say(f"see them: {shlex.join(see)}")
     return _status(plan)
+
+
+def _again() -> str:
+    """The command line, to be given again."""
+    quiet = ["--quiet"] if manner.is_quiet() else []
+    return shlex.join([PROGRAM, *quiet, *sys.argv[1:]])
+
+
+def _where(store: Store) -> list[str]:
+    """The word that names a store, unless it is the one that commands take without it."""
+    return [] if str(store.root) == "runs" else [f"store={store.root}"]
 
 
 def _status(plan: Plan) -> ExitStatus:
@@ -399,36 +401,53 @@ def _status(plan: Plan) -> ExitStatus:
     return ExitStatus.SOME_FAILED if plan.missing else ExitStatus.OK
 
 
-def _print_result(plan: Plan, say: Callable[[str], None]) -> None:
+def _print_result(plan: Plan) -> None:
     (planned,) = plan.runs
     evaluation = planned.run.evaluation(planned.evaluation_key)
     assert evaluation is not None  # the run is complete
     metrics = defaultdict(lambda: math.nan, evaluation["metrics"])
     spec = planned.experiment.evaluation
-    say(f"run      {planned.run_id}")
-    say(f"folder   {planned.run.path}")
+    tell(f"run      {planned.run_id}")
+    tell(f"folder   {planned.run.path}")
     if spec.protocol == "probe":
         accuracy, guess = metrics["probe_accuracy"], metrics["probe_guess"]
-        say(f"probe    {accuracy:.2f} % (guessing: {guess:.2f} %)")
+        tell(f"probe    {accuracy:.2f} % (guessing: {guess:.2f} %)")
     elif spec.protocol == "linear":
         shown = dict.fromkeys((planned.experiment.evaluated_data.metric, "top1", "top5"))
         accuracies = [f"{METRIC_NAMES[k]} {metrics[k]:.2f} %" for k in shown if k in metrics]
-        say(f"linear   {', '.join(accuracies)}")
+        tell(f"linear   {', '.join(accuracies)}")
         (knn,) = [name for name in metrics if name.startswith("knn_")]
-        say(f"kNN      {METRIC_NAMES[knn.removeprefix('knn_')]} {metrics[knn]:.2f} %")
+        tell(f"kNN      {METRIC_NAMES[knn.removeprefix('knn_')]} {metrics[knn]:.2f} %")
     else:
         values = ", ".join(f"{name} {value:.4g}" for name, value in evaluation["metrics"].items())
-        say(f"{spec.protocol}: {values}")
+        tell(f"{spec.protocol}: {values}")
 
 
-def _print_table(plan: Plan, console: Any) -> None:
-    from rich.table import Column, Table
-
+def _print_plan(plan: Plan, console: Any) -> None:
+    """Prints the plan's runs as a table, or as JSON."""
     flat = [flatten(planned.experiment.to_config()) for planned in plan.runs]
     columns = varying_keys([planned.experiment for planned in plan.runs])
-    if len(_sweeps(plan)) > 1:
+    if manner.is_json():
+        rows = [
+            {
+                "run_id": planned.run_id,
+                "state": planned.state(),
+                "sweeps": list(planned.sweeps),
+                "values": {name: values[name] for name in columns},
+            }
+            for planned, values in zip(plan.runs, flat, strict=True)
+        ]
+        sayer(console)(json.dumps(rows, indent=1))
+    elif len(_sweeps(plan)) > 1:
         _print_union(plan, flat, columns, console)
-        return
+    else:
+        _print_table(plan, flat, columns, console)
+
+
+def _print_table(plan: Plan, flat: list[dict[str, Any]], columns: list[str], console: Any) -> None:
+    """One row per run, with the values that vary."""
+    from rich.table import Column, Table
+
     table = Table(Column("run", no_wrap=True), *columns, "state")
     for planned, values in zip(plan.runs, flat, strict=True):
         cells = ["-" if values[name] is None else str(values[name]) for name in columns]

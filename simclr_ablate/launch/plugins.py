@@ -27,13 +27,15 @@ from hydra.types import HydraContext, RunMode, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from simclr_ablate.config import ConfigError
-from simclr_ablate.launch.command import Command, Ended, ExitStatus, execute
+from simclr_ablate.exit_status import ExitStatus
+from simclr_ablate.launch.command import Command, Ended, execute
 from simclr_ablate.launch.task import (
     check_objective,
     check_one_experiment,
     failure_of,
     objective_of,
 )
+from simclr_ablate.manner import is_json
 from simclr_ablate.paths import config_folder
 from simclr_ablate.plan.grid import (
     Composer,
@@ -102,6 +104,10 @@ def read_command(app: Mapping[str, Any], hydra: Any) -> Command:
     if hydra.mode != RunMode.MULTIRUN and sweeper != _target(PlanSweeper):
         raise ConfigError(
             f"hydra/sweeper={choices['hydra/sweeper']} has no effect without -m: add -m"
+        )
+    if is_json() and hydra.mode == RunMode.MULTIRUN and sweeper != _target(PlanSweeper):
+        raise ConfigError(
+            f"--json prints one plan; hydra/sweeper={choices['hydra/sweeper']} makes one for each job"
         )
     if launcher == _target(SlurmPlugin):
         _check_options_of(hydra)

@@ -20,11 +20,11 @@ from omegaconf import DictConfig, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from simclr_ablate.config import ConfigError
+from simclr_ablate.exit_status import ExitStatus
 from simclr_ablate.files import storing
 from simclr_ablate.launch.command import (
     NEEDS_A_SWEEP,
     Command,
-    ExitStatus,
     execute,
     returns_at_once,
 )

@@ -10,16 +10,19 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from simclr_ablate.config import ConfigError
+from simclr_ablate.exit_status import ExitStatus
 from simclr_ablate.files import StorageError
 from simclr_ablate.identity import run_id
 from simclr_ablate.launch.cluster.queue import scancel
-from simclr_ablate.launch.command import Command, ExitStatus, launch
+from simclr_ablate.launch.command import Command, launch
 from simclr_ablate.lease import is_here
+from simclr_ablate.own import look_in
 from simclr_ablate.paths import config_folder, default_cache
 from simclr_ablate.plan.launchers import read_launcher
 from simclr_ablate.plan.plan import make_plan
 from simclr_ablate.schema import SCHEMA_VERSION, Experiment
 from simclr_ablate.store import ChoiceFolder, Run, Store, TaskFolder, leftovers
+from simclr_ablate.terminal import complain
 
 
 def retry(store: Store, runs: Sequence[Run], console: Any) -> int:
@@ -27,6 +30,7 @@ def retry(store: Store, runs: Sequence[Run], console: Any) -> int:
 
     Runs that were never submitted to a cluster are carried out on this machine. Raises ConfigError.
     """
+    look_in(os.getcwd())  # for the user's own modules
     groups: dict[str, list[Experiment]] = {}
     left = 0
     for run in runs:
@@ -36,7 +40,7 @@ def retry(store: Store, runs: Sequence[Run], console: Any) -> int:
         try:
             experiments = _experiments(run, submissions)
         except ConfigError as error:
-            console.print(f"not retried: {run.run_id}: {error}", highlight=False, soft_wrap=True)
+            complain(f"not retried: {run.run_id}: {error}")
             left += 1
             continue
         groups.setdefault(json.dumps(how, sort_keys=True), []).extend(experiments)
@@ -109,7 +113,7 @@ def cancel(runs: Sequence[Run], say: Callable[[str], None]) -> int:
     for run in left:
         holders = (task.holder() for task in run.tasks())
         holder = next((each for each in holders if each is not None), None)
-        say(f"not cancelled: {run.run_id} is held by {holder}: cancel it there")
+        complain(f"not cancelled: {run.run_id} is held by {holder}: cancel it there")
     return ExitStatus.SOME_FAILED if left else ExitStatus.OK
 
 
@@ -149,7 +153,7 @@ def clean(store: Store, runs: Sequence[Run], say: Callable[[str], None]) -> int:
         try:
             more, bytes_ = _clean(run)
         except StorageError as error:  # the other runs are still cleaned up
-            say(f"not cleaned up: {run.run_id}: {error}")
+            complain(f"not cleaned up: {run.run_id}: {error}")
             status = ExitStatus.SOME_FAILED
             continue
         count, size = count + more, size + bytes_

@@ -1,6 +1,6 @@
 """`until=decided`: after a sweep's own seeds, more of them where they decide findings of the paper.
 
-Before every step, the analysis says which finding is worth its hours most (`python -m analysis more`), and the runs
+Before every step, the analysis says which finding is worth its hours most (`simclr-ablate findings more`), and the runs
 that this finding rests on get the seeds of its next look. Everything is read from the store. So a command that was
 interrupted continues if you give it again, and two commands share the work, as with any plan.
 
@@ -21,16 +21,15 @@ from typing import Any, NamedTuple
 
 import simclr_ablate
 from simclr_ablate.config import ConfigError
+from simclr_ablate.exit_status import ExitStatus
 from simclr_ablate.launch.command import (
     NEEDS_A_SWEEP,
     Command,
     Ended,
-    ExitStatus,
     checked_plan,
     execute,
     launch,
     returns_at_once,
-    sayer,
     side_by_side,
 )
 from simclr_ablate.launch.jobs import Jobs
@@ -41,7 +40,7 @@ from simclr_ablate.plan.plan import Plan, planned_run
 from simclr_ablate.schema import Experiment
 from simclr_ablate.store import Store
 from simclr_ablate.tasks.choose import Choose
-from simclr_ablate.terminal import count, make_console
+from simclr_ablate.terminal import count, make_message_console, sayer
 
 
 class Widened(NamedTuple):
@@ -64,7 +63,7 @@ Widen = Callable[[Sequence[int] | None], Widened]
 
 @dataclass(frozen=True)
 class Step:
-    """One finding, and what its next look takes, as `python -m analysis more --json` says.
+    """One finding, and what its next look takes, as `simclr-ablate findings more --json` says.
 
     label, setting: its data, and all that its runs have in common. sweeps: those that make its runs. hours: of all runs
     that are missing at the next look. decides_at: the number of seeds that is expected to decide it, if any is.
@@ -104,7 +103,7 @@ def decide(command: Command, widen: Widen, jobs: Jobs | None = None) -> Ended:
     ended = execute(command, *own.asked, jobs, budget.deadline)
     if command.dry_run or ended.status == ExitStatus.STOPPED:
         return ended
-    console, status = make_console(), ended.status
+    console, status = make_message_console(), ended.status
     say, seeds = sayer(console), _Seeds.of(own)
     # The winners of choices are known by now.
     whole = replace(checked_plan(command, *own.asked), records=ended.plan.records)
@@ -224,8 +223,8 @@ def _asked(store: Store) -> list[Step]:
     """The findings that more seeds may decide, the one that is worth its hours most first. Raises ConfigError."""
     above = str(Path(simclr_ablate.__file__).parents[1])
     path = os.pathsep.join(filter(None, [above, os.environ.get("PYTHONPATH")]))
-    arguments = ["more", "--json", "--store", str(store.root)]
-    line = [sys.executable, "-P", "-m", "simclr_ablate.analysis", *arguments]
+    arguments = ["more", "--json", f"store={store.root}"]
+    line = [sys.executable, "-P", "-m", "simclr_ablate.analysis.findings", *arguments]
     environment = {**os.environ, "PYTHONPATH": path}
     done = subprocess.run(line, capture_output=True, text=True, env=environment)
     if done.returncode:

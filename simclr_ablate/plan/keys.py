@@ -5,17 +5,18 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
-
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from typing import TYPE_CHECKING, Any
 
 from simclr_ablate.config import ConfigError, KeyInfo, key, keys, unknown_key
 from simclr_ablate.looks import LOOKS
 from simclr_ablate.paths import config_folder
 from simclr_ablate.plan.launchers import LAUNCHERS
 from simclr_ablate.schema import METRICS, Experiment
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+# Hydra and OmegaConf are imported where they are used: neither --help nor completion waits for them.
 
 
 def objective_metrics(protocol: str, metric: str = "top1", several: bool = False) -> list[str]:
@@ -104,15 +105,17 @@ def check_top_level(config: Mapping[str, Any]) -> None:
             raise ConfigError(unknown_key(full, known_keys()))
 
 
-def interpolations(config: DictConfig, sections: Collection[str]) -> list[str]:
+def interpolations(config: "DictConfig", sections: Collection[str]) -> list[str]:
     """Values under these top-level keys that refer to other keys, as written: `${optimizer.lr}`, `${.lr}`."""
+    from omegaconf import OmegaConf
+
     plain = OmegaConf.to_container(config, resolve=False)
     assert isinstance(plain, dict)
     values = _values([plain.get(name) for name in sections])
     return [value for value in values if isinstance(value, str) and "${" in value]
 
 
-def refers_beyond_scale(config: DictConfig, sections: Collection[str]) -> bool:
+def refers_beyond_scale(config: "DictConfig", sections: Collection[str]) -> bool:
     """Whether a value under these top-level keys refers to anything but a plain value of the scale."""
     references = interpolations(config, sections)
     return any(not _OF_SCALE.fullmatch(text) for text in references) or (
@@ -123,12 +126,14 @@ def refers_beyond_scale(config: DictConfig, sections: Collection[str]) -> bool:
 _OF_SCALE = re.compile(r"\$\{scale\.\w+\}")
 
 
-def without_hydra(config: DictConfig) -> DictConfig:
+def without_hydra(config: "DictConfig") -> "DictConfig":
     """The config without Hydra's section."""
+    from omegaconf import OmegaConf
+
     return OmegaConf.masked_copy(config, [str(name) for name in config if name != "hydra"])
 
 
-def check_scale(config: DictConfig, references: Sequence[str] = ()) -> None:
+def check_scale(config: "DictConfig", references: Sequence[str] = ()) -> None:
     """Raises ConfigError if the scale has a key that our scales don't have and that no `${scale.KEY}` refers to.
 
     config: unresolved. references: interpolations beyond those in the config.
@@ -147,6 +152,8 @@ def check_scale(config: DictConfig, references: Sequence[str] = ()) -> None:
 @functools.cache
 def _scale_keys() -> frozenset[str]:
     """The keys of our scales."""
+    from omegaconf import OmegaConf
+
     files = (config_folder("conf") / "scale").glob("*.yaml")
     return frozenset(str(name) for file in files for name in OmegaConf.load(file).scale)
 
@@ -215,6 +222,9 @@ def _values(value: Any) -> Iterator[Any]:
 
 def misused_group(arguments: Sequence[str]) -> str | None:
     """A message for the first `group=value` with a value that is not a name, or None. Hydra would show a traceback."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
     groups = {path.name for path in config_folder("conf").iterdir() if path.is_dir()}
     for argument in arguments:
         name = argument.partition("=")[0].lstrip("+")

@@ -104,7 +104,7 @@ def _loading(experiment: Experiment, wanted: "Export") -> str:
     )
     file = "encoder.npz" if wanted.to == "npz" else "model.safetensors"
     command = (
-        f"python -m simclr_ablate objective=imported encoder.weights={file} "
+        f"simclr-ablate objective=imported encoder.weights={file} "
         f"encoder.architecture={spec.architecture} encoder.width={spec.width} encoder.stem={spec.stem}"
     )
     text = f"```python\n{code}\n```\n\nOr evaluate it:\n```bash\n{command}\n```"

@@ -16,8 +16,6 @@ from simclr_ablate.store import Run, Store
 from simclr_ablate.weights.card import card
 from simclr_ablate.weights.reading import METADATA, Tensors
 
-FORMATS = ("torchvision", "timm", "hf", "npz")
-
 TORCHVISIONS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 """Our architectures that torchvision and timm have too, with width 1 and the stem of ImageNet."""
 
@@ -26,8 +24,8 @@ _NO_MEAN, _UNIT_STD = [0.0, 0.0, 0.0], [1.0, 1.0, 1.0]
 
 @dataclass(frozen=True)
 class Export:
-    """What to export. to: one of FORMATS. head: whether the projection head, or classifier, goes along. out: the folder
-    to make."""
+    """What to export. to: one of `weights.FORMATS`. head: whether the projection head, or classifier, goes along. out:
+    the folder to make."""
 
     run_id: str
     store: str

@@ -87,8 +87,8 @@ def _compose(path: Path) -> None:
     """
     from hydra import compose, initialize_config_dir
 
-    from simclr_ablate.__main__ import CONFIG_FOLDER, register
     from simclr_ablate.plan.grid import experiment_sections
+    from simclr_ablate.run import CONFIG_FOLDER, register
     from tests.device.test_tasks import CASES, COMMON
 
     register()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 
-from simclr_ablate import __main__ as command
+from simclr_ablate import run as command
 from simclr_ablate.config import ConfigError
 from simclr_ablate.launch.task import exit_status
 from simclr_ablate.plan.yaml_files import read_yaml
