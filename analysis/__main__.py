@@ -80,7 +80,7 @@ def _carry_out(options: argparse.Namespace) -> int:
         if name not in ARTEFACTS and name not in EARLIER:
             raise ConfigError(f"unknown artefact {name}{nearest(name, ARTEFACTS)}")
         if name in EARLIER and len(names) > 1:
-            raise ConfigError(f"{name} must be the only artefact, got {' '.join(names)}")
+            raise ConfigError(f"{name} must be given alone, got {' '.join(names)}")
     out = expanded(given.get("out", "reports"), "out")
     with opened(expanded(given.get("store", "runs"), "store")) as store:
         if names and names[0] in EARLIER:

@@ -147,7 +147,7 @@ def test_readers_need_no_permission_to_write(readable: Path, open_folder: Path) 
     assert {row["state"] for row in json.loads(done.stdout)} == {"complete", "queued"}
     done = as_nobody(readable, "simclr_ablate.status", f"store={store}")
     assert "job 7 FAILED" in done.stdout, done.stderr
-    done = as_nobody(readable, "analysis", "table1", f"--store={store}", f"--out={out}")
+    done = as_nobody(readable, "analysis", "table1", f"store={store}", f"out={out}")
     assert done.returncode == 1
     assert any(line.startswith("table1: ") for line in done.stderr.splitlines())
     assert "Traceback" not in done.stderr
@@ -170,7 +170,7 @@ def test_a_closed_store_and_a_closed_run_are_named(readable: Path) -> None:
     store.chmod(0o700)
     for arguments in (
         ["simclr_ablate.status", f"store={store}"],
-        ["analysis", "figure5", f"--store={store}"],
+        ["analysis", "figure5", f"store={store}"],
     ):
         done = as_nobody(readable, *arguments)
         assert done.returncode in (1, 2)

@@ -53,8 +53,8 @@ def study(tmp_path: Path) -> Path:
 @pytest.fixture(scope="module")
 def sweep(environment: dict[str, str], written: Path) -> Path:
     """The store that the document's command leaves, on few images."""
-    assert COMMAND.startswith("python -m simclr_ablate ")
-    arguments = shlex.split(COMMAND)[3:]
+    assert COMMAND.startswith("simclr-ablate ")
+    arguments = shlex.split(COMMAND)[1:]
     status, output = run_process(
         environment, written / "runs", *arguments, *SHORT, folder=written, python=True
     )

@@ -106,7 +106,7 @@ def test_other_keys_take_no_function(make_experiment: Callable[..., Experiment])
 
 
 def test_the_help_says_which_keys_take_one() -> None:
-    command = [sys.executable, "-m", "simclr_ablate", "--help"]
+    command = [sys.executable, "-m", "simclr_ablate", "--help-all"]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     lines = [line.split()[0] for line in text.splitlines() if "or package.module:function" in line]
     assert lines == [

@@ -318,7 +318,7 @@ def test_results_on_single_images_of_other_data_sets_can_travel_alone(
         ([], [], "examples=transfer adds those of Tables 8 and B.5"),
     ):
         made = pack(tmp_path / "runs", tmp_path / "study.zip", *words)
-        assert told in capsys.readouterr().out
+        assert told in "".join(capsys.readouterr())
         names = [name for name in members_of(made) if name.endswith("/examples.npz")]
         assert {name.split("/")[2] for name in names} == set(packed_keys)
         made.unlink()
@@ -349,8 +349,8 @@ def test_only_what_is_complete_is_packed(store, tmp_path, capsys, make_experimen
     lease = running.lease()
     made = pack(store, tmp_path / "part.zip")
     lease.release()
-    told = capsys.readouterr().out
-    assert "packed 1 run, 1 evaluation, 1 launch into" in told
+    result, told = capsys.readouterr()
+    assert "packed 1 run, 1 evaluation, 1 launch into" in result
     left = "1 damaged or of another version, 1 failed, 1 running"
     assert f"left out: runs without a complete evaluation: {left}" in told
     assert "left out: evaluations that are not complete: 1" in told
@@ -447,7 +447,7 @@ def test_a_run_that_is_worked_on_is_left_alone(packed, tmp_path, capsys) -> None
     assert done.returncode == 1
     for run in (first, second):
         line = f"passed over: a process works on {run.run_id}; unpack again when it has ended"
-        assert line in done.stdout.splitlines()
+        assert line in done.stderr.splitlines()
     assert [path.name for path in first.path.iterdir()] == ["lease.1"]
     assert not second.is_evaluated(key)
     pretraining.release()
@@ -507,7 +507,7 @@ def test_a_file_that_exists_is_never_written_over(whole, packed, tmp_path, capsy
         (["pakc"], "unknown action 'pakc'; did you mean pack? (accepted: pack, unpack)"),
         (["pack"], "to must be the file to write, got nothing"),
         (["pack", "study.zip"], "unknown word 'study.zip': write to=study.zip"),
-        (["pack", "to=a.zip", "swep=x"], "unknown word 'swep=x'; did you mean sweep?"),
+        (["pack", "to=a.zip", "swep=x"], "unknown key swep; did you mean sweep?"),
         (["pack", "to=a.zip", "sweep=sedes"], "no sweep sedes was launched in the store"),
         (["pack", "to=a.zip", "run=none"], "no run none"),
         (
@@ -515,7 +515,7 @@ def test_a_file_that_exists_is_never_written_over(whole, packed, tmp_path, capsy
             "examples must be one of false, transfer, true, got 'yes'",
         ),
         (["unpack"], "name the packs to unpack, got none"),
-        (["unpack", "a.zip", "to=b"], "unknown word 'to=b' (accepted: store)"),
+        (["unpack", "a.zip", "to=b"], "unknown key to (accepted: store)"),
         (["unpack", "nowhere.zip"], "cannot use nowhere.zip: No such file or directory"),
         (["pack", "to=a.zip", "store=nowhere"], "the store nowhere does not exist"),
     ],

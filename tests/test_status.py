@@ -88,7 +88,7 @@ def test_json_of_one_sweep(store: Store, capsys) -> None:
     ("arguments", "message"),
     [
         (["sweep=tow"], "no sweep tow was launched"),
-        (["stor=x"], "unknown filter stor; did you mean store?"),
+        (["stor=x"], "unknown key stor; did you mean store?"),
         (["retyr"], "unknown action 'retyr'; did you mean retry? (accepted: "),
         (["cancel", "retry"], "one action at a time, got cancel and retry"),
     ],

@@ -205,14 +205,15 @@ def changed(run: pd.DataFrame, **values: Any) -> pd.DataFrame:
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `python -m analysis` writes of two seeds, for some a third, of every sweep: once for all of xdist's workers.
+    """What `simclr-ablate analyse` writes of two seeds, for some a third, of every sweep: once for all of xdist's
+    workers.
 
     Tests leave it as it is.
     """
 
     def make(folder: Path) -> None:
         fill(folder / "runs", 510)
-        assert main(["--store", str(folder / "runs"), "--out", str(folder / "reports")]) == 0
+        assert main([f"store={folder / 'runs'}", f"out={folder / 'reports'}"]) == 0
 
     return made_once(tmp_path_factory, "site", make) / "reports"
 

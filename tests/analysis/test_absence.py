@@ -47,50 +47,49 @@ def launched(tmp_path, make):
             "temperature",
             ["complete", "complete"],
             "The store holds 2 runs of temperature, but none of sweep=augmentation_grid.",
-            "simclr_ablate -m sweep=augmentation_grid",
+            "simclr-ablate -m sweep=augmentation_grid",
         ),
         (
             "augmentation_grid",
             ["failed", "failed"],
             "No run of sweep=augmentation_grid is complete: 2 failed.",
-            "simclr_ablate.status retry sweep=augmentation_grid",
+            "simclr-ablate status retry sweep=augmentation_grid",
         ),
         (
             "augmentation_grid",
             ["interrupted", "failed"],
             "No run of sweep=augmentation_grid is complete: 1 failed, 1 interrupted.",
-            "simclr_ablate.status retry sweep=augmentation_grid",
+            "simclr-ablate status retry sweep=augmentation_grid",
         ),
         (
             "augmentation_grid",
             ["running", "failed"],
             "No run of sweep=augmentation_grid is complete: 1 failed, 1 running.",
-            "simclr_ablate.status sweep=augmentation_grid",
+            "simclr-ablate status sweep=augmentation_grid",
         ),
         (
             "augmentation_grid",
             ["planned"],
             "No run of sweep=augmentation_grid is complete: 1 planned.",
-            "simclr_ablate -m sweep=augmentation_grid",
+            "simclr-ablate -m sweep=augmentation_grid",
         ),
         (
             "augmentation_grid",
             ["complete"],
             "The runs of sweep=augmentation_grid (1 complete) are not enough: Figure 5 needs a "
             "finished run of views=pair.",
-            "simclr_ablate -m sweep=augmentation_grid",
+            "simclr-ablate -m sweep=augmentation_grid",
         ),
     ],
 )
 def test_what_is_there_instead_and_what_to_do(launched, tmp_path, sweep, states, said, command):
     text = launched(sweep, *states)
     assert text.startswith(said)
-    told = shlex.split(text[text.index("python -m") :])
-    assert told[:2] == ["python", "-m"]
-    *arguments, store = told[2:]
+    told = shlex.split(text[text.index("simclr-ablate ") :])
+    *arguments, store = told
     assert arguments == command.split()
     # The command reads its values as Hydra does.
-    quoted = "'" if arguments[0] == "simclr_ablate" else ""
+    quoted = "'" if arguments[1] == "-m" else ""
     assert store == f"store={quoted}{tmp_path / 'my runs'}{quoted}"
 
 

@@ -273,7 +273,7 @@ def test_names_of_data_sets_are_shown_and_run_nothing(browser, tmp_path, make):
     for temperature in (0.1, 0.5):
         changes = {"data.label": name, "loss.temperature": temperature}
         make.put(tmp_path / "runs", make.experiment(**changes), 50.0)
-    assert main(["--store", str(tmp_path / "runs"), "--out", str(tmp_path / "out")]) == 0
+    assert main([f"store={tmp_path / 'runs'}", f"out={tmp_path / 'out'}"]) == 0
     browser.get((tmp_path / "out" / "index.html").as_uri())
     assert browser.get_log("browser") == []
     assert browser.title == TITLE

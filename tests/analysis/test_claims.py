@@ -518,7 +518,7 @@ def test_no_runs_name_the_sweep_that_makes_them(rewritten):
     for finding in findings:
         assert (finding.setting, finding.verdict, finding.seeds) == ("", "not run", 0)
         sweep = ARTEFACTS[finding.claim.artefacts[0]].sweep
-        assert f"python -m simclr_ablate -m sweep={sweep}" in finding.reason
+        assert f"simclr-ablate -m sweep={sweep}" in finding.reason
 
 
 @pytest.mark.parametrize(

@@ -116,16 +116,16 @@ def test_a_picture_by_itself_shows_the_stores_images_too(folder, tmp_path, make,
     root, _ = folder
     store, out = tmp_path / "the runs", tmp_path / "out"
     make.put(store, of_folder(make, root), 50.0)
-    assert main([name, "--store", str(store), "--out", str(out)]) == 0
+    assert main([name, f"store={store}", f"out={out}"]) == 0
     said = capsys.readouterr().err.splitlines()
     assert all(line.startswith("decoding images") for line in said)
     text = (out / f"{name}-mine.md").read_text()
-    assert f"Made by `python -m analysis --store '{store}'`." in text
+    assert f"Made by `simclr-ablate analyse 'store={store}'`." in text
 
 
 def test_a_picture_needs_no_store(tmp_path, capsys):
     out = tmp_path / "out"
     for store in (tmp_path / "nowhere", tmp_path):
-        assert main(["figure3", "--store", str(store), "--out", str(out)]) == 0
+        assert main(["figure3", f"store={store}", f"out={out}"]) == 0
         assert capsys.readouterr().err == ""
     assert len(list(out.iterdir())) == 5

@@ -56,7 +56,7 @@ def out(store, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         patch.setattr(processes, "available_cores", lambda: 1)
         warnings.simplefilter("error")
-        assert main(["--store", str(store), "--out", str(out)]) == 0
+        assert main([f"store={store}", f"out={out}"]) == 0
     return out
 
 
@@ -147,17 +147,17 @@ def test_commands_of_markdown_can_be_pasted(out, store):
         make, draw = (part.content for part in inside if part.type == "code_inline")
         overrides = {
             parsed.key_or_group: parsed.value()
-            for parsed in OverridesParser.create().parse_overrides(arguments(make)[3:])
+            for parsed in OverridesParser.create().parse_overrides(arguments(make)[1:])
         }
         labels.add(str(overrides["data.label"]))
         assert overrides["store"] == str(store)
-        assert arguments(draw)[-2:] == ["--store", str(store)]
+        assert arguments(draw)[-1] == f"store={store}"
     assert labels == set(NAMES)
 
 
 def arguments(command):
-    """What a shell makes of a command that begins with python."""
-    script = f"python() {{ printf '%s\\0' \"$@\"; }}; {command}"
+    """What a shell makes of a command that begins with simclr-ablate."""
+    script = f"simclr-ablate() {{ printf '%s\\0' \"$@\"; }}; {command}"
     done = subprocess.run(["bash", "-c", script], capture_output=True, check=True)
     return done.stdout.decode("utf-8", "surrogateescape").split("\0")[:-1]
 

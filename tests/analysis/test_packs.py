@@ -1,4 +1,4 @@
-"""`python -m analysis` and `analysis.load` on a pack: what they say of its store, without its weights and images."""
+"""`simclr-ablate analyse` and `analysis.load` on a pack: what they say of its store, without its weights and images."""
 
 import json
 import os
@@ -108,27 +108,27 @@ def test_the_reports_of_a_pack_are_those_of_its_store(site, tmp_path, monkeypatc
     runs = site.with_name("runs")
     pack(runs, "study.zip")
     capsys.readouterr()
-    assert main(["--store", "study.zip", "--out", "of_pack"]) == 0
+    assert main(["store=study.zip", "out=of_pack"]) == 0
     assert capsys.readouterr().err == ""
     expected, found = written(site), written(Path("of_pack"))
     assert found.keys() == expected.keys()
-    of_store = [f" store={runs}".encode(), f" --store {runs}".encode()]
+    of_store = [f" store={runs}".encode()]
     for name, content in found.items():
-        same = without(content, [b" --store study.zip"]) == without(expected[name], of_store)
+        same = without(content, [b" store=study.zip"]) == without(expected[name], of_store)
         assert same, name
-    assert b"python -m analysis --store study.zip" in found["figure5-shapes.md"]
+    assert b"simclr-ablate analyse store=study.zip" in found["figure5-shapes.md"]
     assert list((tmp_path / "temporary").iterdir()) == []
 
 
 @pytest.mark.slow
 def test_neither_weights_nor_images_nor_torch_are_needed(store, folder, monkeypatch) -> None:
     names = [*OF_WEIGHTS, *OTHERS]
-    assert main([*names, "--store", str(store), "--out", "of_store"]) == 0
+    assert main([*names, f"store={store}", "out=of_store"]) == 0
     pack(store, "study.zip")
     shutil.rmtree(store)
     shutil.rmtree("images")
     monkeypatch.setenv("SIMCLR_ABLATE_CACHE", str(folder / "another cache"))
-    arguments = [*names, "--store", "study.zip", "--out", "of_pack"]
+    arguments = [*names, "store=study.zip", "out=of_pack"]
     code = f"""
 import json, sys, analysis.__main__
 from analysis import processes
@@ -149,11 +149,11 @@ print(json.dumps([status, "torch" in sys.modules]))
 
 
 def test_the_scorecard_of_a_pack_is_that_of_its_store(store, capsys) -> None:
-    assert main(["claims", "--store", str(store)]) == 0
+    assert main(["claims", f"store={store}"]) == 0
     expected = capsys.readouterr().out
     pack(store, "study.zip")
     capsys.readouterr()
-    assert main(["claims", "--store", "study.zip"]) == 0
+    assert main(["claims", "store=study.zip"]) == 0
     assert capsys.readouterr().out == expected
 
 
@@ -172,8 +172,8 @@ def test_what_was_never_computed_from_weights_does_not_travel(store, capsys) -> 
         "without what needs weights (Figures B.3 and B.4, sizes in Table 6)"
         in capsys.readouterr().out
     )
-    assert main(["figureB3", "--store", str(made), "--out", "out"]) == 1
-    assert main(["table6", "--store", str(made), "--out", "out"]) == 0
+    assert main(["figureB3", f"store={made}", "out=out"]) == 1
+    assert main(["table6", f"store={made}", "out=out"]) == 0
     lines = Path("out/table6-shapes.md").read_text().splitlines()
     (row,) = [line for line in lines if line.startswith("| theirs")]
     assert "–" in row
@@ -181,7 +181,7 @@ def test_what_was_never_computed_from_weights_does_not_travel(store, capsys) -> 
 
 def test_results_of_weights_travel_on_without_them(store, folder) -> None:
     """From machine to machine, none of which has the weights, nor a cache."""
-    assert main(["figureB3", "figureB4", "--store", str(store), "--out", "out"]) == 0
+    assert main(["figureB3", "figureB4", f"store={store}", "out=out"]) == 0
     first = pack(store, "first.zip")
     shutil.rmtree("cache")
     assert store_main(["unpack", "first.zip", "store=second"]) == 0
@@ -199,7 +199,7 @@ def test_results_of_weights_travel_on_without_them(store, folder) -> None:
 
 
 def test_results_of_weights_that_are_damaged_or_anothers_leave_the_run_out(store, caplog) -> None:
-    assert main(["figureB3", "--store", str(store), "--out", "out"]) == 0
+    assert main(["figureB3", f"store={store}", "out=out"]) == 0
     pack(store, "study.zip")
     assert store_main(["unpack", "study.zip", "store=there"]) == 0
     one, other = sorted(Path("there").glob("*/derived/eigenvalues.npz"))
@@ -233,13 +233,13 @@ def test_the_run_that_the_store_shows_is_the_one_that_its_pack_shows(store, make
 
 def test_a_file_that_is_no_pack_is_told(folder, capsys) -> None:
     Path("cut.zip").write_bytes(b"PK\x03\x04 and no more")
-    assert main(["--store", "cut.zip"]) == 2
+    assert main(["store=cut.zip"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line == (
         "error: cut.zip cannot be used as a pack: it is no zip archive, or is cut short"
     )
     Path("notes.txt").write_text("runs")
-    assert main(["--store", "notes.txt"]) == 2
+    assert main(["store=notes.txt"]) == 2
     assert "notes.txt is a file, not a folder" in capsys.readouterr().err
     assert not Path("reports").exists()
 

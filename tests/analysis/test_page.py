@@ -190,7 +190,7 @@ def test_commands_seeds_and_runs_are_told(site, document):
     text = " ".join(document.text.split())
     for artefact in ARTEFACTS.values():
         if artefact.sweep:
-            assert f"python -m simclr_ablate -m sweep={artefact.sweep}" in text
+            assert f"simclr-ablate -m sweep={artefact.sweep}" in text
     listed = {
         item.text
         for each in document.all("details")
@@ -370,7 +370,7 @@ def test_durations_are_in_a_fitting_unit(seconds, text):
 def test_an_artefact_without_runs_has_its_command(tmp_path, make):
     make.put(tmp_path / "runs", make.pair("crop", "color"), 50.0)
     make.put(tmp_path / "runs", make.pair("crop", "crop"), 40.0)
-    assert main(["--store", str(tmp_path / "runs"), "--out", str(tmp_path)]) == 0
+    assert main([f"store={tmp_path / 'runs'}", f"out={tmp_path}"]) == 0
     document = tree((tmp_path / "index.html").read_text())
     assert (
         len(document.all("img")) == sum(not artefact.sweep for artefact in ARTEFACTS.values()) + 1
@@ -380,15 +380,13 @@ def test_an_artefact_without_runs_has_its_command(tmp_path, make):
         if name in ARTEFACTS and ARTEFACTS[name].sweep and name != "figure5":
             assert f"The store holds 2 runs, but none of sweep={ARTEFACTS[name].sweep}" in part.text
             (command,) = part.all("code")
-            assert command.text.startswith(
-                f"python -m simclr_ablate -m sweep={ARTEFACTS[name].sweep}"
-            )
+            assert command.text.startswith(f"simclr-ablate -m sweep={ARTEFACTS[name].sweep}")
             assert command.text.endswith(f" store={tmp_path / 'runs'}")
 
 
 def test_a_part_of_the_artefacts_leaves_the_page_alone(tmp_path, make, capsys):
     make.put(tmp_path / "runs", make.pair("crop", "color"), 50.0)
     (tmp_path / "index.html").write_text("whole")
-    assert main(["figure5", "--store", str(tmp_path / "runs"), "--out", str(tmp_path)]) == 0
+    assert main(["figure5", f"store={tmp_path / 'runs'}", f"out={tmp_path}"]) == 0
     assert (tmp_path / "index.html").read_text() == "whole"
     assert "index.html" not in capsys.readouterr().out

@@ -47,7 +47,7 @@ def test_several_processes_write_what_one_writes(tmp_path, monkeypatch, make):
     for cores in (1, 2):
         monkeypatch.setattr(processes, "available_cores", lambda cores=cores: cores)
         out = tmp_path / f"reports{cores}"
-        assert main(["--store", str(tmp_path / "runs"), "--out", str(out)]) == 0
+        assert main([f"store={tmp_path / 'runs'}", f"out={out}"]) == 0
         written[cores] = {path.name: path.read_bytes() for path in out.iterdir()}
     assert len(written[1]) > 10
     assert written[1] == written[2]

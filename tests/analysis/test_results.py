@@ -25,7 +25,7 @@ Where the same version draws them, they are equal byte for byte."""
 
 def differences(pack: Path, out: Path) -> list[str]:
     """The files beside the pack that the analysis of it does not give. out: a folder to write to."""
-    assert main(["--store", os.path.relpath(pack), "--out", str(out)]) == 0
+    assert main([f"store={os.path.relpath(pack)}", f"out={out}"]) == 0
     return [
         path.name
         for path in sorted(pack.parent.iterdir())
@@ -73,7 +73,7 @@ def test_what_does_not_come_from_its_pack_is_found(tmp_path, make, monkeypatch) 
     pack = results / "runs.zip"
     assert store_main(["pack", f"store={tmp_path / 'runs'}", f"to={pack}"]) == 0
     monkeypatch.chdir(results)
-    assert main(["--store", "runs.zip", "--out", str(results)]) == 0
+    assert main(["store=runs.zip", f"out={results}"]) == 0
     (results / "README.md").write_text("words")
     assert differences(pack, tmp_path / "same") == []
     for name in ("table4-shapes.md", "figure5-shapes.csv"):

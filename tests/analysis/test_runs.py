@@ -100,7 +100,7 @@ def test_a_store_that_is_not_there_is_named(tmp_path):
 def test_neither_loading_nor_drawing_needs_torch(tmp_path, make, monkeypatch):
     """Even in one process, once what needs torch is in the cache."""
     make.put(tmp_path / "runs", make.pair("crop", "color"), 50.0)
-    arguments = ["--store", str(tmp_path / "runs"), "--out", str(tmp_path / "out")]
+    arguments = [f"store={tmp_path / 'runs'}", f"out={tmp_path / 'out'}"]
     # This process, which has torch, fills the cache.
     monkeypatch.setattr(processes, "available_cores", lambda: 1)
     assert main(arguments) == 0

@@ -203,14 +203,14 @@ def test_through_submitit_the_budget_is_the_sum_over_the_runs(whole, user, copy)
 
 
 def needs(store, user):
-    line = [sys.executable, "-m", "analysis", "more", "--json", "--store", str(store)]
+    line = [sys.executable, "-m", "analysis", "more", "--json", f"store={store}"]
     done = subprocess.run(line, capture_output=True, text=True, env=user)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
 def test_more_says_what_is_worth_its_hours(three, user):
-    line = [sys.executable, "-m", "analysis", "more", "--store", str(three)]
+    line = [sys.executable, "-m", "analysis", "more", f"store={three}"]
     told = subprocess.run(line, capture_output=True, text=True, env=user)
     assert told.returncode == 0, told.stderr
     (need,) = needs(three, user)

@@ -97,7 +97,7 @@ def test_a_longer_supervised_training_is_no_table_1_of_its_own(tmp_path, make, c
         for experiment in experiments:
             make.put(tmp_path / "runs", experiment, 50.0)
         Store(tmp_path / "runs").record_sweep(name, map(run_id, experiments))
-    arguments = ["table1", "--store", str(tmp_path / "runs"), "--out", str(tmp_path / "out")]
+    arguments = ["table1", f"store={tmp_path / 'runs'}", f"out={tmp_path / 'out'}"]
     assert main(arguments) == 0
     assert [path.name for path in (tmp_path / "out").glob("*.md")] == ["table1-shapes.md"]
     assert "Table 1 on shapes" in capsys.readouterr().out

@@ -31,7 +31,7 @@ def test_every_choice_is_in_the_config():
 
 def test_it_is_written_in_every_form(tmp_path):
     (report,) = ARTEFACTS["figure2"].reports(pd.DataFrame())
-    assert len(write(report, tmp_path, ["python -m analysis"])) == 5
+    assert len(write(report, tmp_path, ["simclr-ablate analyse"])) == 5
     latex = (tmp_path / "figure2.tex").read_text()
     assert latex.isascii()
     assert "u2032" not in latex

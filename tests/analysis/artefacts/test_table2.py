@@ -81,7 +81,7 @@ def test_the_papers_losses_are_ours():
 
 def test_it_is_written_in_every_form(tmp_path):
     (report,) = ARTEFACTS["table2"].reports(pd.DataFrame())
-    assert len(write(report, tmp_path, ["python -m analysis"])) == 5
+    assert len(write(report, tmp_path, ["simclr-ablate analyse"])) == 5
     parser = MathTextParser("path")
     latex, markdown = ((tmp_path / f"table2.{end}").read_text() for end in ("tex", "md"))
     for formula in (formula for pair in table2.FORMULAS.values() for formula in pair):
@@ -90,4 +90,4 @@ def test_it_is_written_in_every_form(tmp_path):
         assert f"${formula}$" in markdown
     assert r"\begin{tabular}{@{}lll@{}}" in latex
     assert "sweep" not in markdown
-    assert "Made by `python -m analysis`." in markdown
+    assert "Made by `simclr-ablate analyse`." in markdown

@@ -29,7 +29,7 @@ def test_it_says_what_the_paper_says(tmp_path):
     tricks = [row[0] for row in entry["values"] if row[5][-1] in entry["marks"]]
     (other,) = set(by_model) - set(tricks)
     assert report.alt.endswith(f" {other} alone uses neither patches nor a memory bank.")
-    assert len(write(report, tmp_path, ["python -m analysis"])) == 5
+    assert len(write(report, tmp_path, ["simclr-ablate analyse"])) == 5
     data = pd.read_csv(tmp_path / "tablec1.csv", dtype=str)
     assert data.to_numpy().tolist() == entry["values"]
     latex = (tmp_path / "tablec1.tex").read_text()
