@@ -1,4 +1,4 @@
-"""The whole command `python -m analysis` on a made-up store of 10,000 runs from all sweeps."""
+"""The whole command `simclr-ablate analyse` on a made-up store of 10,000 runs from all sweeps."""
 
 import dataclasses
 import itertools
@@ -35,8 +35,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as folder:
         store = Path(folder) / "runs"
         fill(store, RUNS)
-        command = [sys.executable, "-m", "analysis", "--store", str(store)]
-        command += ["--out", f"{folder}/reports"]
+        command = [sys.executable, "-m", "analysis", f"store={store}"]
+        command += [f"out={folder}/reports"]
         cores = sorted(os.sched_getaffinity(0))
         taken = {}
         for count in sorted({len(cores), 1}, reverse=True):

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 from unittest import mock
@@ -91,18 +91,31 @@ def run_process(
 def run(environment: Mapping[str, str], store: Path, *arguments: str) -> tuple[int, str]:
     """Exit status and output of the same in this process, whose fork server has torch loaded after the first time."""
     told = io.StringIO()
+    status = _run_here(environment, arguments_of(store, *arguments), told, told)
+    return status, told.getvalue()
+
+
+def run_apart(environment: Mapping[str, str], *words: str) -> tuple[int, str, str]:
+    """Exit status, standard output and standard error of a command line in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    return _run_here(environment, words, out, err), out.getvalue(), err.getvalue()
+
+
+def _run_here(
+    environment: Mapping[str, str], words: Sequence[str], out: io.StringIO, err: io.StringIO
+) -> int:
     GlobalHydra.instance().clear()
     with (
         mock.patch.dict(os.environ, environment, clear=True),
-        mock.patch.object(sys, "argv", ["simclr_ablate", *arguments_of(store, *arguments)]),
+        mock.patch.object(sys, "argv", ["simclr_ablate", *words]),
         mock.patch.object(sys, "path", sys.path.copy()),
-        contextlib.redirect_stdout(told),
-        contextlib.redirect_stderr(told),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
         pytest.raises(SystemExit) as ended,
     ):
         main()
     assert isinstance(ended.value.code, int)
-    return ended.value.code, told.getvalue()
+    return ended.value.code
 
 
 SELECTING = """
