@@ -225,7 +225,8 @@ def misused_group(arguments: Sequence[str]) -> str | None:
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
-    groups = {path.name for path in config_folder("conf").iterdir() if path.is_dir()}
+    of_ours = (path.name for path in config_folder("conf").iterdir() if path.is_dir())
+    groups = {*of_ours, "sweep"}
     for argument in arguments:
         name = argument.partition("=")[0].lstrip("+")
         if "=" not in argument or argument.startswith("-") or name.split("@")[0] not in groups:

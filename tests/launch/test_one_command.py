@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 
 from simclr_ablate import __version__
 from simclr_ablate.__main__ import dispatch
@@ -17,12 +19,13 @@ from simclr_ablate.commands import COMMANDS, DEFAULT
 from simclr_ablate.config import ConfigError
 from simclr_ablate.help import MOST_USED, every_key
 from simclr_ablate.plan.groups import groups
+from simclr_ablate.run import CONFIG_FOLDER, register
 from simclr_ablate.store import Store
 from simclr_ablate.words import ended
 from tests.commands import arguments_of, eventually, run_apart, start_python
 from tests.programs import require
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 PLAN = ["dry_run=true", "data.limit=320"]
 
 
@@ -93,7 +96,7 @@ def test_a_wrong_command_is_refused_in_one_line(words, message, tmp_path, monkey
         (["run", "loss.temprature=1"], "unknown key loss.temprature; did you mean"),
         (["-m", "status"], "status must come first: simclr-ablate status ..."),
         (["--json"], "--json needs dry_run=true"),
-        (["--json", "-m", "hydra/sweeper=basic", "seed=0,1", *PLAN], "--json prints one plan"),
+        (["sweep=null"], "sweep must be the name of a config file, got null"),
     ],
 )
 def test_a_wrong_run_is_refused_in_one_line(words, message, environment, tmp_path) -> None:
@@ -103,6 +106,14 @@ def test_a_wrong_run_is_refused_in_one_line(words, message, environment, tmp_pat
     assert message in line
     assert line.startswith("error: ")
     assert out == ""
+
+
+def test_json_is_of_one_plan(environment) -> None:
+    words = ["--json", "-m", "hydra/sweeper=basic", "seed=0,1", *PLAN]
+    status, out, err = run_apart(environment, *words)
+    assert status == 2
+    assert err.splitlines()[-1].startswith("error: --json prints one plan; hydra/sweeper=basic")
+    assert "run_id" not in out
 
 
 def test_a_stopped_command_has_a_status_of_its_own() -> None:
@@ -144,7 +155,7 @@ def test_one_run_prints_its_result(environment, tmp_path) -> None:
 
 
 def test_a_plan_is_a_result_and_a_table_for_scripts(environment, tmp_path) -> None:
-    words = ["-m", "loss.temperature=0.1,0.5", "sweep=null", *PLAN, f"store={tmp_path / 'runs'}"]
+    words = ["-m", "loss.temperature=0.1,0.5", *PLAN, f"store={tmp_path / 'runs'}"]
     status, out, err = run_apart(environment, *words)
     assert status == 0
     assert "2 experiments, 0 already finished, 2 to run" in out
@@ -170,8 +181,8 @@ def test_help_comes_at_once_and_names_what_is_used_most(environment, tmp_path) -
     assert (done.returncode, done.stderr) == (0, "")
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1
     lines = [line.split()[0] for line in done.stdout.splitlines() if line.strip()]
-    shown = [name for name in lines if name in used]
-    assert shown == used
+    keys = lines[lines.index("Keys") :]
+    assert [name for name in keys if name in used] == used
     for name in (*COMMANDS, *groups()):
         assert name in lines
     assert "launcher.use_srun" not in done.stdout
@@ -200,11 +211,10 @@ def test_groups_of_ones_own_are_in_the_help(tmp_path, capsys) -> None:
     assert "margin_triplet, mine, nt_logistic" in capsys.readouterr().out
 
 
-def test_groups_are_those_that_hydra_finds(compose_config) -> None:
-    from hydra.core.global_hydra import GlobalHydra
-
-    compose_config([])
-    loader = GlobalHydra.instance().config_loader()
+def test_groups_are_those_that_hydra_finds() -> None:
+    register()
+    with initialize_config_dir(CONFIG_FOLDER, version_base="1.3"):
+        loader = GlobalHydra.instance().config_loader()
     assert groups() == {name: sorted(loader.get_group_options(name)) for name in groups()}
     assert set(groups()) == set(loader.list_groups("")) - {"hydra"}
 
