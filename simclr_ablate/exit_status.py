@@ -13,7 +13,7 @@ class ExitStatus(enum.IntEnum):
 
 
 TOLD = (
-    "Exit status: 0 if all is done, 1 if something failed, 2 if the command is wrong and nothing was started, "
+    "Exit status: 0 if all is done, 1 if something failed, 2 if the command is wrong and nothing was started,\n"
     "130 if it was stopped (Ctrl-C)"
 )
 """What `--help` says about them."""

@@ -1,6 +1,9 @@
 """`simclr-ablate analyse`: what it writes, what it says, how it ends."""
 
+import itertools
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,8 +13,9 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from analysis.__main__ import main
+from analysis.__main__ import main, parser
 from analysis.artefacts import ARTEFACTS
+from analysis.findings import main as findings_main
 from simclr_ablate.paths import config_folder
 
 WITHOUT_RUNS = [artefact.name for artefact in ARTEFACTS.values() if not artefact.sweep]
@@ -35,6 +39,37 @@ def test_artefacts_are_written_and_named(store, tmp_path, capsys, names):
     files = sorted(str(path) for path in out.iterdir())
     assert len(files) == (5 if names else FILES)
     assert sorted(line for line in printed if line in files) == files
+
+
+def test_the_files_of_each_artefact_are_there_for_scripts(store, tmp_path, capsys):
+    out = tmp_path / "reports"
+    assert main(["--json", "figure5", "table2", f"store={store}", f"out={out}"]) == 0
+    files = json.loads(capsys.readouterr().out)
+    assert files.keys() == {"figure5", "table2"}
+    assert sorted(itertools.chain(*files.values())) == sorted(map(str, out.iterdir()))
+    assert main(["--quiet", f"store={store}", "--json", f"out={tmp_path / 'all'}"]) == 0
+    printed = capsys.readouterr()
+    files = json.loads(printed.out)
+    assert set(files) == {*WITHOUT_RUNS, "figure5", "claims", "index"}
+    assert sum(map(len, files.values())) == FILES
+    assert printed.err == ""
+
+
+def test_earlier_spellings_do_the_same(store, tmp_path, capsys):
+    out = tmp_path / "reports"
+    printed = []
+    for command, words in (
+        (main, ["figure5", f"store={store}", f"out={out}"]),
+        (main, ["--store", str(store), "figure5", "--out", str(out)]),
+        (findings_main, [f"store={store}"]),
+        (main, ["claims", "--store", str(store)]),
+        (findings_main, ["more", "--json", f"store={store}"]),
+        (main, ["more", "--json", "--store", str(store)]),
+    ):
+        assert command(words) == 0
+        printed.append(capsys.readouterr())
+    assert printed[::2] == printed[1::2]
+    assert not re.search(r"--store|--out|\bclaims\b|\bmore\b", parser().format_help())
 
 
 def test_an_artefact_without_runs_names_the_sweep(tmp_path, capsys, make):
@@ -83,7 +118,7 @@ def test_a_folder_closed_to_us_is_refused_in_one_line(store, names, option):
         shutil.copytree(store, Path(folder, "runs"))
         closed.chmod(0o000)
         places = {"store": Path(folder, "runs"), "out": out} | {option: closed}
-        options = [word for name, place in places.items() for word in (f"--{name}", str(place))]
+        options = [f"{name}={place}" for name, place in places.items()]
         done = subprocess.run(
             [sys.executable, "-c", code, *names, *options], capture_output=True, text=True
         )
@@ -91,7 +126,7 @@ def test_a_folder_closed_to_us_is_refused_in_one_line(store, names, option):
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"error: cannot use {closed}: no permission")
-    assert f"--{option}=DIR" in line
+    assert f"with {option}=DIR" in line
 
 
 @pytest.mark.parametrize("names", [[], ["figure5"]])

@@ -1,6 +1,8 @@
 """The scorecard on a terminal and in files: everything that a finding says is there."""
 
 import io
+import itertools
+import json
 import math
 import pickle
 import re
@@ -10,9 +12,11 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+import analysis
 from analysis.__main__ import main
-from analysis.claims import CLAIMS, Finding
+from analysis.claims import CLAIMS, Finding, scorecard
 from analysis.claims.printing import chance, counts, numbers, show, write
+from analysis.findings import main as findings_main
 
 VERDICTS = ["confirmed", "refuted", "undecided", "not run"]
 UNRUN = sum(claim.artefacts == CLAIMS[-1].artefacts for claim in CLAIMS)
@@ -166,6 +170,19 @@ def test_the_command_prints_the_scorecard_and_draws_nothing(tmp_path, make, caps
         == f"1 confirmed, 0 refuted, 0 undecided, {len(CLAIMS) - 1} not run"
     )
     assert not (tmp_path / "out").exists()
+
+
+def test_the_scorecard_for_scripts(tmp_path, make, capsys):
+    for seed, epochs in itertools.product(range(3), (3, 12)):
+        changes = {"optimizer.epochs": epochs, "optimizer.lr_rule": "linear", "seed": seed}
+        make.put(tmp_path / "runs", make.experiment(**changes), 40 + epochs * (1 + 0.1 * seed))
+    assert findings_main(["--json", f"store={tmp_path / 'runs'}"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    expected = scorecard(analysis.load(tmp_path / "runs"))
+    assert [row["finding"] for row in told] == [finding.claim.name for finding in expected]
+    assert [row["run_ids"] for row in told] == [list(finding.run_ids) for finding in expected]
+    lows = [None if math.isnan(finding.low) else finding.low for finding in expected]
+    assert [row["low"] for row in told] == lows
 
 
 def test_the_scorecard_stands_alone(tmp_path, capsys):
