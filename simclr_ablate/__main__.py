@@ -7,6 +7,7 @@ from typing import Any
 import hydra
 from hydra.core.config_store import ConfigStore
 
+from simclr_ablate.calls import quoted
 from simclr_ablate.config import ConfigError, keys, told_conditions
 from simclr_ablate.launch.plugins import register_plugins
 from simclr_ablate.launch.task import exit_status, task
@@ -36,7 +37,7 @@ def main() -> None:
 
 def run() -> None:
     """Runs the command line. Raises what `exit_status` reports."""
-    sys.argv[1:] = with_groups(sys.argv[1:])
+    sys.argv[1:] = map(quoted, with_groups(sys.argv[1:]))
     problem = misspelled_key(sys.argv[1:]) or misused_group(sys.argv[1:])
     if problem:
         raise ConfigError(problem)

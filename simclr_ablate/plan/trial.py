@@ -5,6 +5,7 @@ Nobody should have to start a hundred jobs to learn that a head returns a tuple.
 
 import copy
 import functools
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,8 @@ from torch.nn.functional import one_hot
 
 from simclr_ablate import own
 from simclr_ablate.augment.build import build_policy
-from simclr_ablate.augment.policies import Policy
+from simclr_ablate.augment.libraries import check_range, origins, slow_ones
+from simclr_ablate.augment.policies import Policy, to_float
 from simclr_ablate.config import ConfigError, own_values
 from simclr_ablate.data.in_memory import ImageSet
 from simclr_ablate.data.splits import Splits
@@ -29,7 +31,11 @@ from simclr_ablate.schema import Data, Encoder, Experiment, Head, Loss, Views
 from simclr_ablate.tasks.networks import build_models
 from simclr_ablate.training.loop import Loop
 
+log = logging.getLogger(__name__)
+
 _IMAGES = 4
+_IMAGES_OF_LIBRARIES = 32
+"""More of them, since many transforms leave most images as they are."""
 _TOLERANCE = 1e-4
 
 
@@ -58,9 +64,12 @@ def try_own(experiment: Experiment) -> None:
 def _try_views(views: Views, data: Data) -> None:
     named = ", ".join(f"{key}={name}" for key, name in own_values(views, "views").items())
     policy = build_policy(views, data)
-    images = torch.randint(256, (_IMAGES, 3, data.size, data.size), dtype=torch.uint8)
+    n = _IMAGES_OF_LIBRARIES if origins(policy.operations) else _IMAGES
+    images = torch.randint(256, (n, 3, data.size, data.size), dtype=torch.uint8)
+    for operation in policy.operations:
+        check_range(operation, to_float(images))
     made = _make_views(named, policy, images)
-    shape = (2 * _IMAGES, 3, data.size, data.size)
+    shape = (2 * n, 3, data.size, data.size)
     if tuple(made.shape) != shape:
         raise ConfigError(f"{named}: views must be {shape}, got {tuple(made.shape)}")
     if not (made.min() >= 0 and made.max() <= 1):  # also catches NaN
@@ -77,6 +86,15 @@ def _try_views(views: Views, data: Data) -> None:
             f"{named}: an operation must draw only from its generator, in `draw`, and treat each image by "
             "itself, but the same draw gave other views when images were processed one by one"
         )
+    for slow in slow_ones(policy.operations):
+        _tell_slow(slow)
+
+
+@functools.cache
+def _tell_slow(named: str) -> None:
+    log.warning(
+        "%s works on one image at a time, on the CPU: slower than operations of ours", named
+    )
 
 
 def _make_views(named: str, policy: Policy, images: Tensor) -> Tensor:

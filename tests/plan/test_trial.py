@@ -181,3 +181,56 @@ def test_a_sweep_is_refused_whole(
     with pytest.raises(ConfigError, match=r"loss\.name=.*:scalar must return"):
         make_plan(experiments, Store(tmp_path / "runs"), "both")
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("views", "message"),
+    [
+        (
+            ["views=pair", "views.second=blur", "views.first=torchvision:Grayscale"],
+            r"views\.first=torchvision:Grayscale must return images \(3, 32, 32\), got \(1, 32, 32\)",
+        ),
+        (
+            ["views.extra='torchvision:Normalize(mean=[.5,.5,.5],std=[.2,.2,.2])'"],
+            r"views\.extra=torchvision:Normalize\(.*must return images with values in \[0, 1\], got -2.* to 2",
+        ),
+        (
+            ["views.policy='lightly:SimCLRTransform(input_size=64)'"],
+            r"views\.policy=lightly:.* must return images \(3, 32, 32\), got \(3, 64, 64\)",
+        ),
+        (
+            ['views.policy=\'lightly:SimCLRTransform(normalize={"mean": [0.5], "std": [0.1]})\''],
+            r"views\.policy=lightly:.* must return images with values in \[0, 1\], got -5.* to 5",
+        ),
+        (["views.policy=lightly:DINOTransform"], "two views of an image, got .*, which has 8"),
+        (["views.extra=torchvision:RandomErase"], "did you mean RandomErasing?"),
+    ],
+)
+def test_a_librarys_transform_is_tried(
+    make_experiment: Callable[..., Experiment], views: list[str], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        try_own(make_experiment(*views))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_slow_transform_is_told_once(
+    make_experiment: Callable[..., Experiment], caplog: pytest.LogCaptureFixture
+) -> None:
+    views = ["views=pair", "views.second=torchvision:AugMix", "views.first=torchvision:RGB"]
+    for first in ("views.strength=1", "views.crop_area=0.5"):
+        try_own(make_experiment(*views, first))
+    assert [record.getMessage().partition(" works")[0] for record in caplog.records] == [
+        "views.first=torchvision:RGB",
+        "views.second=torchvision:AugMix",
+    ]
+
+
+def test_streamed_images_are_not_for_whole_transforms(
+    make_experiment: Callable[..., Experiment],
+) -> None:
+    streamed = ["data=imagenet", "data.root=/images", "views.policy=lightly:SimCLRTransform"]
+    with pytest.raises(
+        ConfigError, match=r"begin with a crop of ours for data=imagenet, .*, got 'li"
+    ):
+        make_experiment(*streamed)
