@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 
 LIBRARIES = ("torchvision", "kornia", "lightly", "timm")
@@ -68,6 +69,12 @@ def spelled(text: str) -> str:
 def without_arguments(text: str) -> str:
     """`torchvision:GaussianBlur` for `torchvision:GaussianBlur(kernel_size=3)`; other text as it is."""
     return text.partition("(")[0] if is_of_library(text) else text
+
+
+def with_version(text: str) -> str:
+    """`timm:resnet18 of timm 1.0.26`: a piece with the version of its library, which is no part of its name."""
+    library = text.partition(":")[0]
+    return f"{text} of {library} {version(library)}"
 
 
 def quoted(argument: str) -> str:

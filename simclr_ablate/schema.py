@@ -331,10 +331,10 @@ class Views:
 
 @dataclass(frozen=True)
 class Encoder:
-    """The encoder f. Its output, after the average pool, is h."""
+    """The encoder f. Its output is h: after the average pool, or as a network that is not ours makes it."""
 
     architecture: str = key(
-        "network of the encoder",
+        "network of the encoder: a ResNet, one of timm's without its classifier, or a user's own",
         choices=RESNETS,
         own=True,
         libraries=ENCODER_LIBRARIES,
@@ -870,10 +870,6 @@ def _check_views(views: Views, data: Data) -> None:
 
 def _check_encoder(encoder: Encoder, objective: str) -> None:
     architecture = encoder.architecture
-    if is_own(architecture) and objective != "imported":
-        raise ConfigError(
-            f"encoder.architecture must be {one_of(RESNETS)} unless objective=imported, got {architecture!r}"
-        )
     if architecture.startswith(TIMM) and encoder.width != 1:
         raise ConfigError(
             f"encoder.width must be 1 for encoder.architecture={architecture}, got {encoder.width}"

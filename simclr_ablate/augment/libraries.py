@@ -6,7 +6,6 @@ neither on how a batch is divided nor on the device. What kornia draws for a bat
 """
 
 import importlib
-import importlib.metadata
 import inspect
 import typing
 from abc import abstractmethod
@@ -20,7 +19,7 @@ from torch import Generator, Tensor, nn
 
 from simclr_ablate import own
 from simclr_ablate.augment.operations import Operation, Params, Prepared, RandomApply
-from simclr_ablate.calls import Call, parse
+from simclr_ablate.calls import Call, parse, with_version
 from simclr_ablate.config import ConfigError, nearest
 from simclr_ablate.randomness import borrowed_generators
 
@@ -191,8 +190,8 @@ def origins(operations: Iterable[Operation]) -> list[str]:
     lines = dict[str, None]()
     for operation in map(_inner, operations):
         if isinstance(operation, LibraryOperation):
-            library = operation.named.partition("=")[2].partition(":")[0]
-            lines[f"{operation.named} of {library} {importlib.metadata.version(library)}"] = None
+            key, _, text = operation.named.partition("=")
+            lines[f"{key}={with_version(text)}"] = None
     return list(lines)
 
 

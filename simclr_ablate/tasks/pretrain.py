@@ -9,6 +9,7 @@ from torch import nn
 
 from simclr_ablate.augment.build import build_policy
 from simclr_ablate.augment.libraries import origins
+from simclr_ablate.calls import is_of_library, with_version
 from simclr_ablate.data.splits import Splits
 from simclr_ablate.device import enter, set_arithmetic
 from simclr_ablate.evaluation.features import FEATURE_BATCH, reset_batchnorm
@@ -127,6 +128,8 @@ def build_loop(
     if ranks.is_first:
         for origin in origins(policy.operations):
             log.info("%s", origin)
+        if is_of_library(experiment.encoder.architecture):
+            log.info("encoder.architecture=%s", with_version(experiment.encoder.architecture))
     training = Training(
         images=images.to(device),
         policy=policy,

@@ -178,6 +178,7 @@ def weights_after_step(modules: list[nn.Module]) -> list[Tensor]:
         ["optimizer=sgd"],
         ["views=pair", "views.first=torchvision:RandAugment", "views.second=kornia:RandomHue"],
         ["views=none", "views.policy=lightly:SimCLRTransform"],
+        ["encoder.architecture=timm:test_efficientnet"],
     ],
     ids=" ".join,
 )

@@ -47,6 +47,11 @@ CASES = {
         ),
         1,
     ),
+    "timm": ((*PLAIN, "encoder.architecture=timm:test_efficientnet"), 1),
+    "timm, micro-batches": (
+        (*PLAIN, "encoder.architecture=timm:test_efficientnet", "optimizer.micro_batch=8"),
+        1,
+    ),
     "dot products, negatives of one view": (
         (*PLAIN, "loss.normalize=false", "loss.negatives=one", "optimizer.lr=0.1"),
         1,
