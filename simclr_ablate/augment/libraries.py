@@ -76,11 +76,14 @@ class OneByOne(LibraryOperation):
         return {"seeds": params["seed"].tolist()}
 
     def unclipped(self, images: Tensor, params: Prepared) -> Tensor:
-        made = images.new_empty(len(images), 3, *self.size_after(*images.shape[2:]), device="cpu")
-        with borrowed_generators() as seed_all:
-            for row, (image, seed) in enumerate(zip(images.cpu(), params["seeds"], strict=True)):
+        size = self.size_after(*images.shape[2:])
+        # Inference tensors refuse some of what others' code does in place.
+        with borrowed_generators() as seed_all, torch.inference_mode(False), torch.no_grad():
+            copied = torch.empty(images.shape).copy_(images)
+            made = torch.empty(len(images), 3, *size)
+            for row, (image, seed) in enumerate(zip(copied, params["seeds"], strict=True)):
                 seed_all(seed)
-                made[row] = self._view(image.clone())
+                made[row] = self._view(image)
         return made.to(images.device)
 
     def size_after(self, height: int, width: int) -> tuple[int, int]:
