@@ -100,6 +100,12 @@ def quoted(argument: str) -> str:
     return key + equals + "".join(parts)
 
 
+def unquoted(argument: str) -> str:
+    """A `key=value` without the quotes that `quoted` puts around calls; as it is, if others would be lost."""
+    plain = re.sub(rf"(['\"])({_BEGINNING.pattern}\([^'\"]*\))\1", r"\2", argument)
+    return plain if quoted(plain) == argument else argument
+
+
 def _in_quotes(call: str) -> str:
     return '"' + call.replace('"', '\\"') + '"' if "'" in call else f"'{call}'"
 

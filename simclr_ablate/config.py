@@ -338,6 +338,7 @@ def _check_container(name: str, value: Any, hint: Any) -> Any:
 
 _FREE: dict[str, Any] = {
     "choices": (),
+    "own": False,
     "libraries": (),
     "bounds": dict.fromkeys(("above", "at_least", "at_most", "below")),
 }

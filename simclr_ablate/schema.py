@@ -331,7 +331,7 @@ class Views:
 
 @dataclass(frozen=True)
 class Encoder:
-    """The encoder f. Its output is h: after the average pool, or as a network that is not ours makes it."""
+    """The encoder f. Its output, after the average pool, is h."""
 
     architecture: str = key(
         "network of the encoder: a ResNet, one of timm's without its classifier, or a user's own",

@@ -6,7 +6,7 @@ import random
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from simclr_ablate.calls import Call, is_call, is_of_library, parse, quoted, spelled
+from simclr_ablate.calls import Call, is_call, is_of_library, parse, quoted, spelled, unquoted
 from simclr_ablate.config import ConfigError
 from simclr_ablate.identity import run_id
 
@@ -79,9 +79,18 @@ def test_every_spelling_of_a_piece_is_one() -> None:
     ],
 )
 def test_hydra_reads_calls_as_the_shell_gives_them(values: list[str]) -> None:
-    override = OverridesParser.create().parse_override(quoted(f"views.first={','.join(values)}"))
+    argument = f"views.first={','.join(values)}"
+    override = OverridesParser.create().parse_override(quoted(argument))
     read = override.sweep_iterator() if override.is_sweep_override() else [override.value()]
     assert [getattr(value, "text", value) for value in read] == values
+    assert quoted(unquoted(quoted(argument))) == quoted(argument)
+
+
+def test_a_command_is_told_as_it_was_given() -> None:
+    given = "views.first=crop,torchvision:GaussianBlur(kernel_size=3, sigma=(0.1, 2)),blur"
+    assert unquoted(quoted(given)) == given
+    for other in ("views.first='mine:f'", "a='torchvision:X'", "x='torchvision:X(a=1)b'"):
+        assert unquoted(other) == other
 
 
 @pytest.mark.parametrize(
