@@ -157,8 +157,8 @@ def _artefact_lines(artefact: Artefact, drawn: Mapping[str, str]) -> Iterator[st
     title = artefact.title[:1].upper() + artefact.title[1:]
     yield f"\n## {artefact.label}: {title}\n"
     if artefact.sweep:
-        yield f"    python -m simclr_ablate -m sweep={artefact.sweep}"
-    yield f"    python -m analysis {artefact.name}\n"
+        yield f"    simclr-ablate -m sweep={artefact.sweep}"
+    yield f"    simclr-ablate analyse {artefact.name}\n"
     picture = _picture(artefact, drawn)
     if picture is not None:
         yield f"![{artefact.label}]({picture})\n"

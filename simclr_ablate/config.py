@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from simclr_ablate import calls
+
 T = TypeVar("T")
 
 Condition = Mapping[str, tuple[Any, ...]]
 """Full names of keys, each with the values it may have; the condition holds if all keys have one of theirs. A user's
-own function (OWN) satisfies it too, since it may use any key."""
+own function (OWN) satisfies it too, since it may use any key; a piece of a library uses none of ours."""
 
 GIVEN: tuple[Any, ...] = ("any value but null",)
 """In a Condition: any value but null."""
@@ -49,6 +51,7 @@ def key(
     at_most: float | None = None,
     below: float | None = None,
     own: bool = False,
+    libraries: tuple[str, ...] = (),
     identity: bool = True,
     when: Condition | tuple[Condition, ...] = (),
     otherwise: Any = UNSET,
@@ -58,6 +61,7 @@ def key(
     """A documented dataclass field.
 
     own: whether the key accepts the name of a user's own function (OWN) besides `choices`.
+    libraries: the libraries whose pieces it accepts too, as `calls` spells them.
     identity: whether the key can change a run's result.
     when: the key counts only if this condition, or one of them, holds. Otherwise its value changes neither results nor
         ids. A section's condition applies to all its keys.
@@ -73,6 +77,7 @@ def key(
         "choices": choices,
         "bounds": bounds,
         "own": own,
+        "libraries": libraries,
         "identity": identity,
         "when": (when,) if isinstance(when, Mapping) else tuple(when),
         "otherwise": otherwise,
@@ -202,7 +207,7 @@ def _one_holds(conditions: tuple[Condition, ...], value_of: Callable[[str], Any]
 def _holds(condition: Condition, value_of: Callable[[str], Any]) -> bool:
     return all(
         (value := value_of(name)) in accepted
-        or is_own(value)
+        or (is_own(value) and not calls.is_of_library(value))
         or (accepted is GIVEN and value is not None and value is not UNSET)
         for name, accepted in condition.items()
     )
@@ -234,12 +239,14 @@ def _as_yaml(value: Any) -> str:
 
 
 def is_own(value: object) -> bool:
-    """Whether `value` has the form of OWN."""
-    return isinstance(value, str) and _OWN_NAME.fullmatch(value) is not None
+    """Whether `value` names a piece that is not ours: it has the form of OWN, or is a library's with arguments."""
+    return isinstance(value, str) and (
+        _OWN_NAME.fullmatch(value) is not None or calls.is_call(value)
+    )
 
 
 def own_values(node: Any, path: str = "") -> dict[str, str]:
-    """The keys of an experiment, or of a section, that name a user's own function, with these names."""
+    """The keys of an experiment, or of a section, that name a piece that is not ours, with these names."""
     names: dict[str, str] = {}
     for field in dataclasses.fields(node):
         full, value = _join(path, field.name), getattr(node, field.name)
@@ -250,10 +257,13 @@ def own_values(node: Any, path: str = "") -> dict[str, str]:
     return names
 
 
-def one_of(choices: typing.Iterable[Any], own: bool = False) -> str:
-    """`one of A, B, C`, or with `own`, `one of A, B, C, or package.module:function`."""
+def one_of(
+    choices: typing.Iterable[Any], own: bool = False, libraries: tuple[str, ...] = ()
+) -> str:
+    """`one of A, B, C`; with `own` and libraries, `one of A, B, C, or package.module:function, or torchvision:NAME`."""
     text = "one of " + ", ".join(map(str, choices))
-    return f"{text}, or {OWN}" if own else text
+    others = [f"{library}:NAME" for library in libraries]
+    return ", or ".join([text, *([OWN] if own else []), *others])
 
 
 def unknown_key(name: str, known: list[str]) -> str:
@@ -293,11 +303,25 @@ def _check_value(name: str, value: Any, hint: Any, meta: Mapping[str, Any]) -> A
         raise ConfigError(f"{name} must be {type_name(hint)}, got {value!r}")
     if isinstance(value, float) and not math.isfinite(value):
         raise ConfigError(f"{name} must be finite, got {value}")
-    if meta["choices"] and value not in meta["choices"] and not (meta["own"] and is_own(value)):
+    if calls.is_of_library(value) and value.partition(":")[0] in meta["libraries"]:
+        return _check_call(name, value)
+    own = meta["own"] and is_own(value) and not calls.is_of_library(value)
+    if meta["choices"] and value not in meta["choices"] and not own:
         close = nearest(str(value), [str(choice) for choice in meta["choices"]])
         raise ConfigError(f"{name} must be {_accepted(meta)}, got {value!r}{close}")
     _check_bounds(name, value, meta)
     return value
+
+
+def _check_call(name: str, value: str) -> str:
+    """The name of a library's piece in the one form that counts."""
+    try:
+        return calls.spelled(value)
+    except ValueError as error:
+        library = value.partition(":")[0]
+        raise ConfigError(
+            f"{name} must be {library}:NAME or {library}:NAME(ARGUMENT=VALUE, ...), got {value!r}: {error}"
+        ) from None
 
 
 def _check_container(name: str, value: Any, hint: Any) -> Any:
@@ -316,6 +340,8 @@ def _check_container(name: str, value: Any, hint: Any) -> Any:
 
 _FREE: dict[str, Any] = {
     "choices": (),
+    "own": False,
+    "libraries": (),
     "bounds": dict.fromkeys(("above", "at_least", "at_most", "below")),
 }
 
@@ -334,7 +360,7 @@ def _check_bounds(name: str, value: Any, meta: Mapping[str, Any]) -> None:
 
 def _accepted(meta: Mapping[str, Any]) -> str:
     if meta["choices"]:
-        return one_of(meta["choices"], meta["own"])
+        return one_of(meta["choices"], meta["own"], meta["libraries"])
     signs = {"above": ">", "at_least": ">=", "at_most": "<=", "below": "<"}
     return " and ".join(
         f"{signs[name]} {bound:g}" for name, bound in meta["bounds"].items() if bound is not None

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+from simclr_ablate.calls import without_arguments
 from simclr_ablate.config import UNSET, flatten
 from simclr_ablate.schema import KEYS, SCHEMA_VERSION, Experiment, counting_keys, pretraining_keys
 
@@ -155,9 +156,13 @@ def digest(counted: Mapping[str, Any], version: int = SCHEMA_VERSION) -> str:
 
 def _readable(config: Mapping[str, Any]) -> str:
     data, views, encoder = config["data"], config["views"], config["encoder"]
-    policy = (
-        f"pair-{views['first']}-{views['second']}" if views["policy"] == "pair" else views["policy"]
+    names = (
+        ["pair", views["first"], views["second"]]
+        if views["policy"] == "pair"
+        else [views["policy"]]
     )
+    # Arguments can be long; the hash tells them apart.
+    policy = "-".join(without_arguments(str(name)) for name in names)
     width = "" if encoder["width"] == 1 else f"x{encoder['width']}"
     objective = config["objective"]
     kind = {
@@ -167,7 +172,7 @@ def _readable(config: Mapping[str, Any]) -> str:
     }
     parts = [
         (data["label"] or data["name"])[:LONGEST_LABEL],
-        f"{encoder['architecture']}{width}",
+        f"{without_arguments(str(encoder['architecture']))}{width}",
         kind.get(objective, policy),
         f"s{config['seed']}",
     ]

@@ -5,9 +5,11 @@ run would have drawn, and no draw depends on how many workers or ranks share the
 """
 
 import hashlib
-from collections.abc import Iterator
+import random
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 
 
@@ -31,3 +33,27 @@ def seeded_init(seed: int, purpose: str) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.random.default_generator.manual_seed(derive_seed(seed, purpose))
         yield
+
+
+Seeding = Callable[[int], None]
+
+
+@contextmanager
+def borrowed_generators() -> Iterator[Seeding]:
+    """Gives a function that seeds the global CPU generators of torch, Python and NumPy; restores them at the end.
+
+    For code of others, which draws from them.
+    """
+    of_python, of_numpy = random.getstate(), np.random.get_state()
+
+    def seed_all(seed: int) -> None:
+        torch.random.default_generator.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield seed_all
+    finally:
+        random.setstate(of_python)
+        np.random.set_state(of_numpy)

@@ -59,11 +59,12 @@ def run() -> None:
     """Runs the command line. Raises what `exit_status` reports."""
     import hydra
 
+    from simclr_ablate.calls import quoted
     from simclr_ablate.launch.task import task
     from simclr_ablate.plan.keys import misspelled_key, misused_group, with_groups
     from simclr_ablate.plan.sweeps import register_files
 
-    sys.argv[1:] = with_groups(sys.argv[1:])
+    sys.argv[1:] = map(quoted, with_groups(sys.argv[1:]))
     problem = (
         _stray_word(sys.argv[1:]) or misspelled_key(sys.argv[1:]) or misused_group(sys.argv[1:])
     )

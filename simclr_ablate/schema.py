@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Self
 
+from simclr_ablate.calls import is_of_library
 from simclr_ablate.config import (
     GIVEN,
     UNSET,
@@ -35,6 +36,14 @@ as good as new ones."""
 
 OPERATION_NAMES = ("crop", "cutout", "color", "sobel", "noise", "blur", "rotate")
 """The operations of Figure 5, in order."""
+
+OPERATION_LIBRARIES = ("torchvision", "kornia")
+"""The libraries whose transforms can be operations."""
+
+POLICY_NAMES = ("simclr", "crop", "autoaugment", "pair", "none")
+
+POLICY_LIBRARIES = ("lightly",)
+"""The libraries whose transforms can be policies."""
 
 METRICS = ("top1", "mean_per_class", "map11")
 """Kinds of accuracy: over all images, the mean over classes, and 11-point mean average precision."""
@@ -73,6 +82,7 @@ def _operation_of_pair(doc: str) -> Any:
         doc,
         choices=OPERATION_NAMES,
         own=True,
+        libraries=OPERATION_LIBRARIES,
         when={"views.policy": ("pair",)},
         otherwise=None,
     )
@@ -160,8 +170,15 @@ def implied_protocol(values: Mapping[str, Any]) -> str:
 RESNETS = ("resnet8", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 """Our own architectures."""
 
+ENCODER_LIBRARIES = ("timm",)
+"""The libraries whose networks can be encoders."""
+
 TIMM = "timm:"
 """How names of timm's architectures and weights begin."""
+
+_OF_WIDTH = ({"encoder.architecture": RESNETS}, _IMPORTED)
+"""Conditions under which the encoder's width and stem count. timm's networks have neither; but they are part of the ids
+of imported ones."""
 
 WEIGHTS_FORMS = "torchvision:NAME.WEIGHTS, timm:NAME, hf:REPO or a file of weights"
 
@@ -269,8 +286,9 @@ class Views:
 
     policy: str = key(
         "augmentation of both views (crop: crop and flip only), or of one branch, as in Figure 5 (pair), or none",
-        choices=("simclr", "crop", "autoaugment", "pair", "none"),
+        choices=POLICY_NAMES,
         own=True,
+        libraries=POLICY_LIBRARIES,
     )
     first: str | None = _operation_of_pair("first operation")
     second: str | None = _operation_of_pair(
@@ -289,6 +307,7 @@ class Views:
         "what is applied last, to some of the images: an operation (Table 3), or the four of App. B.2 (broader)",
         choices=("rotate", "noise", "sobel", "broader"),
         own=True,
+        libraries=OPERATION_LIBRARIES,
         when={"views.policy": ("simclr",)},
         otherwise=None,
     )
@@ -303,7 +322,11 @@ class Views:
         when={"views.policy": _CROPPING},
         before=True,
     )
-    interpolation: str = key("interpolation of crops", choices=("bicubic", "bilinear"))
+    interpolation: str = key(
+        "interpolation of crops",
+        choices=("bicubic", "bilinear"),
+        when={"views.policy": POLICY_NAMES},
+    )
 
 
 @dataclass(frozen=True)
@@ -311,15 +334,17 @@ class Encoder:
     """The encoder f. Its output, after the average pool, is h."""
 
     architecture: str = key(
-        "ResNet of the encoder; for imported weights also timm:NAME",
+        "network of the encoder: a ResNet, one of timm's without its classifier, or a user's own",
         choices=RESNETS,
         own=True,
+        libraries=ENCODER_LIBRARIES,
     )
-    width: int = key("multiplier of every stage's channels", at_least=1)
+    width: int = key("multiplier of every stage's channels", at_least=1, when=_OF_WIDTH)
     stem: str = key(
         "first convolution, kernel/stride. imagenet: 7x7/2, then a max pool; tensorflow: the same, with the pool's "
         "windows where TensorFlow has them; cifar: 3x3/1; strided: 3x3/2",
         choices=STEMS,
+        when=_OF_WIDTH,
     )
     weights: str | None = key(
         "weights to import: torchvision:NAME.WEIGHTS, timm:NAME, hf:REPO or a file",
@@ -833,21 +858,18 @@ def check_data(data: Data, path: str) -> None:
 def _check_views(views: Views, data: Data) -> None:
     for name, operation in {"views.first": views.first, "views.second": views.second}.items():
         if views.policy == "pair" and operation is None:
-            raise ConfigError(f"{name} must be {one_of(OPERATION_NAMES, own=True)}, got null")
+            accepted = one_of(OPERATION_NAMES, own=True, libraries=OPERATION_LIBRARIES)
+            raise ConfigError(f"{name} must be {accepted}, got null")
     # Streamed images are cropped while they are decoded.
-    if data.is_streamed and views.policy == "none":
+    if data.is_streamed and (views.policy == "none" or is_of_library(views.policy)):
         raise ConfigError(
-            f"views.policy must begin with a crop for data={data.name}, which is streamed: "
-            f"{one_of(_CROPPING, own=True)}, got 'none'"
+            f"views.policy must begin with a crop of ours for data={data.name}, which is streamed: "
+            f"{one_of(_CROPPING, own=True)}, got {views.policy!r}"
         )
 
 
 def _check_encoder(encoder: Encoder, objective: str) -> None:
     architecture = encoder.architecture
-    if is_own(architecture) and objective != "imported":
-        raise ConfigError(
-            f"encoder.architecture must be {one_of(RESNETS)} unless objective=imported, got {architecture!r}"
-        )
     if architecture.startswith(TIMM) and encoder.width != 1:
         raise ConfigError(
             f"encoder.width must be 1 for encoder.architecture={architecture}, got {encoder.width}"

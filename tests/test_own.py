@@ -16,6 +16,9 @@ from simclr_ablate.schema import Experiment
 
 Write = Callable[[str], str]
 
+OWN = "or package.module:function"
+TRANSFORMS = "or torchvision:NAME, or kornia:NAME"
+
 
 @pytest.mark.parametrize("name", ["mine:loss", "a.b_2.c:_f", "größe:maß"])
 def test_a_name_of_the_users_own(name: str) -> None:
@@ -77,10 +80,10 @@ def test_an_error_of_the_users_is_told_with_key_task_and_line(own_module: Write)
     [
         ("loss.name", "nt_xent, nt_logistic, margin_triplet"),
         ("head.kind", "none, linear, nonlinear"),
-        ("views.policy", "simclr, crop, autoaugment, pair, none"),
-        ("views.first", "crop, cutout, color, sobel, noise, blur, rotate"),
-        ("views.second", "crop, cutout, color, sobel, noise, blur, rotate"),
-        ("views.extra", "rotate, noise, sobel, broader"),
+        ("views.policy", f"simclr, crop, autoaugment, pair, none, {OWN}, or lightly:NAME"),
+        ("views.first", f"crop, cutout, color, sobel, noise, blur, rotate, {OWN}, {TRANSFORMS}"),
+        ("views.second", f"crop, cutout, color, sobel, noise, blur, rotate, {OWN}, {TRANSFORMS}"),
+        ("views.extra", f"rotate, noise, sobel, broader, {OWN}, {TRANSFORMS}"),
         (
             "data.name",
             "shapes, image_folder, cifar10, cifar100, stl10, imagenet, food101, sun397, stanford_cars, fgvc_aircraft, "
@@ -91,7 +94,8 @@ def test_an_error_of_the_users_is_told_with_key_task_and_line(own_module: Write)
 def test_each_key_says_what_it_takes(
     key: str, accepted: str, make_experiment: Callable[..., Experiment]
 ) -> None:
-    expected = f"{key} must be one of {accepted}, or package.module:function, got 'no one:of'"
+    accepted = accepted if OWN in accepted else f"{accepted}, {OWN}"
+    expected = f"{key} must be one of {accepted}, got 'no one:of'"
     views = ["views=pair"] if key in ("views.first", "views.second") else []
     with pytest.raises(ConfigError, match=re.escape(expected)):
         make_experiment(*views, f"{key}='no one:of'")

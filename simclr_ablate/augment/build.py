@@ -6,12 +6,14 @@ from simclr_ablate.augment.policies import (
     Policy,
     autoaugment_policy,
     crop_policy,
+    library_policy,
     no_policy,
     own_policy,
     pair_policy,
     simclr_policy,
 )
 from simclr_ablate.augment.registry import Magnitudes
+from simclr_ablate.calls import is_of_library
 from simclr_ablate.schema import Data, Views
 
 
@@ -34,4 +36,6 @@ def build_policy(views: Views, data: Data) -> Policy:
         return pair_policy(data.size, views.first, views.second, **magnitudes)
     if views.policy == "none":
         return no_policy(data.size, interpolation=views.interpolation)
+    if is_of_library(views.policy):
+        return library_policy(views.policy, data.size)
     return own_policy(views.policy, Magnitudes(data.size, **magnitudes))

@@ -14,6 +14,7 @@ from torch import Generator, Tensor
 from simclr_ablate import own
 from simclr_ablate.augment.auto_augment import AutoAugment
 from simclr_ablate.augment.batching import take
+from simclr_ablate.augment.libraries import two_views
 from simclr_ablate.augment.noise import Normals
 from simclr_ablate.augment.operations import (
     GaussianBlur,
@@ -35,6 +36,7 @@ __all__ = [
     "Views",
     "autoaugment_policy",
     "crop_policy",
+    "library_policy",
     "no_policy",
     "own_policy",
     "pair_policy",
@@ -249,6 +251,11 @@ class Policy:
         self.shared, self.first, self.second = list(shared), list(first), list(second)
         self.chunk_bytes = chunk_bytes
 
+    @property
+    def operations(self) -> list[Operation]:
+        """All operations, shared ones first."""
+        return [*self.shared, *self.first, *self.second]
+
     def two_views(self, images: Tensor, generator: Generator) -> Tensor:
         """(2N, 3, S, S) float32 in [0, 1]; rows i and i + N are the two views of image i.
 
@@ -392,6 +399,12 @@ def autoaugment_policy(
 def no_policy(size: int, *, interpolation: str = "bicubic") -> Policy:
     """Both views are the image itself, resized if it has another size."""
     return Policy(shared=[Resize(size, interpolation)])
+
+
+def library_policy(name: str, size: int) -> Policy:
+    """The policy that a whole transform of lightly makes, `lightly:NAME(ARGUMENT=VALUE, ...)`. Raises ConfigError."""
+    first, second = two_views(name, size)
+    return Policy(first=[first], second=[second])
 
 
 def own_policy(name: str, magnitudes: Magnitudes) -> Policy:

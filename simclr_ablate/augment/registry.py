@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from simclr_ablate import own
+from simclr_ablate.augment.libraries import library_operations
 from simclr_ablate.augment.operations import (
     ColorJitter,
     Cutout,
@@ -19,6 +20,7 @@ from simclr_ablate.augment.operations import (
     Sobel,
     Solarize,
 )
+from simclr_ablate.calls import is_of_library
 from simclr_ablate.config import ConfigError
 
 
@@ -62,12 +64,15 @@ BROADER = (Equalize(), Solarize(), Sobel(), MotionBlur())
 def make_operations(name: str, magnitudes: Magnitudes, key: str = "views.first") -> list[Operation]:
     """The operations called `name`, the value of `key`.
 
-    A name `package.module:function` is a user's own Maker.
+    A name `package.module:function` is a user's own Maker; `torchvision:NAME` and `kornia:NAME` are transforms of these
+    libraries, which know nothing of magnitudes.
 
     Raises ConfigError if there are none, or if a user's own Maker fails or makes something else.
     """
     if name in OPERATIONS:
         return list(OPERATIONS[name](magnitudes))
+    if is_of_library(name):
+        return library_operations(name, magnitudes.size, key)
     maker = own.find(key, name, OPERATIONS)
     with own.blamed(f"{key}={name}", "make operations from the magnitudes"):
         made = maker(magnitudes)

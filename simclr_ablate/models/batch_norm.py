@@ -18,21 +18,45 @@ def share_statistics(network: nn.Module, ranks: Ranks, device: torch.device) -> 
 
     Parameters, buffers and their names stay. With one rank, nothing changes.
 
-    Raises ConfigError for a batch norm that is not torch's own, which may do more than normalise.
+    Raises ConfigError for a batch norm that is neither torch's own nor timm's: it may do more than normalise.
     """
     if ranks.count == 1:
         return
+    check_shareable(network, ranks.count)
     for name, child in network.named_children():
         if not isinstance(child, _BatchNorm):
             share_statistics(child, ranks, device)
-        elif type(child) not in _PLAIN:
-            raise ConfigError(
-                f"compute.ranks must be 1 for an encoder with {type(child).__name__}, got {ranks.count}"
-            )
+        elif _is_timms(child):
+            setattr(network, name, _shared_with_activation(child, ranks, device))
         elif is_accelerator(device):
             setattr(network, name, nn.SyncBatchNorm.convert_sync_batchnorm(child))
         else:
             setattr(network, name, SharedBatchNorm(child, ranks))
+
+
+def check_shareable(network: nn.Module, ranks: int) -> None:
+    """Raises ConfigError if several ranks cannot share the network's batch norms."""
+    for module in network.modules():
+        known = not isinstance(module, _BatchNorm) or type(module) in _PLAIN or _is_timms(module)
+        if not known and ranks > 1:
+            raise ConfigError(
+                f"compute.ranks must be 1 for an encoder with {type(module).__name__}, got {ranks}"
+            )
+
+
+def _is_timms(norm: nn.Module) -> bool:
+    """Whether this is timm's batch norm followed by an activation."""
+    kind = type(norm)
+    return kind.__name__ == "BatchNormAct2d" and kind.__module__.startswith("timm.")
+
+
+def _shared_with_activation(norm: _BatchNorm, ranks: Ranks, device: torch.device) -> nn.Module:
+    if not is_accelerator(device):
+        return SharedNormAndActivation(norm, ranks)
+    from timm.layers import convert_sync_batchnorm
+
+    shared: nn.Module = convert_sync_batchnorm(norm)
+    return shared
 
 
 class SharedBatchNorm(_BatchNorm):
@@ -75,6 +99,18 @@ class SharedBatchNorm(_BatchNorm):
             momentum = 1 / float(self.num_batches_tracked)
         self.running_mean.mul_(1 - momentum).add_(mean, alpha=momentum)
         self.running_var.mul_(1 - momentum).add_(variance, alpha=momentum)
+
+
+class SharedNormAndActivation(SharedBatchNorm):
+    """timm's BatchNormAct2d over the images of all ranks: what follows its batch norm stays."""
+
+    def __init__(self, norm: Any, ranks: Ranks) -> None:
+        super().__init__(norm, ranks)
+        self.drop, self.act = norm.drop, norm.act
+
+    def forward(self, input: Tensor) -> Tensor:
+        output: Tensor = self.act(self.drop(super().forward(input)))
+        return output
 
 
 class _Normalise(torch.autograd.Function):
@@ -146,5 +182,8 @@ def _statistics(x: Tensor, ranks: Ranks) -> tuple[Tensor, Tensor, int]:
     return mean.to(dtype), variance.to(dtype), int(count)
 
 
-_PLAIN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, SharedBatchNorm)
-"""Batch norms that do nothing but normalise."""
+_PLAIN = (
+    *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm),
+    *(SharedBatchNorm, SharedNormAndActivation),
+)
+"""Batch norms that do nothing but normalise, or are shared already."""

@@ -1,4 +1,4 @@
-"""The encoder f: ResNets in every depth, width and stem that the study needs, and for imported weights any network."""
+"""The encoder f: ResNets in every depth, width and stem that the study needs, timm's networks, and users' own."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from simclr_ablate import own
+from simclr_ablate.calls import parse
 from simclr_ablate.config import ConfigError, is_own, nearest
 from simclr_ablate.models.sizes import PLANS, STEM_KERNELS
 from simclr_ablate.schema import RESNETS, STEMS, TIMM, Compute
@@ -105,10 +106,11 @@ class ResNet(Encoder):
 
 
 class OwnEncoder(Encoder):
-    """A network that is not ours, for imported weights.
+    """A network that is not ours.
 
-    `timm:NAME`: timm's model without its classifier, pooled as timm pools it. `package.module:function`: the module
-    that `function(width, stem)` returns, called with the config's values, from images to h, (N, D).
+    `timm:NAME` or `timm:NAME(ARGUMENT=VALUE, ...)`: timm's model without its classifier, pooled as timm pools it.
+    `package.module:function`: the module that `function(width, stem)` returns, called with the config's values, from
+    images to h, (N, D).
 
     D is the network's choice, and is measured once, on images of `size` pixels.
     """
@@ -125,7 +127,7 @@ class OwnEncoder(Encoder):
         named = f"encoder.architecture={architecture}"
         module: object
         if architecture.startswith(TIMM):
-            module = _timm_model(architecture)
+            module = _timm_model(architecture, named)
         else:
             make = own.find("encoder.architecture", architecture, RESNETS)
             with own.blamed(named, "make a network"):
@@ -136,8 +138,13 @@ class OwnEncoder(Encoder):
         self.dim = self._width_of_h(named, size)
 
     def _width_of_h(self, named: str, size: int) -> int:
-        # In eval mode, which leaves batch norm's statistics alone.
-        with torch.no_grad(), own.blamed(named, f"take images (2, 3, {size}, {size})"):
+        # In eval mode, which leaves batch norm's statistics alone. The weights that are drawn next must not depend on
+        # the size.
+        with (
+            torch.no_grad(),
+            torch.random.fork_rng(devices=[]),
+            own.blamed(named, f"take images (2, 3, {size}, {size})"),
+        ):
             h = self.eval()(torch.rand(2, 3, size, size))
         self.train()
         if not isinstance(h, Tensor) or h.ndim != 2 or len(h) != 2:
@@ -148,21 +155,37 @@ class OwnEncoder(Encoder):
         return h.shape[1]
 
 
-def _timm_model(architecture: str) -> nn.Module:
+_OF_WEIGHTS = (
+    "pretrained",
+    "pretrained_cfg",
+    "pretrained_cfg_overlay",
+    "checkpoint_path",
+    "num_classes",
+)
+"""Arguments of `timm.create_model` that say more than what the network is."""
+
+
+def _timm_model(architecture: str, named: str) -> nn.Module:
     """timm's model of that name without its classifier. Raises ConfigError if there is none, or no timm."""
-    name = architecture.removeprefix(TIMM)
+    call = parse(architecture)
     try:
         import timm
     except ImportError as error:
-        raise ConfigError(
-            f"encoder.architecture={architecture} needs timm: pip install 'simclr-ablate[timm]'"
-        ) from error
-    if not timm.is_model(name):
+        raise ConfigError(f"{named} needs timm: pip install 'simclr-ablate[timm]'") from error
+    if not timm.is_model(call.name):
         raise ConfigError(
             f"encoder.architecture must name a model of timm, got {architecture!r}"
-            f"{nearest(name, timm.list_models())}"
+            f"{nearest(call.name, timm.list_models())}"
         )
-    model: nn.Module = timm.create_model(name, pretrained=False, num_classes=0)
+    for argument in _OF_WEIGHTS:
+        if argument in call.arguments:
+            raise ConfigError(
+                f"{named} must have no argument {argument}: weights are drawn, or imported with objective=imported"
+            )
+    with own.blamed(named, "be made by timm.create_model"):
+        model: nn.Module = timm.create_model(
+            call.name, pretrained=False, num_classes=0, **call.arguments
+        )
     return model
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from simclr_ablate.calls import unquoted
 from simclr_ablate.config import ConfigError, KeyInfo, key, keys, unknown_key
 from simclr_ablate.looks import LOOKS
 from simclr_ablate.paths import config_folder
@@ -187,7 +188,8 @@ def with_groups(arguments: Sequence[str]) -> list[str]:
 def told_of_experiments(arguments: Sequence[str]) -> tuple[str, ...]:
     """The command line's overrides that concern experiments, as given, without the sweep."""
     spelled = (
-        re.sub(rf"^(\+\+)?{re.escape(DATA_GROUP)}=", r"\1evaluation.data=", a) for a in arguments
+        re.sub(rf"^(\+\+)?{re.escape(DATA_GROUP)}=", r"\1evaluation.data=", unquoted(a))
+        for a in arguments
     )
     return tuple(
         a for a in spelled if top_level(a.split("=")[0]) not in (*COMMAND, "sweep", "hydra")

@@ -5,17 +5,19 @@ Nobody should have to start a hundred jobs to learn that a head returns a tuple.
 
 import copy
 import functools
+import logging
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from simclr_ablate import own
 from simclr_ablate.augment.build import build_policy
-from simclr_ablate.augment.policies import Policy
-from simclr_ablate.config import ConfigError, own_values
+from simclr_ablate.augment.libraries import check_range, origins, slow_ones
+from simclr_ablate.augment.policies import Policy, to_float
+from simclr_ablate.config import ConfigError, is_own, own_values
 from simclr_ablate.data.in_memory import ImageSet
 from simclr_ablate.data.splits import Splits
 from simclr_ablate.data.streamed import split_crop
@@ -23,13 +25,19 @@ from simclr_ablate.evaluation.features import FEATURE_BATCH, extract
 from simclr_ablate.evaluation.protocol import Frozen, Result, Subject, find_protocol
 from simclr_ablate.losses.exact import ContrastiveLoss
 from simclr_ablate.losses.registry import build_loss
-from simclr_ablate.models.encoder import build_encoder
+from simclr_ablate.models.batch_norm import check_shareable
+from simclr_ablate.models.encoder import Encoder as Network
 from simclr_ablate.models.head import build_head
-from simclr_ablate.schema import Data, Encoder, Experiment, Head, Loss, Views
-from simclr_ablate.tasks.networks import build_models
+from simclr_ablate.schema import TRAINED, Data, Encoder, Experiment, Head, Loss, Views
+from simclr_ablate.tasks.networks import build_models, encoder_of
 from simclr_ablate.training.loop import Loop
+from simclr_ablate.training.micro_batches import unmoved_statistics
+
+log = logging.getLogger(__name__)
 
 _IMAGES = 4
+_IMAGES_OF_LIBRARIES = 32
+"""More of them, since many transforms leave most images as they are."""
 _TOLERANCE = 1e-4
 
 
@@ -40,14 +48,25 @@ def try_own(experiment: Experiment) -> None:
     when its images are made.
     """
     own_by_key = own_values(experiment)
-    for name in ("data.name", "evaluation.data.name"):
-        if name in own_by_key:
-            own.find(name, own_by_key[name])
     with torch.random.fork_rng(devices=[]):
+        for name in ("data.name", "evaluation.data.name"):
+            if name in own_by_key:
+                own.find(name, own_by_key[name])
         if own_values(experiment.views):
             _try_views(experiment.views, experiment.data)
+        if "encoder.architecture" in own_by_key and experiment.objective != "imported":
+            _try_encoder(
+                experiment.encoder,
+                experiment.data.size,
+                experiment.evaluated_data.size,
+                experiment.objective in TRAINED,
+            )
+            if experiment.compute.ranks is not None:
+                check_shareable(
+                    _encoder(experiment.encoder, experiment.data.size), experiment.compute.ranks
+                )
         if "head.kind" in own_by_key and experiment.objective in ("contrastive", "none"):
-            _try_head(experiment.head, experiment.encoder)
+            _try_head(experiment.head, experiment.encoder, experiment.data.size)
         if "loss.name" in own_by_key and experiment.objective == "contrastive":
             _try_loss(experiment.loss)
         if "evaluation.protocol" in own_by_key:
@@ -58,9 +77,12 @@ def try_own(experiment: Experiment) -> None:
 def _try_views(views: Views, data: Data) -> None:
     named = ", ".join(f"{key}={name}" for key, name in own_values(views, "views").items())
     policy = build_policy(views, data)
-    images = torch.randint(256, (_IMAGES, 3, data.size, data.size), dtype=torch.uint8)
+    n = _IMAGES_OF_LIBRARIES if origins(policy.operations) else _IMAGES
+    images = torch.randint(256, (n, 3, data.size, data.size), dtype=torch.uint8)
+    for operation in policy.operations:
+        check_range(operation, to_float(images))
     made = _make_views(named, policy, images)
-    shape = (2 * _IMAGES, 3, data.size, data.size)
+    shape = (2 * n, 3, data.size, data.size)
     if tuple(made.shape) != shape:
         raise ConfigError(f"{named}: views must be {shape}, got {tuple(made.shape)}")
     if not (made.min() >= 0 and made.max() <= 1):  # also catches NaN
@@ -77,6 +99,15 @@ def _try_views(views: Views, data: Data) -> None:
             f"{named}: an operation must draw only from its generator, in `draw`, and treat each image by "
             "itself, but the same draw gave other views when images were processed one by one"
         )
+    for slow in slow_ones(policy.operations):
+        _tell_slow(slow)
+
+
+@functools.cache
+def _tell_slow(named: str) -> None:
+    log.warning(
+        "%s works on one image at a time, on the CPU: slower than operations of ours", named
+    )
 
 
 def _make_views(named: str, policy: Policy, images: Tensor) -> Tensor:
@@ -84,10 +115,74 @@ def _make_views(named: str, policy: Policy, images: Tensor) -> Tensor:
         return policy.two_views(images, torch.Generator().manual_seed(0))
 
 
+@functools.lru_cache(maxsize=1)
+def _encoder(spec: Encoder, size: int) -> Network:
+    """The untrained encoder; one of ours has no weights."""
+    with torch.device("cpu" if is_own(spec.architecture) else "meta"):
+        return encoder_of(spec, size)
+
+
 @functools.cache
-def _try_head(head: Head, encoder: Encoder) -> None:
-    with torch.device("meta"):
-        in_dim = build_encoder(encoder.architecture, encoder.width, encoder.stem).dim
+def _try_encoder(spec: Encoder, size: int, evaluated_size: int, is_trained: bool) -> None:
+    """Tries a network that is not ours on random images. size, evaluated_size: their sides in pretraining and after."""
+    named = f"encoder.architecture={spec.architecture}"
+    encoder = _encoder(spec, size)
+    if is_trained and not _trainable(encoder):
+        raise ConfigError(f"{named} must have parameters to train, got none")
+    _try_training(encoder, torch.rand(_IMAGES, 3, size, size), named)
+    for side in {size, evaluated_size}:
+        images = torch.rand(_IMAGES, 3, side, side)
+        task = f"take images {tuple(images.shape)} in eval mode"
+        with torch.no_grad(), own.blamed(named, task):
+            evaluated = copy.deepcopy(encoder).eval()
+            h = evaluated(images)
+            one_by_one = torch.cat([evaluated(image.unsqueeze(0)) for image in images])
+        if h.shape != (_IMAGES, encoder.dim):
+            raise ConfigError(
+                f"{named} must map images of {size} pixels, on which it is trained, and of {side} to h of one width, "
+                f"got {(_IMAGES, encoder.dim)} and {tuple(h.shape)}"
+            )
+        if not torch.allclose(h, one_by_one, atol=_TOLERANCE * float(h.abs().max())):
+            raise ConfigError(
+                f"{named} must treat each image by itself in eval mode, but images one by one have other h"
+            )
+
+
+def _try_training(encoder: Network, images: Tensor, named: str) -> None:
+    """A step on the images, (N, 3, S, S), in training mode."""
+    outputs = []
+    for seed in range(2):
+        torch.manual_seed(seed)
+        trained = copy.deepcopy(encoder).train()
+        before = {name: buffer.clone() for name, buffer in trained.named_buffers()}
+        with (
+            own.blamed(named, f"take images {tuple(images.shape)} in training"),
+            unmoved_statistics([trained]),
+        ):
+            outputs.append(trained(images))
+            if _trainable(trained):
+                outputs[-1].square().sum().backward()
+        for name, buffer in trained.named_buffers():
+            if name not in before or not torch.equal(before[name], buffer):
+                raise ConfigError(
+                    f"{named} must keep nothing of a batch but the statistics of torch's batch norm, but changes {name}"
+                )
+    if not torch.equal(*outputs):
+        raise ConfigError(
+            f"{named} must not be random once it is made, as dropout is, but made two different h from one image"
+        )
+    gradients = [p.grad for p in trained.parameters() if p.grad is not None]
+    if not all(bool(gradient.isfinite().all()) for gradient in gradients):
+        raise ConfigError(f"{named} must have finite gradients")
+
+
+def _trainable(network: nn.Module) -> bool:
+    return any(p.requires_grad for p in network.parameters())
+
+
+@functools.cache
+def _try_head(head: Head, encoder: Encoder, size: int) -> None:
+    in_dim = _encoder(encoder, size).dim
     made = build_head(head.kind, in_dim, head.dim)
     h = torch.randn(_IMAGES, in_dim)
     outputs = []

@@ -6,11 +6,13 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from simclr_ablate import __version__
+from simclr_ablate.calls import is_of_library, with_version
 from simclr_ablate.data.splits import Splits
 from simclr_ablate.device import enter, set_arithmetic
 from simclr_ablate.evaluation.feature_cache import cached_features, digest_of
@@ -22,6 +24,7 @@ from simclr_ablate.identity import evaluated_beside, evaluation_key
 from simclr_ablate.lease import Lease
 from simclr_ablate.models.encoder import Encoder
 from simclr_ablate.ranks import SOLO, Ranks
+from simclr_ablate.schema import Encoder as EncoderSpec
 from simclr_ablate.schema import Experiment
 from simclr_ablate.stopping import Stop
 from simclr_ablate.store import EvaluationFolder, Run
@@ -135,7 +138,7 @@ def freeze(subject: Subject, cache: Path) -> Frozen:
     made_of = {
         "networks": [digest_of(network) for network in (subject.encoder, head) if network],
         # Weights say nothing of strides, nor of a normalisation before them.
-        "encoder": {name: getattr(experiment.encoder, name) for name in _WHAT_WEIGHTS_LACK},
+        "encoder": _named(experiment.encoder),
         "data": {name: value for name, value in data.items() if name not in ("root", "metric")},
         "sizes": [len(split) for split in subject.data[:3]],
         "done to images": [spec.probe, experiment.seed] if spec.probe else None,
@@ -146,6 +149,14 @@ def freeze(subject: Subject, cache: Path) -> Frozen:
         "versions": [__version__, torch.__version__],
     }
     return cached_features(cache, made_of, spec.feature_cache_gb * 1e9, compute, ranks)
+
+
+def _named(encoder: EncoderSpec) -> dict[str, Any]:
+    """What the encoder's features depend on beside its weights."""
+    named = {name: getattr(encoder, name) for name in _WHAT_WEIGHTS_LACK}
+    if is_of_library(encoder.architecture):
+        named["architecture"] = with_version(encoder.architecture)
+    return named
 
 
 def batches_of(

@@ -8,6 +8,8 @@ import torch
 from torch import nn
 
 from simclr_ablate.augment.build import build_policy
+from simclr_ablate.augment.libraries import origins
+from simclr_ablate.calls import is_of_library, with_version
 from simclr_ablate.data.splits import Splits
 from simclr_ablate.device import enter, set_arithmetic
 from simclr_ablate.evaluation.features import FEATURE_BATCH, reset_batchnorm
@@ -122,9 +124,15 @@ def build_loop(
     images = data.train if is_supervised or data.unlabelled is None else data.unlabelled
     if is_supervised:
         require_labels(images, "objective=supervised", experiment.data.name)
+    policy = build_policy(experiment.views, experiment.data)
+    if ranks.is_first:
+        for origin in origins(policy.operations):
+            log.info("%s", origin)
+        if is_of_library(experiment.encoder.architecture):
+            log.info("encoder.architecture=%s", with_version(experiment.encoder.architecture))
     training = Training(
         images=images.to(device),
-        policy=build_policy(experiment.views, experiment.data),
+        policy=policy,
         encoder=encoder,
         head=head,
         loss=cross_entropy if is_supervised else build_loss(experiment.loss, ranks),

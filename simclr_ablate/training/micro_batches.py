@@ -46,7 +46,7 @@ def backward_in_parts(
     if len(parts) == 1:
         embedded = [embed(own[0])]
     else:
-        with torch.no_grad(), _unmoved_statistics(networks):
+        with torch.no_grad(), unmoved_statistics(networks):
             embedded = [embed(part) for part in own]
     z = _whole_batch(embedded, parts, ranks).requires_grad_()
     result = loss(z)
@@ -78,7 +78,7 @@ def _whole_batch(embedded: Sequence[Tensor], parts: Sequence[slice], ranks: Rank
 
 
 @contextmanager
-def _unmoved_statistics(networks: Iterable[nn.Module]) -> Iterator[None]:
+def unmoved_statistics(networks: Iterable[nn.Module]) -> Iterator[None]:
     """Inside, batch norm in training mode leaves its running statistics alone: the second pass updates them."""
     norms = [
         module

@@ -1,6 +1,7 @@
 """The model card of an exported encoder: what it was trained on, how, its results, and how to load it."""
 
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -105,7 +106,8 @@ def _loading(experiment: Experiment, wanted: "Export") -> str:
     file = "encoder.npz" if wanted.to == "npz" else "model.safetensors"
     command = (
         f"simclr-ablate objective=imported encoder.weights={file} "
-        f"encoder.architecture={spec.architecture} encoder.width={spec.width} encoder.stem={spec.stem}"
+        f"{shlex.quote(f'encoder.architecture={spec.architecture}')} encoder.width={spec.width} "
+        f"encoder.stem={spec.stem}"
     )
     text = f"```python\n{code}\n```\n\nOr evaluate it:\n```bash\n{command}\n```"
     if wanted.to == "npz" and spec.stem != "tensorflow":

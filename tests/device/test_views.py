@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from simclr_ablate.augment.policies import simclr_policy
+from simclr_ablate.augment.policies import pair_policy, simclr_policy
 from simclr_ablate.data import in_memory
 from simclr_ablate.data.in_memory import ImageSet
 from tests.augment.test_policies import POLICIES, random_bytes, rng
@@ -22,6 +22,27 @@ def test_views_are_those_on_the_cpu(name: str, n: int, jitter: str) -> None:
     made = POLICIES[name].two_views(images.to("sim"), rng(18))
     assert made.device.type == "sim"
     assert torch.equal(made.cpu(), POLICIES[name].two_views(images, rng(18)))
+
+
+@pytest.mark.parametrize("n", [0, 1, 9])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "torchvision:RandomPerspective",
+        "torchvision:GaussianNoise",
+        "kornia:RandomGamma",
+        "kornia:RandomAffine(degrees=20.0)",
+        "kornia:ColorJiggle(hue=0.2)",
+    ],
+)
+def test_views_of_libraries_are_those_on_the_cpu(name: str, n: int) -> None:
+    if name.startswith("kornia"):
+        pytest.importorskip("kornia")
+    images = random_bytes(n, 18, 21)
+    policy = pair_policy(16, name)
+    made = policy.two_views(images.to("sim"), rng(18))
+    assert made.device.type == "sim"
+    torch.testing.assert_close(made.cpu(), policy.two_views(images, rng(18)))
 
 
 def test_a_set_moved_there_has_the_same_images(images: ImageSet) -> None:

@@ -64,6 +64,52 @@ def forgetful(in_dim, dim):
 def misnamed(magnitudes):
     return pair_policy(magnitudes.size, "colour", "blur")
 
+def network(forward, *parts, **buffers):
+    class Network(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.parts = nn.ModuleList(parts or [nn.Linear(3, 8)])
+            for name, buffer in buffers.items():
+                self.register_buffer(name, buffer)
+
+        def forward(self, images):
+            CALLS.append(tuple(images.shape))
+            return forward(self, images)
+
+    return lambda width, stem: Network()
+
+def pooled(self, images):
+    return self.parts[0](images.mean((2, 3)))
+
+def with_dropout(self, images):
+    return nn.functional.dropout(pooled(self, images), training=self.training)
+
+def remembering(self, images):
+    self.mean = 0.9 * self.mean + 0.1 * images.mean()
+    return pooled(self, images)
+
+def centred(self, images):
+    h = pooled(self, images)
+    return h - h.mean(0)
+
+def flattened(self, images):
+    return self.parts[0](images.mean((2, 3))).repeat(1, images.shape[-1])
+
+small = network(pooled)
+random_later = network(with_dropout)
+with_memory = network(remembering, mean=torch.zeros(()))
+of_batches = network(centred)
+of_sizes = network(flattened)
+of_maps = network(lambda self, images: images)
+frozen = network(pooled, nn.Linear(3, 8).requires_grad_(False))
+steep_network = network(lambda self, images: (0 * pooled(self, images)).sqrt())
+
+class NormAndMore(nn.BatchNorm2d):
+    def forward(self, x):
+        return super().forward(x).relu()
+
+more_than_norm = network(lambda self, images: self.parts[0](images).mean((2, 3)), NormAndMore(3))
+
 def loss(of_z):
     return lambda spec, ranks: of_z
 
@@ -181,3 +227,134 @@ def test_a_sweep_is_refused_whole(
     with pytest.raises(ConfigError, match=r"loss\.name=.*:scalar must return"):
         make_plan(experiments, Store(tmp_path / "runs"), "both")
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("views", "message"),
+    [
+        (
+            ["views=pair", "views.second=blur", "views.first=torchvision:Grayscale"],
+            r"views\.first=torchvision:Grayscale must return images \(3, 32, 32\), got \(1, 32, 32\)",
+        ),
+        (
+            ["views.extra='torchvision:Normalize(mean=[.5,.5,.5],std=[.2,.2,.2])'"],
+            r"views\.extra=torchvision:Normalize\(.*must return images with values in \[0, 1\], got -2.* to 2",
+        ),
+        (
+            ["views.policy='lightly:SimCLRTransform(input_size=64)'"],
+            r"views\.policy=lightly:.* must return images \(3, 32, 32\), got \(3, 64, 64\)",
+        ),
+        (
+            ['views.policy=\'lightly:SimCLRTransform(normalize={"mean": [0.5], "std": [0.1]})\''],
+            r"views\.policy=lightly:.* must return images with values in \[0, 1\], got -5.* to 5",
+        ),
+        (["views.policy=lightly:DINOTransform"], "two views of an image, got .*, which has 8"),
+        (["views.extra=torchvision:RandomErase"], "did you mean RandomErasing?"),
+    ],
+)
+def test_a_librarys_transform_is_tried(
+    make_experiment: Callable[..., Experiment], views: list[str], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        try_own(make_experiment(*views))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_slow_transform_is_told_once(
+    make_experiment: Callable[..., Experiment], caplog: pytest.LogCaptureFixture
+) -> None:
+    views = ["views=pair", "views.second=torchvision:AugMix", "views.first=torchvision:RGB"]
+    for first in ("views.strength=1", "views.crop_area=0.5"):
+        try_own(make_experiment(*views, first))
+    assert [record.getMessage().partition(" works")[0] for record in caplog.records] == [
+        "views.first=torchvision:RGB",
+        "views.second=torchvision:AugMix",
+    ]
+
+
+def test_streamed_images_are_not_for_whole_transforms(
+    make_experiment: Callable[..., Experiment],
+) -> None:
+    streamed = ["data=imagenet", "data.root=/images", "views.policy=lightly:SimCLRTransform"]
+    with pytest.raises(
+        ConfigError, match=r"begin with a crop of ours for data=imagenet, .*, got 'li"
+    ):
+        make_experiment(*streamed)
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        ("random_later", "must not be random once it is made, as dropout is, but made two different h"),
+        ("with_memory", "must keep nothing of a batch but the statistics of torch's batch norm, but changes own.mean"),
+        ("of_batches", "must treat each image by itself in eval mode, but images one by one have other h"),
+        ("of_maps", r"must map images \(2, 3, 32, 32\) to h, \(2, D\), got \(2, 3, 32, 32\)"),
+        ("frozen", "must have parameters to train, got none"),
+        ("steep_network", "must have finite gradients"),
+        ("deep", "must make a network, and failed|take images"),
+        ("no_arguments", "must make a network, and failed: TypeError"),
+        ("smal", "did you mean small?"),
+    ],
+)  # fmt: skip
+def test_wrong_encoders(
+    mine: str, make_experiment: Callable[..., Experiment], function: str, message: str
+) -> None:
+    for objective in ("contrastive", "supervised"):
+        experiment = make_experiment(
+            f"encoder.architecture={mine}:{function}", f"objective={objective}"
+        )
+        with pytest.raises(ConfigError, match=message) as caught:
+            try_own(experiment)
+        assert str(caught.value).startswith("encoder.architecture")
+        assert "\n" not in str(caught.value)
+
+
+def test_an_encoder_is_tried_at_the_sizes_of_its_images(
+    mine: str, make_experiment: Callable[..., Experiment], compose_config
+) -> None:
+    other = ["data@evaluation.data=cifar10", "evaluation.data.size=16"]
+    before = torch.random.get_rng_state()
+    try_own(make_experiment(f"encoder.architecture={mine}:small", *other))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    sizes = {call[-1] for call in importlib.import_module(mine).CALLS}
+    assert sizes == {32, 16}
+    with pytest.raises(ConfigError, match=r"32 pixels, .* and of 16 to h of one width, got"):
+        try_own(make_experiment(f"encoder.architecture={mine}:of_sizes", *other))
+
+
+def test_a_batch_norm_that_ranks_cannot_share_is_refused(
+    mine: str, make_experiment: Callable[..., Experiment]
+) -> None:
+    encoder = f"encoder.architecture={mine}:more_than_norm"
+    try_own(make_experiment(encoder))
+    with pytest.raises(ConfigError, match=r"compute\.ranks must be 1 for .* NormAndMore, got 2"):
+        try_own(make_experiment(encoder, "compute.ranks=2"))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "message"),
+    [
+        ("timm:resnet81", "must name a model of timm, got 'timm:resnet81'; did you mean resnet18"),
+        ("timm:resnet18.a1_in1k", "must be timm:NAME or .*, got 'timm:resnet18.a1_in1k': it must"),
+        ("'timm:resnet18(depth=3)'", "must be made by timm.create_model, and failed: TypeError"),
+        ("'timm:resnet18(pretrained=true)'", "must have no argument pretrained: weights are drawn"),
+        ("'timm:test_resnet(drop_rate=0.5)'", "must not be random once it is made"),
+        (
+            "timm:vit_tiny_patch16_224",
+            r"must take images \(2, 3, 32, 32\), and failed: AssertionError: .*224",
+        ),
+    ],
+)
+def test_wrong_networks_of_timm(
+    make_experiment: Callable[..., Experiment], architecture: str, message: str
+) -> None:
+    pytest.importorskip("timm")
+    with pytest.raises(ConfigError, match=message) as caught:
+        try_own(make_experiment(f"encoder.architecture={architecture}"))
+    assert str(caught.value).startswith("encoder.architecture")
+
+
+def test_networks_of_timm_pass(make_experiment: Callable[..., Experiment]) -> None:
+    pytest.importorskip("timm")
+    for architecture in ("timm:test_efficientnet", "timm:test_vit(img_size=32, patch_size=8)"):
+        try_own(make_experiment(f"encoder.architecture='{architecture}'", "compute.ranks=2"))

@@ -170,11 +170,24 @@ def weights_after_step(modules: list[nn.Module]) -> list[Tensor]:
     return [value for module in modules for value in module.state_dict().values()]
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "lars", "sgd"])
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["optimizer=adamw"],
+        ["optimizer=lars"],
+        ["optimizer=sgd"],
+        ["views=pair", "views.first=torchvision:RandAugment", "views.second=kornia:RandomHue"],
+        ["views=none", "views.policy=lightly:SimCLRTransform"],
+        ["encoder.architecture=timm:test_efficientnet"],
+    ],
+    ids=" ".join,
+)
 def test_a_state_restored_at_any_step_goes_on_bit_for_bit(
-    make_experiment, images: ImageSet, optimizer: str
+    make_experiment, images: ImageSet, overrides: list[str]
 ) -> None:
-    experiment = make_experiment(*TINY, f"optimizer={optimizer}")
+    if any("kornia" in override for override in overrides):
+        pytest.importorskip("kornia")
+    experiment = make_experiment(*TINY, *overrides)
     whole = make_loop(experiment, images)
     whole.run(lambda loop: None)
     for step in (1, 4, 7):

@@ -40,6 +40,18 @@ CASES = {
     "sgd": (PLAIN, 1),
     "pair": ((*PLAIN, "views=pair", "views.first=color", "views.second=noise"), 1),
     "micro-batches": ((*PLAIN, "optimizer.micro_batch=8"), 1),
+    "libraries, micro-batches": (
+        (
+            *(*PLAIN, "optimizer.micro_batch=8", "views=pair", "views.second=torchvision:AugMix"),
+            "views.first='torchvision:RandomRotation(degrees=30)'",
+        ),
+        1,
+    ),
+    "timm": ((*PLAIN, "encoder.architecture=timm:test_efficientnet"), 1),
+    "timm, micro-batches": (
+        (*PLAIN, "encoder.architecture=timm:test_efficientnet", "optimizer.micro_batch=8"),
+        1,
+    ),
     "dot products, negatives of one view": (
         (*PLAIN, "loss.normalize=false", "loss.negatives=one", "optimizer.lr=0.1"),
         1,
@@ -58,7 +70,14 @@ CASES = {
 
 
 STREAMED = (
-    *("sgd", "pair", "micro-batches", "supervised", "supervised, micro-batches"),
+    *(
+        "sgd",
+        "pair",
+        "micro-batches",
+        "libraries, micro-batches",
+        "supervised",
+        "supervised, micro-batches",
+    ),
     "supervised, unevenly",
 )
 

@@ -213,7 +213,6 @@ def test_weights_that_change_after_planning(tmp_path: Path) -> None:
             ],
             "encoder.std must be > 0",
         ),
-        (["encoder.architecture=timm:resnet18"], "unless objective=imported, got 'timm:resnet18'"),
         (["encoder.architecture=resnet5"], "did you mean resnet50?"),
     ],
 )
