@@ -76,7 +76,8 @@ def pretrain(
         return metrics
 
     seconds = experiment.compute.checkpoint_minutes * 60
-    trainer = Trainer(run, lease, stop, seconds, ranks, "pretraining")
+    every = experiment.tracker.every
+    trainer = Trainer(run, lease, stop, seconds, ranks, "pretraining", every)
     trainer.train(lambda: build_loop(experiment, data, encoder, head, device, ranks), finish)
 
 

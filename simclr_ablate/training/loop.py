@@ -21,6 +21,7 @@ from simclr_ablate.ranks import SOLO, Ranks
 from simclr_ablate.schema import Optimizer
 from simclr_ablate.training.optimizers import build_optimizer, set_learning_rate
 from simclr_ablate.training.schedules import lr_at, peak_lr
+from simclr_ablate.training.step_metrics import StepMetrics
 
 LOOK_SECONDS = 1.0
 """How often losses are fetched from the device, to show them and to notice one that is not finite."""
@@ -103,6 +104,8 @@ class Loop(ABC):
         self._sums = torch.zeros(len(self.METRICS), dtype=torch.float64)
         self._unseen: list[Tensor] = []
         self._last_finite = math.nan
+        self.recorder: StepMetrics | None = None
+        """What gets the metrics of each step, if they are kept."""
 
     def run(self, after_step: Callable[[Self], object]) -> None:
         """Trains to the end, calling `after_step` after each step. Raises NonFiniteLossError."""
@@ -129,6 +132,8 @@ class Loop(ABC):
         metrics = torch.stack(self._unseen).cpu().double()
         first = self.step - len(metrics)
         self._unseen.clear()
+        if self.recorder is not None:
+            self.recorder.add(first, metrics.tolist())
         for offset, row in enumerate(metrics):
             loss = float(row[0])
             if not math.isfinite(loss):
@@ -148,9 +153,17 @@ class Loop(ABC):
     @property
     def lr(self) -> float:
         """The learning rate of the next step; after the last step, of that one."""
+        return self.lr_of(min(self.step + 1, self.total_steps))
+
+    def lr_of(self, step: int) -> float:
+        """The learning rate of a step, counted from 1."""
         warmup = round(self.training.optimizer.warmup_epochs * self.steps_per_epoch)
-        step = min(self.step, self.total_steps - 1)
-        return lr_at(step, self.total_steps, warmup, self.peak_lr)
+        return lr_at(step - 1, self.total_steps, warmup, self.peak_lr)
+
+    @property
+    def step_metrics(self) -> tuple[str, ...]:
+        """The metrics of a step, by name."""
+        return self.METRICS
 
     @property
     def last_loss(self) -> float | None:
