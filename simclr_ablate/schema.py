@@ -610,7 +610,7 @@ class Compute:
 
 
 @dataclass(frozen=True)
-class Tracker:
+class Tracking:
     """What becomes of a run's metrics while it trains. None of this is part of a run's identity."""
 
     names: tuple[str, ...] = key(
@@ -666,7 +666,7 @@ class Experiment:
     optimizer: Optimizer = key("the optimiser", when=_TRAINED)
     evaluation: Evaluation = key("how the encoder is evaluated")
     compute: Compute = key("how the machine does the work")
-    tracker: Tracker = key("what becomes of a run's metrics while it trains", before={})
+    tracker: Tracking = key("what becomes of a run's metrics while it trains", before={})
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
@@ -769,7 +769,7 @@ def check_experiment(experiment: Experiment) -> None:
     if experiment.objective == "contrastive":
         _check_loss(experiment.loss)
     _check_evaluation(experiment)
-    check_tracker(experiment.tracker)
+    check_tracking(experiment.tracker)
     device = experiment.compute.device
     if not re.fullmatch(r"auto|cpu|mps|(cuda|xpu)(:\d+)?", device):
         raise ConfigError(
@@ -985,7 +985,7 @@ def _check_several_labels(experiment: Experiment) -> None:
         )
 
 
-def check_tracker(tracker: Tracker) -> None:
+def check_tracking(tracker: Tracking) -> None:
     """Raises ConfigError for a tracker that is unknown or named twice."""
     for name in tracker.names:
         if name not in TRACKERS and not is_own(name):

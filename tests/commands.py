@@ -171,12 +171,10 @@ def results(found: Run) -> Results:
 
 
 def steps(found: Run) -> list[dict[str, float]]:
-    """The metrics of its steps, without speed and memory."""
+    """The metrics of its steps, without time, speed and memory."""
+    machine = ("time", "_per_second", "_gb")
     lines = found.metrics.read()
-    return [
-        {name: value for name, value in line.items() if not name.endswith(("_per_second", "_gb"))}
-        for line in lines
-    ]
+    return [{n: value for n, value in line.items() if not n.endswith(machine)} for line in lines]
 
 
 def assert_same(found: Run, expected: Results) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from simclr_ablate.files import report_damage, report_unreadable, storing, write_atomically
 
 Metrics = dict[str, float]
-"""A line: `step` and `epoch`, counted from 1, and what was measured, by name."""
+"""A line: `step` and `epoch`, counted from 1, `time` (seconds since 1970), and what was measured, by name."""
 
 
 class MetricsFile:

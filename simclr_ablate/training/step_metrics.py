@@ -19,8 +19,8 @@ _DIGITS = 6
 class StepMetrics:
     """Collects the metrics of a loop's steps and writes those of every `every`-th, and of the last.
 
-    The loop hands them over whenever it fetches them from the device, which it does about once a second anyway. Speed
-    and memory are measured then, for all steps since the time before.
+    The loop hands them over whenever it fetches them from the device, which it does about once a second anyway. Time,
+    speed and memory are measured then, for all steps since the time before.
     """
 
     def __init__(self, file: MetricsFile, every: int, loop: "Loop") -> None:
@@ -44,11 +44,13 @@ class StepMetrics:
             return
         loop = self.loop
         speed = len(rows) * loop.training.optimizer.batch_size / max(elapsed, 1e-9)
+        clock = round(time.time(), 3)
         beside = {f"{loop.SEEN}_per_second": speed, **_gigabytes(loop.training.device)}
         for step, row in due:
             measured = dict(zip(loop.step_metrics, row, strict=True))
             line = {**measured, "lr": loop.lr_of(step), **beside}
-            place = {"step": step, "epoch": (step - 1) // loop.steps_per_epoch + 1}
+            epoch = (step - 1) // loop.steps_per_epoch + 1
+            place = {"step": step, "epoch": epoch, "time": clock}
             self._lines.append({**place, **{name: _rounded(v) for name, v in line.items()}})
 
     def write(self, durably: bool = False) -> None:

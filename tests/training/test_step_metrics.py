@@ -69,7 +69,7 @@ def test_lines_are_what_their_steps_measured(make_experiment, tmp_path, every) -
 
 def test_supervised_steps_have_no_entropy(make_experiment, tmp_path) -> None:
     _, lines = recorded(make_experiment(*KEYS, "objective=supervised"), tmp_path, 1)
-    measured = {"step", "epoch", "loss", "accuracy", "lr", "images_per_second", "memory_gb"}
+    measured = {"step", "epoch", "time", "loss", "accuracy", "lr", "images_per_second", "memory_gb"}
     assert {frozenset(line) for line in lines} == {frozenset(measured)}
 
 
