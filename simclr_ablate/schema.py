@@ -564,6 +564,12 @@ class Evaluation:
         identity=False,
         before=4.0,
     )
+    online: bool = key(
+        "measure beside training, as metrics of steps: a linear classifier on h, and the effective rank of z",
+        identity=False,
+        when={"objective": ("contrastive",)},
+        before=False,
+    )
 
 
 @dataclass(frozen=True)
@@ -943,6 +949,7 @@ def _check_loss(loss: Loss) -> None:
 def _check_evaluation(experiment: Experiment) -> None:
     evaluation, protocol = experiment.evaluation, experiment.evaluation.protocol
     _check_several_labels(experiment)
+    _check_online(experiment)
     if experiment.objective in ("supervised", "imported") and evaluation.features != "h":
         raise ConfigError(
             f"evaluation.features must be h for objective={experiment.objective}, which has no head, "
@@ -982,6 +989,18 @@ def _check_several_labels(experiment: Experiment) -> None:
         raise ConfigError(
             "evaluation.protocol must be linear, linear_sgd, finetune, knn or probe on "
             f"{evaluated.name}, whose images have several labels and no balanced part, got 'few_labels'"
+        )
+
+
+def _check_online(experiment: Experiment) -> None:
+    """Raises ConfigError if a classifier is to learn beside training, but images have no label, or several."""
+    data = experiment.data
+    if not experiment.evaluation.online or experiment.objective != "contrastive":
+        return
+    lacking = "several labels" if data.has_several_labels else "no labels" * (data.name == "stl10")
+    if lacking:
+        raise ConfigError(
+            f"evaluation.online must be false with data={data.name}, whose training images have {lacking}, got true"
         )
 
 

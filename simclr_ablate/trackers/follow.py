@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -126,10 +127,8 @@ class Following:
             file.write(line)
 
 
-def follow(orders: Orders, words: "queue.Queue[str | None]", report: int) -> None:
-    """Follows the runs that `words` names until it says None. report: a file for what could not be sent."""
-    tracking = build(Tracking, orders.tracking, "tracker")
-    following = Following(orders.name, Store(orders.store), tracking)
+def follow(following: Following, words: "queue.Queue[str | None]") -> None:
+    """Follows the runs that `words` names until it says None, and sends what is left."""
     goes_on = True
     while goes_on:
         with suppress(queue.Empty):
@@ -140,15 +139,12 @@ def follow(orders: Orders, words: "queue.Queue[str | None]", report: int) -> Non
             goes_on = False
         if goes_on:
             following.look()
-    end = threading.Timer(orders.last_seconds, _give_up, (following, report))
-    end.daemon = True
-    end.start()
     while following.look(last=True):
         time.sleep(POLL_SECONDS)
-    _report(following, report)
 
 
 def _give_up(following: Following, report: int) -> None:
+    """Ends the process wherever it is."""
     following.problem = following.problem or "no answer in time"
     _report(following, report)
     os._exit(1)
@@ -161,11 +157,12 @@ def _report(following: Following, report: int) -> None:
         os.write(report, json.dumps(content).encode())
 
 
-def listen(words: "queue.Queue[str | None]") -> None:
+def listen(words: "queue.Queue[str | None]", at_end: Callable[[], None]) -> None:
     """Passes on the lines of standard input, and None at its end, when the command has ended."""
     for line in sys.stdin:
         if line.strip():
             words.put(line.strip())
+    at_end()
     words.put(None)
 
 
@@ -182,8 +179,13 @@ def main() -> None:
     logging.disable(logging.WARNING)
     look_in(os.getcwd())
     orders = Orders(**json.loads(sys.argv[1]))
+    tracking = build(Tracking, orders.tracking, "tracker")
+    following = Following(orders.name, Store(orders.store), tracking)
+    # Of its own thread, since the tracker may hang.
+    last = threading.Timer(orders.last_seconds, _give_up, (following, report))
     words: queue.Queue[str | None] = queue.Queue()
-    threading.Thread(target=listen, args=(words,), daemon=True).start()
-    follow(orders, words, report)
+    threading.Thread(target=listen, args=(words, last.start), daemon=True).start()
+    follow(following, words)
+    _report(following, report)
     # Libraries have threads that would wait for a server at the end.
     os._exit(0)

@@ -13,6 +13,16 @@ from simclr_ablate.store.metrics import Metrics
 from simclr_ablate.trackers.tracker import Known, Tracker, measured
 
 _LONGEST_ID = 128
+_SETTINGS: dict[str, Any] = {
+    "silent": True,
+    "console": "off",
+    "disable_git": True,
+    "disable_code": True,
+    # They would be those of the process that sends.
+    "x_disable_stats": True,
+    # Seconds: a killed process loses what it has not written. Earlier versions do not know the setting.
+    "x_transaction_log_flush_interval": 1.0,
+}
 
 
 class WandB(Tracker):
@@ -26,14 +36,8 @@ class WandB(Tracker):
 
     def _start(self, run_id: str, config: dict[str, Any]) -> Known | None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        settings = self._library.Settings(
-            silent=True,
-            console="off",
-            disable_git=True,
-            disable_code=True,
-            # It would be that of the process that sends.
-            x_disable_stats=True,
-        )
+        known = self._library.Settings.model_fields
+        settings = {name: value for name, value in _SETTINGS.items() if name in known}
         self._run: Any = self._library.init(
             project=self.tracking.project,
             # The end of an id is what tells it from others.
@@ -43,7 +47,7 @@ class WandB(Tracker):
             config=config,
             resume="allow",
             reinit="create_new",
-            settings=settings,
+            settings=self._library.Settings(**settings),
         )
         if self._run.settings.mode != "online":
             return None

@@ -19,6 +19,7 @@ from simclr_ablate.device import compiled
 from simclr_ablate.randomness import generator
 from simclr_ablate.ranks import SOLO, Ranks
 from simclr_ablate.schema import Optimizer
+from simclr_ablate.training.online import OnlineEvaluation
 from simclr_ablate.training.optimizers import build_optimizer, set_learning_rate
 from simclr_ablate.training.schedules import lr_at, peak_lr
 from simclr_ablate.training.step_metrics import StepMetrics
@@ -53,6 +54,8 @@ class Training(NamedTuple):
     """The number of steps; None: as many as fill the optimiser's epochs."""
     compile: str = "off"
     """How the networks are compiled: see `device.compiled`."""
+    online: OnlineEvaluation | None = None
+    """What measures the representation beside training, if anything does."""
     frozen: bool = False
     """Whether only the head is trained, and the encoder stays as it is, batch norm's statistics included."""
 
@@ -143,7 +146,7 @@ class Loop(ABC):
                 )
             self._last_finite = loss
             # Row by row: a sum must not depend on when losses were fetched.
-            self._sums += row
+            self._sums += row[: len(self.METRICS)]
 
     @property
     def epochs(self) -> int:
@@ -162,8 +165,8 @@ class Loop(ABC):
 
     @property
     def step_metrics(self) -> tuple[str, ...]:
-        """The metrics of a step, by name."""
-        return self.METRICS
+        """The metrics of a step, by name: METRICS, then those that are measured beside training."""
+        return (*self.METRICS, *(OnlineEvaluation.METRICS if self.training.online else ()))
 
     @property
     def last_loss(self) -> float | None:
@@ -174,6 +177,7 @@ class Loop(ABC):
         """All that the next step depends on, as tensors and plain containers."""
         self.look()
         self._count_seconds()
+        online = self.training.online
         return {
             "step": self.step,
             "seconds": self.seconds,
@@ -184,6 +188,7 @@ class Loop(ABC):
             "encoder": None if self.training.frozen else self.training.encoder.state_dict(),
             "head": self.training.head.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "online": None if online is None else online.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -194,6 +199,9 @@ class Loop(ABC):
             self.training.encoder.load_state_dict(state["encoder"])
         self.training.head.load_state_dict(state["head"])
         self.optimizer.load_state_dict(state["optimizer"])
+        # A run may have begun without it.
+        if self.training.online is not None and state.get("online") is not None:
+            self.training.online.load_state_dict(state["online"])
 
     def _count_seconds(self) -> None:
         if self._since is not None:
@@ -243,8 +251,11 @@ class Loop(ABC):
         size = optimizer.micro_batch or optimizer.batch_size
         return [slice(k, k + size) for k in range(0, optimizer.batch_size, size)]
 
-    def _outputs(self, views: DrawnViews) -> Tensor:
-        """The head's outputs for the views, (M, D), in the order of `Policy.two_views` or `one_view`."""
+    def _outputs(self, views: DrawnViews, labels: Tensor | None = None) -> Tensor:
+        """The head's outputs for the views, (M, D), in the order of `Policy.two_views` or `one_view`.
+
+        labels: the classes of the views' images, if what is measured beside training may see the views.
+        """
         device, precision = self.training.device, self.training.precision
         made = views.make(self.training.layout)
         with torch.autocast(device.type, torch.bfloat16, precision == "bfloat16"):
@@ -252,7 +263,11 @@ class Loop(ABC):
                 h = self._encode(made.images)
             outputs = self._project(h)
         # The network takes views in any order; the loss needs them in the order of their images.
-        return outputs.index_select(0, made.positions)
+        outputs = outputs.index_select(0, made.positions)
+        if labels is not None and self.training.online is not None:
+            h = h.detach().index_select(0, made.positions)
+            self.training.online.take(h, outputs, labels.repeat(self.VIEWS))
+        return outputs
 
     def _end_epoch(self, epoch: int) -> None:
         self.look()

@@ -37,8 +37,7 @@ class StepMetrics:
         due = [
             (step, row)
             for step, row in enumerate(rows, first + 1)
-            if (step % self.every == 0 or step == self.loop.total_steps)
-            and all(map(math.isfinite, row))
+            if (step % self.every == 0 or step == self.loop.total_steps) and math.isfinite(row[0])
         ]
         if not due:
             return
@@ -47,7 +46,8 @@ class StepMetrics:
         clock = round(time.time(), 3)
         beside = {f"{loop.SEEN}_per_second": speed, **_gigabytes(loop.training.device)}
         for step, row in due:
-            measured = dict(zip(loop.step_metrics, row, strict=True))
+            named = zip(loop.step_metrics, row, strict=True)
+            measured = {name: value for name, value in named if math.isfinite(value)}
             line = {**measured, "lr": loop.lr_of(step), **beside}
             epoch = (step - 1) // loop.steps_per_epoch + 1
             place = {"step": step, "epoch": epoch, "time": clock}

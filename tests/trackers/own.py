@@ -14,9 +14,11 @@ from simclr_ablate.trackers.tracker import Known, Tracker
 class Pages(Tracker):
     """A page of JSON lines for each run, `[WORD, ...]`, in `tracker.folder`. It can be asked what it has."""
 
+    SUFFIX = ".page"
+
     def begin(self, run_id: str, config: Mapping[str, Any]) -> Known:
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.path = self.folder / f"{run_id}.page"
+        self.path = self.folder / f"{run_id}{self.SUFFIX}"
         words = read(self.path)
         self._add("begin", config.get("seed"))
         lines = [word[1] for word in words if word[0] == "line"]
@@ -47,6 +49,8 @@ class Pages(Tracker):
 
 class Forgetful(Pages):
     """The same, but it cannot be asked."""
+
+    SUFFIX = ".forgetful"
 
     def begin(self, run_id: str, config: Mapping[str, Any]) -> None:  # type: ignore[override]
         super().begin(run_id, config)

@@ -1,7 +1,9 @@
 """The command with trackers: refusals before any work, and a killed and resumed run that is one run in each of them."""
 
 import importlib.util
+import os
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -120,12 +122,8 @@ def _environment(path: Path) -> str:
 
 
 def _kill(pid: int) -> None:
-    import os
-
-    try:
+    with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
 
 
 def test_a_run_with_a_tracker_that_fails_is_complete(environment, tmp_path) -> None:

@@ -33,7 +33,8 @@ def wanted(request, tmp_path: Path) -> Tracking:
 
 def page_of(run, wanted: Tracking) -> list:
     assert wanted.folder is not None
-    return read(Path(wanted.folder) / f"{run.run_id}.page")
+    suffix = ".forgetful" if "Forgetful" in wanted.names[0] else ".page"
+    return read(Path(wanted.folder) / f"{run.run_id}{suffix}")
 
 
 def test_all_is_sent_once_as_it_comes(experiment, wanted, tmp_path) -> None:
