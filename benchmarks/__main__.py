@@ -15,6 +15,7 @@ BENCHMARKS = (
     "micro_batch",
     "run",
     "side_by_side",
+    "trackers",
     "estimate",
     "analysis",
     "permutation",

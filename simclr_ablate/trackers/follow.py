@@ -63,7 +63,7 @@ class Following:
         self.name, self.store, self.tracking = name, store, tracking
         self._holders: Counter[str] = Counter()
         """How many processes work on each run."""
-        self._followed: dict[str, _Followed] = {}
+        self.followed: dict[str, _Followed] = {}
         self.problem = ""
         """The first error of the tracker."""
         self.unsent: set[str] = set()
@@ -72,9 +72,9 @@ class Following:
         """word: `+RUN_ID` when a process begins to work on a run, `-RUN_ID` when it has ended."""
         run_id = word[1:]
         self._holders[run_id] += 1 if word[0] == "+" else -1
-        if run_id not in self._followed:
-            self._followed[run_id] = _Followed(self._delivery(run_id))
-        self._followed[run_id].next = 0.0
+        if run_id not in self.followed:
+            self.followed[run_id] = _Followed(self._delivery(run_id))
+        self.followed[run_id].next = 0.0
 
     def _delivery(self, run_id: str) -> Delivery:
         return Delivery(self.store.run(run_id), self.name, self.tracking, self.store.root)
@@ -86,17 +86,17 @@ class Following:
 
         Returns whether runs are left.
         """
-        for run_id, each in list(self._followed.items()):
+        for run_id, each in list(self.followed.items()):
             if time.monotonic() < each.next and not last:
                 continue
             has_ended = last or self._holders[run_id] <= 0
             errors = each.errors
             is_done = self._look_at(each, has_ended)
             if is_done or (last and each.errors > errors):
-                del self._followed[run_id]
+                del self.followed[run_id]
                 if not is_done:
                     self.unsent.add(run_id)
-        return bool(self._followed)
+        return bool(self.followed)
 
     def _look_at(self, each: _Followed, has_ended: bool) -> bool:
         """Sends what is new of one run; whether it has ended, and the tracker has all of it."""
@@ -108,7 +108,7 @@ class Following:
             if has_ended:
                 each.delivery.end()
             return has_ended
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             each.errors += 1
             if each.errors == 1:
                 self._tell(each.delivery.run, error)
@@ -119,7 +119,7 @@ class Following:
             each.delivery = self._delivery(each.delivery.run.run_id)
             return False
 
-    def _tell(self, run: Run, error: Exception) -> None:
+    def _tell(self, run: Run, error: BaseException) -> None:
         text = " ".join(f"{type(error).__name__}: {error}".split())[:500]
         self.problem = self.problem or text
         line = f"{time.strftime('%Y-%m-%d %H:%M:%S')} tracker {self.name}: {text}\n"
@@ -151,8 +151,8 @@ def _give_up(following: Following, report: int) -> None:
 
 
 def _report(following: Following, report: int) -> None:
-    unsent = sorted({*following.unsent, *following._followed})
-    content = {"problem": following.problem, "unsent": unsent}
+    unsent = {*following.unsent, *following.followed}
+    content = {"problem": following.problem, "unsent": len(unsent)}
     with suppress(OSError):
         os.write(report, json.dumps(content).encode())
 

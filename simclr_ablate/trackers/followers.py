@@ -106,7 +106,7 @@ class Followers:
                 output, _ = process.communicate(timeout=max(0.1, deadline - time.monotonic()))
                 report = json.loads(output)
                 if report["unsent"]:
-                    what = count(len(report["unsent"]), "run")
+                    what = count(report["unsent"], "run")
                     self._warn(name, f"{what} not sent whole: {report['problem'] or 'no time'}")
                 elif report["problem"]:
                     self._say(f"tracker {name}: sent in the end, after {report['problem']}")

@@ -91,8 +91,13 @@ class OnlineEvaluation:
 def effective_rank(gram: Tensor) -> Tensor:
     """The exponential of the entropy of z's singular values, normalised to sum to 1 (Roy & Vetterli 2007).
 
-    gram: z^T z, (D, D), whose eigenvalues are the squares of z's singular values. The result is between 1 and D.
+    gram: z^T z, (D, D), whose eigenvalues are the squares of z's singular values.
+
+    Returns a number between 1 and D; NaN if z is 0 or not finite.
     """
-    singular = torch.linalg.eigvalsh(gram).clamp(min=0).sqrt()
+    # For a matrix that is not finite, the decomposition would raise. The loop has an error of its own for that.
+    decomposed = torch.linalg.eigvalsh(gram.nan_to_num(nan=0, posinf=0, neginf=0))
+    singular = decomposed.clamp(min=0).sqrt()
     shares = singular / singular.sum()
-    return torch.special.entr(shares).sum().exp()
+    rank = torch.special.entr(shares).sum().exp()
+    return torch.where(gram.isfinite().all(), rank, math.nan)

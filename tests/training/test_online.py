@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from simclr_ablate.config import ConfigError
 from simclr_ablate.ranks import Ranks
 from simclr_ablate.schema import Experiment
 from simclr_ablate.store.metrics import MetricsFile
-from simclr_ablate.training.loop import Loop
+from simclr_ablate.training.loop import Loop, NonFiniteLossError
 from simclr_ablate.training.online import LEARNING_RATE, OnlineEvaluation, effective_rank
 from simclr_ablate.training.step_metrics import StepMetrics
 from tests.small_runs import SMALL, loop_of
@@ -46,6 +47,20 @@ def test_it_is_one_for_a_line_and_all_for_a_sphere() -> None:
     line = torch.outer(torch.randn(30), torch.randn(7)).double()
     assert float(effective_rank(line.T @ line)) == pytest.approx(1, abs=1e-5)
     assert float(effective_rank(3 * torch.eye(7).double())) == pytest.approx(7)
+
+
+@pytest.mark.parametrize("value", [0.0, math.nan, math.inf])
+def test_z_without_a_rank_has_none(value: float) -> None:
+    gram = torch.eye(3).double()
+    gram[1] = value
+    assert math.isnan(effective_rank(gram if value else 0 * gram))
+
+
+def test_a_run_that_diverges_says_so(make_experiment, tmp_path) -> None:
+    experiment = make_experiment(*KEYS)
+    wild = dataclasses.replace(experiment.optimizer, name="sgd", lr=1e30, warmup_epochs=0.0)
+    with pytest.raises(NonFiniteLossError, match="the loss became"):
+        trained(dataclasses.replace(experiment, optimizer=wild), tmp_path)
 
 
 def test_the_classifier_is_what_plain_pytorch_trains() -> None:
