@@ -1,7 +1,8 @@
 """What keeping the metrics of steps costs a run of the laptop scale, and what trackers do that follow it.
 
-One run trains with all cores, in turns of STEPS steps with its metrics kept and followed, and without. A turn and the
-one after it are a pair, so other load on the machine affects both alike. The processes of a tracker have begun before
+One run trains on one core, in turns of STEPS steps with its metrics kept and followed, and without. A turn and the one
+after it are a pair, so other load on the machine affects both alike. CPU time is what counts: what the trackers' own
+processes take would slow a run only on a machine without an idle core, and they have low priority. The processes of a tracker have begun before
 the first turn. Trackers that are not installed are left out; `python -m benchmarks.trackers NAME` measures one.
 """
 
@@ -20,7 +21,6 @@ import torch
 from benchmarks.laptop import default_experiment, training_parts
 from benchmarks.measure import print_row, print_table
 from simclr_ablate import lease as leases
-from simclr_ablate.cores import available_cores
 from simclr_ablate.freed_memory import keep_freed_memory
 from simclr_ablate.identity import run_id
 from simclr_ablate.schema import TRACKERS, Tracking
@@ -47,7 +47,7 @@ class Turn(NamedTuple):
 
 
 def main() -> None:
-    torch.set_num_threads(available_cores())
+    torch.set_num_threads(1)
     keep_freed_memory()
     wanted = sys.argv[1:] or TRACKERS
     installed = [name for name in wanted if importlib.util.find_spec(name) is not None]
