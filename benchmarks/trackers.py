@@ -1,9 +1,9 @@
 """What keeping the metrics of steps costs a run of the laptop scale, and what trackers do that follow it.
 
 One run trains on one core, in turns of STEPS steps with its metrics kept and followed, and without. A turn and the one
-after it are a pair, so other load on the machine affects both alike. CPU time is what counts: what the trackers' own
-processes take would slow a run only on a machine without an idle core, and they have low priority. The processes of a tracker have begun before
-the first turn. Trackers that are not installed are left out; `python -m benchmarks.trackers NAME` measures one.
+after it are a pair, so other load on the machine affects both alike. CPU time is what counts: the trackers' processes
+have low priority, and would slow a run only on a machine without an idle core. They have begun before the first turn.
+Trackers that are not installed are left out; `python -m benchmarks.trackers NAME` measures one.
 """
 
 import importlib.util
@@ -56,7 +56,7 @@ def main() -> None:
         *("CPU time of the trackers beside it", "and to begin"),
     ]
     print_table(header, [])
-    for names in ((), *((name,) for name in installed), tuple(installed)):
+    for names in dict.fromkeys([(), *((name,) for name in installed), tuple(installed)]):
         begun, turns = measured(names)
         who = ", ".join(names) or "no tracker: the store alone"
         print_row([who, *compared(turns), f"{begun:.1f} s"])
