@@ -2,10 +2,10 @@
 
 import math
 import os
-import resource
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
+import psutil
 import torch
 from torch import Tensor, nn
 from torch.distributed import get_default_backend_for_device
@@ -148,20 +148,11 @@ def free_bytes(device: torch.device) -> float:
 
 def memory_in_use(device: torch.device) -> dict[str, int]:
     """Bytes in use: `memory`, of this process, and `device_memory`, the most that torch has held on an accelerator."""
-    found = {"memory": _resident_bytes()}
+    found = {"memory": psutil.Process().memory_info().rss}
     ask = getattr(getattr(torch, device.type, None), "max_memory_allocated", None)
     if is_accelerator(device) and ask is not None:
         found["device_memory"] = ask(device)
     return found
-
-
-def _resident_bytes() -> int:
-    """The memory that this process takes; where the system does not say, the most that it has ever taken."""
-    try:
-        with open("/proc/self/statm", "rb") as file:
-            return int(file.read().split()[1]) * resource.getpagesize()
-    except OSError:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
 
 
 def compiled(network: nn.Module, how: str) -> nn.Module:
