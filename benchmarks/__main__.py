@@ -21,6 +21,7 @@ BENCHMARKS = (
     "micro_batch",
     "run",
     "side_by_side",
+    "trackers",
     "estimate",
     "analysis",
     "permutation",

@@ -77,4 +77,9 @@ def peak_of_tensors(work: Callable[[], object]) -> float:
 def print_table(header: list[str], rows: list[list[str]]) -> None:
     """Prints a Markdown table."""
     for cells in [header, ["---"] * len(header), *rows]:
-        print("| " + " | ".join(cells) + " |", flush=True)
+        print_row(cells)
+
+
+def print_row(cells: list[str]) -> None:
+    """Prints a row of a Markdown table."""
+    print("| " + " | ".join(cells) + " |", flush=True)

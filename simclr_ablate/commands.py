@@ -32,6 +32,9 @@ COMMANDS = {
     "store": Named(
         "simclr_ablate.store.__main__", "pack a store without its weights, and unpack it"
     ),
+    "trackers": Named(
+        "simclr_ablate.trackers.__main__", "send the runs of a store to TensorBoard, W&B, MLflow"
+    ),
     "completion": Named("simclr_ablate.completion", "completion for bash, zsh and fish"),
 }
 

@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
+import psutil
 import torch
 from torch import Tensor, nn
 from torch.distributed import get_default_backend_for_device
@@ -143,6 +144,15 @@ def free_bytes(device: torch.device) -> float:
     """The free memory of an accelerator; infinite for the CPU, and where the device shares the CPU's (MPS)."""
     ask = getattr(getattr(torch, device.type, None), "mem_get_info", None)
     return ask(device)[0] if ask is not None else math.inf
+
+
+def memory_in_use(device: torch.device) -> dict[str, int]:
+    """Bytes in use: `memory`, of this process, and `device_memory`, the most that torch has held on an accelerator."""
+    found = {"memory": psutil.Process().memory_info().rss}
+    ask = getattr(getattr(torch, device.type, None), "max_memory_allocated", None)
+    if is_accelerator(device) and ask is not None:
+        found["device_memory"] = ask(device)
+    return found
 
 
 def compiled(network: nn.Module, how: str) -> nn.Module:

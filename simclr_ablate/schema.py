@@ -15,6 +15,7 @@ from typing import Any, Self
 from simclr_ablate.calls import is_of_library
 from simclr_ablate.config import (
     GIVEN,
+    OWN,
     UNSET,
     ConfigError,
     build,
@@ -22,6 +23,7 @@ from simclr_ablate.config import (
     is_own,
     key,
     keys,
+    nearest,
     one_of,
 )
 
@@ -121,6 +123,9 @@ def main_metric(
     metric = other.get("metric") if other.get("name") else beside.get("data.metric")
     return metric or "top1"
 
+
+TRACKERS = ("tensorboard", "wandb", "trackio", "mlflow")
+"""Our trackers. The code of each is in `simclr_ablate.trackers`."""
 
 TRANSFER_SETS = (
     *("food101", "sun397", "stanford_cars", "fgvc_aircraft", "voc2007"),
@@ -584,6 +589,12 @@ class Evaluation:
         identity=False,
         before=4.0,
     )
+    online: bool = key(
+        "measure beside training, as metrics of steps: a linear classifier on h, and the effective rank of z",
+        identity=False,
+        when={"objective": ("contrastive",)},
+        before=False,
+    )
 
 
 @dataclass(frozen=True)
@@ -630,6 +641,38 @@ class Compute:
 
 
 @dataclass(frozen=True)
+class Tracking:
+    """What becomes of a run's metrics while it trains. None of this is part of a run's identity."""
+
+    names: tuple[str, ...] = key(
+        f"trackers that get the metrics too: {', '.join(TRACKERS)}, or {OWN}",
+        identity=False,
+        before=(),
+    )
+    every: int = key(
+        "steps between two whose metrics are kept in metrics.jsonl and sent",
+        at_least=1,
+        identity=False,
+        before=10,
+    )
+    project: str = key(
+        "project of wandb and trackio, experiment of mlflow",
+        identity=False,
+        before="simclr_ablate",
+    )
+    folder: str | None = key(
+        "folder of the files of tensorboard and wandb; null: .trackers/NAME in the store",
+        identity=False,
+        before=None,
+    )
+    uri: str | None = key(
+        "server of mlflow, http://HOST:PORT, or sqlite:///FILE; null: $MLFLOW_TRACKING_URI",
+        identity=False,
+        before=None,
+    )
+
+
+@dataclass(frozen=True)
 class Experiment:
     """All that one run depends on: frozen at submission and stored beside its results."""
 
@@ -654,6 +697,7 @@ class Experiment:
     optimizer: Optimizer = key("the optimiser", when=_TRAINED)
     evaluation: Evaluation = key("how the encoder is evaluated")
     compute: Compute = key("how the machine does the work")
+    tracker: Tracking = key("what becomes of a run's metrics while it trains", before={})
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
@@ -756,6 +800,7 @@ def check_experiment(experiment: Experiment) -> None:
     if experiment.objective == "contrastive":
         _check_loss(experiment.loss)
     _check_evaluation(experiment)
+    check_tracking(experiment.tracker)
     device = experiment.compute.device
     if not re.fullmatch(r"auto|cpu|mps|(cuda|xpu)(:\d+)?", device):
         raise ConfigError(
@@ -926,6 +971,7 @@ def _check_loss(loss: Loss) -> None:
 def _check_evaluation(experiment: Experiment) -> None:
     evaluation, protocol = experiment.evaluation, experiment.evaluation.protocol
     _check_several_labels(experiment)
+    _check_online(experiment)
     if experiment.objective in ("supervised", "imported") and evaluation.features != "h":
         raise ConfigError(
             f"evaluation.features must be h for objective={experiment.objective}, which has no head, "
@@ -966,6 +1012,31 @@ def _check_several_labels(experiment: Experiment) -> None:
             "evaluation.protocol must be linear, linear_sgd, finetune, knn or probe on "
             f"{evaluated.name}, whose images have several labels and no balanced part, got 'few_labels'"
         )
+
+
+def _check_online(experiment: Experiment) -> None:
+    """Raises ConfigError if a classifier is to learn beside training, but images have no label, or several."""
+    data = experiment.data
+    if not experiment.evaluation.online or experiment.objective != "contrastive":
+        return
+    lacking = "several labels" if data.has_several_labels else "no labels" * (data.name == "stl10")
+    if lacking:
+        raise ConfigError(
+            f"evaluation.online must be false with data={data.name}, whose training images have {lacking}, got true"
+        )
+
+
+def check_tracking(tracker: Tracking) -> None:
+    """Raises ConfigError for a tracker that is unknown or named twice."""
+    for name in tracker.names:
+        if name not in TRACKERS and not is_own(name):
+            accepted = f"must name trackers, each {one_of(TRACKERS, own=True)}"
+            raise ConfigError(f"tracker.names {accepted}, got {name!r}{nearest(name, TRACKERS)}")
+    twice = [name for k, name in enumerate(tracker.names) if name in tracker.names[:k]]
+    if twice:
+        raise ConfigError(f"tracker.names must name each tracker once, got {twice[0]!r} twice")
+    if not tracker.project:
+        raise ConfigError("tracker.project must not be empty, got ''")
 
 
 def _check_spaced(evaluation: Evaluation, name: str) -> None:

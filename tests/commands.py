@@ -31,13 +31,14 @@ TINY = [
     "evaluation.knn=5",
     "compute.threads=1",
     "compute.checkpoint_minutes=0",
+    "tracker.every=1",
 ]
 
 SMALL_STEPS = ["optimizer=sgd", "optimizer.lr=0.00002"]
 """With small steps, differences in rounding stay small too."""
 
 T = TypeVar("T")
-Results = tuple[dict[str, Any], str, list[Any]]
+Results = tuple[dict[str, Any], str, list[Any], list[dict[str, float]]]
 
 
 def user_environment(cache: Path) -> dict[str, str]:
@@ -176,20 +177,28 @@ def wait_for_step(store: Path, step: int) -> Run:
 
 
 def results(found: Run) -> Results:
-    """All that must not depend on interruptions: weights, history, metrics."""
+    """All that must not depend on interruptions: weights, history, metrics, and those of steps."""
     weights = found.weights()
     metrics = [evaluation["metrics"] for evaluation in found.evaluations().values()]
-    return weights, found.history_path.read_text(), metrics
+    return weights, found.history_path.read_text(), metrics, steps(found)
+
+
+def steps(found: Run) -> list[dict[str, float]]:
+    """The metrics of its steps, without time, speed and memory."""
+    machine = ("time", "_per_second", "_gb")
+    lines = found.metrics.read()
+    return [{n: value for n, value in line.items() if not n.endswith(machine)} for line in lines]
 
 
 def assert_same(found: Run, expected: Results) -> None:
     """The run's results are `expected`, bit for bit."""
-    weights, history, metrics = results(found)
+    weights, history, metrics, steps = results(found)
     for part, tensors in expected[0].items():
         for name, tensor in tensors.items():
             assert torch.equal(weights[part][name], tensor), name
     assert history == expected[1]
     assert metrics == expected[2]
+    assert steps == expected[3]
 
 
 def assert_close(shared: Run, alone: Run) -> None:

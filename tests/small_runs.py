@@ -35,6 +35,7 @@ SMALL = [
     "evaluation.knn=5",
     "compute.threads=1",
     "compute.checkpoint_minutes=0",
+    "tracker.every=1",
 ]
 """Two steps, with a checkpoint after each; a strong l2, with which fitting takes few iterations."""
 

@@ -8,6 +8,7 @@ LEVELS = [
     ["simclr_ablate"],
     ["simclr_ablate.data", "simclr_ablate.augment", "simclr_ablate.models", "simclr_ablate.losses"],
     ["simclr_ablate.training", "simclr_ablate.evaluation", "simclr_ablate.weights"],
+    ["simclr_ablate.trackers"],
     ["simclr_ablate.tasks"],
     ["simclr_ablate.plan"],
     ["simclr_ablate.launch"],

@@ -37,6 +37,7 @@ from simclr_ablate.schema import METRIC_NAMES, Experiment
 from simclr_ablate.store import ChoiceFolder, Store
 from simclr_ablate.tasks.choose import Choose
 from simclr_ablate.terminal import complain, make_console, make_message_console, sayer, tell
+from simclr_ablate.trackers.registry import check_trackers
 
 if TYPE_CHECKING:
     from simclr_ablate.launch.cluster.slurm import SlurmLauncher
@@ -172,8 +173,12 @@ def checked_plan(
             f"torchrun carries out one run, got {what}: give the command without torchrun"
         )
     later = [one for choose in plan.pending for one in choose.experiments()]
-    for experiment in (*(planned.experiment for planned in plan.runs), *later):
+    every = [*(planned.experiment for planned in plan.runs), *later]
+    for experiment in every:
         check_devices(experiment, command.launcher, shared=torchrun is not None)
+    is_here = getattr(command.launcher, "python", None) is None
+    for tracking in dict.fromkeys(experiment.tracker for experiment in every):
+        check_trackers(tracking, is_here)
     return plan
 
 

@@ -28,6 +28,7 @@ from simclr_ablate.launch.resources import ranks_of
 from simclr_ablate.plan.launchers import LocalOptions
 from simclr_ablate.plan.plan import Plan, PlannedRun
 from simclr_ablate.stopping import held_back, terminable
+from simclr_ablate.trackers.followers import Followers
 
 PRELOAD = ["simclr_ablate.tasks.pretrain", "simclr_ablate.tasks.evaluate"]
 # On macOS, Metal (MPS) does not work in forked processes.
@@ -76,7 +77,7 @@ class LocalLauncher:
             is_complete = planned.state() == "complete"
             (ledger.outcome.complete if is_complete else waiting).append(planned)
         active: dict[PlannedRun, Started] = {}
-        with terminable():
+        with Followers(plan.store.root, view.say) as self._followers, terminable():
             try:
                 with view:
                     waiting.extend(ledger.choose(waiting))
@@ -136,6 +137,7 @@ class LocalLauncher:
                 if process.exitcode is None:
                     continue
                 del active[planned]
+                self._followers.ended(planned.run.run_id, planned.experiment.tracker)
                 division.give_back(planned)
                 reason = sent(receiver)
                 self._ended(planned, process.exitcode, reason, waiting, elsewhere, ledger)
@@ -182,6 +184,7 @@ class LocalLauncher:
                 receiver.close()
                 return _SERVER_GONE
         active[planned] = Started(process, receiver)
+        self._followers.begin(planned.run.run_id, planned.experiment.tracker)
         return None
 
     def _ended(

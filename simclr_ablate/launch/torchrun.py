@@ -55,5 +55,6 @@ def carry_out_here(plan: Plan, cache: str, torchrun: TorchrunRank) -> int:
     job = worker.Job.of(plan, planned, cache, threads, device=device)
     keep_freed_memory()
     # torchrun passes Ctrl-C on to its processes.
-    with StopSignal(stop_on=(signal.SIGINT, *STOP_SIGNALS)) as stop:
+    stops = StopSignal(stop_on=(signal.SIGINT, *STOP_SIGNALS))
+    with stops as stop, worker.tracked(job, stop, torchrun.rank == 0):
         return carry_out_rank(job, stop, torchrun.rank, torchrun.count, "env://").status

@@ -57,6 +57,9 @@ class Status(enum.IntEnum):
 LOST_SECONDS = 1.0
 """How long a rank that lost another waits for that one's reason, which is better than its own."""
 
+HURRIED_SECONDS = 2.0
+"""How long a job that was asked to stop waits for trackers."""
+
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 """Errors that the disk causes, whichever code runs into them."""
 
@@ -133,6 +136,23 @@ def leave(ending: Ending, sender: "Connection | None") -> None:
         with suppress(OSError):
             sender.send(ending.reason)
     sys.exit(ending.status)
+
+
+@contextmanager
+def tracked(job: Job, stop: StopSignal, is_first: bool = True) -> Iterator[None]:
+    """Has the job's trackers follow its run inside, where no command does that. is_first: whether this rank writes."""
+    if not (is_first and job.config.get("tracker", {}).get("names")):
+        yield
+        return
+    from simclr_ablate.schema import Experiment
+    from simclr_ablate.trackers.followers import Followers
+
+    with Followers(Path(job.store)) as followers:
+        with suppress(ConfigError):  # which the run itself reports
+            followers.begin(run_of(job).run_id, Experiment.from_config(job.config).tracker)
+        yield
+        if stop.heard is not None:
+            followers.patience = HURRIED_SECONDS
 
 
 def carry_out_job(job: Job, stop: StopSignal, ranks: "Ranks | None" = None) -> Ending:

@@ -75,6 +75,9 @@ class CommandKeys:
 COMMAND = (*(info.name for info in keys(CommandKeys)), "launcher")
 """Top-level keys that have one value for the whole command, however many experiments it has."""
 
+TRACKER = "tracker"
+"""The section of experiments that has one value for the whole command, since it changes no run."""
+
 CHOICES = ("scale", "sweep")
 """Top-level keys that shape experiments but are not part of one."""
 
@@ -161,12 +164,18 @@ def _scale_keys() -> frozenset[str]:
 
 def check_swept(name: str, values: Sequence[Any]) -> None:
     """Raises ConfigError if the key `name` holds for the whole command. values: those it was given."""
-    if top_level(name) in COMMAND:
+    if top_level(name) in (*COMMAND, TRACKER):
         listed = ", ".join(map(str, values))
         raise ConfigError(
             f"{name} holds for the whole command and cannot be swept, got {listed}: "
-            "give a command for each value"
+            f"{_in_one_command(name, values)}"
         )
+
+
+def _in_one_command(name: str, values: Sequence[Any]) -> str:
+    if name in (TRACKER, f"{TRACKER}.names"):
+        return f"for several trackers at once, give tracker=[{','.join(map(str, values))}]"
+    return "give a command for each value"
 
 
 def top_level(name: str) -> str:
@@ -179,8 +188,12 @@ DATA_GROUP = "data@evaluation.data"
 
 
 def with_groups(arguments: Sequence[str]) -> list[str]:
-    """The command line with `evaluation.data=NAME` spelled as a Hydra group; null, which no group has, is dropped."""
+    """The command line with `evaluation.data=NAME` spelled as a Hydra group; null, which no group has, is dropped.
+
+    `tracker=[NAME,NAME]` is spelled as a key, since a group has one option.
+    """
     spelled = [re.sub(r"^(\+\+)?evaluation\.data=", f"{DATA_GROUP}=", each) for each in arguments]
+    spelled = [re.sub(rf"^(\+\+)?{TRACKER}=(?=\[)", f"{TRACKER}.names=", each) for each in spelled]
     last = max((k for k, each in enumerate(spelled) if each == f"{DATA_GROUP}=null"), default=-1)
     return [e for k, e in enumerate(spelled) if k > last or not e.startswith(f"{DATA_GROUP}=")]
 
@@ -192,7 +205,9 @@ def told_of_experiments(arguments: Sequence[str]) -> tuple[str, ...]:
         for a in arguments
     )
     return tuple(
-        a for a in spelled if top_level(a.split("=")[0]) not in (*COMMAND, "sweep", "hydra")
+        a
+        for a in spelled
+        if top_level(a.split("=")[0]) not in (*COMMAND, TRACKER, "sweep", "hydra")
     )
 
 
@@ -240,6 +255,9 @@ def misused_group(arguments: Sequence[str]) -> str | None:
         values = [override.value()]
         if override.is_sweep_override():
             values = list(override.sweep_iterator()) if override.is_choice_sweep() else []
+            if name == TRACKER:
+                told = ", ".join(map(str, values))
+                return f"{name} must be one tracker, got {told}: {_in_one_command(name, values)}"
         of_data = name == DATA_GROUP
         for value in values:
             if is_no_option(value) and not (of_data and value is None):

@@ -14,7 +14,7 @@ OLD_SECONDS = 3600.0
 
 _HOLDERS = (
     *("progress.json", "history.csv", "pretraining.json", "encoder.pt", "timeouts.json"),
-    *("attempts.json", "examples.npz"),
+    *("attempts.json", "metrics.jsonl", "examples.npz"),
     "checkpoint.incoming.pt",
 )
 """Files that only the holder of a task writes. Others too write leases, submissions and failures."""

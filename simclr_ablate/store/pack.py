@@ -5,7 +5,7 @@ the format, and the SHA-256 of every other member.
 
     .sweeps/NAME-HASH.json         the launches of the packed runs
     .choices/NAME-HASH/choice.json the choices that chose one of them
-    RUN/experiment.json, pretraining.json, attempts.json, history.csv, log.txt
+    RUN/experiment.json, pretraining.json, attempts.json, history.csv, metrics.jsonl, log.txt
     RUN/derived/NAME.npz           what was computed from the weights
     RUN/evaluations/KEY.json       the complete evaluations, and of each:
     RUN/evaluations/KEY/           attempts.json, history.csv, log.txt and, on request, examples.npz
@@ -44,7 +44,7 @@ FORMAT, VERSION = "simclr_ablate pack", 1
 MANIFEST = "pack.json"
 
 MOST_MEMBERS = 1_000_000
-MOST_BYTES = {".json": 2**26, ".csv": 2**26, ".txt": 2**26, ".npz": 2**28}
+MOST_BYTES = {".json": 2**26, ".jsonl": 2**26, ".csv": 2**26, ".txt": 2**26, ".npz": 2**28}
 """How large a member may be, by the ending of its name."""
 ALLOWANCE, MOST_RATIO = 2**26, 200
 """All members together may take ALLOWANCE, and MOST_RATIO times as much as the pack: our tables and logs shrink to a
@@ -53,7 +53,7 @@ tenth, bombs to a thousandth."""
 LONGEST_NAME = 200
 """The most bytes in the name of a folder or a file."""
 
-BESIDE = ("attempts.json", "history.csv", "log.txt")
+BESIDE = ("attempts.json", "history.csv", "metrics.jsonl", "log.txt")
 """Files of a task that no result rests on."""
 
 _RUN = r"(?P<run>[a-z0-9-]+-[0-9a-f]{10})"

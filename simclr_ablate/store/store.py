@@ -7,6 +7,7 @@
       timeouts.json        how often in a row the time limit came without progress
       progress.json        how far it is: epoch, step, loss, ... (shown by the live view and `status`)
       history.csv          one row per epoch of training
+      metrics.jsonl        one line per so many steps of pretraining (`tracker.every`): metrics, speed, memory
       attempts.json        the command, code, versions and machine of each attempt: see `provenance.py`
       checkpoint.pt        to resume from; checkpoint.previous.pt is the one before
       encoder.pt           makes pretraining complete: weights of the encoder and of the head, or of a supervised run's

@@ -16,6 +16,7 @@ from simclr_ablate import lease as leases
 from simclr_ablate.files import StorageError, age_of, remove, report_damage, unreadable, write_json
 from simclr_ablate.provenance import Attempt
 from simclr_ablate.store import leftovers
+from simclr_ablate.store.metrics import MetricsFile
 from simclr_ablate.store.records import (
     FailureRecord,
     ProgressRecord,
@@ -68,6 +69,11 @@ class TaskFolder(ABC):
     @property
     def history_path(self) -> Path:
         return self._file("history.csv")
+
+    @property
+    def metrics(self) -> MetricsFile:
+        """The metrics of single steps of pretraining."""
+        return MetricsFile(self._file("metrics.jsonl"))
 
     def note_attempt(self, attempt: Attempt) -> None:
         """Adds an attempt at the task to those before it. For the holder only. Raises StorageError."""

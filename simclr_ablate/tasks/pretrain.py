@@ -10,6 +10,7 @@ from torch import nn
 from simclr_ablate.augment.build import build_policy
 from simclr_ablate.augment.libraries import origins
 from simclr_ablate.calls import is_of_library, with_version
+from simclr_ablate.data.images import Images
 from simclr_ablate.data.splits import Splits
 from simclr_ablate.device import enter, set_arithmetic
 from simclr_ablate.evaluation.features import FEATURE_BATCH, reset_batchnorm
@@ -17,7 +18,7 @@ from simclr_ablate.lease import Lease
 from simclr_ablate.losses.cross_entropy import cross_entropy
 from simclr_ablate.losses.registry import build_loss
 from simclr_ablate.models.batch_norm import share_statistics
-from simclr_ablate.models.encoder import memory_format
+from simclr_ablate.models.encoder import Encoder, memory_format
 from simclr_ablate.ranks import SOLO, Ranks
 from simclr_ablate.schema import Experiment
 from simclr_ablate.stopping import Stop
@@ -28,6 +29,7 @@ from simclr_ablate.tasks.share import Share, read_data
 from simclr_ablate.training.checkpoint import remove_checkpoints
 from simclr_ablate.training.contrastive import ContrastivePretraining
 from simclr_ablate.training.loop import Loop, Training
+from simclr_ablate.training.online import OnlineEvaluation
 from simclr_ablate.training.supervised import SupervisedTraining, require_labels
 from simclr_ablate.training.trainer import Trainer
 from simclr_ablate.weights.importing import import_weights
@@ -78,7 +80,8 @@ def pretrain(
         return metrics
 
     seconds = experiment.compute.checkpoint_minutes * 60
-    trainer = Trainer(run, lease, stop, seconds, ranks, "pretraining")
+    every = experiment.tracker.every
+    trainer = Trainer(run, lease, stop, seconds, ranks, "pretraining", every)
     trainer.train(lambda: build_loop(experiment, data, encoder, head, device, ranks), finish)
 
 
@@ -114,7 +117,7 @@ def is_there(run: Run, networks: Mapping[str, nn.Module], ranks: Ranks = SOLO) -
 def build_loop(
     experiment: Experiment,
     data: Splits,
-    encoder: nn.Module,
+    encoder: Encoder,
     head: nn.Module,
     device: torch.device,
     ranks: Ranks = SOLO,
@@ -143,8 +146,20 @@ def build_loop(
         device=device,
         ranks=ranks,
         compile=experiment.compute.compile,
+        online=online_evaluation(experiment, images, encoder, device, ranks),
     )
     return SupervisedTraining(training) if is_supervised else ContrastivePretraining(training)
+
+
+def online_evaluation(
+    experiment: Experiment, images: Images, encoder: Encoder, device: torch.device, ranks: Ranks
+) -> OnlineEvaluation | None:
+    """What `evaluation.online` asks for, if it counts. Raises ConfigError if images have no labels."""
+    if not experiment.evaluation.online or experiment.objective != "contrastive":
+        return None
+    require_labels(images, "evaluation.online=true", experiment.data.name)
+    classes, every = len(images.classes), experiment.tracker.every
+    return OnlineEvaluation(encoder.dim, classes, experiment.seed, device, every, ranks)
 
 
 def calibrate(data: Splits, encoder: nn.Module, ranks: Ranks = SOLO) -> None:

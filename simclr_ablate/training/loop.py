@@ -19,8 +19,10 @@ from simclr_ablate.device import compiled
 from simclr_ablate.randomness import generator
 from simclr_ablate.ranks import SOLO, Ranks
 from simclr_ablate.schema import Optimizer
+from simclr_ablate.training.online import OnlineEvaluation
 from simclr_ablate.training.optimizers import build_optimizer, set_learning_rate
 from simclr_ablate.training.schedules import lr_at, peak_lr
+from simclr_ablate.training.step_metrics import StepMetrics
 
 LOOK_SECONDS = 1.0
 """How often losses are fetched from the device, to show them and to notice one that is not finite."""
@@ -52,6 +54,8 @@ class Training(NamedTuple):
     """The number of steps; None: as many as fill the optimiser's epochs."""
     compile: str = "off"
     """How the networks are compiled: see `device.compiled`."""
+    online: OnlineEvaluation | None = None
+    """What measures the representation beside training, if anything does."""
     frozen: bool = False
     """Whether only the head is trained, and the encoder stays as it is, batch norm's statistics included."""
 
@@ -103,6 +107,8 @@ class Loop(ABC):
         self._sums = torch.zeros(len(self.METRICS), dtype=torch.float64)
         self._unseen: list[Tensor] = []
         self._last_finite = math.nan
+        self.recorder: StepMetrics | None = None
+        """What gets the metrics of each step, if they are kept."""
 
     def run(self, after_step: Callable[[Self], object]) -> None:
         """Trains to the end, calling `after_step` after each step. Raises NonFiniteLossError."""
@@ -129,6 +135,8 @@ class Loop(ABC):
         metrics = torch.stack(self._unseen).cpu().double()
         first = self.step - len(metrics)
         self._unseen.clear()
+        if self.recorder is not None:
+            self.recorder.add(first, metrics.tolist())
         for offset, row in enumerate(metrics):
             loss = float(row[0])
             if not math.isfinite(loss):
@@ -138,7 +146,7 @@ class Loop(ABC):
                 )
             self._last_finite = loss
             # Row by row: a sum must not depend on when losses were fetched.
-            self._sums += row
+            self._sums += row[: len(self.METRICS)]
 
     @property
     def epochs(self) -> int:
@@ -148,9 +156,17 @@ class Loop(ABC):
     @property
     def lr(self) -> float:
         """The learning rate of the next step; after the last step, of that one."""
+        return self.lr_of(min(self.step + 1, self.total_steps))
+
+    def lr_of(self, step: int) -> float:
+        """The learning rate of a step, counted from 1."""
         warmup = round(self.training.optimizer.warmup_epochs * self.steps_per_epoch)
-        step = min(self.step, self.total_steps - 1)
-        return lr_at(step, self.total_steps, warmup, self.peak_lr)
+        return lr_at(step - 1, self.total_steps, warmup, self.peak_lr)
+
+    @property
+    def step_metrics(self) -> tuple[str, ...]:
+        """The metrics of a step, by name: METRICS, then those that are measured beside training."""
+        return (*self.METRICS, *(OnlineEvaluation.METRICS if self.training.online else ()))
 
     @property
     def last_loss(self) -> float | None:
@@ -161,6 +177,7 @@ class Loop(ABC):
         """All that the next step depends on, as tensors and plain containers."""
         self.look()
         self._count_seconds()
+        online = self.training.online
         return {
             "step": self.step,
             "seconds": self.seconds,
@@ -171,6 +188,7 @@ class Loop(ABC):
             "encoder": None if self.training.frozen else self.training.encoder.state_dict(),
             "head": self.training.head.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "online": None if online is None else online.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -181,6 +199,9 @@ class Loop(ABC):
             self.training.encoder.load_state_dict(state["encoder"])
         self.training.head.load_state_dict(state["head"])
         self.optimizer.load_state_dict(state["optimizer"])
+        # A run may have begun without it.
+        if self.training.online is not None and state.get("online") is not None:
+            self.training.online.load_state_dict(state["online"])
 
     def _count_seconds(self) -> None:
         if self._since is not None:
@@ -230,8 +251,11 @@ class Loop(ABC):
         size = optimizer.micro_batch or optimizer.batch_size
         return [slice(k, k + size) for k in range(0, optimizer.batch_size, size)]
 
-    def _outputs(self, views: DrawnViews) -> Tensor:
-        """The head's outputs for the views, (M, D), in the order of `Policy.two_views` or `one_view`."""
+    def _outputs(self, views: DrawnViews, labels: Tensor | None = None) -> Tensor:
+        """The head's outputs for the views, (M, D), in the order of `Policy.two_views` or `one_view`.
+
+        labels: the classes of the views' images, if what is measured beside training may see the views.
+        """
         device, precision = self.training.device, self.training.precision
         made = views.make(self.training.layout)
         with torch.autocast(device.type, torch.bfloat16, precision == "bfloat16"):
@@ -239,7 +263,11 @@ class Loop(ABC):
                 h = self._encode(made.images)
             outputs = self._project(h)
         # The network takes views in any order; the loss needs them in the order of their images.
-        return outputs.index_select(0, made.positions)
+        outputs = outputs.index_select(0, made.positions)
+        if labels is not None and self.training.online is not None:
+            h = h.detach().index_select(0, made.positions)
+            self.training.online.take(h, outputs, labels.repeat(self.VIEWS))
+        return outputs
 
     def _end_epoch(self, epoch: int) -> None:
         self.look()

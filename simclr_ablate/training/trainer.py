@@ -11,6 +11,7 @@ from simclr_ablate.stopping import Stop
 from simclr_ablate.store import TaskFolder
 from simclr_ablate.training.checkpoint import load_checkpoint, save_checkpoint
 from simclr_ablate.training.loop import Loop, NonFiniteLossError
+from simclr_ablate.training.step_metrics import StepMetrics
 from simclr_ablate.training.watch import Watch, write_history
 
 log = logging.getLogger(__name__)
@@ -21,7 +22,8 @@ Outcome = dict[str, float]
 class Trainer:
     """Trains a task's loops. The task's checkpoint holds all that a later attempt needs.
 
-    phase: what is being done, for people who watch. With several ranks, the first has the lease and writes.
+    phase: what is being done, for people who watch. every: how many steps there are between two whose metrics are kept;
+    None: none are. With several ranks, the first has the lease and writes.
     """
 
     def __init__(
@@ -32,9 +34,10 @@ class Trainer:
         checkpoint_seconds: float,
         ranks: Ranks = SOLO,
         phase: str = "training",
+        every: int | None = None,
     ) -> None:
         self.folder, self.lease, self.stop, self.ranks = folder, lease, stop, ranks
-        self.checkpoint_seconds, self.phase = checkpoint_seconds, phase
+        self.checkpoint_seconds, self.phase, self.every = checkpoint_seconds, phase, every
         self._begun = 0
         self._state = load_checkpoint(folder.path) or {}
         self._outcomes: list[Outcome] = self._state.get("outcomes", [])
@@ -72,16 +75,21 @@ class Trainer:
             self.ranks,
             self.phase,
             self._outcomes,
+            self._record(loop),
         )
         with self.stop.deferred():
             try:
                 loop.run(watch)
             except NonFiniteLossError as error:
+                if loop.recorder is not None:
+                    loop.recorder.write()
                 if diverged is None:
                     raise
                 log.info("%s", error)
                 outcome = diverged
             else:
+                if loop.recorder is not None:
+                    loop.recorder.write(durably=True)
                 if self.lease is not None:
                     write_history(self.folder, loop)
                 outcome = self.ranks.from_first(finish(loop))
@@ -103,6 +111,13 @@ class Trainer:
                 f"ranks read checkpoints of different steps in {self.folder.path}: {steps}; "
                 "does each see the same files?"
             )
+
+    def _record(self, loop: Loop) -> StepMetrics | None:
+        """Makes the loop keep the metrics of its steps, if they are kept and this process writes."""
+        if self.lease is not None and self.every is not None:
+            self.lease.check()
+            loop.recorder = StepMetrics(self.folder.metrics, self.every, loop)
+        return loop.recorder
 
     def _note_outcomes(self, lease: Lease) -> None:
         """Saves the outcomes, so that no finished loop is trained again."""

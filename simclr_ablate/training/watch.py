@@ -14,6 +14,7 @@ from simclr_ablate.stopping import Interrupted, Stop
 from simclr_ablate.store import TaskFolder
 from simclr_ablate.training.checkpoint import save_checkpoint
 from simclr_ablate.training.loop import LOOK_SECONDS, Loop
+from simclr_ablate.training.step_metrics import StepMetrics
 
 
 class Watch:
@@ -31,8 +32,13 @@ class Watch:
         ranks: Ranks = SOLO,
         phase: str = "pretraining",
         outcomes: Sequence[dict[str, float]] = (),
+        recorder: StepMetrics | None = None,
     ) -> None:
-        """phase: what is being done, for people who watch. outcomes: those of the task's earlier loops."""
+        """phase: what is being done, for people who watch. outcomes: those of the task's earlier loops.
+
+        recorder: writes the metrics of steps, before a checkpoint that is past them.
+        """
+        self.recorder = recorder
         self.phase, self.outcomes = phase, outcomes
         self.folder, self.lease, self.stop, self.ranks = folder, lease, stop, ranks
         self.checkpoint_seconds = checkpoint_seconds
@@ -63,10 +69,13 @@ class Watch:
         return self.lease is not None and now - self.looked >= LOOK_SECONDS
 
     def tend(self, loop: Loop, lease: Lease, now: float, saving: bool) -> None:
+        lease.check()
+        if self.recorder is not None:
+            self.recorder.write(durably=saving)
         if saving:
             self.save(loop, lease)
             self.saved = now
-        lease.check()
+            lease.check()
         self.folder.write_progress(self.progress(loop, now))
         self.looked = now
 

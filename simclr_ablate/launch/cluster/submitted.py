@@ -69,7 +69,8 @@ class Submitted:
             job = _on_this_node(self.job, environment)
             if callable(requeue):
                 job = dataclasses.replace(job, requeue_signal=requeue_signal())
-            ending = self._carry_out(job, stop, environment)
+            with worker.tracked(job, stop, environment.global_rank == 0):
+                ending = self._carry_out(job, stop, environment)
         status = ending.status
         if self.cluster == "debug" and stop.heard is not None:
             raise KeyboardInterrupt  # this process is the command, which stops as at Ctrl-C
