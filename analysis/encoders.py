@@ -44,9 +44,12 @@ SUPERVISED_FREE = ("head", "loss")
 
 
 def shape(name: str) -> tuple[int, int]:
-    """Depth and width of an encoder: (50, 4) for `ResNet-50 (4x)` and for `R50(4x)`."""
-    depth, width = NAME.fullmatch(name).groups()  # type: ignore[union-attr]
-    return int(depth), int(width or 1)
+    """Depth and width of an encoder: (50, 4) for `ResNet-50 (4x)` and for `R50(4x)`.
+
+    Networks that are not ours have neither, and come last.
+    """
+    known = NAME.fullmatch(name)
+    return (int(known[1]), int(known[2] or 1)) if known else (sys.maxsize, 0)
 
 
 ENCODERS = Axis(["Encoder"], ["encoder.architecture", "encoder.width"], encoder_name, order=shape)

@@ -17,7 +17,7 @@ from typing import Any
 
 import pandas as pd
 
-from simclr_ablate.schema import DECISIVE, KEYS, counting_keys
+from simclr_ablate.schema import DECISIVE, KEYS, RESNETS, counting_keys
 from simclr_ablate.terminal import count, printable
 
 from .statistics import Accuracies
@@ -310,7 +310,9 @@ def accuracies(runs: pd.DataFrame, metric: str = "top1", factor: float = 1.0) ->
 
 
 def encoder_name(architecture: str, width: int) -> str:
-    """`ResNet-50`, `ResNet-50 (4x)`."""
+    """`ResNet-50`, `ResNet-50 (4x)`; the name in the config for a network that is not ours."""
+    if architecture not in RESNETS:
+        return shown(architecture)
     return architecture.replace("resnet", "ResNet-") + (f" ({width}x)" if width > 1 else "")
 
 

@@ -171,3 +171,14 @@ def test_a_stored_sweep_is_read(tmp_path, make):
     (report,) = ARTEFACTS["figure7"].reports(analysis.load(tmp_path))
     ours = [row[2:] for row in report.tables[0].rows]
     assert ours == [[f"{40 + w:.1f}", "–", f"{70 + w:.1f}"] for w in (1, 2, 4)]
+
+
+def test_networks_that_are_not_ours_come_last_by_their_own_names(rewritten):
+    others = [
+        cell(name, figure7.SHORT, 60.0) | {"encoder.architecture": name}
+        for name in ("timm:vit_tiny_patch16_224", "mine:f")
+    ]
+    (report,) = ARTEFACTS["figure7"].reports(rewritten([*others, *rows_of()]))
+    names = [row[0] for row in report.tables[0].rows]
+    assert names[:2] == ["ResNet-8", "ResNet-8 (2x)"]
+    assert set(names[2:]) == {"timm:vit_tiny_patch16_224", "mine:f"}
