@@ -126,9 +126,9 @@ def test_pictures_are_sent_when_they_are_new(store, tmp_path, capsys) -> None:
         ((), "tracker must name trackers, since no run of the store names one"),
         (("tracker=wandbb",), "got 'wandbb'; did you mean wandb?"),
         (("tracker=tests.trackers.own:Nothing",), "has no 'Nothing'"),
-        (("trackers=wandb",), "unknown word 'trackers=wandb'; did you mean tracker?"),
+        (("trackers=wandb",), "unknown key trackers; did you mean tracker?"),
         (("tracker=wandb,wandb",), "must name each tracker once, got 'wandb' twice"),
-        (("tracker=tensorboard", "tracker.project="), "tracker.project must not be empty"),
+        (("tracker=tensorboard", "tracker.project="), "tracker.project must have a value"),
     ],
 )
 def test_what_cannot_be_sent_is_refused(store, words, message, capsys) -> None:
