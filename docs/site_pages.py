@@ -20,10 +20,10 @@ from hydra import compose, initialize_config_dir  # noqa: E402
 from omegaconf import OmegaConf  # noqa: E402
 
 from analysis.artefacts import ARTEFACTS, LABEL, Artefact  # noqa: E402
-from simclr_ablate.__main__ import register  # noqa: E402
 from simclr_ablate.config import KeyInfo, flatten, keys, told_conditions  # noqa: E402
 from simclr_ablate.paths import config_folder  # noqa: E402
 from simclr_ablate.plan.keys import CommandKeys, launcher_keys  # noqa: E402
+from simclr_ablate.run import register  # noqa: E402
 from simclr_ablate.schema import Experiment  # noqa: E402
 
 SECTIONS = {
@@ -120,7 +120,7 @@ def draw_those_without_runs(folder: Path) -> list[Path]:
     names = [artefact.name for artefact in ARTEFACTS.values() if artefact.sweep is None]
     nowhere = folder / "runs"
     nowhere.mkdir()
-    command = [sys.executable, "-m", "analysis", *names, f"--store={nowhere}", f"--out={folder}"]
+    command = [sys.executable, "-m", "analysis", *names, f"store={nowhere}", f"out={folder}"]
     subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     return sorted(folder.glob("*.png"))
 
