@@ -224,15 +224,17 @@ class Definition:
         values: the run's values of the keys of both axes, and those of DECISIVE. The random encoder has a place only if
         an axis varies the objective.
         """
+        row, column = (self.along(keys, values) for keys in (self.rows, self.columns))
+        return None if row is None or column is None else (row, column)
+
+    def along(self, keys: Sequence[str], values: Mapping[str, Any]) -> Values | None:
+        """The values of an axis in a run; None if the run has no place on it. keys: those of the axis."""
         if values["objective"] == "none" and "objective" not in self.keys:
             return None
         counted = counting_keys({name: values[name] for name in DECISIVE})
-        axes = []
-        for keys in (self.rows, self.columns):
-            if keys and counted.isdisjoint(keys):
-                return None
-            axes.append(tuple(values[key] if key in counted else UNUSED for key in keys))
-        return axes[0], axes[1]
+        if keys and counted.isdisjoint(keys):
+            return None
+        return tuple(values[key] if key in counted else UNUSED for key in keys)
 
     def at(self, row: Values, column: Values) -> dict[str, Scalar]:
         """The values of all keys of a place, by key."""
@@ -241,7 +243,11 @@ class Definition:
 
 _CONFIG = "an experiment that change results"
 _OF_KEYS = "a key of the config, or a list of keys"
-_VARIABLE = tuple(info.name for info in KEYS if info.identity and info.name != "seed")
+_VARIABLE = tuple(
+    info.name
+    for info in KEYS
+    if info.identity and info.name != "seed" and not info.type.startswith(("list", "mapping"))
+)
 """The keys that an axis can vary."""
 _SECTIONS = tuple(sorted({name.rpartition(".")[0] for name in _VARIABLE} - {""}))
 """What `free` may name besides: all keys of a section."""
@@ -268,10 +274,16 @@ def _labels(given: Any) -> tuple[tuple[Scalar, str], ...]:
         raise DefinitionError(
             ("labels",), f"must be a mapping of keys and values to names, got {given!r}"
         )
-    return tuple(
-        (read_scalar(each, ("labels",)), read_text(text, ("labels", each), LONGEST))
+    labels = {
+        read_scalar(each, ("labels",)): read_text(text, ("labels", each), LONGEST)
         for each, text in given.items()
-    )
+    }
+    for each, text in labels.items():
+        if list(labels.values()).count(text) > 1:
+            raise DefinitionError(
+                ("labels", each), f"must be another name than all others, got {text!r}"
+            )
+    return tuple(labels.items())
 
 
 def _reference(given: Any) -> tuple[str, Reference | None]:

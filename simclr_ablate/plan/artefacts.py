@@ -29,6 +29,8 @@ from simclr_ablate.statement import (
 
 _RESERVED = re.compile(r"(figure|table|appendix)[a-z]?\d*|claims|more", re.IGNORECASE)
 """Names that the analysis has for artefacts of the paper, and for what it prints."""
+MOST_CURVES = 5
+"""How many curves can be told apart."""
 NAMED = 12
 """How many values a message lists at most."""
 
@@ -190,6 +192,12 @@ def _check_axes(definition: Definition, values: Listed, placed: Placed) -> None:
                     ("rows",),
                     f"must be a key with numbers with kind: curves, got {key}={_spelt(value)}",
                 )
+        of_columns = {column for _, column in definition.places}
+        if len(of_columns) > MOST_CURVES:
+            raise DefinitionError(
+                ("columns",),
+                f"must take at most {MOST_CURVES} values with kind: curves, got {len(of_columns)}",
+            )
     definition.check_size()
 
 
