@@ -186,7 +186,7 @@ class Definition:
                 )
                 title = read_text(reference["title"], ("reference", "title"), LONGEST)
                 definition = dataclasses.replace(definition, reference=Reference(title, cells))
-        except (AttributeError, KeyError, TypeError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"its artefact is not a definition: {error}") from error
         definition = dataclasses.replace(definition, places=places)
         definition.check_size()

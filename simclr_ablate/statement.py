@@ -10,6 +10,8 @@
       - {say: ..., alike: [{loss.temperature: 0.1}, {loss.temperature: 0.2}], within: 1.0}
       - {say: ..., rises_with: loss.temperature}                     # from each value to the next; or falls_with
 
+Each of them may also have `where: {loss.name: nt_xent}`, the cells that it is about.
+
 A statement becomes differences between the means of cells. Two sides are compared over the cells that both have: the
 values of keys that no side names are the same on either.
 """
@@ -17,7 +19,7 @@ values of keys that no side names are the same on either.
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from simclr_ablate.config import ConfigError, nearest
@@ -25,13 +27,15 @@ from simclr_ablate.config import ConfigError, nearest
 FORMS = ("higher", "highest", "alike", "rises_with", "falls_with")
 """What a finding may say, by the key that says it."""
 _BESIDE = {
-    "higher": ("than", "at_every", "by_more_than", "by_less_than"),
-    "highest": ("at_every", "by_more_than"),
-    "alike": ("within", "at_every"),
-    "rises_with": ("at_every",),
-    "falls_with": ("at_every",),
+    "higher": ("than", "by_more_than", "by_less_than"),
+    "highest": ("by_more_than",),
+    "alike": ("within",),
+    "rises_with": (),
+    "falls_with": (),
 }
-"""The keys that a form takes besides its own and `say`."""
+"""The keys that a form takes besides its own."""
+_ALWAYS = ("say", "at_every", "where")
+"""The keys that every form takes."""
 UNUSED = "–"
 """The value of a key that does not count in a run."""
 
@@ -77,8 +81,9 @@ class Statement:
     """A finding of the user's own.
 
     say: the sentence. form: one of FORMS. sides: what `higher` and `than`, `highest` or `alike` select. key: that of
-    `rises_with` or `falls_with`, else empty. at_every: the keys at each of whose values it holds. limit: in the unit of
-    the metric. below: whether the differences are to be below the limit, not above it.
+    `rises_with` or `falls_with`, else empty. at_every: the keys at each of whose values it holds. where: the values of
+    the cells that it is about; empty: all cells. limit: in the unit of the metric. below: whether the differences are
+    to be below the limit, not above it.
     """
 
     say: str
@@ -86,12 +91,15 @@ class Statement:
     sides: tuple[Selection, ...] = ()
     key: str = ""
     at_every: tuple[str, ...] = ()
+    where: Selection = field(default_factory=dict)
     limit: float = 0.0
     below: bool = False
 
     def to_record(self) -> dict[str, Any]:
         """The finding as in YAML, for JSON."""
         record: dict[str, Any] = {"say": self.say, "at_every": list(self.at_every)}
+        if self.where:
+            record["where"] = dict(self.where)
         if self.form == "alike":
             return {**record, "alike": [dict(side) for side in self.sides], "within": self.limit}
         if self.key:
@@ -103,12 +111,13 @@ class Statement:
     def contrasts(self, cells: Sequence[Selection]) -> list[Contrast]:
         """The differences that it is about. cells: the values of all keys of each cell of the table."""
         found = []
-        for at in _distinct(cells, self.at_every):
-            here = [k for k, cell in enumerate(cells) if selects(at, cell)]
+        chosen = [k for k, cell in enumerate(cells) if selects(self.where, cell)]
+        for at in _distinct([cells[k] for k in chosen], self.at_every):
+            here = [k for k in chosen if selects(at, cells[k])]
             for first, second in self._pairs([cells[k] for k in here]):
                 sides = _compared(cells, here, at, first, second)
                 if sides is not None:
-                    found.append(Contrast(*sides, at))
+                    found.append(Contrast(*sides, {**at, **self.where}))
         return found
 
     def _pairs(self, cells: Sequence[Selection]) -> Iterator[tuple[Selection, Selection]]:
@@ -175,8 +184,10 @@ def is_number(value: object) -> bool:
 
 def _distinct(cells: Iterable[Selection], keys: Sequence[str]) -> list[Selection]:
     """The different values of `keys` among cells, in their order."""
-    found = {tuple(normal(cell[key]) for key in keys): cell for cell in reversed(list(cells))}
-    return [{key: cell[key] for key in keys} for cell in reversed(list(found.values()))]
+    found: dict[Any, Selection] = {}
+    for cell in cells:
+        found.setdefault(tuple(normal(cell[key]) for key in keys), cell)
+    return [{key: cell[key] for key in keys} for cell in found.values()]
 
 
 def read_statement(given: Any, path: Path, keys: Sequence[str]) -> Statement:
@@ -187,13 +198,13 @@ def read_statement(given: Any, path: Path, keys: Sequence[str]) -> Statement:
         )
     forms = [form for form in FORMS if form in given]
     if len(forms) != 1:
-        known = ["say", *FORMS, *(name for names in _BESIDE.values() for name in names)]
+        known = [*_ALWAYS, *FORMS, *(name for names in _BESIDE.values() for name in names)]
         check_keys(given, path, known)
         raise DefinitionError(
             path, f"must have one of {_FORMS}, got {' and '.join(forms) or 'none of them'}"
         )
     (form,) = forms
-    check_keys(given, path, ("say", form, *_BESIDE[form]))
+    check_keys(given, path, (form, *_BESIDE[form], *_ALWAYS))
     if "say" not in given:
         raise DefinitionError(path, "must have say: what the finding is, in a sentence")
     key = ""
@@ -203,14 +214,18 @@ def read_statement(given: Any, path: Path, keys: Sequence[str]) -> Statement:
     at_every = given.get("at_every", [])
     at_every = [at_every] if isinstance(at_every, str) else at_every
     at_every = tuple(read_keys(at_every, (*path, "at_every"), keys))
-    for name in at_every:
-        if name == key or any(name in side for side in sides):
-            raise DefinitionError(
-                (*path, "at_every"), f"must name other keys than {form}, got {name}"
-            )
+    where: Selection = {}
+    if "where" in given:
+        where = _selection(given["where"], (*path, "where"), keys)
+    for other, names in (("at_every", at_every), ("where", where)):
+        for name in names:
+            if name == key or name in (sides[0] if sides else ()):
+                raise DefinitionError(
+                    (*path, other), f"must name other keys than {form}, got {name}"
+                )
     limit, below = _limit(given, path, form)
     say = read_text(given["say"], (*path, "say"))
-    return Statement(say, form, sides, key, at_every, limit, below)
+    return Statement(say, form, sides, key, at_every, where, limit, below)
 
 
 _FORMS = f"{', '.join(FORMS[:-1])} or {FORMS[-1]}"

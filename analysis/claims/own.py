@@ -83,14 +83,16 @@ def in_words(definition: Definition, values: Mapping[str, Scalar]) -> str:
 
 def estimate(definition: Definition, statement: Statement, unit: str) -> str:
     """What is estimated, from which cells, and what it is compared with, in words."""
-    named = {key for side in statement.sides for key in side} | {*statement.at_every}
+    named = {key for side in statement.sides for key in side}
+    named |= {*statement.at_every, *statement.where}
     rest = [key for key in definition.keys if key not in (*named, statement.key)]
     over = f", averaged over {_titles(definition, rest)}" if rest else ""
     at = f", at every {_titles(definition, statement.at_every)}" if statement.at_every else ""
     side = "below" if statement.below else "above"
     limit = f"{side} {statement.limit:g} {unit}".rstrip() if statement.limit else f"{side} 0"
     what = _contrast(definition, statement)
-    return f"{what[:1].upper()}{what[1:]}{over}{at}, is {limit}."
+    where = f", with {in_words(definition, statement.where)}" if statement.where else ""
+    return f"{what[:1].upper()}{what[1:]}{where}{over}{at}, is {limit}."
 
 
 def _contrast(definition: Definition, statement: Statement) -> str:

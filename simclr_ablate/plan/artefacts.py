@@ -113,7 +113,10 @@ class Defined:
         for key in definition.keys:
             there = [definition.at(*place)[key] for place in definition.places]
             every = [*there, *self.listed.get(key, [])]
-            found[key] = list({normal(value): value for value in reversed(every)}.values())[::-1]
+            unique: dict[Any, Scalar] = {}
+            for value in every:
+                unique.setdefault(normal(value), value)
+            found[key] = list(unique.values())
         return found
 
     def _reference(self, definition: Definition, values: Listed) -> Reference:
@@ -263,7 +266,8 @@ def _check_values(statement: Statement, path: tuple[Any, ...], values: Listed) -
         "highest": [("highest",)],
         "alike": [("alike", 0), ("alike", 1)],
     }
-    for side, at in zip(statement.sides, names.get(statement.form, []), strict=True):
+    sides = list(zip(statement.sides, names.get(statement.form, []), strict=True))
+    for side, at in [*sides, (statement.where, ("where",))]:
         for key, value in side.items():
             if not any(normal(value) == normal(each) for each in values[key]):
                 raise DefinitionError(
