@@ -66,7 +66,7 @@ def report(
 
 def reading(comparison: Comparison) -> list[str]:
     """How to read the tables, in words."""
-    marked = [MARKED] if comparison.tests() else []
+    marked = [MARKED] if comparison.artefact.of_paper or comparison.tests() else []
     if not comparison.published:
         return [*marked, f"{MISSING}: no finished run. Empty: nothing to run."]
     missing = f"{MISSING}: no finished run, or not published. Empty: nothing to run."
