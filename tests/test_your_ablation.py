@@ -40,11 +40,11 @@ def write_files(folder: Path) -> None:
 
 def give(line: str, environment: dict[str, str], folder: Path) -> tuple[int, str]:
     """Exit status and output of a command of the document; those that run something get FEW."""
-    python, *arguments = shlex.split(line)
-    assert python == "python"
-    few = FEW if arguments[1] == "simclr_ablate" else []
+    program, *words = shlex.split(line)
+    assert program == "simclr-ablate"
+    few = FEW if words[0] == "-m" else []
     done = subprocess.run(
-        [sys.executable, *arguments, *few],
+        [sys.executable, "-m", "simclr_ablate", *words, *few],
         cwd=folder,
         env=environment,
         stdout=subprocess.PIPE,
@@ -64,7 +64,7 @@ def study(
     printed = {}
     lines = [line for block in BLOCKS for line in block]
     # The page comes last, so that it has both.
-    for line in sorted(lines, key=lambda line: line == "python -m analysis"):
+    for line in sorted(lines, key=lambda line: line == "simclr-ablate analyse"):
         status, printed[line] = give(line, environment, folder)
         assert status == 0, (line, printed[line])
     return folder, printed
@@ -74,9 +74,9 @@ def study(
 def test_the_document_goes_from_an_empty_folder_to_a_page(study) -> None:
     folder, printed = study
     assert [len(block) for block in BLOCKS] == [3, 2]
-    ran = printed["python -m simclr_ablate -m sweep=decoupled.yaml"]
+    ran = printed["simclr-ablate -m sweep=decoupled.yaml"]
     assert "decoupled: 26 experiments, 0 already finished, 26 to run" in ran
-    assert "see them: python -m analysis decoupled --store runs" in ran
+    assert "see them: simclr-ablate analyse decoupled" in ran
     reports = folder / "reports"
     for name in ("decoupled-shapes", "pairs-shapes"):
         for ending in ("png", "pdf", "csv", "md", "tex"):
@@ -92,7 +92,7 @@ def test_the_document_goes_from_an_empty_folder_to_a_page(study) -> None:
     ]
     # After the paper's, each with its command and its findings.
     assert max(page.index('<h2 id="figure5">'), page.index('<h2 id="tableC1">')) < min(places)
-    assert "-m simclr_ablate -m sweep=decoupled.yaml" in page
+    assert "simclr-ablate -m sweep=decoupled.yaml" in page
     yours = page[page.index('id="your-findings"') :].partition("</section>")[0]
     sentences = re.findall(r"- say: (.*)", FILES["decoupled.yaml"] + FILES["pairs.yaml"])
     assert len(sentences) == 4
@@ -100,7 +100,7 @@ def test_the_document_goes_from_an_empty_folder_to_a_page(study) -> None:
         assert sentence in yours
     assert yours.count('<td data-name="Verdict">') == 4
     assert "not run</span></td>" not in yours
-    shown = printed["python -m analysis"]
+    shown = printed["simclr-ablate analyse"]
     assert re.search(r"The paper’s findings: .*; Your findings: ", shown)
 
 

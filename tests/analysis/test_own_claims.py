@@ -8,9 +8,9 @@ import pytest
 from scipy import stats
 
 import analysis
-from analysis.__main__ import main
 from analysis.claims import printing, scorecard
 from analysis.claims.catalogue import CLAIMS
+from analysis.findings import main
 from analysis.more import needs
 from simclr_ablate.identity import run_id
 from simclr_ablate.store import Store
@@ -172,7 +172,7 @@ def test_what_is_tested_is_said(study):
 
 def test_findings_of_ones_own_are_counted_apart_and_tested_together(study, capsys):
     root, _, found = study
-    assert main(["claims", "--store", str(root)]) == 0
+    assert main([f"store={root}"]) == 0
     printed = " ".join(capsys.readouterr().out.split())
     number = {
         kind: sum(each.verdict == kind for each in found.values())
