@@ -60,6 +60,7 @@ def parser() -> Parser:
         "simclr-ablate analyse                      every artefact that has runs, the scorecard of the paper's\n"
         "                                           findings, and reports/index.html, the page with all of them\n"
         "simclr-ablate analyse figure5 table1       only these, and not the page\n"
+        "simclr-ablate analyse SWEEP                the artefact that a sweep of your own defines\n"
         "simclr-ablate analyse store=DIR out=DIR    of another store, or a pack of one, into another folder",
         f"artefacts:\n{known}",
     )
