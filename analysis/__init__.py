@@ -22,6 +22,7 @@ def load(store: str | Path = "runs") -> pd.DataFrame:
 
     - `run_id`: the name of the run's folder. `path`: the folder, which is none in a pack.
     - `sweeps`: a tuple of the names of the launched sweeps that the run belongs to.
+    - `defining`: a tuple of those of them that define an artefact of their own.
     - `looked_at`: whether results said how many seeds the run's experiment should have (`until=decided`).
     - `state`: planned, running, interrupted, failed, pretrained or complete.
     - `evaluation`: the key of the evaluation.

@@ -19,6 +19,7 @@ from simclr_ablate.words import Parser, Values, Vocabulary, ended
 
 from . import findings, processes
 from .artefacts import ARTEFACTS, Artefact
+from .own import artefacts_of
 from .packs import opened
 from .stores import check_store, runs_of
 
@@ -59,6 +60,7 @@ def parser() -> Parser:
         "simclr-ablate analyse                      every artefact that has runs, the scorecard of the paper's\n"
         "                                           findings, and reports/index.html, the page with all of them\n"
         "simclr-ablate analyse figure5 table1       only these, and not the page\n"
+        "simclr-ablate analyse SWEEP                the artefact that a sweep of your own defines\n"
         "simclr-ablate analyse store=DIR out=DIR    of another store, or a pack of one, into another folder",
         f"artefacts:\n{known}",
     )
@@ -77,8 +79,6 @@ def _carry_out(options: argparse.Namespace) -> int:
     spelled = [f"{key}={value}" for key, value in earlier.items() if value is not None]
     names, given = WORDS.read([*options.words, *spelled])
     for name in names:
-        if name not in ARTEFACTS and name not in EARLIER:
-            raise ConfigError(f"unknown artefact {name}{nearest(name, ARTEFACTS)}")
         if name in EARLIER and len(names) > 1:
             raise ConfigError(f"{name} must be given alone, got {' '.join(names)}")
     out = expanded(given.get("out", "reports"), "out")
@@ -86,7 +86,11 @@ def _carry_out(options: argparse.Namespace) -> int:
         if names and names[0] in EARLIER:
             EARLIER[names[0]](store, options.json)
             return ExitStatus.OK
-        chosen = [ARTEFACTS[name] for name in dict.fromkeys(names or ARTEFACTS)]
+        artefacts = artefacts_of(store)
+        for name in names:
+            if name not in artefacts:
+                raise ConfigError(f"unknown artefact {name}{nearest(name, artefacts)}")
+        chosen = [artefacts[name] for name in dict.fromkeys(names or artefacts)]
         return _write(chosen, store, out, whole=not names, as_json=options.json)
 
 
@@ -104,7 +108,7 @@ def _write(chosen: list[Artefact], store: Path, out: Path, whole: bool, as_json:
     # Imported here to keep --help from waiting for pandas.
     from . import writing
     from .claims import scorecard
-    from .claims.printing import counts
+    from .claims.printing import tallies
 
     runs = _load_for(chosen, store)
     tasks: dict[str, processes.Task] = {
@@ -129,7 +133,8 @@ def _write(chosen: list[Artefact], store: Path, out: Path, whole: bool, as_json:
     if whole and any(outcome.written for outcome in made):
         files |= writing.write_scorecard_and_page(outcomes, judged, runs, out)
         if not as_json:
-            _say(f"Claims: {counts(judged)}", *map(str, [*files[CLAIMS], *files[writing.PAGE]]))
+            counts = "; ".join(tallies(judged))
+            _say(f"Claims: {counts}", *map(str, [*files[CLAIMS], *files[writing.PAGE]]))
     if as_json:
         _say(
             *json.dumps(
@@ -154,7 +159,7 @@ def _tell_missing(outcomes: "dict[str, Outcome]", runs: "pd.DataFrame", named: b
             _say(f"{name}: {line}", file=sys.stderr)
         nothing = not (outcome.written or outcome.left_out or outcome.problem)
         if nothing and named:
-            _say(f"{name}: {why_nothing(ARTEFACTS[name], outcome, runs)}", file=sys.stderr)
+            _say(f"{name}: {why_nothing(outcome, runs)}", file=sys.stderr)
         failed = outcome.problem or (named and not outcome.written)
         status = max(status, ExitStatus.REFUSED if outcome.unwritten else int(bool(failed)))
     return status

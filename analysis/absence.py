@@ -5,6 +5,8 @@ from collections.abc import Iterable
 
 import pandas as pd
 
+from simclr_ablate.store import Store
+
 from .artefacts import Artefact
 from .command_line import command_line, store_of
 from .settings import count, shown
@@ -45,7 +47,10 @@ def _remedy(artefact: Artefact, runs: pd.DataFrame) -> str:
     if not states["complete"] and any(states[state] for state in STUCK):
         words = ["status", "retry", f"sweep={artefact.sweep}"]
         return f"Resume them with: {command_line(words, store)}"
-    return f"Make them with: {command_line(['-m', f'sweep={artefact.sweep}'], store)}"
+    launched = [each for each in Store(store).sweeps() if each.name == artefact.sweep]
+    given = launched[-1].overrides if launched and not artefact.of_paper else ()
+    words = ["-m", *(given or [f"sweep={artefact.sweep}"])]
+    return f"Make them with: {command_line(words, store)}"
 
 
 def _of_sweep(artefact: Artefact, runs: pd.DataFrame) -> pd.DataFrame:

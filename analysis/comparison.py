@@ -83,7 +83,8 @@ class Part:
     name: tells parts apart; empty if there is only one. quantity: what the cells hold; empty if the columns say so.
     void: whether there is nothing to run at a place of ours. untested, unranked: rows or columns that are not compared
     with the random encoder, or not ranked against the paper's. averages: the paper's mean of each row; if given, a last
-    column shows them and ours. bold, paper_bold: the places that are set in bold, in our table and in the paper's.
+    column shows them and ours. averaged: the columns that averages are over; (): all. bold, paper_bold: the places that
+    are set in bold, in our table and in the paper's.
     """
 
     name: str
@@ -96,6 +97,7 @@ class Part:
     untested: Collection[Label] = ()
     unranked: Collection[Label] = ()
     averages: Mapping[Label, float] = field(default_factory=dict)
+    averaged: Sequence[Label] = ()
     bold: Collection[Place] = ()
     paper_bold: Collection[Place] = ()
 
@@ -131,7 +133,7 @@ class Part:
         row, column = place
         if column != AVERAGE:
             return self.cells[place].estimate() if place in self.cells else None
-        of_row = [self.cells.get((row, each)) for each in self.column_labels]
+        of_row = [self.cells.get((row, each)) for each in self.averaged or self.column_labels]
         return mean_of_means([cell for cell in of_row if cell]) if all(of_row) else None
 
     def printed(self, place: Place) -> float | None:
@@ -181,8 +183,9 @@ class Comparison:
     random: the random encoder. remark: what else the caption says. quantity: what is measured. method: how it is
     measured, if not by a linear classifier on frozen features. tuning: the ids of the runs by which the cells'
     hyperparameters were chosen. references: other runs to compare cells with by eye, by name. printed_on: the title of
-    the paper's numbers. behind: tables that are not shown, on which claims rest. elsewhere: the same cells as we
-    measured them in other settings, by their names; only a comparison of one part has them.
+    the paper's numbers. theirs: what these numbers are called, if others take their place. behind: tables that are not
+    shown, on which claims rest. elsewhere: the same cells as we measured them in other settings, by their names; only a
+    comparison of one part has them.
     """
 
     artefact: Artefact
@@ -195,6 +198,7 @@ class Comparison:
     tuning: Sequence[str] = ()
     references: Mapping[str, Accuracies] = field(default_factory=dict)
     printed_on: str = "The paper: ImageNet, ResNet-50"
+    theirs: str = "the paper"
     behind: Sequence[Part] = ()
     elsewhere: Mapping[str, Mapping[Place, float]] = field(default_factory=dict)
 

@@ -53,7 +53,8 @@ class Curve:
 class Curves:
     """What one panel shows.
 
-    labels: texts at places (x, y). joined: whether lines are drawn instead of points. log_x, log_y: whether the axis is
+    labels: texts at places (x, y). joined: whether lines are drawn instead of points. pointed: whether
+    lines have their points. log_x, log_y: whether the axis is
     logarithmic.
     """
 
@@ -63,6 +64,7 @@ class Curves:
     curves: Sequence[Curve]
     labels: Sequence[tuple[float, float, str]] = ()
     joined: bool = False
+    pointed: bool = False
     log_x: bool = False
     log_y: bool = False
 
@@ -97,7 +99,8 @@ def draw_curves(axes: Axes, panel: Curves, width: float, page: Sequence[Curves])
     """Draws the points or lines, intervals, labels, axes and legend of one panel of a page."""
     for curve, look in zip(panel.curves, looks(panel, page), strict=True):
         if panel.joined:
-            axes.plot(curve.x, curve.y, color=look["color"], linewidth=1.1, label=curve.name)
+            line = look if panel.pointed else {"color": look["color"]}
+            axes.plot(curve.x, curve.y, linewidth=1.1, label=curve.name, **line)
         else:
             axes.plot(curve.x, curve.y, linestyle="none", label=curve.name, zorder=3, **look)
         reach = [0.0 if math.isnan(half) else half for half in curve.half]

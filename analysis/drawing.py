@@ -39,6 +39,16 @@ SMALL = 7.8
 # Inches.
 CELL_WIDTH, CELL_HEIGHT = 0.455, 0.42
 LEFT, RIGHT, TOP, BELOW = 0.82, 0.13, 0.38, 1.0
+LEAST = 2.6
+"""The least room for a heat map's title."""
+NARROWEST = 9.2
+"""The least width of a page of heat maps: the page shows all pictures as wide."""
+LONGEST_NAME = 26
+"""The most characters of the name of a row or column."""
+NAME_CHARACTER = 0.064
+"""The width of a character of such a name."""
+SLANT = 40
+"""The angle of names of columns that are too long to stand side by side, degrees."""
 LINE_HEIGHT = 0.165
 CHARACTERS_PER_INCH = 17
 WIDEST = 2 * (LEFT + CELL_WIDTH * 8.25 + RIGHT) + 0.01
@@ -91,6 +101,36 @@ class HeatMap:
     reference: tuple[str, float] | None = None
     beside: Sequence[float] = ()
 
+    @property
+    def row_names(self) -> list[str]:
+        return [shortened(name, LONGEST_NAME) for name in self.rows]
+
+    @property
+    def column_names(self) -> list[str]:
+        return [shortened(name, LONGEST_NAME) for name in self.columns]
+
+    @property
+    def left(self) -> float:
+        """The room for the names of rows and their title, inches."""
+        return max(LEFT, 0.34 + NAME_CHARACTER * max(map(len, self.row_names), default=0))
+
+    @property
+    def slanted(self) -> bool:
+        """Whether the names of columns are too long to stand side by side."""
+        return any(NAME_CHARACTER * len(name) > 1.05 * CELL_WIDTH for name in self.column_names)
+
+    @property
+    def below(self) -> float:
+        """The room for the names of columns, their title and the colour scale, inches."""
+        longest = max(map(len, self.column_names), default=0)
+        slope = math.sin(math.radians(SLANT))
+        return BELOW + (slope * NAME_CHARACTER * longest if self.slanted else 0)
+
+    @property
+    def whole_width(self) -> float:
+        """The width with all that is beside it, inches; ample for a short title above few columns."""
+        return self.left + max(CELL_WIDTH * self.width, LEAST) + RIGHT
+
     def left_edge(self, column: int) -> float:
         return column + (GAP if column >= len(self.columns) - self.apart else 0)
 
@@ -134,29 +174,29 @@ def heat_maps(maps: Sequence[HeatMap], caption: str) -> Figure:
     """
     lines: list[list[HeatMap]] = [[]]
     for heat_map in maps:
-        if lines[-1] and sum(map(_map_width, [*lines[-1], heat_map])) > WIDEST:
+        if lines[-1] and sum(each.whole_width for each in [*lines[-1], heat_map]) > WIDEST:
             lines.append([])
         lines[-1].append(heat_map)
-    heights = [TOP + CELL_HEIGHT * max(len(each.rows) for each in line) + BELOW for line in lines]
-    widths = [sum(map(_map_width, line)) for line in lines]
-    figure, bottom = page(max(widths), sum(heights), caption)
+    heights = [
+        TOP + CELL_HEIGHT * max(len(each.rows) for each in line) + max(each.below for each in line)
+        for line in lines
+    ]
+    widths = [sum(each.whole_width for each in line) for line in lines]
+    figure, bottom = page(max(*widths, NARROWEST), sum(heights), caption)
     top = bottom + sum(heights)
     for line, height in zip(lines, heights, strict=True):
-        left = LEFT
+        left = 0.0
         for heat_map in line:
+            left += heat_map.left
             size = CELL_WIDTH * heat_map.width, CELL_HEIGHT * len(heat_map.rows)
             low = top - TOP - size[1]
             draw_heat_map(add_axes(figure, left, low, *size), heat_map)
             scale_width = CELL_WIDTH * (len(heat_map.columns) - heat_map.apart)
-            draw_scale(add_axes(figure, left, low - 0.66, scale_width, 0.09), heat_map)
-            left += _map_width(heat_map)
+            scale = low - 0.66 - (heat_map.below - BELOW)
+            draw_scale(add_axes(figure, left, scale, scale_width, 0.09), heat_map)
+            left += heat_map.whole_width - heat_map.left
         top -= height
     return figure
-
-
-def _map_width(heat_map: HeatMap) -> float:
-    """The width of a heat map with the room beside it."""
-    return LEFT + CELL_WIDTH * heat_map.width + RIGHT
 
 
 def describe_heat_maps(maps: Sequence[HeatMap], measure: str) -> str:
@@ -196,9 +236,12 @@ def add_axes(figure: Figure, left: float, bottom: float, width: float, height: f
     )
 
 
-def set_title(axes: Axes, title: str) -> None:
-    """Sets the title of one panel above its left edge, without its middle if it would be wider than the axes."""
-    width = axes.get_window_extent().width / DPI
+def set_title(axes: Axes, title: str, least: float = 0.0) -> None:
+    """Sets the title of one panel above its left edge, without its middle if it would be wider than the axes.
+
+    least: the width that it may have in any case, inches.
+    """
+    width = max(axes.get_window_extent().width / DPI, least)
     text = shortened(title, round(TITLE_CHARACTERS_PER_INCH * width))
     axes.set_title(text, loc="left", pad=7, fontsize=10, fontweight="bold")
 
@@ -228,14 +271,17 @@ def draw_heat_map(axes: Axes, heat_map: HeatMap) -> None:
                 _draw_cell(axes, *corner, cell, colormaps[COLORS](heat_map.position(cell.value)))
     axes.set(xlim=(0, heat_map.width), ylim=(len(heat_map.rows), 0))
     centres = [heat_map.left_edge(column) + 0.5 for column in range(len(heat_map.columns))]
-    axes.set_xticks(centres, heat_map.columns, fontsize=SMALL)
-    axes.set_yticks([y + 0.5 for y in range(len(heat_map.rows))], heat_map.rows, fontsize=SMALL)
+    turned: dict[str, Any] = {"rotation": SLANT, "ha": "right", "rotation_mode": "anchor"}
+    look = {"fontsize": SMALL, **(turned if heat_map.slanted else {})}
+    axes.set_xticks(centres, heat_map.column_names, **look)
+    middles = [y + 0.5 for y in range(len(heat_map.rows))]
+    axes.set_yticks(middles, heat_map.row_names, fontsize=SMALL)
     axes.tick_params(length=0, pad=3)
     axes.spines[:].set_visible(False)
     axes.set_ylabel(heat_map.row_title, labelpad=4)
     middle = (len(heat_map.columns) - heat_map.apart) / 2
     axes.set_xlabel(heat_map.column_title, x=middle / heat_map.width, labelpad=3)
-    set_title(axes, heat_map.title)
+    set_title(axes, heat_map.title, LEAST)
 
 
 def draw_scale(axes: Axes, heat_map: HeatMap) -> None:

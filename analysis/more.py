@@ -12,7 +12,6 @@ from simclr_ablate.looks import LOOKS, next_look
 from simclr_ablate.schema import KEYS
 from simclr_ablate.store import Store
 
-from .artefacts import ARTEFACTS
 from .claims.claim import Finding
 from .command_line import command_line, covering, store_of
 
@@ -60,7 +59,7 @@ def _need(runs: pd.DataFrame, finding: Finding) -> Need | None:
     ahead = next_look(finding.seeds)
     if ahead is None or not finding.run_ids:
         return None
-    artefacts = [ARTEFACTS[name] for name in finding.claim.artefacts]
+    artefacts = finding.claim.shown_by
     rows = pd.concat([artefact.runs_for(runs) for artefact in artefacts])
     rows = rows[rows["run_id"].isin(finding.run_ids) & rows["evaluation"].notna()]
     # Not those by which hyperparameters were chosen: they need no more seeds.

@@ -3,7 +3,7 @@
 import base64
 import struct
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -49,8 +49,9 @@ def page(
     findings: Sequence[Finding],
     files: Sequence[Path],
     runs: pd.DataFrame,
+    artefacts: Collection[Artefact] = tuple(ARTEFACTS.values()),
 ) -> str:
-    """The page with all artefacts.
+    """The page with all `artefacts`.
 
     sections: by artefact. without: by artefact, why it has no section. files: those of the scorecard of `findings`.
     runs: `analysis.load`.
@@ -66,11 +67,11 @@ def page(
             "The tables and figures of Chen et al. (ICML 2020), rebuilt from our own runs, beside the paper’s numbers, "
             f"which come from other data and larger networks. {compute(runs, run_ids, tuning_ids)}"
         ),
-        contents=_contents(),
+        contents=_contents(artefacts),
         scorecard=scorecard(findings, files),
         artefacts="\n".join(
-            _artefact(artefact, sections.get(name, ()), without.get(name, ""))
-            for name, artefact in ARTEFACTS.items()
+            _artefact(artefact, sections.get(artefact.name, ()), without.get(artefact.name, ""))
+            for artefact in artefacts
         ),
     )
 
@@ -158,26 +159,42 @@ def scorecard(findings: Sequence[Finding], files: Sequence[Path]) -> str:
 
     files: the files with the same content.
     """
-    number = Counter(str(finding.verdict) for finding in findings)
-    tally = "".join(f"<li>{_verdict(verdict)}: {number[verdict]}</li>" for verdict in VERDICTS)
     texts = filter(None, (printing.CAPTION, printing.chance(findings)))
     paragraphs = "\n".join(f"<p>{escape(text)}</p>" for text in texts)
-    names = ("Verdict", "Finding of the paper", "Runs", "Effect (95% interval)", "Seeds", "Why")
-    header = "".join(f'<th scope="col">{name}</th>' for name in names)
-    rows = "\n".join(map(_finding, sorted(findings, key=lambda each: each.verdict == "not run")))
+    (_, papers), *yours = printing.parted(findings)
+    own = "".join(
+        f'<h3 id="your-findings">{escape(title)}</h3>\n{_tally(part)}\n{_table(part, "Finding")}\n'
+        for title, part in yours
+    )
     return f"""<section class="scorecard-part" aria-labelledby="scorecard">
 <h2 id="scorecard">Scorecard</h2>
-<ul class="tally">{tally}</ul>
+{_tally(papers)}
 {paragraphs}
-<div class="table"><table class="scorecard">
-<caption>The paper’s findings in these runs</caption>
+{_table(papers, "Finding of the paper")}
+{own}<p class="files">Files: {_links(files)}</p>
+</section>"""
+
+
+def _tally(findings: Sequence[Finding]) -> str:
+    """How many findings have each verdict."""
+    number = Counter(str(finding.verdict) for finding in findings)
+    tally = "".join(f"<li>{_verdict(verdict)}: {number[verdict]}</li>" for verdict in VERDICTS)
+    return f'<ul class="tally">{tally}</ul>'
+
+
+def _table(findings: Sequence[Finding], name: str) -> str:
+    """The findings, those that were not run last. name: what they are."""
+    names = ("Verdict", name, "Runs", "Effect (95% interval)", "Seeds", "Why")
+    header = "".join(f'<th scope="col">{each}</th>' for each in names)
+    rows = "\n".join(map(_finding, sorted(findings, key=lambda each: each.verdict == "not run")))
+    whose = "The paper’s findings" if findings[0].claim.of_paper else "Your findings"
+    return f"""<div class="table"><table class="scorecard">
+<caption>{whose} in these runs</caption>
 <thead><tr>{header}</tr></thead>
 <tbody>
 {rows}
 </tbody>
-</table></div>
-<p class="files">Files: {_links(files)}</p>
-</section>"""
+</table></div>"""
 
 
 def _finding(finding: Finding) -> str:
@@ -201,9 +218,9 @@ def _finding(finding: Finding) -> str:
 def _source(claim: Claim) -> str:
     """Where the paper says it, with links to the artefacts on this page."""
     text = escape(claim.source)
-    for name in claim.artefacts:
-        label = escape(ARTEFACTS[name].label)
-        link = f'<a href="#{name}">{label}</a>'
+    for artefact in claim.shown_by:
+        label = escape(artefact.label)
+        link = f'<a href="#{escape(artefact.anchor)}">{label}</a>'
         text = text.replace(label, link) if label in text else f"{text}; {link}"
     return text
 
@@ -222,18 +239,20 @@ def _verdict(verdict: str) -> str:
     return f'<span class="verdict {kind}">{sign} {verdict}</span>'
 
 
-def _contents() -> str:
-    links = {"scorecard": "Scorecard"} | {name: a.label for name, a in ARTEFACTS.items()}
-    items = (f'<li><a href="#{name}">{escape(text)}</a></li>' for name, text in links.items())
+def _contents(artefacts: Iterable[Artefact]) -> str:
+    links = {"scorecard": "Scorecard"} | {each.anchor: each.label for each in artefacts}
+    items = (
+        f'<li><a href="#{escape(anchor)}">{escape(text)}</a></li>' for anchor, text in links.items()
+    )
     return f"<ul>{''.join(items)}</ul>"
 
 
 def _artefact(artefact: Artefact, sections: Sequence[Section], without: str) -> str:
     kind = "artefact" if sections else "without-part"
-    heading = f"{artefact.label}: {artefact.title}"
+    anchor = escape(artefact.anchor)
     body = "\n".join(each.html for each in sections) or f"<p>{_with_command(without)}</p>"
-    return f"""<section class="{kind}" aria-labelledby="{artefact.name}">
-<h2 id="{artefact.name}">{escape(heading)}</h2>
+    return f"""<section class="{kind}" aria-labelledby="{anchor}">
+<h2 id="{anchor}">{escape(artefact.heading)}</h2>
 {_settings(sections)}{body}
 </section>"""
 

@@ -56,9 +56,9 @@ def report(
         tables=[table for part in comparison.parts for table in tables(comparison, part)],
         data=data(comparison),
         summary=[
-            agreement(comparison),
+            *filter(None, [agreement(comparison)]),
             *gaps(comparison),
-            f"Highest: {'; '.join(highest(comparison.parts, is_ranked(comparison)))}.",
+            f"Highest: {'; '.join(highest(comparison.parts, is_ranked(comparison), comparison.theirs))}.",
             *references(comparison),
         ],
     )
@@ -66,9 +66,11 @@ def report(
 
 def reading(comparison: Comparison) -> list[str]:
     """How to read the tables, in words."""
+    marked = [MARKED] if comparison.artefact.of_paper or comparison.tests() else []
     if not comparison.published:
-        return [MARKED, f"{MISSING}: no finished run. Empty: nothing to run."]
-    return [MARKED, f"{MISSING}: no finished run, or not published. Empty: nothing to run.", RANKED]
+        return [*marked, f"{MISSING}: no finished run. Empty: nothing to run."]
+    missing = f"{MISSING}: no finished run, or not published. Empty: nothing to run."
+    return [*marked, missing, RANKED.format(theirs=comparison.theirs)]
 
 
 MARKED = (
@@ -78,7 +80,7 @@ MARKED = (
     "differ. There is no correction for the number of cells."
 )
 RANKED = (
-    "Spearman’s ρ compares the ranks of the cells that we and the paper both have. Its interval "
+    "Spearman’s ρ compares the ranks of the cells that we and {theirs} both have. Its interval "
     "comes from 10,000 resamples of these cells."
 )
 
@@ -187,7 +189,7 @@ def maps(comparison: Comparison) -> list[HeatMap]:
     for name, values in comparison.elsewhere.items():
         (part,) = parts
         means = _with_means(part, values)
-        axes, cell = (part.row_labels, part.column_labels), partial(_measured, means)
+        axes, cell = _axes_of(part, values), partial(_measured, means)
         result.append(_map(part, f"Ours: {name}", *axes, cell, None, []))
     return result
 
@@ -201,9 +203,18 @@ def _with_means(part: Part, values: Mapping[Place, float]) -> dict[Place, float]
     places = [(row, column) for row in part.row_labels for column in part.column_labels]
     means = {place: values.get(place, math.nan) for place in places}
     for row in part.row_labels:
-        of_row = [means[row, column] for column in part.column_labels]
+        of_row = [means[row, column] for column in part.averaged or part.column_labels]
         means[row, AVERAGE] = sum(of_row) / len(of_row)
     return means
+
+
+def _axes_of(part: Part, values: Mapping[Place, float]) -> tuple[list[Label], list[Label]]:
+    """The rows and columns of a part that cells of another setting have."""
+    rows, columns = {row for row, _ in values}, {column for _, column in values}
+    return (
+        [row for row in part.row_labels if row in rows],
+        [column for column in part.column_labels if column in columns],
+    )
 
 
 def _map(
@@ -244,9 +255,7 @@ def _other_table(part: Part, name: str, values: Mapping[Place, float]) -> Table:
     """Our table in another setting."""
     means = _with_means(part, values)
     title = _titled(f"Ours: {name}", part.name, part.quantity)
-    return _table(
-        part, title, part.row_labels, part.column_labels, lambda place: number(means[place])
-    )
+    return _table(part, title, *_axes_of(part, values), lambda place: number(means[place]))
 
 
 def our_table(comparison: Comparison, part: Part) -> Table:
@@ -334,7 +343,7 @@ def _cell_data(
         "row": " ".join(spell(row, "{}")),
         "column": " ".join(spell(column, "{}")),
         **_numbers(part.estimate(place)),
-        "paper": math.nan if printed is None else printed,
+        comparison.theirs.removeprefix("the "): math.nan if printed is None else printed,
         **{name: means.get(place, math.nan) for name, means in elsewhere.items()},
         "above_random": comparison.above_random(part, place),
         **({"bold": place in part.bold, "paper_bold": place in part.paper_bold} if marks else {}),
@@ -363,18 +372,18 @@ def caption(comparison: Comparison) -> str:
         text += " Intervals (±): 95%, Student’s t over seeds."
     if comparison.remark:
         text += f"\n{comparison.remark}"
-    return "\n".join([text, *references(comparison), agreement(comparison)])
+    return "\n".join(filter(None, [text, *references(comparison), agreement(comparison)]))
 
 
 def alt(comparison: Comparison, drawn: str) -> str:
     """The alt text of the picture: what is `drawn`, its highest cells, and the agreement."""
     ranked = is_ranked(comparison)
     among = "Highest of the ranked cells" if ranked and comparison.published else "Highest"
-    words = highest(comparison.parts, ranked)
+    words = highest(comparison.parts, ranked, comparison.theirs)
     rho = comparison.correlation.rho
     if not math.isnan(rho):
-        words.append(f"Spearman’s ρ with the paper {rho:.2f}")
-    beside = " beside the paper’s" if comparison.published else ""
+        words.append(f"Spearman’s ρ with {comparison.theirs} {rho:.2f}")
+    beside = f" beside {comparison.theirs}’s" if comparison.published else ""
     return f"{drawn}, ours on {comparison.setting.label}{beside}. {among}: {'; '.join(words)}."
 
 
@@ -384,8 +393,11 @@ def is_ranked(comparison: Comparison) -> bool:
     return any(part.unranked for part in comparison.parts) and any(ranked)
 
 
-def highest(parts: Sequence[Part], ranked: bool) -> list[str]:
-    """Our highest cell and the paper's, with their places. ranked: whether only ranked cells count."""
+def highest(parts: Sequence[Part], ranked: bool, whose_else: str = "the paper") -> list[str]:
+    """Our highest cell and the paper's, with their places.
+
+    ranked: whether only ranked cells count. whose_else: whose numbers are beside ours.
+    """
 
     def counts(part: Part, place: Place) -> bool:
         return part.ranked(place) or not ranked
@@ -403,7 +415,7 @@ def highest(parts: Sequence[Part], ranked: bool) -> list[str]:
         if counts(part, place) and not math.isnan(value)
     ]
     words = []
-    for whose, cells in (("ours", ours), ("the paper’s", theirs)):
+    for whose, cells in (("ours", ours), (f"{whose_else}’s", theirs)):
         if cells:
             best, where = max(cells, key=lambda cell: cell[0].mean)
             words.append(f"{whose} {number(best.mean, best.half)} ({where})")
@@ -435,13 +447,16 @@ def against_random(random: Accuracies | None, tests: Sequence[bool | None]) -> s
 
 
 def agreement(comparison: Comparison) -> str:
-    """Spearman's ρ with the paper, in words."""
+    """Spearman's ρ with the paper, or with what is beside ours in its place, in words; empty if nothing should be."""
     if not comparison.published:
-        return f"The paper publishes no numbers for {comparison.artefact.label}."
-    printed = _ranked_cells(comparison)
+        expected = comparison.artefact.of_paper
+        return (
+            f"The paper publishes no numbers for {comparison.artefact.label}." if expected else ""
+        )
+    printed, theirs = _ranked_cells(comparison), comparison.theirs
     if not comparison.correlation.pairs:
-        return "No cell can be ranked against the paper’s."
-    words = [f"Spearman’s ρ with the paper: {ranks(comparison.correlation, printed)}."]
+        return f"No cell can be ranked against {theirs}’s."
+    words = [f"Spearman’s ρ with {theirs}: {ranks(comparison.correlation, printed)}."]
     for name, values in comparison.elsewhere.items():
         words.append(f"With {name}: {ranks(comparison.correlation_with(values), len(values))}.")
     return " ".join(words)

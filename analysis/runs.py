@@ -14,6 +14,7 @@ from simclr_ablate.identity import values_of
 from simclr_ablate.schema import KEYS, SCHEMA_VERSION, counting_keys
 from simclr_ablate.store import Run, Store, SweepRecord
 
+from .own import own_artefacts
 from .packs import opened
 
 log = logging.getLogger(__name__)
@@ -50,7 +51,17 @@ def _load(root: Path) -> pd.DataFrame:
     rows = [row for run in Store(root).runs() for row in _rows(run, sweeps[run.run_id], others)]
     others.tell()
     looked_at = {run_id for record in records if record.until for run_id in record.run_ids}
-    frame = pd.DataFrame([{**row, "looked_at": row["run_id"] in looked_at} for row in rows])
+    own = own_artefacts(root)
+    frame = pd.DataFrame(
+        [
+            {
+                **row,
+                "defining": tuple(name for name in row["sweeps"] if name in own),
+                "looked_at": row["run_id"] in looked_at,
+            }
+            for row in rows
+        ]
+    )
     frame = frame.reindex(columns=[*columns(), *frame.columns.difference(columns(), sort=False)])
     # pandas would turn integers with gaps into floats, and 50000 images into 50000.0.
     typed = frame.astype(
@@ -85,7 +96,7 @@ def _plain(value: Any) -> Any:
 def columns() -> list[str]:
     """The columns that are always there, in order."""
     return [
-        *("run_id", "path", "sweeps", "looked_at", "state", "evaluation"),
+        *("run_id", "path", "sweeps", "defining", "looked_at", "state", "evaluation"),
         *(key.name for key in KEYS),
         *MEASURED,
         *(f"pretraining.{name}" for name in PRETRAINING),

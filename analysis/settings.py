@@ -71,9 +71,9 @@ class Setting:
         """
         config = self.config
         special = {key: value for key, value in self.special.items() if key not in DESCRIBED}
-        limit = config["data.limit"]
+        limit = config.get("data.limit")
         parts = [self.label + (f" ({limit:,} training images)" if limit else "")]
-        if "encoder.width" in config:
+        if {"encoder.architecture", "encoder.width"} <= config.keys():
             parts.append(encoder_name(config["encoder.architecture"], config["encoder.width"]))
         if config.get("optimizer.epochs", UNUSED) is not UNUSED:
             parts.append(count(config["optimizer.epochs"], "epoch"))
@@ -317,7 +317,9 @@ def encoder_name(architecture: str, width: int) -> str:
 
 
 def data_label(config: Mapping[str, Any]) -> str:
-    return shown(str(config["data.label"] or config["data.name"]))
+    """What the data are called; all of them together if a table varies the data set itself."""
+    named = config.get("data.label") or config.get("data.name")
+    return shown(str(named)) if named else "several data sets"
 
 
 def shown(text: str) -> str:

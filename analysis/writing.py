@@ -10,7 +10,7 @@ import pandas as pd
 from simclr_ablate.files import StorageError, write_text
 
 from .absence import absence
-from .artefacts import ARTEFACTS, Artefact
+from .artefacts import Artefact
 from .claims import Finding, printing
 from .command_line import commands
 from .page import Section, page, section
@@ -36,6 +36,7 @@ class Outcome:
     none. unwritten: whether the error was in writing to the folder.
     """
 
+    artefact: Artefact
     written: list[Written] = field(default_factory=list)
     left_out: list[LeftOut] = field(default_factory=list)
     problem: str = ""
@@ -47,7 +48,7 @@ def write_artefact(artefact: Artefact, out: Path, runs: pd.DataFrame) -> Outcome
 
     An error becomes the outcome's `problem`, so other artefacts go on.
     """
-    outcome = Outcome()
+    outcome = Outcome(artefact)
     try:
         for report in artefact.reports(runs):
             if isinstance(report, LeftOut):
@@ -69,7 +70,7 @@ def _write_report(artefact: Artefact, report: Report, out: Path, runs: pd.DataFr
     return Written(heading, files, part)
 
 
-def why_nothing(artefact: Artefact, outcome: Outcome, runs: pd.DataFrame) -> str:
+def why_nothing(outcome: Outcome, runs: pd.DataFrame) -> str:
     """Why an artefact has no report, and which command makes one, in words."""
     if outcome.problem:
         return f"Nothing was written: {outcome.problem.strip().splitlines()[-1]}"
@@ -77,7 +78,7 @@ def why_nothing(artefact: Artefact, outcome: Outcome, runs: pd.DataFrame) -> str
         return "Left out: " + "; ".join(
             f"{each.setting}: {each.reason}" for each in outcome.left_out
         )
-    return absence(artefact, runs)
+    return absence(outcome.artefact, runs)
 
 
 def write_scorecard_and_page(
@@ -92,11 +93,8 @@ def write_scorecard_and_page(
     """
     scorecard = printing.write(findings, out)
     sections = {name: [one.section for one in each.written] for name, each in outcomes.items()}
-    without = {
-        name: why_nothing(ARTEFACTS[name], each, runs)
-        for name, each in outcomes.items()
-        if not each.written
-    }
+    without = {name: why_nothing(each, runs) for name, each in outcomes.items() if not each.written}
     path = out / f"{PAGE}.html"
-    write_text(path, page(sections, without, findings, scorecard, runs))
+    artefacts = [each.artefact for each in outcomes.values()]
+    write_text(path, page(sections, without, findings, scorecard, runs, artefacts))
     return {printing.NAME: scorecard, PAGE: [path]}

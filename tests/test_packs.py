@@ -409,6 +409,19 @@ def test_runs_that_were_looked_at_anywhere_stay_so(store, tmp_path) -> None:
     assert {one.until for one in Store(tmp_path / "new").sweeps()} == {"decided"}
 
 
+def test_an_artefact_that_a_launch_defines_travels_and_replaces_none(store, tmp_path) -> None:
+    ids = [run.run_id for run in runs_of(store)]
+    there, other = (Store(shutil.copytree(store, tmp_path / name)) for name in ("there", "other"))
+    ours, theirs = ({"title": title, "rows": ["seed"]} for title in ("Ours", "Theirs"))
+    other.record_sweep("seeds", ids, ["sweep=seeds"], artefact=ours)
+    Store(store).record_sweep("seeds", ids, ["sweep=seeds"], artefact=theirs)
+    made = pack(store, tmp_path / "defined.zip")
+    for root, kept in ((there.root, theirs), (other.root, ours), (tmp_path / "new", theirs)):
+        assert unpack(root, made) == 0
+        artefacts = [one.artefact for one in Store(root).sweeps() if set(one.run_ids) == {*ids}]
+        assert artefacts == [kept]
+
+
 def test_choices_travel_and_leave_those_of_the_store_alone(store, tmp_path) -> None:
     run = runs_of(store)[0]
     choice = Store(store).choice("pick-01234567")

@@ -50,6 +50,21 @@ class Artefact:
         return f"{kind.capitalize()} {'.'.join(filter(None, (appendix, number)))}"
 
     @property
+    def of_paper(self) -> bool:
+        """Whether it is of the paper, not of the user's own."""
+        return True
+
+    @property
+    def heading(self) -> str:
+        """What it is called and shows."""
+        return f"{self.label}: {self.title}"
+
+    @property
+    def anchor(self) -> str:
+        """Its place on the page, and in LaTeX."""
+        return self.name
+
+    @property
     def module_name(self) -> str:
         return f"{__name__}.{self.name.lower()}"
 
@@ -65,7 +80,8 @@ class Artefact:
         """`runs` (`analysis.load`) without those launched only for other artefacts and those of other protocols.
 
         Other artefacts' sweeps vary some of the same keys, and would show up as tables with hardly a cell. Runs stay if
-        they belong to no artefact's sweep, or also to a sweep of the user's own. Random encoders stay: they serve all.
+        they belong to no artefact's sweep, or also to a sweep of the user's own that defines no artefact. Random
+        encoders stay: they serve all.
         Encoders of a sweep that evaluates on other data, such as `transfer`, are also those of other sweeps: their
         evaluations on other data are shown by that sweep's artefacts, which show no others.
         """
@@ -73,7 +89,7 @@ class Artefact:
             return runs
         usable = runs["evaluation"].isna() | runs["evaluation.protocol"].isin(self.protocols)
         runs = runs.loc[usable.to_numpy(bool)]
-        ours = {artefact.sweep for artefact in ARTEFACTS.values()}
+        ours = {artefact.sweep for artefact in ARTEFACTS.values()}.union(*runs["defining"])
         away = {artefact.sweep for artefact in ARTEFACTS.values() if artefact.elsewhere}
         # A sweep that has runs outside ours is the user's own; one without is a union of ours.
         own = {name for names in runs["sweeps"] if ours.isdisjoint(names) for name in names}

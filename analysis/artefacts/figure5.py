@@ -13,20 +13,19 @@ from simclr_ablate.schema import OPERATION_NAMES, SHAPES_VERSION
 from simclr_ablate.terminal import count
 
 from .. import paper
-from ..comparison import (
-    AVERAGE,
-    Comparison,
-    Part,
-    Place,
-    cells,
-    free_keys,
-    listed,
-    trained,
-    varied,
-)
+from ..comparison import AVERAGE, Axis, Comparison, Part, Place, cells, free_keys, listed, trained
 from ..presentation import map_report
 from ..report import Report
-from ..settings import Setting, accuracies, matching, only_setting, random_encoder
+from ..settings import (
+    Setting,
+    accuracies,
+    matching,
+    only_setting,
+    plain_values,
+    random_encoder,
+    settings,
+    shown,
+)
 from ..statistics import Accuracies
 from ..typesetting import number
 from . import Artefact
@@ -42,15 +41,17 @@ TASK = "contrastive task"
 
 def reports(artefact: Artefact, runs: pd.DataFrame) -> list[Report]:
     """One report for each setting with a finished run of a pair."""
-    return [map_report(each, notes()) for each in comparisons(artefact, runs)]
+    return [
+        map_report(each, notes(more=len(each.parts[0].row_labels) > len(NAMES)))
+        for each in comparisons(artefact, runs)
+    ]
 
 
 def comparisons(artefact: Artefact, runs: pd.DataFrame) -> list[Comparison]:
     finished = trained(runs)
     pairs = finished[finished["views.policy"] == "pair"]
     result = []
-    # Pairs with an operation of the user's own are left out: they have no label on these axes.
-    for setting in varied(pairs, artefact, [FIRST, SECOND], least=1):
+    for setting in settings(pairs, artefact.name, free_keys([FIRST, SECOND])):
         random, simclr = random_encoder(runs, setting), reference(finished, setting)
         references = {SIMCLR: simclr} if simclr else {}
         shown, behind = [part(setting.runs)], [task(setting.runs)]
@@ -81,17 +82,38 @@ def elsewhere(setting: Setting) -> dict[str, dict[Place, float]]:
 
 
 def part(runs: pd.DataFrame) -> Part:
-    """The grid, with the means of its rows."""
+    """The grid, with the means of its rows over the paper's operations. Others come after these."""
     printed = paper.cells(KEY)
     averages = {row: value for (row, column), value in printed.items() if column == AVERAGE}
-    pairs = {place: value for place, value in printed.items() if place[1] != AVERAGE}
-    return Part("", FIRST, SECOND, cells(runs, FIRST, SECOND), pairs, averages=averages)
+    first, second = axes(runs)
+    return Part(
+        *("", first, second, cells(runs, first, second), published()),
+        averages=averages,
+        averaged=list(NAMES.values()),
+    )
+
+
+def published() -> dict[Place, float]:
+    """The paper's grid, without the means of its rows."""
+    return {place: top1 for place, top1 in paper.cells(KEY).items() if place[1] != AVERAGE}
+
+
+def axes(runs: pd.DataFrame) -> tuple[Axis, Axis]:
+    """The paper's operations, then others that the runs have, which go by the names that configs have for them."""
+    pairs = plain_values(runs, ["views.first", "views.second"])
+    others = sorted({name for pair in pairs for name in pair} - NAMES.keys())
+    names = NAMES | {name: shown(name) for name in others}
+    if len(set(names.values())) < len(names):  # long names that differ only in the middle
+        names |= {name: f"{shown(name)} ({k})" for k, name in enumerate(others, 1)}
+    first, second = (listed(axis.titles, axis.keys, names) for axis in (FIRST, SECOND))
+    return first, second
 
 
 def task(runs: pd.DataFrame) -> Part:
     """How often the contrastive task was solved in the last epoch of pretraining, percent."""
-    solved = cells(runs, FIRST, SECOND, "pretraining.accuracy", 100.0)
-    return Part(TASK, FIRST, SECOND, solved, {}, quantity="contrastive accuracy (%)")
+    first, second = axes(runs)
+    solved = cells(runs, first, second, "pretraining.accuracy", 100.0)
+    return Part(TASK, first, second, solved, {}, quantity="contrastive accuracy (%)")
 
 
 def reference(runs: pd.DataFrame, setting: Setting) -> Accuracies | None:
@@ -102,8 +124,13 @@ def reference(runs: pd.DataFrame, setting: Setting) -> Accuracies | None:
     return accuracies(only_setting(alike[~blurred] if (~blurred).any() else alike))
 
 
-def notes() -> list[str]:
+def notes(more: bool = False) -> list[str]:
+    """more: whether the grid has operations that the paper has not."""
     lines = ["An average is the mean of its row’s cells; it is missing if one of them is."]
+    if more:
+        lines = [
+            "An average is the mean of its row’s cells with the paper’s operations; it is missing if one of them is."
+        ]
     for row, printed, mean in rounded_averages():
         lines.append(
             f"The paper prints {printed:.1f} as the average of {row}; the mean of its printed "

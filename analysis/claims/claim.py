@@ -8,7 +8,9 @@ from typing import Literal
 from simclr_ablate.looks import LOOKS
 from simclr_ablate.terminal import count
 
+from ..artefacts import ARTEFACTS, Artefact
 from ..comparison import Comparison, Part
+from ..own import OwnArtefact
 from ..statistics import CONFIDENCE
 from .effects import (
     Differences,
@@ -34,8 +36,8 @@ class Claim:
     name: a slug. statement: one sentence. source: where the paper says it. artefacts: the names in ARTEFACTS of those
     that it rests on. estimate: what is estimated, and from which cells, in words. differences: makes the numbers that
     it rests on from the tables of a comparison; raises MissingCellsError. extremes: which of several differences
-    counts, outermost group first. limit: in points; the claim holds if the effect is above it, or, with `below`, if it
-    is below it.
+    counts, outermost group first. limit: in `unit`; the claim holds if the effect is above it, or, with `below`, if it
+    is below it. own: the artefact that it belongs to, if it is the user's own.
     """
 
     name: str
@@ -47,11 +49,25 @@ class Claim:
     extremes: tuple[type[Extreme], ...] = ()
     limit: float = 0.0
     below: bool = False
+    unit: str = "points"
+    own: OwnArtefact | None = None
+
+    @property
+    def of_paper(self) -> bool:
+        """Whether it is a finding of the paper."""
+        return self.own is None
+
+    @property
+    def shown_by(self) -> list[Artefact]:
+        """The artefacts that it rests on."""
+        return [ARTEFACTS[name] for name in self.artefacts] if self.own is None else [self.own]
 
     @property
     def test(self) -> str:
         """What is estimated, and what decides the verdict, in words."""
-        return f"{self.estimate} {decision(self.extremes, self.limit, self.below)}".rstrip()
+        return (
+            f"{self.estimate} {decision(self.extremes, self.limit, self.below, self.unit)}".rstrip()
+        )
 
     def effect(self, parts: Sequence[Part]) -> Effect:
         """The effect in the tables of a comparison. Raises MissingCellsError."""
@@ -174,7 +190,7 @@ def _nothing(claim: Claim, setting: str, label: str) -> Finding:
         effect=math.nan,
         low=math.nan,
         high=math.nan,
-        unit="points",
+        unit=claim.unit,
         seeds=0,
         reason="",
     )

@@ -271,14 +271,16 @@ _NEEDED = {
 the differences within a group; the first is then for the groups."""
 
 
-def decision(kinds: Sequence[type[Extreme]], limit: float = 0.0, below: bool = False) -> str:
+def decision(
+    kinds: Sequence[type[Extreme]], limit: float = 0.0, below: bool = False, unit: str = "points"
+) -> str:
     """What decides on an effect of these `kinds`, in one sentence; empty for a single number.
 
-    limit: in points. below: whether the claim is confirmed below it; otherwise it is above it.
+    limit: in `unit`. below: whether the claim is confirmed below it; otherwise it is above it.
     """
     if not kinds:
         return ""
-    words = f"{limit:g} points" if limit else "0"
+    words = f"{limit:g} {unit}".rstrip() if limit else "0"
     if kinds == (FiveInSix,) and below:
         return (
             f"To confirm, five in six differences must be clearly below {words}; to refute, more than one "

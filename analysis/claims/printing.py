@@ -18,7 +18,6 @@ from simclr_ablate.files import storing, write_text
 from simclr_ablate.looks import LOOKS
 from simclr_ablate.terminal import count
 
-from ..artefacts import ARTEFACTS
 from ..typesetting import (
     MISSING,
     Table,
@@ -31,6 +30,7 @@ from .claim import TAIL, Claim, Finding, Verdict
 from .multiplicity import by_chance, number_tested
 
 NAME = "claims"
+PAPERS, YOURS = "The paper’s findings", "Your findings"
 COLORS = {"confirmed": "green", "refuted": "red", "undecided": "yellow", "not run": "dim"}
 HOLM = "*"
 """The mark of a verdict that holds with Holm's correction."""
@@ -47,19 +47,26 @@ SHORTLY = "Effects in points, with 95% intervals over seeds. Decided if the whol
 
 
 def show(findings: Sequence[Finding], console: Console) -> None:
-    """Prints the scorecard, grouped by table and figure: claims with runs first, the counts at the end."""
+    """Prints the scorecard, grouped by table and figure: claims with runs first, the counts at the end.
+
+    Findings of the user's own come after those of the paper.
+    """
     console.print(Text(SHORTLY, style="dim"))
-    for heading, group in _by_artefact([finding for finding in findings if finding.setting]):
-        console.print(Text(heading, style="bold underline"))
-        for claim, settings in _by_claim(group):
-            console.print(Text(f"  {claim.statement}", style="bold"))
-            console.print(_grid(settings))
-    unrun = [finding for finding in findings if not finding.setting]
-    if unrun:
-        _show_unrun(unrun, console)
+    for title, part in parted(findings):
+        if title:
+            console.print(Text(title, style="bold reverse"))
+        for heading, group in _by_artefact([finding for finding in part if finding.setting]):
+            console.print(Text(heading, style="bold underline"))
+            for claim, settings in _by_claim(group):
+                console.print(Text(f"  {claim.statement}", style="bold"))
+                console.print(_grid(settings))
+        unrun = [finding for finding in part if not finding.setting]
+        if unrun:
+            _show_unrun(unrun, console)
     if expected := chance(findings):
         console.print(Text(expected, style="dim"))
-    console.print(counts(findings), highlight=False)
+    for line in tallies(findings):
+        console.print(line, highlight=False)
 
 
 def _show_unrun(findings: Sequence[Finding], console: Console) -> None:
@@ -71,6 +78,20 @@ def _show_unrun(findings: Sequence[Finding], console: Console) -> None:
         lines += [Text(why, "dim") for why in dict.fromkeys(finding.reason for finding in group)]
         for line in lines:
             console.print(Padding(line, (0, 0, 0, 4), expand=False))
+
+
+def parted(findings: Sequence[Finding]) -> list[tuple[str, list[Finding]]]:
+    """The paper's findings, then the user's own, each after its title; without any of the user's, there is no title."""
+    papers = [finding for finding in findings if finding.claim.of_paper]
+    own = [finding for finding in findings if not finding.claim.of_paper]
+    return [(PAPERS, papers), (YOURS, own)] if own else [("", papers)]
+
+
+def tallies(findings: Sequence[Finding]) -> list[str]:
+    """The counts of the paper's findings and those of the user's own, each in a line."""
+    return [
+        f"{title}: {counts(part)}" if title else counts(part) for title, part in parted(findings)
+    ]
 
 
 def counts(findings: Sequence[Finding]) -> str:
@@ -100,11 +121,9 @@ def marked(finding: Finding) -> str:
 
 
 def _by_artefact(findings: Sequence[Finding]) -> Iterator[tuple[str, list[Finding]]]:
-    for names, group in groupby(findings, key=lambda finding: finding.claim.artefacts):
-        yield (
-            "; ".join(f"{ARTEFACTS[name].label}: {ARTEFACTS[name].title}" for name in names),
-            [*group],
-        )
+    for _, group in groupby(findings, key=lambda finding: finding.claim.artefacts):
+        of_artefact = list(group)
+        yield "; ".join(each.heading for each in of_artefact[0].claim.shown_by), of_artefact
 
 
 def _by_claim(findings: Sequence[Finding]) -> Iterator[tuple[Claim, list[Finding]]]:
@@ -183,10 +202,20 @@ def data(findings: Sequence[Finding]) -> pd.DataFrame:
 
 
 def markdown(findings: Sequence[Finding]) -> str:
-    """One table for each table or figure of the paper, followed by the tests of its claims."""
-    blocks = ["# The paper’s findings\n", f"{CAPTION}\n", f"{counts(findings)}.\n"]
+    """One table for each table or figure, followed by the tests of its claims; the user's own findings come last."""
+    (_, papers), *yours = parted(findings)
+    blocks = [f"# {PAPERS}\n", f"{CAPTION}\n", f"{counts(papers)}.\n"]
     if expected := chance(findings):
         blocks.append(f"{escape_markdown(expected)}\n")
+    blocks += _markdown_tables(papers)
+    for title, own in yours:
+        blocks += [f"# {title}\n", f"{counts(own)}.\n", *_markdown_tables(own)]
+    blocks.append("Made by `simclr-ablate analyse`.\n")
+    return "\n".join(blocks)
+
+
+def _markdown_tables(findings: Sequence[Finding]) -> list[str]:
+    blocks = []
     for heading, group in _by_artefact(findings):
         rows = [
             [claim.statement if number == 0 else "", *_cells(finding), finding.reason]
@@ -199,15 +228,14 @@ def markdown(findings: Sequence[Finding]) -> str:
             for claim, _ in _by_claim(group)
         )
         blocks += [f"## {escape_markdown(heading)}\n", markdown_table(table), tests]
-    blocks.append("Made by `simclr-ablate analyse`.\n")
-    return "\n".join(blocks)
+    return blocks
 
 
 def latex(findings: Sequence[Finding]) -> str:
-    """One `table` float for each table or figure of the paper. Needs `\\usepackage{booktabs}`."""
+    """One `table` float for each table or figure. Needs `\\usepackage{booktabs}`."""
     floats, caption = [], f"{CAPTION} {chance(findings)}".rstrip()
     for heading, group in _by_artefact(findings):
-        label = f"tab:{NAME}-{'-'.join(group[0].claim.artefacts)}"
+        label = f"tab:{NAME}-{'-'.join(each.anchor for each in group[0].claim.shown_by)}"
         floats.append(
             "\\begin{table}\n\\centering\n\\footnotesize\n\\setlength{\\tabcolsep}{3pt}\n"
             f"{_latex_tabular(group)}\n"

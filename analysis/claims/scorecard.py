@@ -7,39 +7,45 @@ import pandas as pd
 
 from ..absence import absence
 from ..artefacts import ARTEFACTS
+from ..command_line import store_of
 from ..comparison import Comparison
+from ..own import own_artefacts
 from .catalogue import CLAIMS
 from .claim import Claim, Finding, find, unrun
 from .multiplicity import corrected
+from .own import claims_of
 
 
 def scorecard(runs: pd.DataFrame) -> list[Finding]:
-    """The findings on every claim in `runs` (see `analysis.load`), claim by claim.
+    """The findings on every claim in `runs` (see `analysis.load`), claim by claim; the user's own come last.
 
     A claim has one finding for each setting of its artefacts. Settings that lack cells are left out if another one on
     the same data is complete. A claim without runs has one finding, with an empty setting.
     """
-    names = dict.fromkeys(name for claim in CLAIMS for name in claim.artefacts)
-    artefacts = [ARTEFACTS[name] for name in names]
+    own = own_artefacts(store_of(runs))
+    claims = [*CLAIMS, *(claim for each in own.values() for claim in claims_of(each))]
+    names = dict.fromkeys(name for claim in claims for name in claim.artefacts)
+    artefacts = [({**ARTEFACTS, **own})[name] for name in names]
     comparisons = {each.name: each.comparisons(runs) for each in artefacts}
     absences = {each.name: absence(each, runs) for each in artefacts if not comparisons[each.name]}
     looked_at = frozenset(runs["run_id"][runs["looked_at"]])
-    return judge(comparisons, absences, looked_at)
+    return judge(comparisons, absences, looked_at, claims)
 
 
 def judge(
     comparisons: Mapping[str, Sequence[Comparison]],
     absences: Mapping[str, str] = MappingProxyType({}),
     looked_at: Collection[str] = frozenset(),
+    claims: Sequence[Claim] = CLAIMS,
 ) -> list[Finding]:
-    """The scorecard, from the comparisons of each artefact that claims rest on.
+    """The scorecard, from the comparisons of each artefact that `claims` rest on.
 
     absences: by artefact, why it has no comparison. looked_at: see `find`.
     """
     return corrected(
         [
             finding
-            for claim in CLAIMS
+            for claim in claims
             for finding in of_claim(claim, comparisons, absences, looked_at)
         ]
     )

@@ -8,12 +8,13 @@ import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from simclr_ablate import manner
+from simclr_ablate.artefact import Definition
 from simclr_ablate.commands import PROGRAM
 from simclr_ablate.config import ConfigError, build, flatten, keys
 from simclr_ablate.exit_status import ExitStatus
@@ -24,6 +25,7 @@ from simclr_ablate.launch.outcome import Ledger, Outcome
 from simclr_ablate.launch.torchrun import TorchrunRank, carry_out_here
 from simclr_ablate.looks import LOOKS
 from simclr_ablate.paths import absolute, default_cache
+from simclr_ablate.plan.artefacts import Defined
 from simclr_ablate.plan.hours import hours_of
 from simclr_ablate.plan.keys import CommandKeys, check_top_level
 from simclr_ablate.plan.launchers import (
@@ -65,8 +67,9 @@ class Until:
 class Command:
     """What the command line says apart from the experiments.
 
-    sweep: the sweep's name, if there is one. asked: the sweep as it is written on the command line, such as a file.
-    overrides: the command line's overrides that concern experiments. until: given by `until=decided`.
+    sweep: the sweep's name, if there is one. artefact: the name of the artefact that shows it, if it says so. defined:
+    the artefacts that sweeps define, by the sweep's name. asked: the sweep as it is written on the command line, such
+    as a file. overrides: the command line's overrides that concern experiments. until: given by `until=decided`.
     """
 
     store: Store
@@ -75,6 +78,7 @@ class Command:
     launcher: LauncherOptions
     sweep: str | None = None
     artefact: str | None = None
+    defined: Mapping[str, Defined] = field(default_factory=dict)
     objective_metric: str = "validation_top1"
     asked: str | None = None
     overrides: tuple[str, ...] = ()
@@ -134,6 +138,7 @@ def execute(
     silent = torchrun is not None and torchrun.rank > 0  # the first rank speaks for all
     console = make_message_console(silent)
     plan = checked_plan(command, experiments, sweeps, chooses, torchrun)
+    artefacts = _definitions(command, plan)
     # Of a dry run, the plan is the result.
     is_text = command.dry_run and not manner.is_json()
     say = sayer(make_console(silent) if is_text else console)
@@ -152,7 +157,8 @@ def execute(
     if not silent:
         for restored in plan.restore_pretraining():
             say(f"{restored}: pretraining.json was rebuilt from encoder.pt")
-    plan = plan.recorded(command.overrides, command.asked, "decided" if command.until else "")
+    until = "decided" if command.until else ""
+    plan = plan.recorded(command.overrides, command.asked, until, artefacts)
     if torchrun is None:
         return Ended(launch(command, plan, console, jobs, deadline), plan)
     return Ended(_be_rank(command, plan, torchrun, console), plan)
@@ -180,6 +186,17 @@ def checked_plan(
     for tracking in dict.fromkeys(experiment.tracker for experiment in every):
         check_trackers(tracking, is_here)
     return plan
+
+
+def _definitions(command: Command, plan: Plan) -> dict[str, Definition]:
+    """The artefacts that the sweeps of the plan define, by the sweep's name. Raises ConfigError."""
+    return {
+        name: defined.checked(
+            [planned.experiment for planned in plan.runs if name in planned.sweeps],
+            lacking=bool(plan.missing),
+        )
+        for name, defined in command.defined.items()
+    }
 
 
 def side_by_side(command: Command, plan: Plan) -> int:

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from hydra.core.config_loader import ConfigLoader
@@ -37,6 +38,7 @@ from simclr_ablate.launch.task import (
 )
 from simclr_ablate.manner import is_json
 from simclr_ablate.paths import config_folder
+from simclr_ablate.plan.artefacts import Defined
 from simclr_ablate.plan.grid import (
     Composer,
     Grids,
@@ -215,7 +217,11 @@ class PlanSweeper(Sweeper):
         self._context, self._task = hydra_context, task_function
         self._loader = hydra_context.config_loader
         self._composed = functools.cache(self._compose)
-        self._sections = Sections(self._composed, config.hydra.runtime.choices.get("sweep"))
+        folders = [
+            source.path for source in self._loader.get_sources() if source.scheme() == "file"
+        ]
+        chosen_sweep = config.hydra.runtime.choices.get("sweep")
+        self._sections = Sections(self._composed, chosen_sweep, folders)
 
     def sweep(self, arguments: list[str]) -> None:
         """Exits with the command's status unless everything is done. Raises ConfigError."""
@@ -232,19 +238,22 @@ class PlanSweeper(Sweeper):
             names = [self._sections.chosen] if app.get("sweep") is not None else []
         if len(names) == 1:
             section = checked(self._sections.read(names[0], asked.lines), names[0])
+            artefact = section.get("artefact")
+            shown = artefact if isinstance(artefact, str | None) else section["name"]
             command = dataclasses.replace(
-                command, sweep=section["name"], asked=names[0], artefact=section.get("artefact")
+                command, sweep=section["name"], asked=names[0], artefact=shown
             )
         command = dataclasses.replace(command, overrides=told_of_experiments(arguments))
+        own = self._expanded(names, asked, app)
+        command = dataclasses.replace(command, defined=own.defined)
         jobs = _jobs(self._context, self._task, self._composed(asked.lines), command)
         if command.until is None:
-            expanded = self._expanded(names, asked, app)
-            named = expanded.sweeps if names else {}
-            return execute(command, expanded.sweeps, named, expanded.chooses, jobs)
+            named = own.sweeps if names else {}
+            return execute(command, own.sweeps, named, own.chooses, jobs)
         from simclr_ablate.launch.until import Widened, decide
 
         def widen(seeds: Sequence[int] | None) -> Widened:
-            wide = self._expanded(names, asked.at_seeds(seeds) if seeds else asked, app)
+            wide = self._expanded(names, asked.at_seeds(seeds), app) if seeds else own
             return Widened(wide.sweeps if names else dict.fromkeys(wide.sweeps, ()), wide.chooses)
 
         return decide(command, widen, jobs)
@@ -257,7 +266,7 @@ class PlanSweeper(Sweeper):
             self._add(expanded, names, one)
         # The random encoder comes first: a picture then has its reference line while the sweep goes on.
         order = sorted(expanded.sweeps.items(), key=lambda item: item[0].objective != "none")
-        return Expanded(dict(order), expanded.chooses)
+        return dataclasses.replace(expanded, sweeps=dict(order))
 
     def _combinations(self, names: Sequence[str], asked: "Asked") -> Iterator["Asked"]:
         """Splits what is asked for until no sweep takes its values from a key that is still swept.
@@ -284,9 +293,10 @@ class PlanSweeper(Sweeper):
 
     def _add(self, expanded: "Expanded", names: Sequence[str], asked: "Asked") -> None:
         """Adds the experiments and choices of the sweeps. Raises ConfigError."""
-        read, lines = self._sections, asked.lines
+        read, lines, given = self._sections, asked.lines, [*asked.fixed, *asked.texts]
         for name in (asked_for := read.all(names, lines)):
-            read.check_values(name, lines, [*asked.fixed, *asked.texts])
+            read.check_values(name, lines, given)
+            expanded.define(checked(read.read(name, lines), name), name, read.file(name), given)
         check_scale(self._composed(lines), read.references(asked_for, lines))
         composer = Composer(lambda more: self._composed((*lines, *more)), self._is_group)
         fixed, sections = asked.fixed, dict[str, Mapping[str, Any] | None]()
@@ -319,10 +329,30 @@ class PlanSweeper(Sweeper):
 
 @dataclass
 class Expanded:
-    """Experiments, each with the sweeps it belongs to, and the choices of sweeps with `select`."""
+    """Experiments, each with the sweeps it belongs to, and the choices of sweeps with `select`.
+
+    defined: the artefacts that sweeps define, by the sweep's name.
+    """
 
     sweeps: dict[Experiment, list[str]] = field(default_factory=dict)
     chooses: list[Choose] = field(default_factory=list)
+    defined: dict[str, Defined] = field(default_factory=dict)
+
+    def define(
+        self, section: Mapping[str, Any], sweep: str, file: Path | None, given: Collection[str]
+    ) -> None:
+        """Adds the artefact that a sweep's section defines, if it does. Raises ConfigError. See `Defined.read`."""
+        if isinstance(section.get("artefact"), str | None):
+            return
+        defined = Defined.read(section, sweep, file, given)
+        name = section["name"]
+        before = self.defined.setdefault(name, defined)
+        if before.definition != defined.definition:
+            raise ConfigError(
+                f"sweep={sweep}: sweep.artefact must be the same whatever the command line sweeps, "
+                "since it is one artefact of all runs"
+            )
+        self.defined[name] = before.with_values_of(defined)
 
 
 @dataclass(frozen=True)

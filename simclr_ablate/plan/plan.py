@@ -11,6 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from simclr_ablate.artefact import Definition
 from simclr_ablate.config import ConfigError, MissingDataError, is_own, own_values
 from simclr_ablate.data.sources import SOURCES, check_there, root_of
 from simclr_ablate.identity import (
@@ -161,14 +162,18 @@ class Plan:
         return dataclasses.replace(self, runs=runs, pending=pending, decided=decided)
 
     def recorded(
-        self, overrides: Sequence[str] = (), asked: str | None = None, until: str = ""
+        self,
+        overrides: Sequence[str] = (),
+        asked: str | None = None,
+        until: str = "",
+        artefacts: Mapping[str, Definition] = MappingProxyType({}),
     ) -> "Plan":
         """The same plan, after recording each sweep's runs in the store, as far as they are known.
 
         If a choice is to be made again, its earlier winners that exist remain part of the sweep.
 
         overrides: the command line's other overrides. asked: the sweep as the command line named it, if it did. until:
-        see `SweepRecord`.
+        see `SweepRecord`. artefacts: those that sweeps define, by the sweep's name.
         """
         plan = self
         for choose in self.pending:
@@ -178,7 +183,9 @@ class Plan:
         records = {}
         for name, run_ids in plan.members().items():
             sweep = override("sweep", asked if asked and name == self.sweep else name)
-            records[name] = self.store.record_sweep(name, run_ids, [sweep, *overrides], until)
+            artefact = artefacts[name].to_record() if name in artefacts else None
+            given = [sweep, *overrides]
+            records[name] = self.store.record_sweep(name, run_ids, given, until, artefact)
         return dataclasses.replace(self, records=records)
 
     def added_to(self, records: Mapping[str, str]) -> "Plan":

@@ -100,18 +100,28 @@ class Sections:
     """The composed sections of sweeps, each composed with the command's own lines.
 
     composed: returns the config that lines compose to. chosen: the sweep in that config, as a file of the user's or
-    the command line names it, if one does.
+    the command line names it, if one does. folders: where Hydra looks for config files.
     """
 
     def __init__(
-        self, composed: Callable[[tuple[str, ...]], DictConfig], chosen: str | None
+        self,
+        composed: Callable[[tuple[str, ...]], DictConfig],
+        chosen: str | None,
+        folders: Sequence[str] = (),
     ) -> None:
-        self._composed = composed
+        self._composed, self._folders = composed, folders
         self.chosen = str(chosen or "sweep")
 
     def read(self, name: str, lines: tuple[str, ...]) -> Any:
         """The resolved section of the named sweep."""
         return OmegaConf.to_container(self._with(name, lines).sweep, resolve=True)
+
+    def file(self, name: str) -> Path | None:
+        """The YAML file of the named sweep; None for one that lies nowhere as a file of that name."""
+        if name.endswith(SUFFIXES):
+            return expanded(name, "sweep")
+        files = (Path(folder, "sweep", f"{name}.yaml") for folder in self._folders)
+        return next(filter(Path.is_file, files), None)
 
     def all(self, names: Sequence[str], lines: tuple[str, ...]) -> list[str]:
         """These names, and those of the sweeps that they unite. Raises ConfigError."""

@@ -197,14 +197,27 @@ def _try_head(head: Head, encoder: Encoder, size: int) -> None:
         )
 
 
-_tried: set[tuple[Any, ...]] = set()
+_tried: dict[tuple[Any, ...], tuple[str, ...]] = {}
+"""The names of the metrics of each protocol that was tried, by all that a trial depends on."""
+
+
+def metrics_of_own(experiment: Experiment) -> tuple[str, ...]:
+    """The names of the metrics of the user's own protocol, as its trial had them. Raises ConfigError."""
+    with torch.random.fork_rng(devices=[]):
+        _try_protocol(experiment)
+    return _tried[_tried_by(experiment)]
+
+
+def _tried_by(experiment: Experiment) -> tuple[Any, ...]:
+    """All that the trial of a protocol depends on."""
+    several = experiment.evaluated_data.has_several_labels
+    networks = (experiment.encoder, experiment.head, experiment.objective)
+    return (experiment.evaluation, several, *networks)
 
 
 def _try_protocol(experiment: Experiment) -> None:
     """Tries a protocol on a few random images, with one step of each training loop."""
-    several = experiment.evaluated_data.has_several_labels
-    networks = (experiment.encoder, experiment.head, experiment.objective)
-    what = (experiment.evaluation, several, *networks)
+    what = _tried_by(experiment)
     if what in _tried:
         return
     named = f"evaluation.protocol={experiment.evaluation.protocol}"
@@ -240,7 +253,7 @@ def _try_protocol(experiment: Experiment) -> None:
             raise ConfigError(
                 f"{named} must return one row for each test image ({len(test)}), got {got} as {what_of}"
             )
-    _tried.add(what)
+    _tried[what] = tuple(result.metrics)
 
 
 def _subject(experiment: Experiment) -> Subject:

@@ -3,6 +3,7 @@
 import codecs
 import copy
 import functools
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,31 @@ def read_yaml_text(path: Path, named: str) -> str:
             f"{named} must hold at most {MOST_VALUES:,} values, got {size:.3g} with aliases expanded"
         )
     return text
+
+
+def line_of(text: str, path: Sequence[Any]) -> int:
+    """The line of a value in YAML that `read_yaml` accepts, or of what is nearest around it.
+
+    path: the keys and places in lists that lead to it.
+    """
+    node, line = yaml.compose(text, _LOADER), 1
+    for step in path:
+        found = next(
+            ((mark, child) for name, mark, child in _children(node) if name == str(step)), None
+        )
+        if found is None:
+            break
+        mark, node = found
+        line = mark.line + 1
+    return line
+
+
+def _children(node: yaml.Node | None) -> Iterator[tuple[str, yaml.Mark, yaml.Node]]:
+    """What is in a mapping or a list: its key or place as text, where it begins, and its node."""
+    if isinstance(node, yaml.MappingNode):
+        yield from ((key.value, key.start_mark, child) for key, child in node.value)
+    elif isinstance(node, yaml.SequenceNode):
+        yield from ((str(k), child.start_mark, child) for k, child in enumerate(node.value))
 
 
 class FileConfigSource(file_config_source.FileConfigSource):

@@ -247,6 +247,7 @@ class LaunchRecord(TypedDict):
     time: float
     overrides: NotRequired[list[str]]
     until: NotRequired[str]
+    artefact: NotRequired[dict[str, Any]]
 
 
 class ChoiceRecord(TypedDict):

@@ -18,7 +18,7 @@
       evaluations/KEY/     its lease, progress, log and so on: the same files as for pretraining
       failure.json         why the last attempt failed
       log.txt              what the run's processes printed
-    runs/.sweeps/NAME-HASH.json  the runs of a launched sweep, and the overrides of its command line
+    runs/.sweeps/NAME-HASH.json  the runs of a launched sweep, the overrides of its command line, and its own artefact
     runs/.choices/NAME-HASH/  on a cluster: a job that waits to choose, and to submit what it has chosen
     runs/.jobs/              what submitit writes: scripts, pickles, output of jobs before their run begins
     runs/.submitting/        the lease of the command that submits now
@@ -41,7 +41,7 @@ import os
 import re
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -74,7 +74,8 @@ class SweepRecord:
     """A launched sweep: its name, its runs, when it was launched, and the overrides of its command line.
 
     overrides: includes `sweep=NAME`; empty if an earlier version launched the sweep. until: `decided` if results said
-    how many seeds its runs should have, so that they have been looked at more than once; else empty.
+    how many seeds its runs should have, so that they have been looked at more than once; else empty. artefact: the
+    artefact that the sweep defines (`artefact.Definition.to_record`), if it does.
     """
 
     name: str
@@ -82,6 +83,7 @@ class SweepRecord:
     time: float
     overrides: tuple[str, ...] = ()
     until: str = ""
+    artefact: Mapping[str, Any] | None = None
 
 
 class Store:
@@ -203,13 +205,18 @@ class Store:
             lease.release()
 
     def record_sweep(
-        self, name: str, run_ids: Iterable[str], overrides: Sequence[str] = (), until: str = ""
+        self,
+        name: str,
+        run_ids: Iterable[str],
+        overrides: Sequence[str] = (),
+        until: str = "",
+        artefact: Mapping[str, Any] | None = None,
     ) -> str:
         """Records a sweep's runs, and the overrides of its command line. Returns the name of the record.
 
-        until: see SweepRecord. Runs that were once looked at more than once stay so.
+        until, artefact: see SweepRecord. Runs that were once looked at more than once stay so.
         """
-        return self._record_sweep(name, run_ids, time.time(), overrides, until)
+        return self._record_sweep(name, run_ids, time.time(), overrides, until, artefact)
 
     def extend_sweep(self, record: str, run_ids: Iterable[str]) -> None:
         """Adds runs, such as those that were chosen, to a launched sweep and to what was added to it before.
@@ -227,7 +234,8 @@ class Store:
         earlier = [one.run_ids for one in self.sweeps() if (one.name, one.time) == (name, when)]
         members = [*launched["run_ids"], *chain.from_iterable(earlier), *run_ids]
         self._record_sweep(
-            name, members, when, launched.get("overrides", ()), launched.get("until", "")
+            *(name, members, when, launched.get("overrides", ())),
+            *(launched.get("until", ""), launched.get("artefact")),
         )
 
     def _record_sweep(
@@ -237,6 +245,7 @@ class Store:
         launched: float,
         overrides: Sequence[str],
         until: str,
+        artefact: Mapping[str, Any] | None,
     ) -> str:
         _check_name(name, "the sweep")
         members = sorted(set(run_ids))
@@ -251,6 +260,8 @@ class Store:
         before = self._launched(path) if os.path.lexists(path) else None
         if until := until or (before.get("until", "") if before else ""):
             content["until"] = until
+        if artefact is not None:
+            content["artefact"] = dict(artefact)
         write_json(path, content)
         return path.stem
 
@@ -270,6 +281,7 @@ class Store:
                     record["time"],
                     tuple(record.get("overrides", ())),
                     record.get("until", ""),
+                    record.get("artefact"),
                 )
         return found
 

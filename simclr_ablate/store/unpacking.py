@@ -172,9 +172,11 @@ def _write_launches(pack: Pack, store: Store) -> None:
         here, theirs = _whole(read(name), launch_in), launch_in(pack.read(name))
         if here is None:
             _write(pack, name, store)
-        elif "until" in theirs and "until" not in here:
-            # Runs that were looked at more than once, anywhere, stay so.
-            write_json(store.root / name, {**here, "until": theirs["until"]})
+            continue
+        # Runs that were looked at more than once, anywhere, stay so.
+        added = {key: theirs[key] for key in ("until", "artefact") if key in theirs.keys() - here}
+        if added:
+            write_json(store.root / name, {**here, **added})
     for name in pack.names("choice"):
         folder = ChoiceFolder((store.root / name).parent)
         # A choice that waits here, or has been made here, is this store's own.
