@@ -661,7 +661,7 @@ class Tracking:
         before="simclr_ablate",
     )
     folder: str | None = key(
-        "folder of the files of tensorboard and wandb; null: .trackers/NAME in the store",
+        "folder of the files of tensorboard and wandb; null: .trackers in the store",
         identity=False,
         before=None,
     )
