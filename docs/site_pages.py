@@ -36,6 +36,7 @@ SECTIONS = {
     "optimizer": "The optimiser and its schedule",
     "evaluation": "Evaluation",
     "compute": "Devices and threads",
+    "tracker": "Metrics of steps, and trackers",
     "launcher": "Launchers",
     "command": "Of the command",
 }
