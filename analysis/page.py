@@ -82,8 +82,12 @@ def section(
     files: Sequence[Path],
     runs: pd.DataFrame,
     commands: Sequence[str],
+    curves: Path | None = None,
 ) -> Section:
-    """The section of a report. files: its files, the picture among them. commands: those that make it."""
+    """The section of a report.
+
+    files: its files, the picture among them. commands: those that make it. curves: the picture of its learning curves.
+    """
     (picture,) = (path for path in files if path.suffix == ".png")
     anchor = f"report-{report.name}"
     hidden = ' class="hidden"' if report.title == artefact.label else ""
@@ -94,6 +98,7 @@ def section(
         f'<div class="tables">{"".join(map(html_table, report.tables))}</div>',
         _facts(report, files, runs, commands),
         _details("notes", "How to read it", report.notes),
+        _learning(curves) if curves is not None else "",
         _details("runs", f"Runs ({len(report.run_ids):,})", report.run_ids, "code"),
         _details("runs", f"Tuning runs ({len(report.tuning_ids):,})", report.tuning_ids, "code"),
         "</section>",
@@ -273,6 +278,15 @@ def _settings(sections: Sequence[Section]) -> str:
     return f'<ul class="settings">{"".join(items)}</ul>\n'
 
 
+def _learning(picture: Path) -> str:
+    """The learning curves, closed at first."""
+    alt = "Learning curves: metrics of pretraining against epochs, a line for each run."
+    return (
+        '<details class="curves"><summary>Learning curves</summary>'
+        f"{_figure(picture, alt, '')}</details>"
+    )
+
+
 def _figure(picture: Path, alt: str, caption: str) -> str:
     content = picture.read_bytes()
     width, height = struct.unpack(">II", content[16:24])  # of a PNG's header
@@ -280,9 +294,10 @@ def _figure(picture: Path, alt: str, caption: str) -> str:
         f'<img alt="{escape(alt)}" width="{width}" height="{height}" '
         f'src="data:image/png;base64,{base64.b64encode(content).decode()}">'
     )
+    below = f'<figcaption class="caption">{escape(caption)}</figcaption>' if caption else ""
     return (
         f'<figure><div class="picture" role="group" aria-label="Picture">{image}</div>'
-        f'<figcaption class="caption">{escape(caption)}</figcaption></figure>'
+        f"{below}</figure>"
     )
 
 

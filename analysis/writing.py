@@ -9,10 +9,12 @@ import pandas as pd
 
 from simclr_ablate.files import StorageError, write_text
 
+from . import drawing
 from .absence import absence
 from .artefacts import Artefact
 from .claims import Finding, printing
 from .command_line import commands
+from .learning import learning_curves
 from .page import Section, page, section
 from .report import LeftOut, Report, write
 
@@ -65,9 +67,11 @@ def write_artefact(artefact: Artefact, out: Path, runs: pd.DataFrame) -> Outcome
 def _write_report(artefact: Artefact, report: Report, out: Path, runs: pd.DataFrame) -> Written:
     launched = commands(artefact, report, runs)
     files = write(report, out, launched)
+    curves = learning_curves(report, runs)
+    learned = drawing.save(curves, out / f"{report.name}-learning") if curves is not None else []
     heading = [report.title, *(f"  {line}" for line in report.summary)]
-    part = section(artefact, report, files, runs, launched)
-    return Written(heading, files, part)
+    part = section(artefact, report, files, runs, launched, next(iter(learned), None))
+    return Written(heading, [*files, *learned], part)
 
 
 def why_nothing(outcome: Outcome, runs: pd.DataFrame) -> str:

@@ -59,7 +59,7 @@ addEventListener("load", markScrolling);
 // Notes and claims' tests are always printed; lists of runs are printed only if they are unfolded.
 let folded = [];
 addEventListener("beforeprint", () => {
-  folded = [...document.querySelectorAll("details:not([open], .runs)")];
+  folded = [...document.querySelectorAll("details:not([open], .runs, .curves)")];
   for (const details of folded) details.open = true;
 });
 addEventListener("afterprint", () => {
