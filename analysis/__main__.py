@@ -86,7 +86,10 @@ def _carry_out(options: argparse.Namespace) -> int:
         if names and names[0] in EARLIER:
             EARLIER[names[0]](store, options.json)
             return ExitStatus.OK
-        artefacts = artefacts_of(store)
+        artefacts: dict[str, Artefact] = ARTEFACTS
+        if not names or any(name not in ARTEFACTS for name in names):
+            check_store(store)
+            artefacts = artefacts_of(store)
         for name in names:
             if name not in artefacts:
                 raise ConfigError(f"unknown artefact {name}{nearest(name, artefacts)}")

@@ -85,7 +85,7 @@ def test_the_document_goes_from_an_empty_folder_to_a_page(study) -> None:
     page = (reports / "index.html").read_text()
     titles = [
         "Temperature and batch size with a decoupled loss",
-        "Three operations in pairs",
+        "Four operations in pairs",
     ]
     places = [
         page.index(f'<h2 id="own-{name}">{title}</h2>')
