@@ -64,6 +64,8 @@ class Learning:
 
 def learning_curves(report: Report, runs: pd.DataFrame) -> Figure | None:
     """The picture for the runs of `report`, or None if none of them was trained. runs: `analysis.load`."""
+    if not report.run_ids:
+        return None
     groups = _groups_of(report)
     curves = list(_read(report, runs, groups))
     if not curves:

@@ -29,6 +29,10 @@ METRICS = (
 MEASURED = (*METRICS, "evaluation_seconds")
 PRETRAINING = ("loss", "accuracy", "entropy", "seconds")
 
+# Names of folders may hold bytes that are no text. pandas can keep them; pyarrow, which it takes where it is installed,
+# cannot.
+pd.set_option("mode.string_storage", "python")
+
 _DTYPES = {"int or null": "Int64", "bool or null": "boolean"}
 
 

@@ -711,8 +711,10 @@ class Experiment:
         return experiment
 
     def to_config(self) -> dict[str, Any]:
-        """Nested dictionaries, the inverse of `from_config`."""
-        return dataclasses.asdict(self)
+        """Nested dictionaries and lists, as JSON has them: the inverse of `from_config`."""
+        config = dataclasses.asdict(self)
+        config["tracker"]["names"] = list(self.tracker.names)
+        return config
 
     @property
     def evaluated_data(self) -> Data:
