@@ -5,9 +5,11 @@ import importlib
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 import uuid
+import zipfile
 from collections.abc import Callable, Iterator
 from multiprocessing import forkserver
 from pathlib import Path
@@ -113,6 +115,17 @@ def make_experiment(compose_config: Callable[[list[str]], Any]) -> Callable[...,
         return Experiment.from_config(experiment_sections(compose_config(list(overrides))))
 
     return build
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory) -> Path:
+    """A folder with the wheel's content."""
+    target = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(target)]
+    subprocess.run(command, cwd=Path(__file__).parents[1], check=True, capture_output=True)
+    (wheel,) = target.glob("*.whl")
+    zipfile.ZipFile(wheel).extractall(target / "site")
+    return target / "site"
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -11,17 +10,6 @@ import pytest
 from simclr_ablate import __version__
 
 ROOT = Path(__file__).parent.parent
-
-
-@pytest.fixture(scope="module")
-def installed(tmp_path_factory) -> Path:
-    """A folder with the wheel's content."""
-    target = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(target)]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    (wheel,) = target.glob("*.whl")
-    zipfile.ZipFile(wheel).extractall(target / "site")
-    return target / "site"
 
 
 def run(installed: Path, folder: Path, *arguments: str) -> str:

@@ -60,7 +60,8 @@ def test_every_line_does_what_the_tutorial_says(
     program = tmp_path / "bin" / "simclr-ablate"
     program.parent.mkdir()
     program.write_text(
-        f"#!{sys.executable}\nimport sys\nfrom simclr_ablate.__main__ import main\nsys.exit(main())\n"
+        f"#!{sys.executable}\nimport sys\nfrom simclr_ablate.__main__ import main\n"
+        'if __name__ == "__main__":\n    sys.exit(main())\n'
     )
     program.chmod(0o755)
     (program.parent / "python").symlink_to(sys.executable)

@@ -43,6 +43,7 @@ def test_every_config_key_is_a_column_with_its_value(tmp_path, make):
     for key in keys(Experiment):
         counts = not key.identity or key.name in identity_config(experiment)
         value = config[key.name] if counts else None
+        value = tuple(value) if isinstance(value, list) else value
         assert pd.isna(row[key.name]) if value is None else row[key.name] == value, key.name
     assert row["pretraining.loss"] == 4.2
     assert row["pretraining.seconds"] == 31.4
