@@ -240,6 +240,7 @@ def _values(value: Any) -> Iterator[Any]:
 def misused_group(arguments: Sequence[str]) -> str | None:
     """A message for the first `group=value` with a value that is not a name, or None. Hydra would show a traceback."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.core.override_parser.types import ValueType
     from hydra.errors import HydraException
 
     of_ours = (path.name for path in config_folder("conf").iterdir() if path.is_dir())
@@ -254,7 +255,9 @@ def misused_group(arguments: Sequence[str]) -> str | None:
             continue  # Hydra reports it itself
         values = [override.value()]
         if override.is_sweep_override():
-            values = list(override.sweep_iterator()) if override.is_choice_sweep() else []
+            # A pattern, glob(...), only matches names of options.
+            listed = override.value_type in (ValueType.CHOICE_SWEEP, ValueType.SIMPLE_CHOICE_SWEEP)
+            values = list(override.sweep_iterator()) if listed else []
             if name == TRACKER:
                 told = ", ".join(map(str, values))
                 return f"{name} must be one tracker, got {told}: {_in_one_command(name, values)}"

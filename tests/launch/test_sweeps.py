@@ -71,6 +71,12 @@ def test_a_pattern_of_sweeps_is_their_union(planned: Planned) -> None:
     assert count(output) == count(expected)
 
 
+def test_a_pattern_of_options_is_each_of_them(planned: Planned) -> None:
+    status, output = planned("-m", "loss=glob(nt_*)")
+    assert status == 0, output
+    assert count(output) == 2
+
+
 def test_a_scale_that_is_swept_has_its_own_values(planned: Planned) -> None:
     scales = ("laptop", "cifar10")
     alone = [count(planned("-m", f"scale={scale}", "sweep=temperature")[1]) for scale in scales]

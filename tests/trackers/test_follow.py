@@ -175,7 +175,7 @@ def test_a_tracker_that_hangs_is_left_behind(make_experiment, tmp_path, said) ->
     assert line.startswith("tracker tests.trackers.own:Hanging: 1")
     assert "no answer in time" in line
     assert line.endswith(
-        f"python -m simclr_ablate.trackers sync tracker=tests.trackers.own:Hanging store={tmp_path}/runs"
+        f"simclr-ablate trackers sync tracker=tests.trackers.own:Hanging store={tmp_path}/runs"
     )
 
 
