@@ -121,6 +121,7 @@ def test_the_help_says_which_keys_take_one() -> None:
             "loss.name",
             "evaluation.protocol",
             "evaluation.data.name",
+            "tracker.names",
         ),
     ]
 

@@ -54,8 +54,9 @@ def keep(make_experiment: Callable[..., Experiment], tmp_path: Path) -> Keep:
 
 def export(run: Run, to: str, *more: str) -> Path:
     out = run.path.parents[1] / f"out-{to}"
-    words = [f"run={run.run_id}", f"store={run.path.parent}", f"to={to}", f"out={out}", *more]
-    assert main(["export", *words]) == 0
+    words = {"run": run.run_id, "store": run.path.parent, "to": to, "out": out}
+    words |= dict(word.split("=", 1) for word in more)
+    assert main(["export", *(f"{name}={value}" for name, value in words.items())]) == 0
     return out
 
 
@@ -207,9 +208,9 @@ def test_a_config_of_plain_values(keep: Keep) -> None:
         (["to=onnx"], "to must be one of torchvision, timm, hf, npz, got onnx"),
         ([], "to must be one of torchvision, timm, hf, npz, got nothing"),
         (["to=hf", "run=nothing"], "run must be the id of a run in"),
-        (["to=hf", "run="], "run must be the id of a run, got nothing"),
-        (["to=hf", "head=yes"], "head must be true or false, got 'yes'"),
-        (["to=hf", "heads=true"], "unknown word 'heads=true'; did you mean head?"),
+        (["to=hf", "run="], "run must have a value, got run="),
+        (["to=hf", "head=yes"], "head must be one of false, true, got yes"),
+        (["to=hf", "heads=true"], "unknown key heads; did you mean head?"),
         (
             ["to=hf", "--push", "name"],
             "--push must name a repository, as in OWNER/NAME, got 'name'",
@@ -230,9 +231,8 @@ def test_bad_requests_are_named_and_write_nothing(
     monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "no-token"))
     run, _ = keep("encoder=resnet8")
     out = tmp_path / "out"
-    assert (
-        main(["export", f"run={run.run_id}", f"store={run.path.parent}", f"out={out}", *words]) == 2
-    )
+    named = [] if any(word.startswith("run=") for word in words) else [f"run={run.run_id}"]
+    assert main(["export", *named, f"store={run.path.parent}", f"out={out}", *words]) == 2
     told = capsys.readouterr().err
     assert said in told
     assert told.count("\n") == 1
