@@ -254,7 +254,9 @@ def misused_group(arguments: Sequence[str]) -> str | None:
             continue  # Hydra reports it itself
         values = [override.value()]
         if override.is_sweep_override():
-            values = list(override.sweep_iterator()) if override.is_choice_sweep() else []
+            # Which sweeps a pattern names is found out later, and so is whether each is one.
+            listed = override.is_choice_sweep() and name != "sweep"
+            values = list(override.sweep_iterator()) if listed else []
             if name == TRACKER:
                 told = ", ".join(map(str, values))
                 return f"{name} must be one tracker, got {told}: {_in_one_command(name, values)}"
