@@ -52,8 +52,8 @@ def keep(make_experiment: Callable[..., Experiment], tmp_path: Path) -> Keep:
     return write
 
 
-def export(run: Run, to: str, *more: str) -> Path:
-    out = run.path.parents[1] / f"out-{to}"
+def export(run: Run, to: str, *more: str, out: Path | None = None) -> Path:
+    out = out or run.path.parents[1] / f"out-{to}"
     words = [f"run={run.run_id}", f"store={run.path.parent}", f"to={to}", f"out={out}", *more]
     assert main(["export", *words]) == 0
     return out
@@ -131,8 +131,7 @@ def test_the_head_goes_along_if_it_is_asked_for(keep: Keep) -> None:
     assert "projection head" in (out / "README.md").read_text()
     arrays = np.load(export(run, "npz", "head=true") / "head.npz")
     assert np.array_equal(arrays["output.weight"], run.weights()["head"]["output.weight"].numpy())
-    plain = out.with_name("plain")
-    export(run, "npz", f"out={plain}")
+    plain = export(run, "npz", out=out.with_name("plain"))
     assert {path.name for path in plain.iterdir()} == {"encoder.npz", "config.json", "README.md"}
 
 
@@ -177,8 +176,7 @@ def test_what_is_loaded_as_the_card_says(
         (of_others, "hf"),
     ):
         run, network = keep(*overrides)
-        export(run, to, f"out={tmp_path}/{to}{len(overrides)}")
-        out = tmp_path / f"{to}{len(overrides)}"
+        out = export(run, to, out=tmp_path / f"{to}{len(overrides)}")
         code = (out / "README.md").read_text().split("```python\n")[1].split("```")[0]
         monkeypatch.chdir(out)
         found: dict[str, Any] = {}
@@ -207,9 +205,9 @@ def test_a_config_of_plain_values(keep: Keep) -> None:
         (["to=onnx"], "to must be one of torchvision, timm, hf, npz, got onnx"),
         ([], "to must be one of torchvision, timm, hf, npz, got nothing"),
         (["to=hf", "run=nothing"], "run must be the id of a run in"),
-        (["to=hf", "run="], "run must be the id of a run, got nothing"),
-        (["to=hf", "head=yes"], "head must be true or false, got 'yes'"),
-        (["to=hf", "heads=true"], "unknown word 'heads=true'; did you mean head?"),
+        (["to=hf", "run=-"], "run must be the id of a run, got nothing"),
+        (["to=hf", "head=yes"], "head must be one of false, true, got yes"),
+        (["to=hf", "heads=true"], "unknown key heads; did you mean head?"),
         (
             ["to=hf", "--push", "name"],
             "--push must name a repository, as in OWNER/NAME, got 'name'",
@@ -230,9 +228,11 @@ def test_bad_requests_are_named_and_write_nothing(
     monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "no-token"))
     run, _ = keep("encoder=resnet8")
     out = tmp_path / "out"
-    assert (
-        main(["export", f"run={run.run_id}", f"store={run.path.parent}", f"out={out}", *words]) == 2
-    )
+    given = {"run": run.run_id, "store": run.path.parent, "out": out}
+    given |= dict(word.split("=") for word in words if "=" in word)
+    flags = [word for word in words if "=" not in word]
+    spelled = [f"{key}={value}" for key, value in given.items() if value != "-"]
+    assert main(["export", *spelled, *flags]) == 2
     told = capsys.readouterr().err
     assert said in told
     assert told.count("\n") == 1
