@@ -370,7 +370,7 @@ def test_runs_of_another_schema_are_told_as_such(store, again, capsys, caplog) -
     assert status.main([f"store={store}", "retry"]) == 1
     assert (
         f"not retried: {old.run_id}: it is of another version: its schema is 0"
-        in capsys.readouterr().out
+        in capsys.readouterr().err
     )
     assert path.read_bytes() == before
 

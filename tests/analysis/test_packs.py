@@ -170,7 +170,7 @@ def test_what_was_never_computed_from_weights_does_not_travel(store, capsys) -> 
     made = pack(store, "study.zip")
     assert (
         "without what needs weights (Figures B.3 and B.4, sizes in Table 6)"
-        in capsys.readouterr().out
+        in capsys.readouterr().err
     )
     assert main(["figureB3", f"store={made}", "out=out"]) == 1
     assert main(["table6", f"store={made}", "out=out"]) == 0

@@ -129,14 +129,6 @@ def test_a_union_of_sweeps_names_each_experiment_once(environment, tmp_path):
     ]
 
 
-def test_help_names_every_group_and_key(environment):
-    command = [sys.executable, "-X", "importtime", "-m", "simclr_ablate", "--help-all"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    for text in ("augmentation_grid", "loss.temperature", "launcher.parallel", "dry_run"):
-        assert text in done.stdout
-    assert " torch\n" not in done.stderr, "torch is imported only where tensors are needed"
-
-
 def test_hydras_own_flags_work(environment, tmp_path):
     def output(*arguments: str, **more: str) -> str:
         command = [sys.executable, "-m", "simclr_ablate", *arguments]

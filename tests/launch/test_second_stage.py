@@ -21,6 +21,7 @@ from simclr_ablate.plan.launchers import SlurmOptions, read_launcher
 from simclr_ablate.plan.plan import plan_all, planned_run
 from simclr_ablate.store import ChoiceFolder, Store
 from simclr_ablate.tasks.choose import Choose
+from simclr_ablate.terminal import make_message_console
 from tests.plan.test_selection import finish
 
 SBATCH = """\
@@ -256,7 +257,7 @@ def test_both_stages_are_submitted_with_the_users_own_variables(
 
 
 @pytest.fixture
-def follow(store, options, choose, tmp_path):
+def follow(store, options, choose, tmp_path, capsys):
     """`follow()`: exit status and output of a command whose candidates were completed since it looked."""
     names = {experiment: ["pick"] for experiment in choose.tried}
 
@@ -264,9 +265,8 @@ def follow(store, options, choose, tmp_path):
         plan = plan_all("pick", store, choose.tried, names, [choose]).recorded()
         finish_all(store, choose)
         command = Command(store, str(tmp_path / "cache"), False, options, "pick", None)
-        console = Console(record=True, width=200)
-        status = launch(command, plan, console)
-        return status, console.export_text()
+        status = launch(command, plan, make_message_console())
+        return status, "".join(capsys.readouterr())
 
     return build
 
@@ -288,5 +288,6 @@ def test_what_is_cancelled_while_it_is_followed_is_not_submitted(
     assert status == ExitStatus.SOME_FAILED
     thread.join()
     assert "second stage of pick: cancelled by" in output
-    assert "a second stage was cancelled; to resume it, run the same command again" in output
+    assert "a second stage was cancelled\n" in output
+    assert "to resume it, run the same command again" in output
     assert cluster.names == ["pick-choice"]
