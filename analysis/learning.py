@@ -4,6 +4,7 @@ import csv
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -67,11 +68,16 @@ def learning_curves(report: Report, runs: pd.DataFrame) -> Figure | None:
     if not report.run_ids:
         return None
     groups = _groups_of(report)
-    curves = list(_read(report, runs, groups))
+    # Those of the first seeds come first.
+    known = runs[runs["run_id"].isin(report.run_ids)].sort_values(["seed", "run_id"], kind="stable")
+    trained = known[known["optimizer.epochs"].notna()].groupby("run_id", sort=False).first()
+    curves = list(islice(_read(trained, groups), MOST_RUNS))
     if not curves:
         return None
+    measured = len(trained) if len(curves) == MOST_RUNS else len(curves)
+    order = list(dict.fromkeys(groups.values()))
     with drawing.style():
-        return draw(curves, list(dict.fromkeys(groups.values())), len(report.run_ids))
+        return draw(curves, order, measured, len(report.run_ids))
 
 
 def _groups_of(report: Report) -> dict[str, str]:
@@ -83,19 +89,14 @@ def _groups_of(report: Report) -> dict[str, str]:
     return groups
 
 
-def _read(report: Report, runs: pd.DataFrame, groups: Mapping[str, str]) -> Iterator[Learning]:
-    """How the runs of `report` learned, as far as the store says, those of the first seeds before others."""
-    known = runs[runs["run_id"].isin(report.run_ids)].sort_values(["seed", "run_id"], kind="stable")
-    top1 = known.groupby("run_id")["top1"].first() if "top1" in known else {}
-    trained = known[known["optimizer.epochs"].notna()].drop_duplicates("run_id")
-    for run_id, path, epochs in zip(
-        trained["run_id"], trained["path"], trained["optimizer.epochs"], strict=True
-    ):
+def _read(trained: pd.DataFrame, groups: Mapping[str, str]) -> Iterator[Learning]:
+    """How these runs learned, as far as the store says. trained: by run id. groups: the row of each."""
+    columns = (trained[name] for name in ("path", "optimizer.epochs", "top1"))
+    for run_id, path, epochs, top1 in zip(trained.index, *columns, strict=True):
         found = _metrics(Run(Path(path)), float(epochs))
         if found:
             times, values = ({name: each[k] for name, each in found.items()} for k in (0, 1))
-            result = float(top1.get(run_id, math.nan))
-            yield Learning(run_id, groups.get(run_id, ""), result, times, values)
+            yield Learning(run_id, groups.get(run_id, ""), float(top1), times, values)
 
 
 def _metrics(run: Run, epochs: float) -> dict[str, tuple[list[float], list[float]]]:
@@ -139,9 +140,8 @@ def _thinned(times: Iterable[float], values: Iterable[float]) -> tuple[list[floa
     return next(means), next(means)
 
 
-def draw(curves: Sequence[Learning], order: Sequence[str], of: int) -> Figure:
-    """The picture. order: of the groups. of: how many runs the report has, trained or not."""
-    shown = curves[:MOST_RUNS]
+def draw(shown: Sequence[Learning], order: Sequence[str], measured: int, of: int) -> Figure:
+    """The picture. order: of the groups. measured: how many runs learned. of: how many the report has."""
     names = [name for name in METRICS if any(name in each.metrics for each in shown)]
     groups = _grouped(shown, order)
     results = [each.top1 for each in shown if not math.isnan(each.top1)]
@@ -149,7 +149,7 @@ def draw(curves: Sequence[Learning], order: Sequence[str], of: int) -> Figure:
     scale = Normalize(low, high if high > low else low + 1)
     room = SCALE_ROOM if results else 0.0
     body = TOP + len(names) * HEIGHT + (len(names) - 1) * BETWEEN + BELOW + room
-    figure, bottom = page(WIDTH, body, _caption(names, len(shown), len(curves), of, bool(results)))
+    figure, bottom = page(WIDTH, body, _caption(names, len(shown), measured, of, bool(results)))
     width = (WIDTH - LEFT - RIGHT - GAP * (len(groups) - 1)) / len(groups)
     for row, name in enumerate(names):
         limits = _limits(each.metrics[name] for each in shown if name in each.metrics)

@@ -226,7 +226,7 @@ def _of_run(words: Sequence[str], prefix: str) -> Iterator[str]:
         shown = infos if prefix else [name for names in MOST_USED.values() for name in names]
         yield from (f"{name}=" for name in dict.fromkeys([*of_groups, *shown]))
         return
-    # Of several values, the last is completed.
+    # If there are several values, TAB completes the last one.
     before, comma, last = value.rpartition(",")
     if key in PATHS:
         yield from (f"{key}={each}" for each in _values(PATHS[key], value, {}))

@@ -16,19 +16,8 @@ CONFIG_FOLDER = str(config_folder("conf"))
 OURS = ("--quiet", "--json")
 """The options that Hydra never sees."""
 WITH_A_VALUE = (
-    *(
-        "-c",
-        "--cfg",
-        "-i",
-        "--info",
-        "-p",
-        "--package",
-        "-cd",
-        "--config-dir",
-        "-cn",
-        "--config-name",
-    ),
-    *("-cp", "--config-path", "--experimental-rerun"),
+    *("-c", "--cfg", "-i", "--info", "-p", "--package", "-cd", "--config-dir"),
+    *("-cn", "--config-name", "-cp", "--config-path", "--experimental-rerun"),
 )
 """Hydra's options that take the next word as their value."""
 
@@ -48,9 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     look_in(os.getcwd())  # for the user's own modules
     sys.argv[1:] = [word for word in given if word not in OURS]
-    from simclr_ablate.launch.task import (
-        exit_status,
-    )  # Hydra and all of ours: --help does not wait for them
+    # With it come Hydra and most of our modules, for which --help does not wait.
+    from simclr_ablate.launch.task import exit_status
 
     return exit_status(run)
 

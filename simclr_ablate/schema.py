@@ -672,6 +672,10 @@ class Tracking:
     )
 
 
+def _as_json(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in pairs}
+
+
 @dataclass(frozen=True)
 class Experiment:
     """All that one run depends on: frozen at submission and stored beside its results."""
@@ -712,9 +716,7 @@ class Experiment:
 
     def to_config(self) -> dict[str, Any]:
         """Nested dictionaries and lists, as JSON has them: the inverse of `from_config`."""
-        config = dataclasses.asdict(self)
-        config["tracker"]["names"] = list(self.tracker.names)
-        return config
+        return dataclasses.asdict(self, dict_factory=_as_json)
 
     @property
     def evaluated_data(self) -> Data:

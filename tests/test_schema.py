@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import itertools
+import json
 import re
 from contextlib import nullcontext
 from pathlib import Path
@@ -407,3 +408,13 @@ def test_the_bounds_are_those_of_the_code(make_experiment):
             expected = nullcontext() if allowed else pytest.raises(ValueError, match="width")
             with torch.device("meta"), expected:
                 accept(architecture, width)
+
+
+def test_a_config_is_as_json_gives_it_back(make_experiment):
+    """A job's config is found again among those that were written down."""
+    config = make_experiment("tracker=tensorboard").to_config()
+    config["encoder"] |= {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.2, 0.1]}
+    config["objective"], config["encoder"]["weights"] = "imported", "weights.safetensors"
+    again = Experiment.from_config(config).to_config()
+    assert again == config == json.loads(json.dumps(again))
+    assert Experiment.from_config(again) == Experiment.from_config(config)

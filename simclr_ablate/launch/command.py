@@ -139,7 +139,7 @@ def execute(
     console = make_message_console(silent)
     plan = checked_plan(command, experiments, sweeps, chooses, torchrun)
     artefacts = _definitions(command, plan)
-    # Of a dry run, the plan is the result.
+    # The result of a dry run is its plan.
     is_text = command.dry_run and not manner.is_json()
     say = sayer(make_console(silent) if is_text else console)
     say(f"{command.sweep or ', '.join(_sweeps(plan)) or 'run'}: {plan.summary()}")
@@ -408,7 +408,7 @@ def _report(command: Command, plan: Plan, outcome: Outcome, say: Callable[[str],
 
 
 def _again() -> str:
-    """The command line, to be given again."""
+    """The command line that goes on where this one stopped."""
     quiet = ["--quiet"] if manner.is_quiet() else []
     return shlex.join([PROGRAM, *quiet, *sys.argv[1:]])
 

@@ -181,7 +181,7 @@ def main() -> None:
     orders = Orders(**json.loads(sys.argv[1]))
     tracking = build(Tracking, orders.tracking, "tracker")
     following = Following(orders.name, Store(orders.store), tracking)
-    # Of its own thread, since the tracker may hang.
+    # It runs in a thread of its own, since the tracker may hang.
     last = threading.Timer(orders.last_seconds, _give_up, (following, report))
     words: queue.Queue[str | None] = queue.Queue()
     threading.Thread(target=listen, args=(words, last.start), daemon=True).start()

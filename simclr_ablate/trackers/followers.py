@@ -79,18 +79,16 @@ class Followers:
             start_new_session=True,
         )
         assert process.stdin is not None
-        os.set_blocking(
-            process.stdin.fileno(), False
-        )  # a process that hangs never makes this one wait
+        # A process that hangs never makes this one wait.
+        os.set_blocking(process.stdin.fileno(), False)
         return process
 
     def _tell(self, word: str, tracking: Tracking) -> None:
         for name in tracking.names:
             process = self._processes.get((name, tracking))
             if process is not None and process.stdin is not None:
-                with contextlib.suppress(
-                    OSError
-                ):  # it is gone, which is told at the end, or it hangs
+                # It fails if the process hangs, or is gone, which is told at the end.
+                with contextlib.suppress(OSError):
                     os.write(process.stdin.fileno(), f"{word}\n".encode())
 
     def _end(self) -> None:

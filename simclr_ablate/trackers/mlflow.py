@@ -40,7 +40,7 @@ class MLflow(Tracker):
         if found:
             self._id = found[0].info.run_id
             self._client.update_run(self._id, status="RUNNING")
-            # Of all metrics, since a server shows only their last values, without steps.
+            # A server shows the last value of each metric, but not its step.
             names = frozenset(found[0].data.metrics)
             history = self._client.get_metric_history(self._id, "epoch") if names else []
             return Known(max((each.step for each in history), default=0), names)

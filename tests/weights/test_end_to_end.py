@@ -155,7 +155,7 @@ def test_a_second_command_finds_it_done(
     products = [run.encoder_path, *run.path.glob("evaluations/*.json")]
     before = [path.stat().st_mtime_ns for path in products]
     assert give(compose_config, store, cache, experiments) == 0
-    assert f"{len(experiments)} already finished, 0 to run" in capsys.readouterr().out
+    assert f"{len(experiments)} already finished, 0 to run" in capsys.readouterr().err
     assert [path.stat().st_mtime_ns for path in products] == before
 
 
