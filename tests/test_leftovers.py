@@ -138,9 +138,9 @@ def test_a_run_that_cannot_be_written_keeps_no_other_from_being_cleaned(
 
     monkeypatch.setattr(Run, "lease", refusing)
     assert status.main([f"store={store.root}", "clean"]) == 1
-    said = capsys.readouterr().out
-    assert f"not cleaned up: {run.run_id}: no permission" in said
-    assert "removed 1 unfinished file," in said
+    said = capsys.readouterr()
+    assert f"not cleaned up: {run.run_id}: no permission" in said.err
+    assert "removed 1 unfinished file," in said.out
     assert [path.exists() for path in left] == [True, False]
 
 

@@ -64,7 +64,10 @@ def test_every_line_does_what_the_tutorial_says(
         'if __name__ == "__main__":\n    sys.exit(main())\n'
     )
     program.chmod(0o755)
-    (program.parent / "python").symlink_to(sys.executable)
+    # A link would lose the virtual environment: Python looks for it beside the name it is called by.
+    python = program.parent / "python"
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    python.chmod(0o755)
     environment = user_environment(tmp_path_factory.mktemp("cache")) | {
         "PATH": f"{program.parent}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": str(installed),

@@ -123,7 +123,7 @@ def test_candidates_that_fail_are_passed_over(environment, tmp_path) -> None:
         "  head.kind=none: its only candidate did not complete; nothing is chosen",
         "  head.kind=linear: optimizer.lr=0.1 (",
         "best of 1 complete of 2)",
-        "5 done, 2 not; to retry what failed, run the same command again",
+        "5 done, 2 not\nto retry what failed, run the same command again:\n  simclr-ablate -m ",
     ):
         assert text in output
     reported = of_seed(tmp_path / "store", 0, 1)

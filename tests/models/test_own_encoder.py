@@ -60,7 +60,7 @@ def test_weights_do_not_depend_on_the_size_of_images(
     for one, another in zip(first, second, strict=True):
         for name, tensor in one.state_dict().items():
             assert torch.equal(tensor, another.state_dict()[name]), name
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(0, "weights"))
         drawn = tiny(1, "cifar")
         hidden = nn.Linear(8, 8, bias=False)  # what the head draws first, and then replaces

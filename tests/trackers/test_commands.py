@@ -135,7 +135,9 @@ def test_a_run_with_a_tracker_that_fails_is_complete(environment, tmp_path) -> N
     assert status == 0, told
     found = only_run(tmp_path / "runs")
     assert found.state() == "complete"
-    assert "1 run not sent whole: ConnectionError: no way through; to send it: python -m" in told
+    assert (
+        "1 run not sent whole: ConnectionError: no way through; to send it: simclr-ablate" in told
+    )
     assert found.log_path.read_text().count("no way through") == 1
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import mmap
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -86,10 +87,12 @@ def test_the_speed_is_that_since_the_last_look(make_experiment, tmp_path) -> Non
 
 
 def test_memory_is_what_the_system_says() -> None:
+    """Pages of the system's own: those of an array may be ones that the process freed before."""
     before = memory_in_use(torch.device("cpu"))["memory"]
-    block = torch.ones(2**26, dtype=torch.uint8)
-    grown = memory_in_use(torch.device("cpu"))["memory"] - before
-    assert 0.8 < grown / block.nbytes < 1.5
+    with mmap.mmap(-1, 2**26) as block:
+        block.write(b"1" * 2**26)
+        grown = memory_in_use(torch.device("cpu"))["memory"] - before
+    assert 0.8 < grown / 2**26 < 2.5
 
 
 def test_a_loop_that_diverges_leaves_the_steps_before(make_experiment, tmp_path) -> None:
