@@ -1,16 +1,16 @@
 """`index.html`: the scorecard and every artefact on one page that needs no other file."""
 
 import base64
+import re
 import struct
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
-from string import Template
 from typing import TYPE_CHECKING
 
 import pandas as pd
+from markupsafe import Markup
 
 from simclr_ablate import provenance
 from simclr_ablate.commands import PROGRAM
@@ -19,16 +19,16 @@ from simclr_ablate.terminal import count, printable
 
 from .artefacts import ARTEFACTS, Artefact
 from .claims import Claim, Finding, printing
+from .markup import render, verbatim
 from .settings import seed_range
 from .typesetting import MISSING, html_table
 
 if TYPE_CHECKING:
     from .report import Report
 
-WEB = Path(__file__).parent / "web"
 TITLE = "The ablation study of SimCLR, re-run"
 COMMAND = f"{PROGRAM} "
-HOLM = f'<abbr title="Holds with Holm’s correction">{printing.HOLM}</abbr>'
+LEARNING = "Learning curves: metrics of pretraining against epochs, a line for each run."
 VERDICTS = {"confirmed": "✓", "refuted": "✗", "undecided": "?", "not run": "–"}
 
 
@@ -40,7 +40,7 @@ class Section:
     title: str
     run_ids: frozenset[str]
     tuning_ids: frozenset[str]
-    html: str
+    html: Markup
 
 
 def page(
@@ -59,20 +59,19 @@ def page(
     shown = [section for group in sections.values() for section in group]
     run_ids = frozenset[str]().union(*(each.run_ids for each in shown))
     tuning_ids = frozenset[str]().union(*(each.tuning_ids for each in shown))
-    return _template("page.html").substitute(
-        title=escape(TITLE),
-        style=_read("page.css"),
-        script=_read("page.js"),
-        summary=escape(
+    return render(
+        "page.html",
+        title=TITLE,
+        style=verbatim("page.css"),
+        script=verbatim("page.js"),
+        summary=(
             "The tables and figures of Chen et al. (ICML 2020), rebuilt from our own runs, beside the paper’s numbers, "
             f"which come from other data and larger networks. {compute(runs, run_ids, tuning_ids)}"
         ),
-        contents=_contents(artefacts),
         scorecard=scorecard(findings, files),
-        artefacts="\n".join(
-            _artefact(artefact, sections.get(artefact.name, ()), without.get(artefact.name, ""))
-            for artefact in artefacts
-        ),
+        artefacts=artefacts,
+        sections=sections,
+        without={name: _with_command(text) for name, text in without.items()},
     )
 
 
@@ -89,21 +88,21 @@ def section(
     files: its files, the picture among them. commands: those that make it. curves: the picture of its learning curves.
     """
     (picture,) = (path for path in files if path.suffix == ".png")
+    (data,) = (path for path in files if path.suffix == ".csv")
     anchor = f"report-{report.name}"
-    hidden = ' class="hidden"' if report.title == artefact.label else ""
-    blocks = [
-        f'<section aria-labelledby="{escape(anchor)}">',
-        f'<h3{hidden} id="{escape(anchor)}">{escape(report.title)}</h3>',
-        _figure(picture, report.alt, report.caption),
-        f'<div class="tables">{"".join(map(html_table, report.tables))}</div>',
-        _facts(report, files, runs, commands),
-        _details("notes", "How to read it", report.notes),
-        _learning(curves) if curves is not None else "",
-        _details("runs", f"Runs ({len(report.run_ids):,})", report.run_ids, "code"),
-        _details("runs", f"Tuning runs ({len(report.tuning_ids):,})", report.tuning_ids, "code"),
-        "</section>",
-    ]
-    html = "\n".join(filter(None, blocks))
+    html = render(
+        "section.html",
+        anchor=anchor,
+        artefact=artefact,
+        report=report,
+        picture=_Picture.of(picture, report.alt),
+        tables=[html_table(table) for table in report.tables],
+        facts=_facts(report, runs, commands),
+        files=files,
+        data=data,
+        runs_on_paper=count(len(report.run_ids), "run") if report.run_ids else "",
+        curves=curves and _Picture.of(curves, LEARNING),
+    )
     run_ids, tuning_ids = frozenset(report.run_ids), frozenset(report.tuning_ids)
     return Section(anchor, report.title, run_ids, tuning_ids, html)
 
@@ -159,176 +158,100 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def scorecard(findings: Sequence[Finding], files: Sequence[Path]) -> str:
+def scorecard(findings: Sequence[Finding], files: Sequence[Path]) -> Markup:
     """The verdict on each claim in each setting, with its effect, its test and the reason; last, what was not run.
 
     files: the files with the same content.
     """
-    texts = filter(None, (printing.CAPTION, printing.chance(findings)))
-    paragraphs = "\n".join(f"<p>{escape(text)}</p>" for text in texts)
-    (_, papers), *yours = printing.parted(findings)
-    own = "".join(
-        f'<h3 id="your-findings">{escape(title)}</h3>\n{_tally(part)}\n{_table(part, "Finding")}\n'
-        for title, part in yours
+    (title, papers), *yours = printing.parted(findings)
+    return render(
+        "scorecard.html",
+        papers=_part(title, papers),
+        yours=[_part(title, part) for title, part in yours],
+        texts=list(filter(None, (printing.CAPTION, printing.chance(findings)))),
+        files=files,
+        verdicts=VERDICTS,
+        holm=printing.HOLM,
+        missing=MISSING,
     )
-    return f"""<section class="scorecard-part" aria-labelledby="scorecard">
-<h2 id="scorecard">Scorecard</h2>
-{_tally(papers)}
-{paragraphs}
-{_table(papers, "Finding of the paper")}
-{own}<p class="files">Files: {_links(files)}</p>
-</section>"""
 
 
-def _tally(findings: Sequence[Finding]) -> str:
-    """How many findings have each verdict."""
-    number = Counter(str(finding.verdict) for finding in findings)
-    tally = "".join(f"<li>{_verdict(verdict)}: {number[verdict]}</li>" for verdict in VERDICTS)
-    return f'<ul class="tally">{tally}</ul>'
-
-
-def _table(findings: Sequence[Finding], name: str) -> str:
-    """The findings, those that were not run last. name: what they are."""
-    names = ("Verdict", name, "Runs", "Effect (95% interval)", "Seeds", "Why")
-    header = "".join(f'<th scope="col">{each}</th>' for each in names)
-    rows = "\n".join(map(_finding, sorted(findings, key=lambda each: each.verdict == "not run")))
-    whose = "The paper’s findings" if findings[0].claim.of_paper else "Your findings"
-    return f"""<div class="table"><table class="scorecard">
-<caption>{whose} in these runs</caption>
-<thead><tr>{header}</tr></thead>
-<tbody>
-{rows}
-</tbody>
-</table></div>"""
-
-
-def _finding(finding: Finding) -> str:
-    """A row. A screen that is too narrow for columns shows the names of its cells."""
-    claim = finding.claim
-    test = f'<details class="test"><summary>Test</summary>{escape(claim.test)}</details>'
-    source = f'<span class="faint">{_source(claim)}</span>'
-    setting = f'<span title="{escape(finding.setting)}">{escape(finding.label)}</span>'
-    cells = {
-        "Verdict": _verdict(finding.verdict) + (HOLM if finding.holm else ""),
-        "Finding": f"{escape(claim.statement)} {source}{test}",
-        "Runs": setting if finding.label else MISSING,
-        "Effect": _effect(finding),
-        "Seeds": str(finding.seeds),
-        "Why": escape(finding.reason),
+def _part(title: str, findings: Sequence[Finding]) -> dict[str, object]:
+    """The findings of the paper or those of the user, those that were not run last."""
+    name, whose = (
+        ("Finding of the paper", "The paper’s findings")
+        if findings[0].claim.of_paper
+        else ("Finding", "Your findings")
+    )
+    return {
+        "title": title,
+        "name": name,
+        "caption": f"{whose} in these runs",
+        "number": Counter(str(finding.verdict) for finding in findings),
+        "rows": [
+            _row(each) for each in sorted(findings, key=lambda each: each.verdict == "not run")
+        ],
     }
-    named = (f'<td data-name="{name}">{cell}</td>' for name, cell in cells.items())
-    return f"<tr>{''.join(named)}</tr>"
 
 
-def _source(claim: Claim) -> str:
-    """Where the paper says it, with links to the artefacts on this page."""
-    text = escape(claim.source)
-    for artefact in claim.shown_by:
-        label = escape(artefact.label)
-        link = f'<a href="#{escape(artefact.anchor)}">{label}</a>'
-        text = text.replace(label, link) if label in text else f"{text}; {link}"
-    return text
-
-
-def _effect(finding: Finding) -> str:
+def _row(finding: Finding) -> dict[str, object]:
     effect, interval = (text.replace("-", "−") for text in printing.numbers(finding))
-    if effect == MISSING:
-        return effect
-    known = f' <span class="interval">({interval})</span>' if interval != MISSING else ""
-    return f"{effect} {escape(finding.unit)}{known}"
+    is_known = effect != MISSING
+    return {
+        "verdict": str(finding.verdict),
+        "holm": finding.holm,
+        "statement": finding.claim.statement,
+        "source": _source(finding.claim),
+        "test": finding.claim.test,
+        "label": finding.label,
+        "setting": finding.setting,
+        "effect": f"{effect} {finding.unit}" if is_known else effect,
+        "interval": interval if is_known and interval != MISSING else "",
+        "seeds": finding.seeds,
+        "reason": finding.reason,
+    }
 
 
-def _verdict(verdict: str) -> str:
-    sign = f'<span aria-hidden="true">{VERDICTS[verdict]}</span>'
-    kind = verdict.replace(" ", "-")
-    return f'<span class="verdict {kind}">{sign} {verdict}</span>'
+def _source(claim: Claim) -> list[tuple[str, str]]:
+    """Where the paper says it, in pieces, each with the anchor of the artefact that it names, or an empty one."""
+    anchors = {artefact.label: artefact.anchor for artefact in claim.shown_by}
+    text = "; ".join([claim.source, *(label for label in anchors if label not in claim.source)])
+    labels = "|".join(map(re.escape, sorted(anchors, key=len, reverse=True)))
+    pieces = re.split(f"({labels})", text) if labels else [text]
+    return [(piece, anchors.get(piece, "")) for piece in pieces if piece]
 
 
-def _contents(artefacts: Iterable[Artefact]) -> str:
-    links = {"scorecard": "Scorecard"} | {each.anchor: each.label for each in artefacts}
-    items = (
-        f'<li><a href="#{escape(anchor)}">{escape(text)}</a></li>' for anchor, text in links.items()
-    )
-    return f"<ul>{''.join(items)}</ul>"
-
-
-def _artefact(artefact: Artefact, sections: Sequence[Section], without: str) -> str:
-    kind = "artefact" if sections else "without-part"
-    anchor = escape(artefact.anchor)
-    body = "\n".join(each.html for each in sections) or f"<p>{_with_command(without)}</p>"
-    return f"""<section class="{kind}" aria-labelledby="{anchor}">
-<h2 id="{anchor}">{escape(artefact.heading)}</h2>
-{_settings(sections)}{body}
-</section>"""
-
-
-def _with_command(text: str) -> str:
-    """A text as HTML; if it ends with a command, that is set as code."""
+def _with_command(text: str) -> tuple[str, str]:
+    """A text in two: its words, and the command with which it ends, or nothing."""
     words, begin, command = text.partition(COMMAND)
-    return escape(words) + (f"<code>{escape(begin + command)}</code>" if begin else "")
+    return words, begin + command
 
 
-def _settings(sections: Sequence[Section]) -> str:
-    """Links to the settings of an artefact, if it has several."""
-    if len(sections) < 2:
-        return ""
-    items = (
-        f'<li><a href="#{escape(each.anchor)}">{escape(each.title)}</a></li>' for each in sections
-    )
-    return f'<ul class="settings">{"".join(items)}</ul>\n'
+@dataclass(frozen=True)
+class _Picture:
+    """A PNG. width, height: in pixels. content: in base64."""
 
+    alt: str
+    width: int
+    height: int
+    content: str
 
-def _learning(picture: Path) -> str:
-    """The learning curves, closed at first."""
-    alt = "Learning curves: metrics of pretraining against epochs, a line for each run."
-    return (
-        '<details class="curves"><summary>Learning curves</summary>'
-        f"{_figure(picture, alt, '')}</details>"
-    )
-
-
-def _figure(picture: Path, alt: str, caption: str) -> str:
-    content = picture.read_bytes()
-    width, height = struct.unpack(">II", content[16:24])  # of a PNG's header
-    image = (
-        f'<img alt="{escape(alt)}" width="{width}" height="{height}" '
-        f'src="data:image/png;base64,{base64.b64encode(content).decode()}">'
-    )
-    below = f'<figcaption class="caption">{escape(caption)}</figcaption>' if caption else ""
-    return (
-        f'<figure><div class="picture" role="group" aria-label="Picture">{image}</div>'
-        f"{below}</figure>"
-    )
+    @classmethod
+    def of(cls, path: Path, alt: str) -> "_Picture":
+        content = path.read_bytes()
+        width, height = struct.unpack(">II", content[16:24])  # of the header
+        return cls(alt, width, height, base64.b64encode(content).decode())
 
 
 def _facts(
-    report: "Report", files: Sequence[Path], runs: pd.DataFrame, commands: Sequence[str]
-) -> str:
-    facts = {
-        "Seeds": escape(_seeds(report)),
-        "Command": ", then ".join(f"<code>{escape(command)}</code>" for command in commands),
-    }
+    report: "Report", runs: pd.DataFrame, commands: Sequence[str]
+) -> dict[str, str | Sequence[str]]:
+    """What a report tells of its runs, by name; empty where nothing is known."""
+    facts: dict[str, str | Sequence[str]] = {"Seeds": _seeds(report), "Command": commands}
     if report.run_ids:
-        facts["Compute"] = escape(compute(runs, report.run_ids, report.tuning_ids))
-        facts["Made with"] = escape(made_with(runs, report.run_ids))
-    rows = "".join(f"<dt>{name}</dt><dd>{fact}</dd>" for name, fact in facts.items() if fact)
-    listed = f'<dt class="files">Files</dt><dd class="files">{_links(files)}</dd>'
-    return f"<dl>{rows}{listed}{_runs_on_paper(report, files)}</dl>"
-
-
-def _runs_on_paper(report: "Report", files: Sequence[Path]) -> str:
-    """Where a reader on paper finds the run ids, which would fill pages."""
-    if not report.run_ids:
-        return ""
-    (data,) = (path for path in files if path.suffix == ".csv")
-    where = f"{count(len(report.run_ids), 'run')}, listed in <code>{escape(data.name)}</code>"
-    return f'<dt class="on-paper">Runs</dt><dd class="on-paper">{where}</dd>'
-
-
-def _links(files: Sequence[Path]) -> str:
-    return " ".join(
-        f'<a href="{escape(path.name)}">{path.suffix[1:].upper()}</a>' for path in files
-    )
+        facts["Compute"] = compute(runs, report.run_ids, report.tuning_ids)
+        facts["Made with"] = made_with(runs, report.run_ids)
+    return facts
 
 
 def _seeds(report: "Report") -> str:
@@ -342,18 +265,3 @@ def _seeds(report: "Report") -> str:
         return ""
     over = report.intervals or ("seeds (Student’s t)" if max(seeds) > 1 else "")
     return seed_range(seeds) + (f"; ±: 95% interval over {over}" if over else "; no intervals")
-
-
-def _details(kind: str, summary: str, lines: Sequence[str], tag: str = "span") -> str:
-    if not lines:
-        return ""
-    items = "".join(f"<li><{tag}>{escape(line)}</{tag}></li>" for line in lines)
-    return f'<details class="{kind}"><summary>{escape(summary)}</summary><ul>{items}</ul></details>'
-
-
-def _read(name: str) -> str:
-    return (WEB / name).read_text(encoding="utf-8")
-
-
-def _template(name: str) -> Template:
-    return Template(_read(name))

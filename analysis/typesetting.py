@@ -4,8 +4,11 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup
+
+from .markup import render
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,6 +90,25 @@ class Table:
     apart: int = 0
 
 
+@dataclass(frozen=True)
+class _Cell:
+    """A cell in its parts. half: half the width of the value's interval; empty if it has none."""
+
+    value: str
+    half: str = ""
+    is_marked: bool = False
+    is_bold: bool = False
+    is_formula: bool = False
+
+    @classmethod
+    def of(cls, text: str) -> "_Cell":
+        if isinstance(text, Formula):
+            return cls(text, is_formula=True)
+        plain = text.removesuffix(f" {MARK}")
+        value, _, half = plain.partition(" ± ")
+        return cls(value, half, plain != text, isinstance(text, Bold))
+
+
 def number(value: float, half: float = float("nan"), marked: bool = False) -> str:
     """A percentage: `52.1`, `52.1 ± 0.4`, `52.1 ○`, or a dash if it is missing (NaN)."""
     if value != value:
@@ -126,25 +148,21 @@ def markdown_table(table: Table) -> str:
     return "".join(f"| {' | '.join(row)} |\n" for row in (first, rule, *others))
 
 
-def html_table(table: Table) -> str:
+def html_table(table: Table) -> Markup:
     """A table with row and column headers for screen readers, in a box that may scroll."""
     first_apart = len(table.header) - table.apart
     left = _left_aligned(table)
     kinds = [
         "apart" if at == first_apart else "left" if left[at] else "" for at in range(len(left))
     ]
-
-    def line(row: Sequence[str], scopes: Sequence[str]) -> str:
-        cells = map(_html_cell, row, scopes, kinds)
-        return f"<tr>{''.join(cells)}</tr>"
-
-    header = line(table.header, ["col"] * len(table.header))
-    rows = "\n".join(line(row, ["row"] + [""] * len(row)) for row in table.rows)
-    many = ' class="many"' if len(table.header) > MANY else ""
-    return (
-        f'<div class="table" role="group" aria-label="{escape(table.title)}">'
-        f"<table{many}><caption>{escape(table.title)}</caption>\n"
-        f"<thead>{header}</thead>\n<tbody>\n{rows}\n</tbody></table></div>\n"
+    return render(
+        "table.html",
+        title=table.title,
+        is_wide=len(table.header) > MANY,
+        kinds=kinds,
+        header=[_Cell.of(text) for text in table.header],
+        rows=[[_Cell.of(text) for text in row] for row in table.rows],
+        mark=MARK,
     )
 
 
@@ -208,29 +226,6 @@ def _latex_character(character: str) -> str:
     return escape_latex(character.encode("unicode_escape").decode())
 
 
-def _html_cell(text: str, scope: str, kind: str) -> str:
-    tag = "th" if scope else "td"
-    attributes = (f' scope="{scope}"' if scope else "") + (f' class="{kind}"' if kind else "")
-    return f"<{tag}{attributes}>{_html_content(text)}</{tag}>"
-
-
-def _html_content(text: str) -> str:
-    if isinstance(text, Formula):
-        return f"<code>{escape(text)}</code>"
-    value, half, marked = _parts(text)
-    interval = f" <small>± {escape(half)}</small>" if half else ""
-    mark = f' <abbr title="not clearly above the random encoder">{MARK}</abbr>' if marked else ""
-    shown = escape(value) + mark + interval
-    return f"<strong>{shown}</strong>" if isinstance(text, Bold) else shown
-
-
-def _parts(text: str) -> tuple[str, str, bool]:
-    """A cell's value, half the width of its interval (empty: none), and whether it is marked."""
-    plain = text.removesuffix(f" {MARK}")
-    value, _, half = plain.partition(" ± ")
-    return value, half, plain != text
-
-
 def _left_aligned(table: Table) -> list[bool]:
     """Whether each column is left-aligned: the names are, and so are formulas and words, but no numbers."""
     return [
@@ -251,13 +246,13 @@ def _markdown_cell(text: str) -> str:
 
 def _latex_cell(text: str) -> str:
     """A cell in LaTeX. Intervals are small to fit a page, and marks have no width, which keeps numbers aligned."""
-    if isinstance(text, Formula):
-        return f"${text}$"
-    value, half, marked = _parts(text)
-    interval = f"\\,{{\\tiny{_LATEX['±']}{escape_latex(half)}}}" if half else ""
-    mark = f"\\rlap{{{_LATEX[MARK]}}}" if marked else ""
-    shown = escape_latex(value)
-    return (f"\\textbf{{{shown}}}" if isinstance(text, Bold) else shown) + interval + mark
+    cell = _Cell.of(text)
+    if cell.is_formula:
+        return f"${cell.value}$"
+    interval = f"\\,{{\\tiny{_LATEX['±']}{escape_latex(cell.half)}}}" if cell.half else ""
+    mark = f"\\rlap{{{_LATEX[MARK]}}}" if cell.is_marked else ""
+    shown = escape_latex(cell.value)
+    return (f"\\textbf{{{shown}}}" if cell.is_bold else shown) + interval + mark
 
 
 def _latex_tabular(table: Table) -> str:
