@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from simclr_ablate.artefact import Definition
+from simclr_ablate.artefact import OURS, Definition
 from simclr_ablate.files import report_damage
 from simclr_ablate.store import Store
 from simclr_ablate.terminal import printable
@@ -73,7 +73,7 @@ def own_artefacts(store: str | Path) -> dict[str, OwnArtefact]:
         found.pop(launch.name, None)
         if launch.artefact is None:
             continue
-        if launch.name in _TAKEN:
+        if launch.name in OURS:
             report_damage(path, f"{launch.name} is a name of ours, not of an artefact of one's own")
             continue
         try:
@@ -92,9 +92,6 @@ def own_artefacts(store: str | Path) -> dict[str, OwnArtefact]:
         )
         for name, definition in found.items()
     }
-
-
-_TAKEN = (*ARTEFACTS, "claims", "more")
 
 
 def _slug(name: str) -> str:

@@ -35,6 +35,17 @@ from simclr_ablate.statement import (
     read_text,
 )
 
+OF_PAPER = (
+    *(f"figure{number}" for number in range(1, 10)),
+    *(f"table{number}" for number in range(1, 9)),
+    "appendixA",
+    *(f"figureB{number}" for number in range(1, 9)),
+    *(f"tableB{number}" for number in range(1, 6)),
+    "tableC1",
+)
+"""The paper's figures and tables, which the analysis makes by these names."""
+OURS = (*OF_PAPER, "claims", "more", "index")
+"""Names of what the analysis writes, which no artefact of a user's may have."""
 KINDS = ("heat_map", "bars", "curves", "pair_grid")
 PAIR = ("views.first", "views.second")
 """The keys that a pair grid varies."""

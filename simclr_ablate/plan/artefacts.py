@@ -4,7 +4,6 @@ import csv
 import dataclasses
 import itertools
 import math
-import re
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from simclr_ablate.artefact import Definition, Reference, Values
+from simclr_ablate.artefact import OURS, Definition, Reference, Values
 from simclr_ablate.config import ConfigError, is_own, nearest
 from simclr_ablate.identity import identity_config, values_of
 from simclr_ablate.paths import config_folder, expanded
@@ -27,8 +26,6 @@ from simclr_ablate.statement import (
     normal,
 )
 
-_RESERVED = re.compile(r"(figure|table|appendix)[a-z]?\d*|claims|more", re.IGNORECASE)
-"""Names that the analysis has for artefacts of the paper, and for what it prints."""
 MOST_CURVES = 5
 """How many curves can be told apart."""
 NAMED = 12
@@ -161,7 +158,7 @@ def _check_sweep(section: Mapping[str, Any]) -> None:
             raise DefinitionError((), f"cannot be defined by a sweep with {key}, {why}")
     name = section["name"]
     ours = {path.stem for path in config_folder("sweeps").glob("*.yaml")}
-    if _RESERVED.fullmatch(name) or name in ours:
+    if name.lower() in map(str.lower, (*OURS, *ours)):
         raise DefinitionError(
             (),
             f"cannot be defined by a sweep called {name}, which is a name of ours: give it another name",

@@ -11,7 +11,8 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from simclr_ablate.config import ConfigError, unknown_key
+from simclr_ablate.artefact import OF_PAPER
+from simclr_ablate.config import ConfigError, nearest, unknown_key
 from simclr_ablate.overrides import override
 from simclr_ablate.paths import config_folder, expanded
 from simclr_ablate.plan.grid import Grids, listed, overrides_of
@@ -92,6 +93,12 @@ def checked(section: Any, origin: str) -> dict[str, Any]:
         raise ConfigError(
             "sweep.name must be a valid file name that begins with a letter, a digit or _, "
             f"got {name!r} in {origin}"
+        )
+    artefact = section.get("artefact")
+    if isinstance(artefact, str) and artefact not in OF_PAPER:
+        raise ConfigError(
+            f"sweep.artefact must be a mapping, which defines one, or the name of one of the paper's "
+            f"({', '.join(OF_PAPER)}), got {artefact!r} in {origin}{nearest(artefact, OF_PAPER)}"
         )
     return {**section, "name": name}
 

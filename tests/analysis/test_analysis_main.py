@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from analysis.__main__ import main, parser
 from analysis.artefacts import ARTEFACTS
 from analysis.findings import main as findings_main
+from simclr_ablate.artefact import OF_PAPER
 from simclr_ablate.paths import config_folder
 
 WITHOUT_RUNS = [artefact.name for artefact in ARTEFACTS.values() if not artefact.sweep]
@@ -233,6 +234,10 @@ def test_an_unknown_artefact_names_the_nearest(store, capsys):
 def test_every_artefact_has_its_module():
     for artefact in ARTEFACTS.values():
         assert callable(artefact.reports)
+
+
+def test_a_sweep_may_name_every_artefact():
+    assert sorted(OF_PAPER) == sorted(ARTEFACTS)
 
 
 def test_sweeps_name_artefacts_that_are_drawn_from_them():

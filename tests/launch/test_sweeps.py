@@ -260,6 +260,10 @@ def test_keys_of_another_launcher_are_refused(planned: Planned) -> None:
         ("grids:\n  - scale: [laptop, paper]\n", "scale cannot be varied in a sweep"),
         ("sweeps: []\n", "sweep.sweeps must be a list of sweeps"),
         ("sweeps: [./mine.yaml]\n", "unites itself"),
+        (
+            "artefact: figure55\ngrids:\n  - seed: [0]\n",
+            "got 'figure55' in ./mine.yaml; did you mean figure5?",
+        ),
         ("name: a/b\ngrids:\n  - seed: [0]\n", "sweep.name must be a valid file name"),
         ("name: ../../out\ngrids:\n  - seed: [0]\n", "sweep.name must be a valid file name"),
         ("name: .hidden\ngrids:\n  - seed: [0]\n", "sweep.name must be a valid file name"),
