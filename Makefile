@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: reproduce test coverage test-slurm lint docs bench clean
+.PHONY: reproduce test test-all coverage test-slurm lint docs bench clean
 
 # The embedded data, 49 runs and the random encoder, then Figure 5 into reports/.
 reproduce: $(VENV)/.installed
@@ -12,20 +12,26 @@ reproduce: $(VENV)/.installed
 
 # How many processes share the tests. On two cores four are fastest: now and then, each waits.
 WORKERS ?= 4
-test: $(VENV)/.installed-test lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --no-loadscope-reorder
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-# The same with a table of what the tests reach, processes of their own included: half as slow again.
-coverage: $(VENV)/.installed-test
+# What a contributor runs.
+test: $(VENV)/.installed-test lint
+	$(PYTEST) -n $(WORKERS) --no-loadscope-reorder -m "not slow"
+
+# The same, then the rest: whole commands, the wheel, SLURM, a browser, LaTeX, shells, trackers' servers, the docs.
+test-all: $(VENV)/.installed-test-all test
+	$(PYTEST) -n $(WORKERS) --no-loadscope-reorder -m slow
+
+# All of them with a table of what they reach, processes of their own included: half as slow again.
+coverage: $(VENV)/.installed-test-all
 	$(BIN)/python -m coverage erase
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --cov --cov-report=term
+	$(PYTEST) --cov --cov-report=term
 
 # A real one-node SLURM of its own (Debian, root), stopped again afterwards.
 SLURM := /tmp/simclr-ablate-slurm
 test-slurm: $(VENV)/.installed-test
 	bash tests/slurm/start-slurm.sh $(SLURM)
-	SIMCLR_ABLATE_TEST_SLURM=$(SLURM) OMP_NUM_THREADS=1 \
-		$(BIN)/python -m pytest tests/slurm; \
+	SIMCLR_ABLATE_TEST_SLURM=$(SLURM) $(PYTEST) tests/slurm; \
 		status=$$?; bash tests/slurm/stop-slurm.sh --purge $(SLURM); exit $$status
 
 lint: $(VENV)/.installed-test
@@ -51,6 +57,10 @@ $(VENV)/.installed: $(VENV)/bin/python pyproject.toml
 $(VENV)/.installed-test: $(VENV)/bin/python pyproject.toml
 	$(BIN)/python -m pip install --quiet -e '.[test]'
 	touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-test-all: $(VENV)/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet -e '.[test-all]'
+	touch $@ $(VENV)/.installed $(VENV)/.installed-test
 
 $(VENV)/.installed-bench: $(VENV)/bin/python pyproject.toml
 	$(BIN)/python -m pip install --quiet -e '.[bench]'

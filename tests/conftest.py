@@ -42,10 +42,11 @@ DEVICE = "tests/device/"
 WAITING = "tests/launch/"
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Puts tests that mostly wait beside others (`pytest -n 4`): those on the cluster are among the first, in a process
     of their own; those of the launchers are spread evenly, file by file. Those of the simulated accelerator come before
-    all, since autograd asks once a process for its devices.
+    all, since autograd asks once a process for its devices. All on the cluster are slow.
     """
     kinds: dict[bool, list[str]] = {True: [], False: []}
     for file in dict.fromkeys(_file(item) for item in items):
@@ -61,6 +62,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return [not _file(item).startswith(folder) for folder in first], place[_file(item)]
 
     items.sort(key=order)
+    for item in items:
+        if _file(item).startswith(CLUSTER):
+            item.add_marker(pytest.mark.slow)
 
 
 def _file(item: pytest.Item) -> str:

@@ -134,6 +134,7 @@ def reach_python() -> bool:
     return done.returncode == 0
 
 
+@pytest.mark.slow
 @root_only
 def test_readers_need_no_permission_to_write(readable: Path, open_folder: Path) -> None:
     if not reach_python():

@@ -245,6 +245,7 @@ FAILURE = {"reason": "because", "time": 0.0}
 TIMEOUTS = {"place": [False, 3], "count": 1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "content"),
     [

@@ -13,6 +13,8 @@ from simclr_ablate.config import keys
 from simclr_ablate.plan.keys import CommandKeys, launcher_keys
 from simclr_ablate.schema import Experiment
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 
 

@@ -12,6 +12,8 @@ import analysis
 from simclr_ablate.store import Run, Store
 from tests.commands import only_run, run_process, user_environment
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).parents[1]
 TEXT = (REPOSITORY / "docs" / "extending.md").read_text()
 FILES = dict(
@@ -63,7 +65,6 @@ def sweep(environment: dict[str, str], written: Path) -> Path:
     return written / "runs"
 
 
-@pytest.mark.slow
 def test_the_documents_sweep_is_complete_and_can_be_analysed(sweep: Path) -> None:
     assert [run.state() for run in Store(sweep).runs()] == ["complete"] * 8
     runs = analysis.load(sweep)
@@ -92,7 +93,6 @@ def test_the_documents_tests_pass(written: Path, environment: dict[str, str]) ->
     assert "4 passed" in done.stdout, done.stdout
 
 
-@pytest.mark.slow
 def test_what_is_finished_stays_so_until_the_images_change(
     sweep: Path, study: Path, environment: dict[str, str]
 ) -> None:

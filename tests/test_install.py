@@ -3,9 +3,13 @@
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
 
 from simclr_ablate import __version__
 
@@ -63,6 +67,28 @@ def test_the_version_is_the_same_everywhere_and_types_are_declared(installed: Pa
     assert f"\nVersion: {__version__}\n" in metadata.read_text()
     assert f"\nversion: {__version__}\n" in (ROOT / "CITATION.cff").read_text()
     assert (installed / "simclr_ablate" / "py.typed").is_file()
+
+
+def test_uv_lock_is_of_these_requirements() -> None:
+    """As `uv lock --check` says, without a network."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    locked = tomllib.loads((ROOT / "uv.lock").read_text())["package"]
+    (ours,) = (package for package in locked if package["name"] == project["name"])
+    known = {
+        (each["name"], each.get("marker", ""), each.get("specifier", ""))
+        for each in ours["metadata"]["requires-dist"]
+    }
+    extras = project["optional-dependencies"]
+    assert set(ours["metadata"]["provides-extras"]) == set(extras)
+    for extra, requirements in {"": project["dependencies"], **extras}.items():
+        marker = f"extra == '{extra}'" if extra else ""
+        for requirement in map(Requirement, requirements):
+            name = canonicalize_name(requirement.name)
+            if name != project["name"]:
+                assert any(
+                    (name, marker) == (one, when) and SpecifierSet(bounds) == requirement.specifier
+                    for one, when, bounds in known
+                ), requirement
 
 
 def test_the_page_has_its_template_style_and_script(installed: Path) -> None:

@@ -851,6 +851,7 @@ ARCHIVES: dict[Callable[[zipfile.ZipFile, Members], object], str] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ARCHIVES, ids=ARCHIVES.values())
 def test_a_hostile_archive_is_refused(change, packed, tmp_path, capsys) -> None:
     file = rebuilt(packed, tmp_path / "hostile.zip", change)

@@ -100,6 +100,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "runs"
 
 
+@pytest.mark.slow
 def test_each_task_keeps_how_it_was_made(made: Path) -> None:
     run = only_run(made)
     (pretraining,) = run.attempts()

@@ -391,6 +391,7 @@ def test_bounds_of_the_code_are_known_beforehand(overrides, message, make_experi
         make_experiment(*overrides)
 
 
+@pytest.mark.slow
 def test_the_bounds_are_those_of_the_code(make_experiment):
     from simclr_ablate.augment.operations import MAX_STRENGTH
     from simclr_ablate.data.shapes import SIDE

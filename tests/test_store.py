@@ -130,6 +130,7 @@ def test_states_follow_the_files(make_run):
     assert run.evaluation("h-1")["seconds"] == 1.5
 
 
+@pytest.mark.slow
 def test_a_state_that_is_read_while_it_changes_is_one_of_before_or_after(make_run):
     """Whoever waits for runs to end would take a moment of `planned` for the end of one."""
     for seed in range(25):

@@ -58,6 +58,7 @@ ON_ONE_GPU = UNIONS["paper_sections_3_to_5"]
 """The sweeps that scale=one_gpu is for."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "scale"),
     [
@@ -161,6 +162,7 @@ def test_the_settings_of_app_b9_are_the_papers_at_every_large_scale(
     assert {each.optimizer.name for each in simclr} == {"lars"}
 
 
+@pytest.mark.slow
 def test_the_settings_of_app_b9_vary_on_any_data(planned: Planned) -> None:
     made = planned("cifar10_settings")
     assert {each.data.name for each in made} == {"shapes"}

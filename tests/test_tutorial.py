@@ -14,6 +14,8 @@ import pytest
 
 from tests.commands import user_environment
 
+pytestmark = pytest.mark.slow
+
 TEXT = (Path(__file__).parents[1] / "docs" / "tutorial.md").read_text()
 BLOCKS = re.findall(r"```(console|yaml)\n(.*?)```", TEXT, re.S)
 OWN = "raise SystemExit('this is the analysis of a user')\n"
@@ -46,7 +48,6 @@ def matches(shown: list[str], printed: list[str]) -> bool:
     return re.fullmatch(pattern, "".join(f"{plain(line)}\n" for line in printed)) is not None
 
 
-@pytest.mark.slow
 def test_every_line_does_what_the_tutorial_says(
     installed: Path,
     tmp_path: Path,

@@ -13,6 +13,8 @@ import analysis
 from simclr_ablate.store import Store
 from tests.commands import user_environment
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).parents[1]
 TEXT = (REPOSITORY / "docs" / "your_ablation.md").read_text()
 FILES = dict(re.findall(r"`([\w.]+)`:\n\n```\w+\n(.*?)```", TEXT, re.S))
@@ -71,7 +73,6 @@ def study(
     return folder, printed
 
 
-@pytest.mark.slow
 def test_the_document_goes_from_an_empty_folder_to_a_page(study) -> None:
     folder, printed = study
     assert [len(block) for block in BLOCKS] == [3, 2]
@@ -105,7 +106,6 @@ def test_the_document_goes_from_an_empty_folder_to_a_page(study) -> None:
     assert re.search(r"The paper’s findings: .*; Your findings: ", shown)
 
 
-@pytest.mark.slow
 def test_the_documents_table_is_that_of_its_runs(study) -> None:
     folder, _ = study
     import pandas as pd
@@ -125,7 +125,6 @@ def test_the_documents_table_is_that_of_its_runs(study) -> None:
     assert trained["pretraining.loss"].nunique() == len(trained)
 
 
-@pytest.mark.slow
 def test_a_launch_keeps_the_definition_and_nothing_runs_twice(
     study, environment: dict[str, str]
 ) -> None:

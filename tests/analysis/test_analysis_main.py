@@ -19,6 +19,8 @@ from analysis.findings import main as findings_main
 from simclr_ablate.artefact import OF_PAPER
 from simclr_ablate.paths import config_folder
 
+pytestmark = pytest.mark.slow
+
 WITHOUT_RUNS = [artefact.name for artefact in ARTEFACTS.values() if not artefact.sweep]
 FILES = 5 * (1 + len(WITHOUT_RUNS)) + 3 + 1
 """What all artefacts with something to show write: those without runs and Figure 5, the scorecard, which has no

@@ -110,6 +110,7 @@ def test_a_series_has_one_color_on_a_page():
     assert faces[0] == [faces[1][2]] * 2 + [faces[1][0]] * 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", [1, 2, 3])
 def test_nothing_is_cut_off_and_no_labels_overlap(columns):
     heights = np.random.default_rng(2).uniform(40, 60, (10, 7))

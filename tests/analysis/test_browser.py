@@ -19,6 +19,8 @@ from analysis.claims import CLAIMS
 from analysis.page import TITLE, VERDICTS
 from tests.programs import require
 
+pytestmark = pytest.mark.slow
+
 selenium = pytest.importorskip("selenium.webdriver", reason="needs selenium")
 from selenium.webdriver.chrome.service import Service  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402

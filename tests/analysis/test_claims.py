@@ -279,6 +279,7 @@ def verdicts(findings):
     return {f.claim.name: f.verdict for f in own}
 
 
+@pytest.mark.slow
 def test_the_papers_numbers_confirm_every_claim(printed):
     findings = scorecard(scattered(printed))
     assert verdicts(findings) == dict.fromkeys(NAMES, "confirmed")
@@ -337,6 +338,7 @@ def test_reversed_numbers_refute_claims(printed):
     assert set(alike.values()) == {"confirmed"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "raised"),
     [
@@ -415,6 +417,7 @@ def test_neither_side_of_the_norm_has_more_tries(printed, name, most):
     assert most[1] - 0.12 < refuted < most[1] + 3 * error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scatter", [10.0, 0.1])
 def test_random_numbers_confirm_at_most_one_claim_in_twenty(printed, scatter):
     """All cells alike, of seeds that scatter by so many points, in everything.
@@ -484,6 +487,7 @@ def test_what_is_undecided_says_what_would_decide_it_and_p_goes_with_the_verdict
         assert (finding.p > 0.025) == (finding.verdict == "undecided")
 
 
+@pytest.mark.slow
 def test_what_was_looked_at_is_judged_by_looks(printed):
     """Its three seeds are the first look, at a fifth of the error; what rests on other runs is judged as before."""
     runs = scattered(printed, 3.0)
@@ -503,6 +507,7 @@ def test_what_was_looked_at_is_judged_by_looks(printed):
             assert finding.reason.endswith("Look 1 of 5, at 3 seeds.")
 
 
+@pytest.mark.slow
 def test_before_the_first_look_nothing_is_decided(printed):
     runs = scattered(printed, 0.1)
     two = runs[runs["seed"] < 2].assign(looked_at=True)
@@ -699,6 +704,7 @@ def test_columns_that_the_paper_has_not_are_no_strengths(printed):
     assert verdicts(other) == verdicts(runs)
 
 
+@pytest.mark.slow
 def test_contrastive_accuracy_is_that_of_the_best_temperatures(printed):
     """One temperature that the claim holds of is not enough, and one that it does not is too much."""
     name, key = "contrastive-accuracy", "pretraining.accuracy"

@@ -66,6 +66,7 @@ def told(tmp_path, make, plan):
     return report
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "overrides"),
     [

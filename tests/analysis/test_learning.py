@@ -139,6 +139,7 @@ def test_runs_that_kept_nothing_have_no_picture(tmp_path: Path) -> None:
     assert learning_curves(report_of(tmp_path / "runs"), analysis.load(tmp_path / "runs")) is None
 
 
+@pytest.mark.slow
 def test_the_page_shows_them_and_the_folder_has_them(store: Path, tmp_path: Path) -> None:
     outcome = write_artefact(ARTEFACTS["figure5"], tmp_path / "out", analysis.load(store))
     assert outcome.problem == ""

@@ -101,6 +101,7 @@ def test_the_next_look():
     assert [next_look(seeds) for seeds in (0, 2, 3, 5, 20, 21)] == [3, 3, 5, 8, 21, None]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("effect", ["one difference", "the least of four"])
 @pytest.mark.parametrize("scatter", ["normal", "heavy tails (Student's t, 2 degrees of freedom)"])
 def test_going_on_until_it_is_decided_fools_nobody_more_often(effect, scatter):

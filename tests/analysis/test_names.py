@@ -25,6 +25,8 @@ from simclr_ablate.store import Store
 from tests.analysis.test_page import tree
 from tests.analysis.test_typesetting import check_latex
 
+pytestmark = pytest.mark.slow
+
 NAMES = [
     # What counts at the beginning of a text alone,
     *("_hidden $5_to_$10", "=1+1 $a^b$", "@SUM(1) \\input{x}", "- list a", "1. one", "+Color", "-0.26", "--- x"),

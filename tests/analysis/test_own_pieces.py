@@ -99,6 +99,7 @@ def runs(tmp_path_factory, make):
     return alone, both
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("artefact", sorted(ARTEFACTS.keys() - {"figure5"}))
 def test_what_is_the_users_own_changes_no_artefact(artefact, runs):
     before, after = (reports(each, artefact) for each in runs)

@@ -22,6 +22,8 @@ from analysis.weights import kept
 from simclr_ablate.store import Run, Store, derived
 from simclr_ablate.store.__main__ import main as store_main
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).parents[2]
 OF_WEIGHTS = ["figureB3", "figureB4", "table6"]
 OTHERS = ["figure1", "figure5"]
@@ -99,7 +101,6 @@ def written(out: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in out.iterdir()}
 
 
-@pytest.mark.slow
 def test_the_reports_of_a_pack_are_those_of_its_store(site, tmp_path, monkeypatch, capsys) -> None:
     """All artefacts, the scorecard and the page, but for the store's name in commands."""
     monkeypatch.chdir(tmp_path)
@@ -120,7 +121,6 @@ def test_the_reports_of_a_pack_are_those_of_its_store(site, tmp_path, monkeypatc
     assert list((tmp_path / "temporary").iterdir()) == []
 
 
-@pytest.mark.slow
 def test_neither_weights_nor_images_nor_torch_are_needed(store, folder, monkeypatch) -> None:
     names = [*OF_WEIGHTS, *OTHERS]
     assert main([*names, f"store={store}", "out=of_store"]) == 0

@@ -367,6 +367,7 @@ def test_durations_are_in_a_fitting_unit(seconds, text):
     assert duration(seconds) == text
 
 
+@pytest.mark.slow
 def test_an_artefact_without_runs_has_its_command(tmp_path, make):
     make.put(tmp_path / "runs", make.pair("crop", "color"), 50.0)
     make.put(tmp_path / "runs", make.pair("crop", "crop"), 40.0)

@@ -8,6 +8,8 @@ import pytest
 from analysis import processes
 from analysis.__main__ import main
 
+pytestmark = pytest.mark.slow
+
 RUNS = pd.DataFrame({"run_id": ["a", "b"], "top1": [50.25, None]})
 
 

@@ -14,6 +14,8 @@ from analysis.__main__ import main
 from analysis.artefacts import ARTEFACTS, figure5
 from simclr_ablate.store.__main__ import main as store_main
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).parents[2]
 PACKS = sorted(REPOSITORY.glob("docs/results/*/*.zip"))
 MOST_BYTES = 5_000_000
@@ -44,7 +46,6 @@ def is_same(committed: Path, made: Path) -> bool:
     return one.shape == other.shape and float(np.abs(one - other).mean()) < ALIKE
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("pack", PACKS, ids=lambda pack: pack.parent.name)
 def test_what_is_beside_a_pack_comes_from_it(pack, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(REPOSITORY)

@@ -98,6 +98,7 @@ def test_a_store_that_is_not_there_is_named(tmp_path):
         analysis.load(tmp_path / "nowhere")
 
 
+@pytest.mark.slow
 def test_neither_loading_nor_drawing_needs_torch(tmp_path, make, monkeypatch):
     """Even in one process, once what needs torch is in the cache."""
     make.put(tmp_path / "runs", make.pair("crop", "color"), 50.0)

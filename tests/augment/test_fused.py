@@ -71,6 +71,7 @@ def changed(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Tensor, ...]
     return [(*each, after) for each, after in zip(before, changed, strict=True)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", range(len(CASES)), ids=map(str, CASES))
 def test_the_kernels_do_what_the_small_operations_do(
     changed: list[tuple[Tensor, ...]], number: int
@@ -80,6 +81,7 @@ def test_the_kernels_do_what_the_small_operations_do(
     assert (after - images).abs().max() > 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", [("cuda", 80, 32), ("hip", "gfx942", 64)], ids=str)
 def test_the_kernels_compile(
     target: tuple[str, int | str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -18,6 +18,7 @@ def pixels(path: Path) -> np.ndarray:
     return np.array(Image.open(path).convert("RGB"))
 
 
+@pytest.mark.slow
 def test_the_command_writes_the_same_picture_for_a_seed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -256,6 +256,7 @@ def test_a_full_disk_is_one_line(root: Path, tmp_path: Path, small_disk: Path) -
         assert list(small_disk.rglob("images*")) == []
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_is_one_line(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,6 +14,8 @@ from benchmarks.image_statistics import (
     of_crops,
 )
 
+pytestmark = pytest.mark.slow
+
 Labelled = tuple[Tensor, Tensor]
 
 CLOSE = 3.0
@@ -25,7 +27,6 @@ def images() -> tuple[Labelled, Labelled]:
     return embedded()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", STATISTICS)
 def test_the_embedded_images_are_like_photographs(
     name: str, images: tuple[Labelled, Labelled]

@@ -4,6 +4,7 @@ import hashlib
 import subprocess
 import sys
 
+import pytest
 import torch
 
 from simclr_ablate.data.shapes import SHAPE_CLASSES, SIDE, make_shapes, open_shapes
@@ -44,6 +45,7 @@ def test_the_global_generator_is_neither_read_nor_moved() -> None:
     assert torch.equal(make_shapes(20, seed=0)[0], images)
 
 
+@pytest.mark.slow
 def test_another_process_draws_the_same_images() -> None:
     code = (
         "import hashlib; from simclr_ablate.data.shapes import make_shapes;"
@@ -54,6 +56,7 @@ def test_another_process_draws_the_same_images() -> None:
     assert run.stdout.strip() == hashlib.sha256(images.numpy().tobytes()).hexdigest()
 
 
+@pytest.mark.slow
 def test_the_set_is_cached_whole(tmp_path) -> None:
     train, test = open_shapes(tmp_path, seed=5)
     assert (len(train), len(test)) == (SHAPES_TRAIN, SHAPES_TEST)

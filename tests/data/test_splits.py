@@ -108,6 +108,7 @@ def test_too_large_a_split_is_refused() -> None:
         split_training(make_data("shapes", validation=4, limit=17), images)
 
 
+@pytest.mark.slow
 def test_shapes_are_opened_as_counted(tmp_path: Path) -> None:
     data = make_data("shapes", validation=1_000, limit=500)
     splits = open_data(data, tmp_path, 0)

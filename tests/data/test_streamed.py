@@ -238,6 +238,7 @@ def test_views_of_some_places_are_those_of_the_whole_batch(
         assert torch.equal(ours, theirs)
 
 
+@pytest.mark.slow
 def test_workers_end_with_a_killed_parent(tmp_path: Path, kill_session) -> None:
     for split in ("train", "val"):
         (tmp_path / split / "a").mkdir(parents=True)
@@ -252,6 +253,7 @@ def test_workers_end_with_a_killed_parent(tmp_path: Path, kill_session) -> None:
     kill_session(process, members=3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("room", ["4k", "1m"])
 def test_full_shared_memory_is_one_line_and_no_hang(root: Path, room: str) -> None:
     """In a process that has a /dev/shm of its own: full, so that there is no lock, or too small for images."""

@@ -38,6 +38,7 @@ def launches_of_views(counts: sim.Counts) -> float:
     return sum(n for (kind, at), n in counts.items() if kind in kinds and "augment/" in at) / STEPS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "keys",
     [
@@ -67,6 +68,7 @@ def test_a_step_waits_for_nothing(
         assert launches_of_views(counts) <= 50, counts.table(STEPS, kinds=("launch",))
 
 
+@pytest.mark.slow
 def test_a_step_of_micro_batches_copies_as_little_for_each(
     make_experiment: Callable[..., Experiment],
 ) -> None:
@@ -77,6 +79,7 @@ def test_a_step_of_micro_batches_copies_as_little_for_each(
     assert counts.kind("h2d~") / STEPS / parts <= 3, counts.table(STEPS, kinds=("h2d~",))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("fused_jitter")
 @pytest.mark.parametrize("color", ["pytorch", "tensorflow"])
 def test_a_large_batch_takes_no_more(

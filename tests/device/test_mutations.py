@@ -9,6 +9,8 @@ import pytest
 
 from tests.device.mutated import MUTATIONS, ROOT
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def endings(tmp_path_factory: pytest.TempPathFactory) -> dict[int, str | None]:

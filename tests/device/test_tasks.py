@@ -244,6 +244,7 @@ def assert_same(one: Run, other: Run) -> None:
             np.testing.assert_array_equal(ours[name], theirs[name])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_a_device_comes_to_what_the_cpu_does(job_in: JobIn, tmp_path: Path, name: str) -> None:
     """Without any operation that CUDA has no deterministic implementation of."""

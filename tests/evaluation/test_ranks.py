@@ -168,6 +168,7 @@ def test_a_rank_that_waits_for_one_that_stops_stops_too(
     assert on_ranks(2, carry_out, [job], [None]) == [[worker.Status.INTERRUPTED]] * 2
 
 
+@pytest.mark.slow
 def test_two_ranks_come_to_what_one_process_does(
     on_ranks: Callable, jobs_in: Callable, alone: Run, tmp_path: Path
 ) -> None:
@@ -177,6 +178,7 @@ def test_two_ranks_come_to_what_one_process_does(
     assert_same_up_to_rounding(shared, alone)
 
 
+@pytest.mark.slow
 def test_evaluations_go_on_with_another_number_of_ranks(
     on_ranks: Callable, jobs_in: Callable, alone: Run, tmp_path: Path
 ) -> None:

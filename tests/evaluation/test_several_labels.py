@@ -143,6 +143,7 @@ PROTOCOLS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("own", [False, True])
 def test_protocols_measure_mean_average_precision(
     own: bool, make_experiment: Any, tmp_path: Path, monkeypatch
@@ -195,6 +196,7 @@ def carry_out(ranks: Ranks, expected: dict[str, int], jobs: list[worker.Job]) ->
         return [worker.carry_out_job(job, stop, ranks).status for job in jobs]
 
 
+@pytest.mark.slow
 def test_two_ranks_come_to_what_one_does(
     on_ranks: Any, make_experiment: Any, tmp_path: Path, monkeypatch
 ) -> None:

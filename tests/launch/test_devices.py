@@ -43,6 +43,7 @@ def found(count: int, kind: str = "cuda") -> Accelerators:
     return Accelerators(kind, ("NVIDIA H100",) * count, (80 * 2**30,) * count)
 
 
+@pytest.mark.slow
 def test_accelerators_are_those_that_torch_finds(monkeypatch) -> None:
     """Whatever is visible: the driver is asked once by a process, so torch is by forks that have not asked it."""
     visible = [None, "-1"]

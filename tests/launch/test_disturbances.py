@@ -31,6 +31,8 @@ from tests.commands import (
 )
 from tests.slowly import SLOW
 
+pytestmark = pytest.mark.slow
+
 LENGTH = [SLOW, "optimizer.epochs=10"]
 RARE = "compute.checkpoint_minutes=60"
 needs_proc = pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs /proc")

@@ -4,9 +4,13 @@ import re
 from datetime import datetime
 from pathlib import Path
 
+import pytest
+
 from simclr_ablate.store import EvaluationFolder, Run
 from tests.commands import logs, only_run, run, start
 from tests.slowly import PROTOCOL
+
+pytestmark = pytest.mark.slow
 
 SHORT = ("optimizer.epochs=1", PROTOCOL)
 SECONDS = 1.5

@@ -25,6 +25,8 @@ from simclr_ablate.store import Run, Store
 from tests.commands import assert_same, results
 from tests.small_runs import SMALL
 
+pytestmark = pytest.mark.slow
+
 CHANGES = {"os.rename", "os.link", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.utime"}
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
@@ -112,7 +114,6 @@ def attempt(
     return build
 
 
-@pytest.mark.slow
 def test_a_run_killed_at_any_change_of_a_file_comes_to_the_same_bits(
     attempt: Callable[..., tuple[Run, int]], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -155,7 +156,6 @@ PROTOCOLS = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_an_evaluation_killed_ten_times_comes_to_the_same_bits(
     protocol: str, attempt: Callable[..., tuple[Run, int]], tmp_path: Path

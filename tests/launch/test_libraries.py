@@ -18,6 +18,8 @@ from tests.commands import (
     wait_for_step,
 )
 
+pytestmark = pytest.mark.slow
+
 VIEWS = [
     "views=pair",
     "views.first=torchvision:RandomAffine(translate=(0.1,0.1), degrees=20)",

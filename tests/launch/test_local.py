@@ -85,6 +85,7 @@ def test_what_another_process_has_gone_on_with_has_not_failed(make_runs) -> None
     lease.release()
 
 
+@pytest.mark.slow
 def test_runs_do_not_need_to_be_forked(
     compose_config, make_experiment, monkeypatch, tmp_path: Path
 ) -> None:

@@ -94,6 +94,7 @@ def test_candidates_on_missing_data_do_not_compete(
     assert [each.evaluation.data.name for each in choose.tried] == ["dtd"]
 
 
+@pytest.mark.slow
 def test_a_command_goes_on_and_says_so_at_the_end(
     root: Path, tmp_path: Path, environment: dict[str, str]
 ) -> None:

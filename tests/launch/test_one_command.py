@@ -126,6 +126,7 @@ def test_a_stopped_command_has_a_status_of_its_own() -> None:
     assert (ended(stopped), ended(wrong), ended(lambda: 1)) == (130, 2, 1)
 
 
+@pytest.mark.slow
 def test_results_and_messages_are_apart(environment, tmp_path) -> None:
     """A sweep of which one run fails: each of the two streams, loud and quiet."""
     words = ("-m", "optimizer.name=sgd", "optimizer.lr=1e30,0.1", "optimizer.epochs=1")
@@ -219,6 +220,7 @@ def test_groups_are_those_that_hydra_finds() -> None:
     assert set(groups()) == set(loader.list_groups("")) - {"hydra"}
 
 
+@pytest.mark.slow
 def test_modules_work_as_commands(environment, tmp_path) -> None:
     """`python -m simclr_ablate.status` is `simclr-ablate status`, and so on."""
     (tmp_path / "runs").mkdir()
@@ -246,6 +248,7 @@ def test_modules_work_as_commands(environment, tmp_path) -> None:
     assert empty.stderr == "error: the store runs has nothing to show: it holds no runs\n"
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_a_command_with_its_status(environment, tmp_path) -> None:
     process = start_python(environment, tmp_path, "optimizer.epochs=500")
     found = eventually(lambda: [*Store(tmp_path).runs()], "a run")[0]

@@ -7,6 +7,8 @@ import pytest
 from simclr_ablate.store import Store
 from tests.commands import logs, only_run, run_process
 
+pytestmark = pytest.mark.slow
+
 OWN = """
 from torch import nn
 
@@ -29,7 +31,6 @@ def study(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["mine:f", "timm:test_resnet(stem_width=8)"])
 def test_every_protocol_evaluates_it(
     architecture: str, environment: dict[str, str], study: Path

@@ -19,6 +19,8 @@ from tests.commands import SMALL_STEPS, assert_close, eventually, only_run, wait
 from tests.slowly import SLOW
 from tests.warm import Command
 
+pytestmark = pytest.mark.slow
+
 LENGTH = "optimizer.epochs=4"
 BEGUN = re.compile(r"pretraining from step (\d+)")
 

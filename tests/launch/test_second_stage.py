@@ -24,6 +24,8 @@ from simclr_ablate.tasks.choose import Choose
 from simclr_ablate.terminal import make_message_console
 from tests.plan.test_selection import finish
 
+pytestmark = pytest.mark.slow
+
 SBATCH = """\
 n=$(ls "$0".d | wc -l)
 [ -e "$0".refuses ] && { echo 'sbatch: error: not now' >&2; exit 1; }

@@ -4,8 +4,12 @@ import os
 import signal
 from pathlib import Path
 
+import pytest
+
 from simclr_ablate.store import Run, Store
 from tests.commands import SELECTING, own_sweeps, run, start, wait_for_step
+
+pytestmark = pytest.mark.slow
 
 SHORT = "optimizer.epochs=1"
 

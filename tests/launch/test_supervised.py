@@ -23,6 +23,8 @@ from tests.commands import (
     wait_for_step,
 )
 
+pytestmark = pytest.mark.slow
+
 SUPERVISED = ("objective=supervised", "views=crop", "views.crop_area=0.5", "optimizer.epochs=12")
 
 

@@ -11,6 +11,8 @@ import yaml
 from simclr_ablate.store import Store
 from tests.commands import run_process
 
+pytestmark = pytest.mark.slow
+
 FAST = ["optimizer.epochs=1", "optimizer.warmup_epochs=0", "data.limit=128", "data.validation=40"]
 
 

@@ -54,6 +54,7 @@ def runs(output: str) -> set[str]:
     return {word for line in output.splitlines() for word in line.split() if word[:6] == "shapes"}
 
 
+@pytest.mark.slow
 def test_a_list_of_sweeps_is_their_union(planned: Planned) -> None:
     alone = [runs(planned("-m", f"sweep={name}")[1]) for name in ("temperature", "batch_size")]
     for together in ("sweep=temperature,batch_size", "sweep=[temperature,batch_size]"):
@@ -77,6 +78,7 @@ def test_a_pattern_of_options_is_each_of_them(planned: Planned) -> None:
     assert count(output) == 2
 
 
+@pytest.mark.slow
 def test_a_scale_that_is_swept_has_its_own_values(planned: Planned) -> None:
     scales = ("laptop", "cifar10")
     alone = [count(planned("-m", f"scale={scale}", "sweep=temperature")[1]) for scale in scales]
@@ -88,6 +90,7 @@ def test_a_scale_that_is_swept_has_its_own_values(planned: Planned) -> None:
     assert count(planned("-m", f"scale={','.join(scales)}", "sweep=batch_size")[1]) == sum(batches)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -141,6 +144,7 @@ def own_groups(folder: Path, files: dict[str, str]) -> str:
     return f"--config-dir={folder}"
 
 
+@pytest.mark.slow
 def test_what_a_swept_group_refers_to_is_followed(planned: Planned, tmp_path) -> None:
     """Otherwise runs that differ would be dropped as doubles."""
     flag = own_groups(tmp_path / "config", FOLLOWING)
@@ -198,6 +202,7 @@ def test_a_swept_value_may_refer_to_a_key(planned: Planned) -> None:
     assert count(output) == 4
 
 
+@pytest.mark.slow
 def test_swept_values_are_hydras_own(planned: Planned) -> None:
     assert "seed must be" in planned("-m", "seed=010,2")[1]
     for labels in ("@a,@b", r"'it\'s',b", "'x, y',b"):
@@ -248,6 +253,7 @@ def test_keys_of_another_launcher_are_refused(planned: Planned) -> None:
         assert f"means nothing with hydra/launcher=slurm: {instead}, got {key}" in output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -295,6 +301,7 @@ def test_what_is_no_sweep_is_refused_by_name(planned: Planned, tmp_path, text, m
 GRID = "grids:\n  - loss.temperature: [0.1, 0.3]\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "encoding", "argument"),
     [

@@ -16,6 +16,8 @@ from simclr_ablate.store import Store
 from tests.commands import eventually, own_sweeps, run_process, start, user_environment
 from tests.shared import warm_cache
 
+pytestmark = pytest.mark.slow
+
 UNTIL = ["-m", "sweep=flip", "optimizer.epochs=1", "until=decided"]
 
 

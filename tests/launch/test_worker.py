@@ -42,6 +42,7 @@ def test_a_full_disk_is_told_with_path_and_room(make_runs, tmp_path) -> None:
     assert "free" in reason
 
 
+@pytest.mark.slow
 def test_a_log_that_cannot_be_opened_hides_no_reason(make_runs, tmp_path) -> None:
     plan = make_runs(1)
     (planned,) = plan.runs

@@ -47,6 +47,7 @@ def views(n: int, dim: int = 5) -> Tensor:
     return images + 0.7 * torch.randn(2 * n, dim, dtype=torch.float64)
 
 
+@pytest.mark.slow
 @EVERY_LOSS
 def test_equals_the_released_code_whatever_the_negatives(loss: Callable) -> None:
     z = views(17)

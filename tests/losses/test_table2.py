@@ -291,6 +291,7 @@ def test_a_bad_number_shows_in_the_loss(case: Case) -> None:
     assert not case(z).loss.isfinite()
 
 
+@pytest.mark.slow
 @EVERY_CASE
 def test_memory_grows_with_the_batch_not_with_its_square(case: Case) -> None:
     n = 3072  # so many that no blocks are kept between passes

@@ -32,6 +32,7 @@ VARIANTS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 4])
 def test_ranks_get_the_loss_and_gradient_of_one_process(on_ranks: Callable, count: int) -> None:
     # Float64: blocks of other sizes round otherwise, and a pair at a kink then jumps.

@@ -26,6 +26,7 @@ def composer(compose_config):
     return Composer(compose_config, GROUPS.__contains__)
 
 
+@pytest.mark.slow
 def test_points_equal_what_hydra_composes(composer, make_experiment):
     rng = random.Random(0)
     choices = {
@@ -58,6 +59,7 @@ REFERENCES = (
 )
 
 
+@pytest.mark.slow
 def test_points_equal_what_hydra_composes_where_keys_follow_others(
     compose_config, make_experiment
 ) -> None:

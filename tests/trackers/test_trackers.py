@@ -22,6 +22,8 @@ from simclr_ablate.trackers.sync import send_pictures
 from tests.trackers import readers
 from tests.trackers.stored import begun, finish, lines
 
+pytestmark = pytest.mark.slow
+
 PROJECT = "a study"
 
 
@@ -194,7 +196,6 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @needs("mlflow.server")
-@pytest.mark.slow
 def test_mlflow(run, experiment, mlflow_server) -> None:
     tracking = Tracking(("mlflow",), 1, PROJECT, None, mlflow_server)
     metrics = in_two_halves(run, experiment, tracking)
@@ -207,7 +208,6 @@ def test_mlflow(run, experiment, mlflow_server) -> None:
 
 
 @needs("mlflow.server")
-@pytest.mark.slow
 def test_pictures_in_mlflow(run, tmp_path, mlflow_server) -> None:
     from mlflow import MlflowClient
 

@@ -25,6 +25,7 @@ def trained(experiment: Experiment) -> Loop:
     return loop
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "keys",
     [

@@ -170,6 +170,7 @@ def weights_after_step(modules: list[nn.Module]) -> list[Tensor]:
     return [value for module in modules for value in module.state_dict().values()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "overrides",
     [

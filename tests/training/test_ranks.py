@@ -21,6 +21,8 @@ from simclr_ablate.tasks.networks import build_models
 from simclr_ablate.tasks.pretrain import build_loop
 from simclr_ablate.training.loop import Loop
 
+pytestmark = pytest.mark.slow
+
 IMAGES, BATCH, STEPS = 70, 16, 3
 TINY = (
     f"optimizer.batch_size={BATCH}",

@@ -74,6 +74,7 @@ def copied(
     return other, ours
 
 
+@pytest.mark.slow
 def test_equal_weights_have_equal_features_and_metrics_and_two_ids(
     native: tuple[Path, list[Experiment]], copied: tuple[Path, list[Experiment]]
 ) -> None:

@@ -66,6 +66,7 @@ def of(network: nn.Module, images: Tensor) -> Tensor:
         return features
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["resnet18", "resnet50"])
 def test_torchvisions_own_class(
     architecture: str, keep: Keep, imported: Importing, images: Tensor

@@ -61,6 +61,7 @@ def test_timm_brings_its_preprocessing(
     assert "made for images of 224 pixels, resized by bicubic interpolation" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_network_with_the_same_weights_and_other_features_is_refused(
     hub: Callable[..., None], imported: Importing
 ) -> None:

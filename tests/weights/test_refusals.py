@@ -107,6 +107,7 @@ def test_an_altered_encoder_of_ours(tmp_path: Path) -> None:
     assert "its content does not match its digest" in refusal(path)
 
 
+@pytest.mark.slow
 def test_what_is_missing_or_left_over_is_listed(tmp_path: Path) -> None:
     state = encoder()
     del state["layer2.0.bn1.bias"], state["layer3.0.conv2.weight"]

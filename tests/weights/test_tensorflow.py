@@ -114,6 +114,7 @@ def write(path: Path, variables: dict[str, Tensor], **more: Tensor) -> None:
     np.savez(path, **{name: tensor.numpy() for name, tensor in (variables | more).items()})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("width", "sizes"), [(1, (64, 72)), (2, (32,))])
 def test_features_of_the_released_network(
     width: int,

@@ -46,6 +46,7 @@ def test_kinds_are_those_of_the_pixels():
     assert set(expected) == {GLOBAL_TO_LOCAL, OVERLAPPING, ADJACENT}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", [16, 40])
 def test_shares_are_those_of_torchvisions_crops(side):
     measured = crops.pairs_of_crops(Source("n", "shapes", side, int(RNG.integers(10**6))))

@@ -65,6 +65,7 @@ def paper_report(paper_store, tmp_path_factory):
     return report, {path.suffix: path for path in paths}
 
 
+@pytest.mark.slow
 def test_the_papers_numbers_come_back_as_figure_5(paper_report):
     report, paths = paper_report
     assert set(paths) == {".png", ".pdf", ".csv", ".md", ".tex"}

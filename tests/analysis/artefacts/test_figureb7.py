@@ -87,6 +87,7 @@ def test_figure_b7_averages_over_the_learning_rates_of_temperature_a_half(tmp_pa
         assert all(map(math.isnan, halves.values()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seeds", [1, 2])
 def test_figure_b8_averages_over_learning_rates_and_lengths_in_two_panels(tmp_path, make, seeds):
     drawn = fill(tmp_path, make, seeds)

@@ -230,6 +230,7 @@ def test_a_definition_under_a_name_of_ours_is_left_out(store, tmp_path, caplog):
 HOSTILE = "<script>alert(1)</script>\x1b[2J\"'& $x$ \\end{document}"
 
 
+@pytest.mark.slow
 def test_a_hostile_definition_is_text_everywhere(store, tmp_path, capsys):
     name = '../"><img src=x>'
 

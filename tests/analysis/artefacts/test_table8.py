@@ -57,6 +57,7 @@ def named_as_the_paper(monkeypatch):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SIDES)
 def test_the_papers_numbers_and_bold_marks_come_back(tmp_path, make, monkeypatch, name):
     named_as_the_paper(monkeypatch)

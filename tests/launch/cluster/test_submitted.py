@@ -22,6 +22,8 @@ from tests.commands import (
 )
 from tests.slowly import SLOW
 
+pytestmark = pytest.mark.slow
+
 LENGTH = [SLOW, "optimizer.epochs=5"]
 
 
