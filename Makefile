@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: reproduce test test-all coverage test-slurm lint docs bench clean
+.PHONY: reproduce test test-all test-slow coverage test-slurm lint docs bench clean
 
 # The embedded data, 49 runs and the random encoder, then Figure 5 into reports/.
 reproduce: $(VENV)/.installed
@@ -19,7 +19,8 @@ test: $(VENV)/.installed-test lint
 	$(PYTEST) -n $(WORKERS) --no-loadscope-reorder -m "not slow"
 
 # The same, then the rest: whole commands, the wheel, SLURM, a browser, LaTeX, shells, trackers' servers, the docs.
-test-all: $(VENV)/.installed-test-all test
+test-all: test test-slow
+test-slow: $(VENV)/.installed-test-all
 	$(PYTEST) -n $(WORKERS) --no-loadscope-reorder -m slow
 
 # All of them with a table of what they reach, processes of their own included: half as slow again.

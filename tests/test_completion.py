@@ -168,6 +168,7 @@ LOAD = {
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 @pytest.mark.parametrize("shell", SHELLS)
 def test_a_real_shell_completes(terminal: Terminal, shell: str) -> None:
     path = shutil.which(shell)
@@ -184,6 +185,7 @@ def test_a_real_shell_completes(terminal: Terminal, shell: str) -> None:
     terminal.wait_for("error: state must have a value")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shell", SHELLS)
 def test_a_script_is_one_that_its_shell_reads(shell: str) -> None:
     path = shutil.which(shell)
@@ -220,6 +222,7 @@ def test_installing_writes_one_file_and_replaces_none_of_others(
     assert f"fpath=({tmp_path / '.local/share/zsh/site-functions'} $fpath)" in told
 
 
+@pytest.mark.slow
 def test_zsh_has_it_where_it_looks(tmp_path, monkeypatch, capsys) -> None:
     require(shutil.which("zsh"), "zsh")
     monkeypatch.setenv("ZDOTDIR", str(tmp_path))

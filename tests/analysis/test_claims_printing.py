@@ -146,6 +146,7 @@ def test_files_hold_every_finding(tmp_path, findings):
             assert re.sub(r"([<>~#])", r"\\\1", text) in markdown
 
 
+@pytest.mark.slow
 def test_latex_compiles(compile_latex, tmp_path, findings):
     write(findings, tmp_path)
     compile_latex(tmp_path, "booktabs", "\\input{claims}")

@@ -134,6 +134,7 @@ def test_the_check_of_structure_can_fail(broken):
         check_latex(text.replace(old, new, 1))
 
 
+@pytest.mark.slow
 def test_latex_compiles(compile_latex, tmp_path, site):
     tables = [latex_tables([TABLE, TABLE], NASTY, "tab-1")]
     tables += [path.read_text() for path in sorted(site.glob("[!c]*.tex"))]

@@ -52,9 +52,13 @@ def job_of(run: Run) -> str:
 
 
 def ended(store: Path) -> bool:
-    """Whether nothing in the store is queued or running, SLURM being asked."""
+    """Whether nothing in the store is queued or running, SLURM being asked.
+
+    A run whose process was killed is `interrupted` until SLURM says that its job has ended.
+    """
     assert status_main([f"store={store}", "--json"]) == 0
-    return all(run.state() not in ("queued", "running") for run in Store(store).runs())
+    going_on = ("queued", "running", "interrupted")
+    return all(run.state() not in going_on for run in Store(store).runs())
 
 
 def wait_until_done(store: Path, seconds: float = 300) -> None:
