@@ -17,6 +17,7 @@ from typing import NamedTuple
 from unittest import mock
 
 import torch
+from scipy.stats import binom
 
 from benchmarks.laptop import default_experiment, training_parts
 from benchmarks.measure import print_row, print_table
@@ -80,12 +81,21 @@ def of_lines() -> float:
 
 
 def compared(turns: list[Turn]) -> list[str]:
-    """The medians over pairs of turns, relative to the one without."""
+    """The medians over pairs of turns, relative to the one without; those of the run itself with 95% intervals."""
     pairs = list(zip(turns[::2], turns[1::2], strict=True))
-    wall = statistics.median(with_it.wall / without.wall for with_it, without in pairs)
-    cpu = statistics.median(with_it.cpu / without.cpu for with_it, without in pairs)
+    wall = [with_it.wall / without.wall for with_it, without in pairs]
+    cpu = [with_it.cpu / without.cpu for with_it, without in pairs]
     beside = statistics.median(with_it.beside / without.cpu for with_it, without in pairs)
-    return [f"{100 * (wall - 1):+.1f} %", f"{100 * (cpu - 1):+.1f} %", f"{100 * beside:.1f} %"]
+    return [_median(wall), _median(cpu), f"{100 * beside:.1f} %"]
+
+
+def _median(ratios: list[float]) -> str:
+    """The median beyond 1, in percent, with the interval that the order of the values gives, whatever they scatter."""
+    low, high = (int(k) for k in binom.interval(0.95, len(ratios), 0.5))
+    ordered = sorted(ratios)
+    ends = (ordered[max(0, low - 1)], ordered[min(high, len(ratios) - 1)])
+    median, low_end, high_end = (100 * (x - 1) for x in (statistics.median(ratios), *ends))
+    return f"{median:+.1f} % ({low_end:+.1f} to {high_end:+.1f})"
 
 
 def measured(names: tuple[str, ...]) -> tuple[float, list[Turn]]:
