@@ -28,7 +28,8 @@ PROJECT = "a study"
 
 
 def needs(package: str) -> pytest.MarkDecorator:
-    missing = importlib.util.find_spec(package) is None
+    parent = package.partition(".")[0]
+    missing = any(importlib.util.find_spec(name) is None for name in (parent, package))
     return pytest.mark.skipif(missing, reason=f"{package} is not installed")
 
 
