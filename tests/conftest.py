@@ -46,7 +46,7 @@ WAITING = "tests/launch/"
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Puts tests that mostly wait beside others (`pytest -n 4`): those on the cluster are among the first, in a process
     of their own; those of the launchers are spread evenly, file by file. Those of the simulated accelerator come before
-    all, since autograd asks once a process for its devices. All on the cluster are slow.
+    all, since autograd asks once a process for its devices. All on the cluster or that accelerator are slow.
     """
     kinds: dict[bool, list[str]] = {True: [], False: []}
     for file in dict.fromkeys(_file(item) for item in items):
@@ -63,7 +63,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     items.sort(key=order)
     for item in items:
-        if _file(item).startswith(CLUSTER):
+        if _file(item).startswith(first):
             item.add_marker(pytest.mark.slow)
 
 

@@ -17,6 +17,8 @@ from simclr_ablate.schema import SCHEMA_VERSION
 from simclr_ablate.store import Run, Store
 from tests.small_runs import SMALL, give_seeds
 
+pytestmark = pytest.mark.slow
+
 SEEDS = 8
 PROOF = "PROOF"
 """The variable that says what code of a file would make."""
@@ -245,7 +247,6 @@ FAILURE = {"reason": "because", "time": 0.0}
 TIMEOUTS = {"place": [False, 3], "count": 1}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "content"),
     [

@@ -16,8 +16,9 @@ from tests.commands import (
     start,
 )
 
+pytestmark = pytest.mark.slow
 
-@pytest.mark.slow
+
 def test_a_failed_run_stops_no_other_and_is_named(environment, tmp_path):
     status, output = run(environment, tmp_path, "-m", "optimizer.name=sgd", "optimizer.lr=1e30,0.1")
     assert status == 1
@@ -33,7 +34,6 @@ def test_a_failed_run_stops_no_other_and_is_named(environment, tmp_path):
         assert text in output
 
 
-@pytest.mark.slow
 def test_two_commands_at_once_train_each_experiment_once(environment, tmp_path):
     arguments = ["-m", "seed=0,1,2", "launcher.parallel=2", "optimizer.epochs=1"]
     commands = [start(environment, tmp_path, *arguments) for _ in range(2)]
@@ -150,7 +150,6 @@ def test_hydras_own_flags_work(environment, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.slow
 def test_a_run_that_is_left_over_comes_out_as_beside_others(environment, tmp_path):
     """With the threads of its sweep: another number of them rounds otherwise."""
     store, together = tmp_path / "store", tmp_path / "together"

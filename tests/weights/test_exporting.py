@@ -26,6 +26,8 @@ from simclr_ablate.weights.importing import fingerprint
 from tests.weights.conftest import Importing
 from tests.weights.networks import MEAN, STD, assert_alike, normalised, randomised
 
+pytestmark = pytest.mark.slow
+
 Keep = Callable[..., tuple[Run, nn.Module]]
 
 
@@ -66,7 +68,6 @@ def of(network: nn.Module, images: Tensor) -> Tensor:
         return features
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["resnet18", "resnet50"])
 def test_torchvisions_own_class(
     architecture: str, keep: Keep, imported: Importing, images: Tensor

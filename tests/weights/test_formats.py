@@ -22,6 +22,8 @@ from simclr_ablate.weights.importing import complete_weights
 from tests.weights.conftest import Importing
 from tests.weights.networks import MEAN, STD, assert_alike, normalised, randomised
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = {"mean": MEAN, "std": STD}
 
 

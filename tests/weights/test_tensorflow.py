@@ -19,6 +19,8 @@ from simclr_ablate.weights.tensorflow import tensorflow_names
 from tests.weights.conftest import Importing
 from tests.weights.networks import assert_alike
 
+pytestmark = pytest.mark.slow
+
 DEPTHS = {"resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3)}
 
 
@@ -114,7 +116,6 @@ def write(path: Path, variables: dict[str, Tensor], **more: Tensor) -> None:
     np.savez(path, **{name: tensor.numpy() for name, tensor in (variables | more).items()})
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("width", "sizes"), [(1, (64, 72)), (2, (32,))])
 def test_features_of_the_released_network(
     width: int,
