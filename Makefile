@@ -13,15 +13,16 @@ reproduce: $(VENV)/.installed
 # How many processes share the tests. On two cores four are fastest: now and then, each waits.
 WORKERS ?= 4
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+SHARED := -n $(WORKERS) --no-loadscope-reorder
 
 # What a contributor runs.
 test: $(VENV)/.installed-test lint
-	$(PYTEST) -n $(WORKERS) --no-loadscope-reorder -m "not slow"
+	$(PYTEST) $(SHARED) -m "not slow"
 
 # The same, then the rest: whole commands, the wheel, SLURM, a browser, LaTeX, shells, trackers' servers, the docs.
 test-all: test test-slow
 test-slow: $(VENV)/.installed-test-all
-	$(PYTEST) -n $(WORKERS) --no-loadscope-reorder -m slow
+	$(PYTEST) $(SHARED) -m slow
 
 # All of them with a table of what they reach, processes of their own included: half as slow again.
 coverage: $(VENV)/.installed-test-all

@@ -80,12 +80,8 @@ def p_value(one: Rights | None, other: Rights | None, per_class: bool) -> float:
         return float("nan")
     if not np.array_equal(one.labels, other.labels):
         return float("nan")
-    classes = _classes(one.labels) if per_class else None
+    classes = one.labels.astype(np.int64).tobytes() if per_class else None
     return _exchanged(one.share.tobytes(), other.share.tobytes(), classes)
-
-
-def _classes(labels: NDArray[Any]) -> bytes:
-    return labels.astype(np.int64).tobytes()
 
 
 @functools.lru_cache(maxsize=256)

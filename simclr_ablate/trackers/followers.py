@@ -87,7 +87,7 @@ class Followers:
         for name in tracking.names:
             process = self._processes.get((name, tracking))
             if process is not None and process.stdin is not None:
-                # It fails if the process hangs, or is gone, which is told at the end.
+                # Writing fails if the process hangs or has ended. `_end` says so.
                 with contextlib.suppress(OSError):
                     os.write(process.stdin.fileno(), f"{word}\n".encode())
 

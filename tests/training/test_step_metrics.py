@@ -90,9 +90,10 @@ def test_memory_is_what_the_system_says() -> None:
     """Pages of the system's own: those of an array may be ones that the process freed before."""
     before = memory_in_use(torch.device("cpu"))["memory"]
     with mmap.mmap(-1, 2**26) as block:
-        block.write(b"1" * 2**26)
+        for page in range(0, 2**26, mmap.PAGESIZE):
+            block[page] = 1
         grown = memory_in_use(torch.device("cpu"))["memory"] - before
-    assert 0.8 < grown / 2**26 < 2.5
+    assert 0.8 < grown / 2**26 < 1.5
 
 
 def test_a_loop_that_diverges_leaves_the_steps_before(make_experiment, tmp_path) -> None:
