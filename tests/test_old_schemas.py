@@ -191,7 +191,7 @@ def test_a_key_that_is_added_renames_no_run(tmp_path, make_experiment) -> None:
     new = tmp_path / "new"
     for name in ("simclr_ablate", "conf", "sweeps"):
         shutil.copytree(ROOT / name, new / name, ignore=shutil.ignore_patterns("__pycache__"))
-    schema = new / "simclr_ablate/schema.py"
+    schema = new / "simclr_ablate/schema/sections.py"
     code = schema.read_text()
     added = 'class Encoder:\n    """The encoder f. Its output, after the average pool, is h."""\n'
     assert added in code
