@@ -12,7 +12,8 @@ reproduce: $(VENV)/.installed
 
 # How many processes share the tests. On two cores four are fastest: now and then, each waits.
 WORKERS ?= 4
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+# Bytecode is kept whatever the shell says: hundreds of processes load the same modules.
+PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 SHARED := -n $(WORKERS) --no-loadscope-reorder
 
 # What a contributor runs.
@@ -52,24 +53,31 @@ $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version)'
 	$(PYTHON) -m venv $(VENV)
 
+# What is installed is compiled by all cores: pip would do it with one, which takes as long as the rest. A few files that
+# come with torch are for other versions of Python.
+define install
+$(BIN)/python -m pip install --quiet --no-compile -e '.$(1)'
+@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
+endef
+
 $(VENV)/.installed: $(VENV)/bin/python pyproject.toml
-	$(BIN)/python -m pip install --quiet -e .
+	$(call install,)
 	touch $@
 
 $(VENV)/.installed-test: $(VENV)/bin/python pyproject.toml
-	$(BIN)/python -m pip install --quiet -e '.[test]'
+	$(call install,[test])
 	touch $@ $(VENV)/.installed
 
 $(VENV)/.installed-test-all: $(VENV)/bin/python pyproject.toml
-	$(BIN)/python -m pip install --quiet -e '.[test-all]'
+	$(call install,[test-all])
 	touch $@ $(VENV)/.installed $(VENV)/.installed-test
 
 $(VENV)/.installed-bench: $(VENV)/bin/python pyproject.toml
-	$(BIN)/python -m pip install --quiet -e '.[bench]'
+	$(call install,[bench])
 	touch $@
 
 $(VENV)/.installed-docs: $(VENV)/bin/python pyproject.toml
-	$(BIN)/python -m pip install --quiet -e '.[docs]'
+	$(call install,[docs])
 	touch $@
 
 clean:
