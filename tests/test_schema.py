@@ -396,8 +396,9 @@ def test_the_bounds_are_those_of_the_code(make_experiment):
     from simclr_ablate.augment.operations import MAX_STRENGTH
     from simclr_ablate.data.shapes import SIDE
     from simclr_ablate.models.encoder import build_encoder
+    from simclr_ablate.schema import names
 
-    assert MAX_STRENGTH == schema.MAX_STRENGTH
+    assert MAX_STRENGTH == names.MAX_STRENGTH
     assert SIDE == schema.SHAPES_SIDE
     architectures = dataclasses.fields(schema.Encoder)[0].metadata["choices"]
     for architecture, width in itertools.product(architectures, range(1, 6)):
