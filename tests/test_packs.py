@@ -409,6 +409,36 @@ def test_runs_that_were_looked_at_anywhere_stay_so(store, tmp_path) -> None:
     assert {one.until for one in Store(tmp_path / "new").sweeps()} == {"decided"}
 
 
+def test_looks_of_another_sweep_travel_too(store, tmp_path) -> None:
+    first, second, third = (run.run_id for run in runs_of(store))
+    records = Store(store)
+    records.record_sweep("one", [first], ["sweep=one"])
+    records.record_sweep("whole", [first, second], ["sweep=whole"], until="decided")
+    records.record_sweep("other", [third], ["sweep=other"], until="decided")
+    made = pack(store, tmp_path / "one.zip", "sweep=one")
+    there = Store(tmp_path / "there")
+    assert unpack(there.root, made) == 0
+    assert [run.run_id for run in there.runs()] == [first]
+    assert {(one.name, one.until) for one in there.sweeps()} == {("one", ""), ("whole", "decided")}
+
+
+def test_a_log_that_repeats_itself_stays_and_is_named(store, tmp_path, capsys) -> None:
+    """Others like it would make the pack look like a bomb. A short one, and one of different lines, travel."""
+    first, second, third = runs_of(store)
+    (first.path / "log.txt").write_text("the same warning again\n" * 300_000)
+    (second.path / "log.txt").write_text("the same warning again\n" * 1_000)
+    lines = (f"step {random.random()}\n" for _ in range(30_000))
+    (third.path / "log.txt").write_text("".join(lines))
+    capsys.readouterr()
+    members = members_of(pack(store, tmp_path / "logs.zip"))
+    assert f"{first.run_id}/log.txt, which repeats itself too often" in capsys.readouterr().err
+    assert [f"{run.run_id}/log.txt" in members for run in (first, second, third)] == [
+        False,
+        True,
+        True,
+    ]
+
+
 def test_an_artefact_that_a_launch_defines_travels_and_replaces_none(store, tmp_path) -> None:
     ids = [run.run_id for run in runs_of(store)]
     there, other = (Store(shutil.copytree(store, tmp_path / name)) for name in ("there", "other"))
@@ -639,6 +669,14 @@ def other_key(members: Members, folder: Path) -> Members:
     return members | {one: sealed(json.loads(members[other]), owner, folder)}
 
 
+def with_metric(members: Members, metric: str, value: Any, folder: Path) -> Members:
+    """A result that is sealed with this metric."""
+    name = result_in(members)
+    record = json.loads(members[name])
+    record["metrics"][metric] = value
+    return members | {name: sealed(record, record["belongs_to"], folder)}
+
+
 def later_schema(members: Members) -> Members:
     return with_text(
         members, name_in(members, "experiment.json"), '"schema_version": 3', '"schema_version": 4'
@@ -723,6 +761,18 @@ HOSTILE: dict[str, tuple[Callable[[Members, Path], Members], str]] = {
     "an array too long": (
         lambda m, f: with_examples(m, promising("(1000000000000,)"), f),
         "is shorter than its header says",
+    ),
+    "an array of nothing, and too long": (
+        lambda m, f: with_examples(m, promising(f"(0, {10**30})"), f),
+        "it is no file of arrays",
+    ),
+    "a shape that is none": (
+        lambda m, f: with_examples(m, promising("(True,)"), f),
+        "it is no file of arrays",
+    ),
+    "a number beyond all bounds": (
+        lambda m, f: with_metric(m, "top1", 10**400, f),
+        "a value in metrics is larger than any number of ours",
     ),
     "a bomb of arrays": (
         lambda m, f: with_examples(m, npz(**{f"a{k}": np.zeros(2**22) for k in range(9)}), f),

@@ -19,12 +19,8 @@ def load_arrays(content: bytes) -> "dict[str, NDArray[Any]]":
     import numpy as np
 
     damages = (
-        EOFError,
-        KeyError,
-        NotImplementedError,
-        RuntimeError,
-        zipfile.BadZipFile,
-        zlib.error,
+        *(EOFError, KeyError, NotImplementedError, OverflowError, RuntimeError, TypeError),
+        *(zipfile.BadZipFile, zlib.error),
     )
     try:
         _check_sizes(content)

@@ -50,6 +50,10 @@ ALLOWANCE, MOST_RATIO = 2**26, 200
 """All members together may take ALLOWANCE, and MOST_RATIO times as much as the pack: our tables and logs shrink to a
 tenth, bombs to a thousandth."""
 
+LEAST_MEMBER = 150
+"""The bytes that a member takes in a pack apart from its content: two headers with its name, and its digest."""
+COMPRESSION = 9
+
 LONGEST_NAME = 200
 """The most bytes in the name of a folder or a file."""
 
@@ -294,7 +298,7 @@ def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
     member = zipfile.ZipInfo(name, _DATE)
     member.create_system = 3  # Unix, whatever the system
     member.external_attr = (stat.S_IFREG | 0o644) << 16
-    archive.writestr(member, content, zipfile.ZIP_DEFLATED, compresslevel=9)
+    archive.writestr(member, content, zipfile.ZIP_DEFLATED, compresslevel=COMPRESSION)
 
 
 def _problem_of(member: zipfile.ZipInfo, earlier: Mapping[str, zipfile.ZipInfo]) -> str | None:

@@ -1,6 +1,7 @@
 """Making a pack of a store: which runs, evaluations and files travel. `pack.py` says what a pack is."""
 
 import os
+import zlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +20,16 @@ from simclr_ablate.store.contents import (
     pretraining_in,
 )
 from simclr_ablate.store.evaluation import digest_of
-from simclr_ablate.store.pack import BESIDE, MOST_BYTES, Pack, PackError, write
+from simclr_ablate.store.pack import (
+    BESIDE,
+    COMPRESSION,
+    LEAST_MEMBER,
+    MOST_BYTES,
+    MOST_RATIO,
+    Pack,
+    PackError,
+    write,
+)
 from simclr_ablate.store.records import ExperimentRecord
 from simclr_ablate.store.run import Run
 from simclr_ablate.store.store import Store, SweepRecord
@@ -57,8 +67,9 @@ def pack(
 ) -> Packed:
     """Packs the runs with a complete evaluation into the new file `to`.
 
-    sweeps: only the runs of these sweeps' launches, and those launches; (): all runs, and all launches of them. run_id:
-    only that run. examples: which results on single test images are packed, one of EXAMPLES.
+    sweeps: only the runs of these sweeps' launches, and those launches; (): all runs, and all launches of them.
+    Launches that looked at a packed run to decide on its seeds are packed in any case. run_id: only that run. examples:
+    which results on single test images are packed, one of EXAMPLES.
 
     Raises ConfigError if there is nothing to pack, or `to` exists, and StorageError.
     """
@@ -71,7 +82,8 @@ def pack(
         packing.add(run)
     if not packing.packed.runs:
         raise ConfigError("; ".join(["there is no complete run to pack", *packing.told()]))
-    packing.add_launches(launches)
+    looked = {path: launch for path, launch in store.launches().items() if launch.until}
+    packing.add_launches(launches | looked)
     packing.add_choices()
     write_atomically(to, packing.write, replaces=False)
     packing.packed.left_out = packing.told()
@@ -118,7 +130,7 @@ class _Packing:
         self._run_ids: set[str] = set()
         self._incomplete: Counter[str] = Counter()
         self._unfinished = 0
-        self._too_large: list[str] = []
+        self._left_out: list[str] = []
         self.packed = Packed()
 
     def add(self, run: Run) -> None:
@@ -182,7 +194,9 @@ class _Packing:
             if not path.is_file():
                 continue
             if path.stat().st_size > MOST_BYTES[path.suffix]:
-                self._too_large.append(f"{member}/{name}")
+                self._left_out.append(f"{member}/{name}, which is too large")
+            elif _repeats_itself(path):
+                self._left_out.append(f"{member}/{name}, which repeats itself too often")
             else:
                 self._members[f"{member}/{name}"] = path
 
@@ -225,7 +239,17 @@ class _Packing:
             lines.append(f"runs without a complete evaluation: {states}")
         if self._unfinished:
             lines.append(f"evaluations that are not complete: {self._unfinished}")
-        return [*lines, *(f"{name}, which is too large" for name in self._too_large)]
+        return [*lines, *self._left_out]
+
+
+def _repeats_itself(path: Path) -> bool:
+    """Whether a file shrinks so much that a pack with many of its like would be taken for a bomb."""
+    size = path.stat().st_size
+    # The name of a member alone makes up for a small one.
+    if size <= MOST_RATIO * LEAST_MEMBER:
+        return False
+    packed = len(zlib.compress(path.read_bytes(), COMPRESSION))
+    return size > MOST_RATIO * (packed + LEAST_MEMBER)
 
 
 def is_on_other_data(result: Mapping[str, Any]) -> bool:

@@ -9,6 +9,7 @@ import functools
 import hashlib
 import json
 import os
+import sys
 import types
 import typing
 from collections.abc import Mapping
@@ -120,6 +121,8 @@ def mismatch(value: Any, shape: Any, name: str = "it") -> str | None:
     kinds, inner = _parsed(shape)
     if kinds and type(value) not in kinds:
         return f"{name} is not {' or '.join(_NAMES[kind] for kind in kinds)}"
+    if type(value) is int and float in kinds and abs(value) > sys.float_info.max:
+        return f"{name} is larger than any number of ours"
     if isinstance(inner, dict):
         for key, (each, required) in inner.items():
             if key in value:
