@@ -11,7 +11,7 @@ import pandas as pd
 
 from simclr_ablate.config import KeyInfo, flatten
 from simclr_ablate.identity import values_of
-from simclr_ablate.schema import KEYS, SCHEMA_VERSION, counting_keys
+from simclr_ablate.schema import COLUMNS, KEYS, SCHEMA_VERSION, counting_keys
 from simclr_ablate.store import Run, Store, SweepRecord
 
 from .own import own_artefacts
@@ -100,7 +100,7 @@ def _plain(value: Any) -> Any:
 def columns() -> list[str]:
     """The columns that are always there, in order."""
     return [
-        *("run_id", "path", "sweeps", "defining", "looked_at", "state", "evaluation"),
+        *COLUMNS,
         *(key.name for key in KEYS),
         *MEASURED,
         *(f"pretraining.{name}" for name in PRETRAINING),
@@ -154,7 +154,8 @@ def _rows(run: Run, sweeps: tuple[str, ...], others: OtherVersions) -> Iterator[
     for key, content in evaluations.items():
         evaluated = flatten(content["config"], "evaluation")
         of_row = used({**config, **evaluated, **content.get("beside", {})})
-        measured = {"evaluation_seconds": content.get("seconds"), **content["metrics"]}
-        yield {**row, "evaluation": key, **of_row, **measured}
+        # No name that a protocol of a user's gives a metric may take the place of another column.
+        own = {**row, "evaluation": key, **of_row, "evaluation_seconds": content.get("seconds")}
+        yield {**content["metrics"], **own}
     if not evaluations:
         yield row

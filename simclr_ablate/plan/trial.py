@@ -28,7 +28,17 @@ from simclr_ablate.losses.registry import build_loss
 from simclr_ablate.models.batch_norm import check_shareable
 from simclr_ablate.models.encoder import Encoder as Network
 from simclr_ablate.models.head import build_head
-from simclr_ablate.schema import TRAINED, Data, Encoder, Experiment, Head, Loss, Views
+from simclr_ablate.schema import (
+    COLUMNS,
+    KEYS,
+    TRAINED,
+    Data,
+    Encoder,
+    Experiment,
+    Head,
+    Loss,
+    Views,
+)
 from simclr_ablate.tasks.networks import build_models, encoder_of
 from simclr_ablate.training.loop import Loop
 from simclr_ablate.training.micro_batches import unmoved_statistics
@@ -197,6 +207,8 @@ def _try_head(head: Head, encoder: Encoder, size: int) -> None:
         )
 
 
+_TAKEN = {*COLUMNS, *(key.name for key in KEYS), "evaluation_seconds"}
+
 _tried: dict[tuple[Any, ...], tuple[str, ...]] = {}
 """The names of the metrics of each protocol that was tried, by all that a trial depends on."""
 
@@ -246,6 +258,11 @@ def _try_protocol(experiment: Experiment) -> None:
             raise ConfigError(
                 f"{named} must return metrics that are numbers, got {type(value).__name__} "
                 f"as {metric}"
+            )
+        if metric in _TAKEN or metric.startswith("pretraining."):
+            raise ConfigError(
+                f"{named} must return metrics with names of their own, got {metric}, which is a column of the table of "
+                "runs"
             )
     for what_of, rows in result.examples.items():
         if not isinstance(rows, Tensor) or len(rows) != len(test):

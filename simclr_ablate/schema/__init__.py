@@ -17,6 +17,7 @@ from simclr_ablate.schema.experiment import (
     pretraining_keys,
 )
 from simclr_ablate.schema.names import (
+    COLUMNS,
     LOSS_NAMES,
     METRIC_NAMES,
     METRICS,
@@ -49,6 +50,7 @@ from simclr_ablate.schema.sections import (
 )
 
 __all__ = [
+    "COLUMNS",
     "DECISIVE",
     "KEYS",
     "LOSS_NAMES",

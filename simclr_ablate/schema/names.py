@@ -103,6 +103,9 @@ def implied_protocol(values: Mapping[str, Any]) -> str:
     return "linear" if values.get("evaluation.probe") is None else "probe"
 
 
+COLUMNS = ("run_id", "path", "sweeps", "defining", "looked_at", "state", "evaluation")
+"""Columns of the table of runs beside keys and metrics (`analysis.load`)."""
+
 RESNETS = ("resnet8", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 """Our own architectures."""
 

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 from simclr_ablate.augment.operations import Operation, Solarize
 from simclr_ablate.augment.policies import Policy, pair_policy
+from simclr_ablate.evaluation.protocol import Result
 from simclr_ablate.losses.exact import ContrastiveLoss
 
 CALLS = []
@@ -50,6 +51,16 @@ def inverted(magnitudes):
 
 def too_large(magnitudes):
     return Policy(first=invert(magnitudes) + smaller(magnitudes))
+
+def protocol(result):
+    return lambda subject, frozen: result(frozen)
+
+no_result = protocol(lambda frozen: {"mine": 1.0})
+no_metrics = protocol(lambda frozen: Result({}, {}))
+no_number = protocol(lambda frozen: Result({"mine": torch.ones(())}, {}))
+another_column = protocol(lambda frozen: Result({"mine": 1.0, "seed": 2.0}, {}))
+few_rows = protocol(lambda frozen: Result({"mine": 1.0}, {"guess": frozen.test.labels[1:]}))
+unruly = protocol(lambda frozen: frozen.test.nothing)
 
 def deep(in_dim, dim):
     CALLS.append(in_dim)
@@ -200,6 +211,12 @@ def test_wrong_operations(
         ("loss.name={}:failing", r"take z, \(8, 16\), and failed: RuntimeError.*line \d+\)"),
         ("loss.name={}:no_function", "must make a function of z, got float"),
         ("data.name={}:video", "has no 'video'"),
+        ("evaluation.protocol={}:no_result", "must return a Result, got dict"),
+        ("evaluation.protocol={}:no_metrics", "must return at least one metric, got none"),
+        ("evaluation.protocol={}:no_number", "metrics that are numbers, got Tensor as mine"),
+        ("evaluation.protocol={}:another_column", "names of their own, got seed, .* a column"),
+        ("evaluation.protocol={}:few_rows", r"each test image \(16\), got 15 as guess"),
+        ("evaluation.protocol={}:unruly", "evaluate an encoder, and failed: AttributeError"),
     ],
 )
 def test_other_wrong_pieces(
