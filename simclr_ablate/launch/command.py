@@ -148,7 +148,8 @@ def execute(
     for line in plan.passed_over() if not silent else ():
         complain(line)
     if command.dry_run:
-        say(hours_of(plan).describe(side_by_side(command, plan)))
+        left = sum(state != "complete" for state in plan.states())
+        say(hours_of(plan).describe(max(1, min(side_by_side(command, plan), left))))
         _print_plan(plan, make_console(silent))
         return Ended(_status(plan), plan)
     if isinstance(command.launcher, SlurmOptions) and command.launcher.cluster == "slurm":

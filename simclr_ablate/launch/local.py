@@ -141,7 +141,8 @@ class LocalLauncher:
                 division.give_back(planned)
                 reason = sent(receiver)
                 self._ended(planned, process.exitcode, reason, waiting, elsewhere, ledger)
-            waiting.extend(ledger.choose([*waiting, *active, *elsewhere]))
+            late = ledger.outcome.late  # whose results may come with another command
+            waiting.extend(ledger.choose([*waiting, *active, *elsewhere, *late]))
             ledger.view.update(list(active), len(waiting), len(elsewhere))
             time.sleep(POLL_SECONDS)
 

@@ -14,12 +14,13 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import simclr_ablate
+from simclr_ablate.commands import PROGRAM
 from simclr_ablate.config import ConfigError
 from simclr_ablate.exit_status import ExitStatus
 from simclr_ablate.launch.command import (
@@ -65,8 +66,9 @@ Widen = Callable[[Sequence[int] | None], Widened]
 class Step:
     """One finding, and what its next look takes, as `simclr-ablate findings more --json` says.
 
-    label, setting: its data, and all that its runs have in common. sweeps: those that make its runs. hours: of all runs
-    that are missing at the next look. decides_at: the number of seeds that is expected to decide it, if any is.
+    label, setting: its data, and all that its runs have in common. sweeps: those that make its runs. missing: how many
+    results are missing at the next look. hours, longest: of all of their runs, one after the other, and of the longest.
+    decides_at: the number of seeds that is expected to decide it, if any is.
     """
 
     finding: str
@@ -77,7 +79,9 @@ class Step:
     seeds: int
     next_seeds: int
     decides_at: int | None
+    missing: int
     hours: float
+    longest: float
 
     @property
     def name(self) -> tuple[str, str, int]:
@@ -89,6 +93,12 @@ class Step:
         if self.next_seeds > most:
             return False
         return self.seeds < LOOKS[0] or (self.decides_at is not None and self.decides_at <= most)
+
+    def hours_with(self, side_by_side: int) -> float:
+        """What it takes at most with that many runs at once, in any order of the runs."""
+        at_once = max(1, min(side_by_side, self.missing))
+        rounds = math.ceil(self.missing / at_once)
+        return min(rounds * self.longest, self.hours / at_once + self.longest * (1 - 1 / at_once))
 
 
 def decide(command: Command, widen: Widen, jobs: Jobs | None = None) -> Ended:
@@ -105,30 +115,40 @@ def decide(command: Command, widen: Widen, jobs: Jobs | None = None) -> Ended:
         return ended
     console, status = make_message_console(), ended.status
     say, seeds = sayer(console), _Seeds.of(own)
-    # The winners of choices are known by now.
-    whole = replace(checked_plan(command, *own.asked), records=ended.plan.records)
+    whole = _chosen(replace(checked_plan(command, *own.asked), records=ended.plan.records))
     family = _family(whole, seeds)
     budget.note(whole)
     if "complete" not in whole.states():
         return ended
     taken = set[tuple[str, str, int]]()
     while status != ExitStatus.STOPPED:
-        steps = [
-            step
-            for step in _asked(command.store)
-            if step.name not in taken and step.run_ids <= family.keys()
-        ]
+        asked = _asked(command.store)
+        ours = [step for step in asked if step.run_ids <= family.keys()]
+        steps = [step for step in ours if step.name not in taken]
         step = _next(steps, command.until.max_seeds, budget, whole, say)
         if step is None:
+            for line in _left(len(ours) - len(steps), len(asked) - len(ours)):
+                say(line)
             break
         taken.add(step.name)
-        wide = checked_plan(command, *widen(seeds.first(step.next_seeds)).asked)
+        wide = _chosen(checked_plan(command, *widen(seeds.first(step.next_seeds)).asked))
         part = _part(wide, step, family, whole).added_to(whole.records)
+        if not part.runs:
+            continue
         budget.note(part, -1)
         say(_told(step, part))
         status = max(status, launch(command, part, console, jobs, budget.deadline))
         budget.note(part)
     return Ended(status, ended.plan)
+
+
+def _chosen(plan: Plan) -> Plan:
+    """The plan with the winners of choices whose candidates have all ended, as the launcher chose them."""
+    states = {planned.key: planned.state() for planned in plan.runs}
+    for choose in plan.pending:
+        if all(states.get(key) in ("complete", "failed") for key in choose.keys):
+            plan = plan.and_then(plan.choose(choose))
+    return plan
 
 
 def _check(command: Command, own: Widened) -> None:
@@ -204,7 +224,9 @@ class _Budget:
 
     def taken_by(self, step: Step, whole: Plan) -> float:
         """The hours that a step is expected to take."""
-        return step.hours / side_by_side(self.command, whole)
+        if not self.is_of_the_clock:
+            return step.hours
+        return step.hours_with(side_by_side(self.command, whole))
 
 
 def _family(plan: Plan, seeds: _Seeds) -> dict[str, str]:
@@ -243,7 +265,9 @@ def _step(content: Mapping[str, Any]) -> Step:
         content["seeds"],
         content["next_seeds"],
         content["decides_at"],
+        content["missing"],
         content["hours"],
+        content["longest"],
     )
 
 
@@ -252,7 +276,7 @@ def _next(
 ) -> Step | None:
     """The best step that fits. Says why there is none. most: `max_seeds`."""
     if not steps:
-        say("until=decided: no finding is left that more seeds would decide")
+        say("until=decided: no finding is left that more seeds of this command would decide")
         return None
     hopeful = [step for step in steps if step.is_in_reach(most)]
     if not hopeful:
@@ -270,12 +294,24 @@ def _next(
 
 
 def _part(wide: Plan, step: Step, family: Mapping[str, str], whole: Plan) -> Plan:
-    """The runs of `wide` that the step needs: those of the sweeps that it names, or else of a sweep of the user's."""
+    """The runs of `wide` that the step needs: of each, those of the sweeps that it names, or else of the user's."""
     needed = {family[run_id] for run_id in step.run_ids}
     runs = [planned for planned in wide.runs if family.get(planned.run_id) in needed]
     named = [planned for planned in runs if not set(step.sweeps).isdisjoint(planned.sweeps)]
-    runs = named or runs
+    made = {family[planned.run_id] for planned in named}
+    runs = [planned for planned in runs if planned in named or family[planned.run_id] not in made]
     return replace(wide, runs=tuple(runs), pending=(), decided=(), whole=whole.runs)
+
+
+def _left(tried: int, others: int) -> Iterator[str]:
+    """Lines about undecided findings that no step is for. tried: those whose runs failed; others: those of others."""
+    if tried:
+        yield f"  {count(tried, 'finding')} left, for which runs have failed"
+    if others:
+        yield (
+            f"  {count(others, 'finding')} left, resting on runs that this command does not make "
+            f"(see {PROGRAM} findings more)"
+        )
 
 
 def _told(step: Step, part: Plan) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from simclr_ablate.config import flatten
 from simclr_ablate.identity import values_of
 from simclr_ablate.plan.plan import Plan
-from simclr_ablate.schema import KEYS, TRAINED, counting_keys
+from simclr_ablate.schema import KEYS, SCHEMA_VERSION, TRAINED, counting_keys
 from simclr_ablate.store import Store
 from simclr_ablate.terminal import count
 
@@ -42,7 +42,7 @@ class Times:
         times = cls()
         for run in store.runs():
             record = run.experiment()
-            if record is None:
+            if record is None or record["schema_version"] != SCHEMA_VERSION:
                 continue
             try:
                 values = values_of(record["config"])
@@ -50,7 +50,7 @@ class Times:
                 for content in run.evaluations().values():
                     own = {**values, **flatten(content["config"], "evaluation")}
                     _append(times.evaluations, _of_evaluation(own), content.get("seconds"))
-            except (KeyError, TypeError, AttributeError):  # of a later version
+            except (KeyError, TypeError, AttributeError, ValueError):  # damaged by hand
                 continue
         return times
 

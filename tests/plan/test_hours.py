@@ -1,6 +1,7 @@
 """How long a plan takes, from the times in the store: exact where runs have their like, scaled or unknown elsewhere."""
 
 import dataclasses
+import json
 
 import pytest
 
@@ -115,4 +116,16 @@ def test_damaged_runs_are_passed_over(plan_of):
     finish(plan.runs[1], 900.0, 90.0)
     (plan.runs[1].run.path / "experiment.json").write_text("{")
     found = hours_of(dataclasses.replace(plan, runs=plan.runs[2:]))
+    assert found.hours == pytest.approx(110 / HOUR)
+
+
+def test_runs_of_a_later_version_are_left_out(plan_of):
+    plan = plan_of(*seeds(3))
+    finish(plan.runs[0], 100.0, 10.0)
+    finish(plan.runs[1], 900.0, 90.0)
+    path = plan.runs[1].run.path / "experiment.json"
+    record = json.loads(path.read_text())
+    record["config"]["views"]["zoom"] = 2.0
+    path.write_text(json.dumps(record | {"schema_version": record["schema_version"] + 1}))
+    found = hours_of(plan_of(["seed=2"]))
     assert found.hours == pytest.approx(110 / HOUR)
