@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 _HERE = Path(__file__).resolve().parent
 if not (_HERE / "analysis").is_dir():
