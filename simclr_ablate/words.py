@@ -48,7 +48,7 @@ class Vocabulary:
         alone, given = list[str](), dict[str, str]()
         for word in words:
             key, equals, value = word.partition("=")
-            if not equals or not (key in self.keys or re.fullmatch(r"\w+", key)):
+            if not equals or not (key in self.keys or re.fullmatch(r"\w+(\.\w+)*", key)):
                 alone.append(word)
                 continue
             if key not in self.keys:

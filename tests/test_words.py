@@ -33,6 +33,7 @@ def test_words_are_read_in_any_order_and_values_as_they_are() -> None:
     ("words", "message"),
     [
         (["stor=x"], "unknown key stor; did you mean store? (accepted: store, state)"),
+        (["a.b=x"], "unknown key a.b (accepted: store, state)"),
         (["store="], "store must have a value, got store="),
         (["store=a", "retry", "store=b"], "store is given twice, as 'a' and 'b'"),
     ],

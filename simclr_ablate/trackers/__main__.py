@@ -7,16 +7,18 @@ simclr-ablate trackers sync reports=reports            with the pictures that si
 simclr-ablate trackers sync tracker=mlflow tracker.uri=http://HOST:5000     with other keys of tracker
 
 What was sent is noted in the store, so a second sync sends only what is new. The exit status is also 1 if a run has not
-ended.
+ended, or its config cannot be read.
 """
 
 import dataclasses
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from simclr_ablate.config import ConfigError
 from simclr_ablate.exit_status import ExitStatus
+from simclr_ablate.own import look_in
 from simclr_ablate.paths import expanded
 from simclr_ablate.schema import TRACKERS, Tracking
 from simclr_ablate.store import Store
@@ -52,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _carry_out(words: Sequence[str]) -> int:
     """Raises ConfigError."""
+    look_in(os.getcwd())  # for the user's own trackers
     alone, given = WORDS.read(words)
     if WORDS.action(alone) is None:
         raise ConfigError(f"name an action, got none{accepted((SYNC,))}")
@@ -77,7 +80,7 @@ def given_keys(words: Mapping[str, str]) -> dict[str, Any]:
         if word in ("tracker", "tracker.names"):
             given["names"] = tuple(filter(None, value.strip("[]").replace(" ", "").split(",")))
         elif word.startswith("tracker."):
-            given[word.removeprefix("tracker.")] = value
+            given[word.removeprefix("tracker.")] = None if value == "null" else value
     return given
 
 
@@ -92,7 +95,9 @@ def report(synced: Synced) -> int:
     if left_out:
         states = ", ".join(f"{number} {state}" for state, number in sorted(left_out.items()))
         complain(f"left out, since more is to come: {states}")
-    return ExitStatus.SOME_FAILED if left_out else ExitStatus.OK
+    for run_id in synced.damaged:
+        complain(f"left out: {run_id}: its experiment.json is missing or damaged")
+    return ExitStatus.SOME_FAILED if left_out or synced.damaged else ExitStatus.OK
 
 
 if __name__ == "__main__":

@@ -3,17 +3,18 @@
 The store is the queue: whatever a tracker lacks can be read there at any time. `trackers/NAME/sent.json` in the run's
 folder says what was sent where, `trackers/NAME/lease.N` which process sends. A tracker that can be asked what it has is
 asked, so that nothing is sent twice and nothing is lost, whenever a process was killed. For one that cannot, what is
-about to be sent is written down first: a kill may then lose the lines that were being sent, and repeats none.
+about to be sent is written down first: a kill may then lose the lines that were being sent, and repeats none. An error
+of the tracker takes the note back.
 """
 
 import os
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypedDict
 
 from simclr_ablate import lease as leases
-from simclr_ablate.files import storing, write_json
+from simclr_ablate.files import StorageError, storing, write_json
 from simclr_ablate.lease import Lease
 from simclr_ablate.schema import Tracking
 from simclr_ablate.store import Run
@@ -103,16 +104,29 @@ class Delivery:
         new = [line for line in self._tail.read() if line["step"] > self.step]
         for start in range(0, len(new), LINES_AT_ONCE):
             lines = new[start : start + LINES_AT_ONCE]
-            self.step = int(lines[-1]["step"])
-            if not self._remembers:
-                self._note()
-            self._tracker.log(lines)
+            with self._noted(step=int(lines[-1]["step"])):
+                self._tracker.log(lines)
         for key, metrics in _results(self.run):
             if key not in self.evaluations:
-                self.evaluations.add(key)
-                if not self._remembers:
+                with self._noted(evaluation=key):
+                    self._tracker.conclude(metrics, self.step)
+
+    @contextmanager
+    def _noted(self, step: int | None = None, evaluation: str | None = None) -> Iterator[None]:
+        """Counts what the block sends as sent, unless it raises. If the tracker cannot be asked, notes it before."""
+        before = self.step, self.evaluations
+        self.step = self.step if step is None else step
+        self.evaluations = self.evaluations | ({evaluation} if evaluation else set())
+        try:
+            if not self._remembers:
+                self._note()
+            yield
+        except (Exception, SystemExit):
+            self.step, self.evaluations = before
+            if not self._remembers:
+                with suppress(StorageError):
                     self._note()
-                self._tracker.conclude(metrics, self.step)
+            raise
 
     def end(self) -> None:
         """Ends the run in the tracker for now, and notes what it has."""
@@ -121,6 +135,10 @@ class Delivery:
             tracker.end(any(task.failure() is not None for task in self.run.tasks()))
             self._note()
         self.let_go()
+
+    def is_held(self) -> bool:
+        """Whether another process sends the run at the moment."""
+        return self._lease is None and leases.holder(self.path) is not None
 
     def let_go(self) -> None:
         """Lets other processes send the run, without a word to the tracker, which has failed."""

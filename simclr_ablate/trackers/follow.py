@@ -29,6 +29,9 @@ POLL_SECONDS = 1.0
 LAST_SECONDS = 20.0
 """How long the process goes on after its command."""
 _NICENESS = 10
+_TRIES = 3
+"""How often a process that has sent all else asks for a run that another sends, which may be about to let go of it. If
+it is not, it sends what this one would have."""
 _WAITS = (5.0, 60.0)
 """How long to wait after a first and after many errors of a run, seconds."""
 
@@ -54,6 +57,8 @@ class _Followed:
     delivery: Delivery
     next: float = 0.0
     errors: int = 0
+    held: int = 0
+    """How often another process was sending it, although the command had ended."""
 
 
 class Following:
@@ -92,6 +97,8 @@ class Following:
             has_ended = last or self._holders[run_id] <= 0
             errors = each.errors
             is_done = self._look_at(each, has_ended)
+            each.held += last and each.delivery.is_held()
+            is_done = is_done or each.held >= _TRIES
             if is_done or (last and each.errors > errors):
                 del self.followed[run_id]
                 if not is_done:

@@ -37,8 +37,10 @@ class MLflow(Tracker):
         experiment = self._experiment()
         filtered = f"tags.`{TAG}` = '{run_id}'"
         found = self._client.search_runs([experiment], filtered, max_results=1)
+        params = {name: str(v)[:_LONGEST_PARAM] for name, v in flatten(dict(config)).items()}
         if found:
             self._id = found[0].info.run_id
+            self._describe(params, found[0].data.params)
             self._client.update_run(self._id, status="RUNNING")
             # A server shows the last value of each metric, but not its step.
             names = frozenset(found[0].data.metrics)
@@ -46,13 +48,14 @@ class MLflow(Tracker):
             return Known(max((each.step for each in history), default=0), names)
         made = self._client.create_run(experiment, run_name=run_id, tags={TAG: run_id})
         self._id = made.info.run_id
-        params = [
-            Param(name, str(value)[:_LONGEST_PARAM])
-            for name, value in flatten(dict(config)).items()
-        ]
-        for some in _parts(params, _MOST_PARAMS):
-            self._client.log_batch(self._id, params=some)
+        self._describe(params, {})
         return Known()
+
+    def _describe(self, params: Mapping[str, str], known: Mapping[str, str]) -> None:
+        """Sends the params that the server does not know: a process may have been killed after it made the run."""
+        new = [Param(name, value) for name, value in params.items() if name not in known]
+        for some in _parts(new, _MOST_PARAMS):
+            self._client.log_batch(self._id, params=some)
 
     def _experiment(self) -> str:
         project = self.tracking.project

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -30,12 +30,16 @@ class SyncError(RuntimeError):
 
 @dataclass
 class Synced:
-    """How many runs and pictures were sent, by tracker; how many were there already; and runs left out, by state."""
+    """How many runs and pictures were sent, by tracker; how many were there already; and runs left out, by state.
+
+    damaged: the ids of runs whose config cannot be read.
+    """
 
     sent: Counter[str] = field(default_factory=Counter)
     there: Counter[str] = field(default_factory=Counter)
     pictures: Counter[str] = field(default_factory=Counter)
     left_out: Counter[str] = field(default_factory=Counter)
+    damaged: list[str] = field(default_factory=list)
 
 
 def sync(
@@ -52,13 +56,19 @@ def sync(
     Raises ConfigError if nothing names a tracker, or one cannot be used, SyncError, and StorageError.
     """
     store.check()
-    plan = [(run, tracking_of(run, given)) for run in _chosen(store, sweeps)]
+    synced = Synced()
+    plan = []
+    for run in _chosen(store, sweeps):
+        record = run.experiment()
+        if record is None:
+            synced.damaged.append(run.run_id)
+        else:
+            plan.append((run, tracking_of(record["config"], given)))
     trackings = dict.fromkeys(tracking for _, tracking in plan if tracking.names)
     if not trackings:
         raise ConfigError("tracker must name trackers, since no run of the store names one")
     for tracking in trackings:
         check_trackers(tracking)
-    synced = Synced()
     for run, tracking in plan:
         state = run.state()
         if state not in FINISHED:
@@ -74,11 +84,10 @@ def sync(
     return synced
 
 
-def tracking_of(run: Run, given: Mapping[str, Any]) -> Tracking:
+def tracking_of(config: Mapping[str, Any], given: Mapping[str, Any]) -> Tracking:
     """The section `tracker` of a run's config, with the keys that were given. Raises ConfigError."""
-    record = run.experiment()
-    own = (record["config"] if record is not None else {}).get("tracker") or {}
-    tracking = replace(build(Tracking, own, "tracker"), **given)
+    own = config.get("tracker") or {}
+    tracking = build(Tracking, {**own, **given}, "tracker")
     check_tracking(tracking)
     return tracking
 

@@ -8,12 +8,14 @@ A folder that exists is never written into. Weights come in through objective=im
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from simclr_ablate.config import ConfigError, one_of
 from simclr_ablate.exit_status import ExitStatus
+from simclr_ablate.own import look_in
 from simclr_ablate.terminal import tell
 from simclr_ablate.weights import FORMATS
 from simclr_ablate.words import Parser, Values, Vocabulary, accepted, ended
@@ -52,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _carry_out(options: argparse.Namespace) -> int:
     """Raises ConfigError."""
+    look_in(os.getcwd())  # for the user's own encoders and heads
     given = read_words(options.words)
     from simclr_ablate.weights.exporting import Export, export, hub_for
 

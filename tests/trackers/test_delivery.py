@@ -141,6 +141,30 @@ def test_a_kill_while_sending_repeats_nothing(
     assert results == ([] if name == "Forgetful" and after == 3 else [metrics])
 
 
+@pytest.mark.parametrize("method", ["log", "conclude"])
+def test_what_a_tracker_refuses_is_sent_later(
+    method, experiment, wanted, tmp_path, monkeypatch
+) -> None:
+    run = begun(tmp_path / "runs", experiment, [1, 2])
+    metrics = finish(run, experiment)
+    delivery = deliver(run, wanted)
+    delivery.begin()
+
+    def refuse(*_: object) -> None:
+        raise ConnectionError("not now")
+
+    monkeypatch.setattr(delivery._tracker, method, refuse)
+    with pytest.raises(ConnectionError):
+        delivery.send()
+    delivery.let_go()
+    again = deliver(run, wanted)
+    again.begin()
+    again.send()
+    again.end()
+    words = [word[:2] for word in page_of(run, wanted) if word[0] in ("line", "result")]
+    assert words == [*(["line", line] for line in lines([1, 2])), ["result", metrics]]
+
+
 def test_a_later_evaluation_is_sent_alone(make_experiment, experiment, wanted, tmp_path) -> None:
     run = begun(tmp_path / "runs", experiment, [1, 2])
     finish(run, experiment)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import queue
 import subprocess
 import sys
 import time
@@ -70,6 +71,45 @@ def test_a_run_is_followed_from_before_it_begins_to_its_end(make_experiment, tmp
     following.obey(f"-{run.run_id}")
     assert not following.look()
     assert kinds(tmp_path, run.run_id)[6:] == ["begin", "end"]
+
+
+def test_a_run_that_another_process_sends_is_left_to_it(
+    make_experiment, tmp_path, monkeypatch
+) -> None:
+    """Two commands work on it; the one that ends first does not wait for the other, and says nothing."""
+    monkeypatch.setattr(follow, "POLL_SECONDS", 0.01)
+    tracking, experiment = named("Pages", tmp_path), make_experiment("seed=7")
+    run = begun(tmp_path / "runs", experiment, [1])
+    other, mine = (following_of(tracking, tmp_path / "runs") for _ in range(2))
+    for each in (other, mine):
+        each.obey(f"+{run.run_id}")
+        each.look()
+    words: queue.Queue[str | None] = queue.Queue()
+    finish(run, experiment)
+    words.put(f"-{run.run_id}")
+    words.put(None)
+    began = time.monotonic()
+    follow.follow(mine, words)
+    assert time.monotonic() - began < 5
+    assert not mine.unsent
+    other.obey(f"-{run.run_id}")
+    assert not other.look(last=True)
+    assert kinds(tmp_path, run.run_id) == ["begin", "line", "result", "end"]
+
+
+def test_a_run_that_is_let_go_late_is_still_sent(make_experiment, tmp_path) -> None:
+    tracking, experiment = named("Pages", tmp_path), make_experiment("seed=7")
+    run = begun(tmp_path / "runs", experiment, [1])
+    other, mine = (following_of(tracking, tmp_path / "runs") for _ in range(2))
+    for each in (other, mine):
+        each.obey(f"+{run.run_id}")
+        each.look()
+    other.obey(f"-{run.run_id}")
+    assert mine.look(last=True)
+    assert not other.look()
+    run.metrics.append(lines([2]))
+    assert not mine.look(last=True)
+    assert kinds(tmp_path, run.run_id) == ["begin", "line", "end", "begin", "line", "end"]
 
 
 def test_a_run_that_never_began_is_let_go(make_experiment, tmp_path) -> None:

@@ -1,9 +1,13 @@
 """Sending later: finished runs, each once, to the trackers that are named; refusals before anything is sent."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from simclr_ablate.identity import run_id
 from simclr_ablate.schema import Experiment
 from simclr_ablate.store import Run, Store
 from simclr_ablate.trackers.__main__ import main
@@ -158,3 +162,47 @@ def test_a_run_that_another_process_sends_is_left_to_it(store, capsys) -> None:
     assert "1 being sent" in capsys.readouterr().err
     lease.release()
     assert sync(store, PAGES, "sweep=temperature") == 0
+
+
+def test_a_run_whose_config_is_damaged_is_named(store, experiments, capsys) -> None:
+    run = Store(store).run(run_id(experiments[0]))
+    (run.path / "experiment.json").write_text("{")
+    assert sync(store, PAGES) == 1
+    assert list(sent(store)) == [run_id(experiments[1])]
+    error = capsys.readouterr().err
+    assert f"left out: {run.run_id}: its experiment.json is missing or damaged" in error
+
+
+def test_a_key_that_is_given_as_null_is_none(store, experiments, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["sync", f"store={store}", PAGES, "sweep=temperature"]
+    assert main([*words, "tracker.folder=null"]) == 0
+    name = PAGES.partition("=")[2]
+    assert list((store / ".trackers" / name).glob("*.page"))
+    assert not (tmp_path / "null").exists()
+
+
+def test_unknown_keys_of_the_tracker_are_refused(store, capsys) -> None:
+    for key, close in (("tracker.flder", "tracker.folder"), ("trackr.uri", "tracker.uri")):
+        assert sync(store, PAGES, f"{key}=x") == 2
+        assert f"unknown key {key}; did you mean {close}?" in capsys.readouterr().err
+    assert sync(store, PAGES, "tracker.project=null") == 2
+    assert "tracker.project must be str, got None" in capsys.readouterr().err
+
+
+def test_the_installed_script_finds_trackers_in_the_current_folder(store, tmp_path) -> None:
+    """Python itself looks in the script's folder instead."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    (folder / "mine.py").write_text("from tests.trackers.own import Pages\n")
+    script = Path(sys.executable).with_name("simclr-ablate")
+    words = ["tracker=mine:Pages", "sweep=temperature", f"tracker.folder={tmp_path}/pages"]
+    told = subprocess.run(
+        [script, "trackers", "sync", f"store={store}", *words],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+    )
+    assert told.returncode == 0, told.stderr
+    assert told.stdout == "mine:Pages: sent 1 run\n"

@@ -209,6 +209,32 @@ def test_mlflow(run, experiment, mlflow_server) -> None:
 
 
 @needs("mlflow.server")
+def test_params_that_a_killed_process_did_not_send_to_mlflow(
+    run, experiment, mlflow_server, monkeypatch
+) -> None:
+    from mlflow import MlflowClient
+
+    tracking = Tracking(("mlflow",), 1, "killed", None, mlflow_server)
+
+    class Killed(BaseException):
+        pass
+
+    def killed(*_: object, **__: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as before:
+        before.setattr(MlflowClient, "log_batch", killed)
+        with pytest.raises(Killed):
+            Delivery(run, "mlflow", tracking, run.path.parent).begin()
+    (run.path / "trackers/mlflow/lease.1").unlink()
+    metrics = in_two_halves(run, experiment, tracking)
+    found, steps = readers.in_mlflow(mlflow_server, "killed", run.run_id)
+    assert found.data.params["seed"] == "7"
+    assert found.data.params["loss.temperature"] == str(experiment.loss.temperature)
+    assert metrics.items() <= steps.pop()[1].items()
+
+
+@needs("mlflow.server")
 def test_pictures_in_mlflow(run, tmp_path, mlflow_server) -> None:
     from mlflow import MlflowClient
 

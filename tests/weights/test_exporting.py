@@ -3,7 +3,10 @@
 import dataclasses
 import json
 import math
+import os
 import statistics
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -200,6 +203,30 @@ def test_a_config_of_plain_values(keep: Keep) -> None:
         "mean": None,
         "std": None,
     }
+
+
+def test_the_installed_script_finds_encoders_in_the_current_folder(
+    keep: Keep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python itself looks in the script's folder instead."""
+    (tmp_path / "encoder_of_mine.py").write_text("from tests.weights.networks import tiny\n")
+    with monkeypatch.context() as here:
+        here.syspath_prepend(tmp_path)
+        run, network = keep("encoder.architecture=encoder_of_mine:tiny")
+    script = Path(sys.executable).with_name("simclr-ablate")
+    words = [f"run={run.run_id}", "to=hf", f"store={run.path.parent}", "out=exported"]
+    told = subprocess.run(
+        [script, "weights", "export", *words],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+    )
+    assert told.returncode == 0, told.stderr
+    kept = load_file(tmp_path / "exported/model.safetensors")
+    ours = {name.split(".", 1)[1]: tensor for name, tensor in network.state_dict().items()}
+    assert kept.keys() == ours.keys()
+    assert all(torch.equal(kept[name], tensor) for name, tensor in ours.items())
 
 
 @pytest.mark.parametrize(
