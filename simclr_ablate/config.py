@@ -152,8 +152,8 @@ class KeyInfo:
             return
         if self._is_reached(value_of) and not _one_holds(self.when, value_of):
             raise ConfigError(
-                f"{self.name} must be {_as_yaml(self.otherwise)} unless {told_conditions(self.when)}, "
-                f"got {_as_yaml(value_of(self.name))}"
+                f"{self.name} must be {as_yaml(self.otherwise)} unless {told_conditions(self.when)}, "
+                f"got {as_yaml(value_of(self.name))}"
             )
 
     @property
@@ -186,6 +186,28 @@ def keys(
             meta["identity"],
             *(section, meta["when"], meta["otherwise"], meta["before"]),
         )
+
+
+def check_condition(cls: type, name: str, value: Any) -> None:
+    """Raises ConfigError if the key `name` of `cls`, such as `head.dim`, can never have the value."""
+    hint, meta = _declared(cls, name)
+    _check_value(name, value, hint, meta)
+
+
+def is_numeric(cls: type, name: str) -> bool:
+    """Whether the key `name` of `cls` is a number, or a number or null."""
+    hint, _ = _declared(cls, name)
+    return not {int, float}.isdisjoint(typing.get_args(hint) or (hint,))
+
+
+def _declared(cls: type, name: str) -> tuple[Any, Mapping[str, Any]]:
+    """The type of a key, and what is said of it."""
+    section, _, rest = name.partition(".")
+    hint = typing.get_type_hints(cls)[section]
+    if rest:
+        return _declared(hint, rest)
+    (field,) = (each for each in dataclasses.fields(cls) if each.name == section)
+    return hint, field.metadata
 
 
 def flatten(nested: Mapping[str, Any], path: str = "") -> dict[str, Any]:
@@ -227,11 +249,11 @@ def _condition_text(condition: Condition) -> str:
 
 def _either(values: tuple[Any, ...]) -> str:
     """`simclr, crop or pair`"""
-    *most, last = map(_as_yaml, values)
+    *most, last = map(as_yaml, values)
     return f"{', '.join(most)} or {last}" if most else last
 
 
-def _as_yaml(value: Any) -> str:
+def as_yaml(value: Any) -> str:
     """`value` as YAML spells it."""
     if value is None:
         return "null"

@@ -22,7 +22,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from simclr_ablate.config import ConfigError, nearest
+from simclr_ablate.config import ConfigError, as_yaml, nearest
 
 FORMS = ("higher", "highest", "alike", "rises_with", "falls_with")
 """What a finding may say, by the key that says it."""
@@ -56,7 +56,9 @@ class DefinitionError(ConfigError):
 
 def spelt(path: Path) -> str:
     """`sweep.artefact.findings[0].higher`"""
-    return "sweep.artefact" + "".join(f"[{p}]" if type(p) is int else f".{p}" for p in path)
+    return "sweep.artefact" + "".join(
+        f"[{step}]" if type(step) is int else f".{as_yaml(step)}" for step in path
+    )
 
 
 @dataclass(frozen=True)
@@ -251,6 +253,9 @@ def _sides(
     for side, (_, where) in zip(sides, places, strict=True):
         if side.keys() != sides[0].keys():
             raise DefinitionError(where, f"must name {', '.join(sides[0])}, got {', '.join(side)}")
+    if len(sides) > 1 and selects(*sides):
+        _, where = places[1]
+        raise DefinitionError(where, f"must select other cells than {spelt(places[0][1])}")
     return sides
 
 

@@ -123,6 +123,12 @@ def test_a_record_makes_the_same_finding_again(given) -> None:
         ({"highest": {TAU: float("nan")}}, ("highest", TAU), "must be a plain value"),
         ({"highest": {TAU: 1}, "than": {TAU: 2}}, ("than",), "is an unknown key"),
         ({"higher": {TAU: 1}, "than": {SIZE: 2}}, ("than",), "must name loss.temperature"),
+        ({"higher": {TAU: 1}, "than": {TAU: 1.0}}, ("than",), "must select other cells than"),
+        (
+            {"alike": [{TAU: 1, SIZE: 2}, {SIZE: 2, TAU: 1}], "within": 1},
+            ("alike", 1),
+            "must select other cells than sweep.artefact.findings[2].alike[0]",
+        ),
         ({"alike": [{TAU: 1}], "within": 1}, ("alike",), "must be a list of two mappings"),
         ({"alike": [{TAU: 1}, {TAU: 2}]}, (), "must have within beside alike"),
         ({"alike": [{TAU: 1}, {TAU: 2}], "within": 0}, ("within",), "must be > 0, got 0"),

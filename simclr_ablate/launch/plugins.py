@@ -231,7 +231,7 @@ class PlanSweeper(Sweeper):
 
     def _sweep(self, arguments: list[str]) -> Ended:
         asked = Asked.read(arguments, self._loader)
-        app = resolve(self._composed(asked.lines))
+        app = self._sections.config(asked.lines)
         command = read_command(app, self._config.hydra)
         names = asked.sweeps
         if names is None:
@@ -262,7 +262,7 @@ class PlanSweeper(Sweeper):
         """The experiments that are asked for. app: the resolved config of the command. Raises ConfigError."""
         expanded = Expanded()
         for one in self._combinations(names, asked):
-            check_command(resolve(self._composed(one.lines)), app, one.lines[len(asked.lines) :])
+            check_command(self._sections.config(one.lines), app, one.lines[len(asked.lines) :])
             self._add(expanded, names, one)
         # The random encoder comes first: a picture then has its reference line while the sweep goes on.
         order = sorted(expanded.sweeps.items(), key=lambda item: item[0].objective != "none")

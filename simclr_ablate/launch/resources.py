@@ -3,10 +3,10 @@
 import dataclasses
 import operator
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
-from simclr_ablate.config import ConfigError, flatten, unknown_key
+from simclr_ablate.config import ConfigError, check_condition, flatten, is_numeric, unknown_key
 from simclr_ablate.plan.launchers import ResourceRule, Resources, SlurmOptions
 from simclr_ablate.schema import Experiment, check_ranks
 
@@ -24,7 +24,9 @@ def resources_of(experiment: Experiment, options: SlurmOptions) -> Resources:
     values = {name: getattr(options, name) for name in _NAMES}
     config = flatten(experiment.to_config())
     for number, rule in enumerate(options.resources):
-        if _applies(rule, config, f"launcher.resources[{number}].when"):
+        _check_rule(rule, config.keys(), f"launcher.resources[{number}].when")
+    for rule in options.resources:
+        if _applies(rule, config):
             changes = {name: getattr(rule, name) for name in _NAMES}
             values.update({name: value for name, value in changes.items() if value is not None})
     resources = Resources(**values)
@@ -56,25 +58,53 @@ def _check(experiment: Experiment, resources: Resources, use_srun: bool) -> None
     check_ranks(experiment, ranks)
 
 
-def _applies(rule: ResourceRule, config: Mapping[str, Any], path: str) -> bool:
+def _check_rule(rule: ResourceRule, names: Collection[str], path: str) -> None:
+    """Raises ConfigError if a condition names no key of experiments, or nothing that the key can be."""
     for name, condition in rule.when.items():
-        if name not in config:
-            raise ConfigError(f"{path}: {unknown_key(str(name), list(config))}")
-        if not _holds(config[name], condition, f"{path}.{name}"):
-            return False
-    return True
+        if name not in names:
+            raise ConfigError(f"{path}: {unknown_key(str(name), list(names))}")
+        try:
+            _check_condition(name, condition)
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from None
 
 
-def _holds(value: Any, condition: Any, path: str) -> bool:
+def _check_condition(name: str, condition: Any) -> None:
+    if not (isinstance(condition, str) and condition.strip().startswith(("<", ">", "="))):
+        for value in condition if isinstance(condition, list | tuple) else [condition]:
+            check_condition(Experiment, name, value)
+        return
+    if not is_numeric(Experiment, name):
+        raise ConfigError(
+            f"{name} must be a value or a list of values, because it is not a number, got {condition!r}"
+        )
+    if _bound(condition) is None:
+        raise ConfigError(
+            f"{name} must be compared with a number, as in '>= 16' (>=, <=, > or <), got {condition!r}"
+        )
+
+
+def _applies(rule: ResourceRule, config: Mapping[str, Any]) -> bool:
+    return all(_holds(config[name], condition) for name, condition in rule.when.items())
+
+
+def _holds(value: Any, condition: Any) -> bool:
     if isinstance(condition, list | tuple):
         return value in condition
-    comparison = _COMPARISON.fullmatch(condition) if isinstance(condition, str) else None
-    if comparison is None:
+    bound = _bound(condition)
+    if bound is None:
         return bool(value == condition)
-    sign, bound = comparison.groups()
-    if not isinstance(value, int | float):
-        raise ConfigError(
-            f"{path} must be a value or a list of values, because {value!r} is not a number, "
-            f"got {condition!r}"
-        )
-    return bool(_OPERATORS[sign](value, float(bound)))
+    sign, number = bound
+    # null, such as "no limit", is neither above nor below a number.
+    return value is not None and bool(_OPERATORS[sign](value, number))
+
+
+def _bound(condition: Any) -> tuple[str, float] | None:
+    """The sign and the number of a comparison; None if it is none."""
+    found = _COMPARISON.fullmatch(condition) if isinstance(condition, str) else None
+    if found is None:
+        return None
+    try:
+        return found[1], float(found[2])
+    except ValueError:
+        return None

@@ -12,18 +12,21 @@ from pathlib import Path
 from typing import Any
 
 from simclr_ablate.artefact import OURS, Definition, Reference, Values
-from simclr_ablate.config import ConfigError, is_own, nearest
+from simclr_ablate.config import ConfigError, as_yaml, is_own, nearest
 from simclr_ablate.identity import identity_config, values_of
 from simclr_ablate.paths import config_folder, expanded
 from simclr_ablate.plan.keys import objective_metrics
-from simclr_ablate.plan.yaml_files import line_of, read_yaml_text
+from simclr_ablate.plan.yaml_files import line_in_sweep
 from simclr_ablate.schema import Experiment
 from simclr_ablate.statement import (
+    UNUSED,
     DefinitionError,
     Scalar,
+    Selection,
     Statement,
     is_number,
     normal,
+    selects,
 )
 
 MOST_CURVES = 5
@@ -93,8 +96,8 @@ class Defined:
             _check_metric(definition, [experiment for _, experiment in placed])
             _check_cells(definition, placed)
             for number, statement in enumerate(definition.findings):
-                _check_values(statement, ("findings", number), values)
                 cells = [definition.at(*place) for place in places]
+                _check_values(statement, ("findings", number), values, cells)
                 if not statement.contrasts(cells) and not (self.narrowed or lacking):
                     raise DefinitionError(
                         ("findings", number),
@@ -138,14 +141,8 @@ def told(sweep: str, file: Path | None) -> Iterator[None]:
     except DefinitionError as error:
         where = f"sweep={sweep}"
         if file is not None:
-            where += f", line {_line(file, where, error.path)}"
+            where += f", line {line_in_sweep(file, where, ['artefact', *error.path])}"
         raise ConfigError(f"{where}: {error}") from error
-
-
-def _line(file: Path, named: str, path: Sequence[Any]) -> int:
-    text = read_yaml_text(file, named)
-    # With `# @package _global_`, the section is a part of the file.
-    return max(line_of(text, ["artefact", *path]), line_of(text, ["sweep", "artefact", *path]))
 
 
 def _check_sweep(section: Mapping[str, Any]) -> None:
@@ -182,7 +179,7 @@ def _check_axes(definition: Definition, values: Listed, placed: Placed) -> None:
             if len(values[key]) < 2:
                 raise DefinitionError(
                     (axis,),
-                    f"must name keys that the sweep varies, got {key}, which is always {_spelt(values[key][0])}",
+                    f"must name keys that the sweep varies, got {key}, which is always {as_yaml(values[key][0])}",
                 )
     if definition.kind == "curves":
         (key,) = definition.rows
@@ -190,7 +187,7 @@ def _check_axes(definition: Definition, values: Listed, placed: Placed) -> None:
             if not is_number(value):
                 raise DefinitionError(
                     ("rows",),
-                    f"must be a key with numbers with kind: curves, got {key}={_spelt(value)}",
+                    f"must be a key with numbers with kind: curves, got {key}={as_yaml(value)}",
                 )
         of_columns = {column for _, column in definition.places}
         if len(of_columns) > MOST_CURVES:
@@ -241,7 +238,7 @@ def _check_cells(definition: Definition, placed: Placed) -> None:
             raise DefinitionError(
                 ("free",),
                 f"must not name {name}, since runs of one cell differ in it: "
-                f"{_spelt(other.get(name))} and {_spelt(config[name])}",
+                f"{as_yaml(other.get(name))} and {as_yaml(config[name])}",
             )
         for name, value in fixed.items():
             if name != "seed":
@@ -256,8 +253,13 @@ def _check_cells(definition: Definition, placed: Placed) -> None:
             )
 
 
-def _check_values(statement: Statement, path: tuple[Any, ...], values: Listed) -> None:
-    """Raises DefinitionError if a finding names a value that the sweep does not have."""
+def _check_values(
+    statement: Statement, path: tuple[Any, ...], values: Listed, cells: Sequence[Selection]
+) -> None:
+    """Raises DefinitionError if a finding names a value that the sweep does not have.
+
+    cells: the values of all keys of each cell of the sweep.
+    """
     names: dict[str, list[tuple[Any, ...]]] = {
         "higher": [("higher",), ("than",)],
         "highest": [("highest",)],
@@ -268,12 +270,15 @@ def _check_values(statement: Statement, path: tuple[Any, ...], values: Listed) -
         for key, value in side.items():
             if not any(normal(value) == normal(each) for each in values[key]):
                 raise DefinitionError(
-                    (*path, *at, key), f"must be one of {_list(values[key])}, got {_spelt(value)}"
+                    (*path, *at, key), f"must be one of {_list(values[key])}, got {as_yaml(value)}"
                 )
-    if statement.key and not all(map(is_number, values[statement.key])):
+    key = statement.key
+    there = [cell[key] for cell in cells if key and selects(statement.where, cell)]
+    counted = [value for value in dict.fromkeys(there) if value != UNUSED]
+    if not all(map(is_number, counted)):
         raise DefinitionError(
             (*path, statement.form),
-            f"must be a key with numbers, got {statement.key}, which is {_list(values[statement.key])}",
+            f"must be a key with numbers, got {key}, which is {_list(counted)}",
         )
 
 
@@ -335,9 +340,9 @@ def _matched(
             map(_names, texts, values, itertools.repeat(definition))
         ):
             return values
-        if texts == [" ".join(map(_spelt, values))]:
+        if texts == [" ".join(map(as_yaml, values))]:
             return values
-    accepted = ", ".join(" ".join(map(_spelt, each)) for each in known[:NAMED])
+    accepted = ", ".join(" ".join(map(as_yaml, each)) for each in known[:NAMED])
     more = ", ..." if len(known) > NAMED else ""
     raise ConfigError(
         f"{path}, line {line}: must name a row or column of the sweep ({accepted}{more}), got {' '.join(texts)!r}"
@@ -347,7 +352,7 @@ def _matched(
 def _names(text: str, value: Scalar, definition: Definition) -> bool:
     """Whether a text in a reference names a value: by itself, or by its label."""
     text = text.strip()
-    if text in (_spelt(value), definition.label(value)):
+    if text in (as_yaml(value), definition.label(value)):
         return True
     try:
         return is_number(value) and float(text) == float(value)  # type: ignore[arg-type]
@@ -367,11 +372,4 @@ def _number(text: str, path: Path, line: int) -> float:
 
 def _list(values: Sequence[Scalar]) -> str:
     more = ", ..." if len(values) > NAMED else ""
-    return ", ".join(map(_spelt, values[:NAMED])) + more
-
-
-def _spelt(value: Any) -> str:
-    """A value as YAML spells it."""
-    if value is None:
-        return "null"
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return ", ".join(map(as_yaml, values[:NAMED])) + more

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -10,15 +11,16 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from simclr_ablate.artefact import OF_PAPER
 from simclr_ablate.config import ConfigError, nearest, unknown_key
 from simclr_ablate.overrides import override
 from simclr_ablate.paths import config_folder, expanded
-from simclr_ablate.plan.grid import Grids, listed, overrides_of
+from simclr_ablate.plan.grid import Grids, listed, overrides_of, resolve
 from simclr_ablate.plan.keys import interpolations, refers_beyond_scale, top_level
 from simclr_ablate.plan.selection import Rule
-from simclr_ablate.plan.yaml_files import read_yaml
+from simclr_ablate.plan.yaml_files import line_in_sweep, read_yaml
 
 SUFFIXES = (".yaml", ".yml")
 _NAME = re.compile(r"[^\W.][^/\\\x00-\x1f\x7f]*")
@@ -119,9 +121,33 @@ class Sections:
         self._composed, self._folders = composed, folders
         self.chosen = str(chosen or "sweep")
 
+    def config(self, lines: tuple[str, ...]) -> dict[str, Any]:
+        """The whole config, resolved. Raises ConfigError if an interpolation in the chosen sweep leads nowhere."""
+        with self._told(self.chosen):
+            return resolve(self._composed(lines))
+
     def read(self, name: str, lines: tuple[str, ...]) -> Any:
-        """The resolved section of the named sweep."""
-        return OmegaConf.to_container(self._with(name, lines).sweep, resolve=True)
+        """The resolved section of the named sweep. Raises ConfigError if an interpolation leads nowhere."""
+        with self._told(name):
+            return OmegaConf.to_container(self._with(name, lines).sweep, resolve=True)
+
+    @contextmanager
+    def _told(self, name: str) -> Iterator[None]:
+        """Turns OmegaConf's errors in the named sweep's section into ConfigErrors that name the line of its file."""
+        try:
+            yield
+        except OmegaConfBaseException as error:
+            key, file = str(error.full_key), self.file(name)
+            if file is None or not key.startswith("sweep."):
+                raise
+            path = [
+                int(place) if place else step
+                for step, place in re.findall(r"([^.\[\]]+)|\[(\d+)\]", key)
+            ]
+            where = f"sweep={name}"
+            line = line_in_sweep(file, where, path[1:])
+            problem = str(error.msg or error).partition("\n")[0].strip()
+            raise ConfigError(f"{where}, line {line}: {key}: {problem}") from error
 
     def file(self, name: str) -> Path | None:
         """The YAML file of the named sweep; None for one that lies nowhere as a file of that name."""

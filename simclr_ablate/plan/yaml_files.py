@@ -4,6 +4,7 @@ import codecs
 import copy
 import functools
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from hydra.plugins.config_source import ConfigResult
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from simclr_ablate.config import ConfigError
+from simclr_ablate.config import ConfigError, as_yaml
 
 MOST_VALUES = 20_000
 """The most values in a file, with aliases expanded: a few bytes can stand for billions, which no sweep needs."""
@@ -75,7 +76,8 @@ def line_of(text: str, path: Sequence[Any]) -> int:
     node, line = yaml.compose(text, _LOADER), 1
     for step in path:
         found = next(
-            ((mark, child) for name, mark, child in _children(node) if name == str(step)), None
+            ((mark, child) for names, mark, child in _children(node) if as_yaml(step) in names),
+            None,
         )
         if found is None:
             break
@@ -84,12 +86,30 @@ def line_of(text: str, path: Sequence[Any]) -> int:
     return line
 
 
-def _children(node: yaml.Node | None) -> Iterator[tuple[str, yaml.Mark, yaml.Node]]:
-    """What is in a mapping or a list: its key or place as text, where it begins, and its node."""
+def line_in_sweep(file: Path, named: str, path: Sequence[Any]) -> int:
+    """The line of a value in a sweep's file, or of what is nearest around it. Raises ConfigError.
+
+    path: the keys and places in lists that lead to it in the sweep's section.
+    """
+    text = read_yaml_text(file, named)
+    # With `# @package _global_`, the section is a part of the file.
+    return max(line_of(text, path), line_of(text, ["sweep", *path]))
+
+
+def _children(node: yaml.Node | None) -> Iterator[tuple[set[str], yaml.Mark, yaml.Node]]:
+    """What is in a mapping or a list: its key or place, as written and by `as_yaml`; where it begins; its node."""
     if isinstance(node, yaml.MappingNode):
-        yield from ((key.value, key.start_mark, child) for key, child in node.value)
+        for key, child in node.value:
+            yield {key.value, as_yaml(_value_of(key))}, key.start_mark, child
     elif isinstance(node, yaml.SequenceNode):
-        yield from ((str(k), child.start_mark, child) for k, child in enumerate(node.value))
+        yield from (({str(k)}, child.start_mark, child) for k, child in enumerate(node.value))
+
+
+def _value_of(node: yaml.Node) -> Any:
+    """What a key stands for: 1, true, null or text."""
+    with suppress(yaml.YAMLError):
+        return yaml.constructor.SafeConstructor().construct_object(node)
+    return node.value
 
 
 class FileConfigSource(file_config_source.FileConfigSource):
@@ -141,12 +161,18 @@ def _size(node: yaml.Node, known: dict[int, int]) -> int:
 
 
 def _check_keys(node: yaml.MappingNode) -> None:
-    seen = set()
+    seen = dict[Any, str]()
     for key, _ in node.value:
         if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
-            if key.value in seen:
-                raise _wrong(key, f"the key {key.value} is given twice")
-            seen.add(key.value)
+            # In Python, 1, 1.0 and true are one key.
+            value = _value_of(key)
+            if value is None:
+                raise _wrong(key, "a key must not be null")
+            other = seen.get(value)
+            if other is not None:
+                same = "is given twice" if other == key.value else f"is the same key as {other}"
+                raise _wrong(key, f"the key {key.value} {same}")
+            seen[value] = key.value
 
 
 def _wrong(node: yaml.Node, problem: str) -> yaml.YAMLError:

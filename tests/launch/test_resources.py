@@ -31,7 +31,9 @@ RULES = (
     "{when: {encoder.architecture: [resnet101, resnet152]}, gpus: 16, nodes: 2},"
     "{when: {optimizer.batch_size: '>= 2048'}, memory_gb: 200, time_minutes: 600},"
     "{when: {objective: none}, gpus: 0, time_minutes: 30},"
-    "{when: {encoder.width: '>1', head.kind: linear}, cpus: 7}]"
+    "{when: {encoder.width: '>1', head.kind: linear}, cpus: 7},"
+    "{when: {data.limit: '< 6000'}, memory_gb: 3},"
+    "{when: {data.limit: ' >= 6e3 '}, time_minutes: 60}]"
 )
 
 
@@ -47,6 +49,9 @@ RULES = (
         ),
         (["encoder.width=2"], Resources(1, 4, 2, 8.0, 240)),
         (["encoder.width=2", "head=linear"], Resources(1, 4, 7, 8.0, 240)),
+        # Neither holds of "no limit", the usual.
+        (["data.limit=5000"], Resources(1, 4, 2, 3.0, 240)),
+        (["data.limit=6000"], Resources(1, 4, 2, 8.0, 60)),
     ],
 )
 def test_all_rules_that_apply_count_in_their_order(
@@ -110,7 +115,35 @@ def test_a_rank_for_each_gpu_unless_said_otherwise(options, make_experiment) -> 
         (
             ["launcher.resources=[{when: {head.kind: '>= 3'}}]"],
             [],
-            "must be a value or a list of values, because 'nonlinear' is not a number, got '>= 3'",
+            "when: head.kind must be a value or a list of values, because it is not a number, got '>= 3'",
+        ),
+        (  # the key of a later rule, behind a condition that does not hold
+            ["launcher.resources=[{when: {head.kind: linear}}, {when: {head.kind: none, a.b: 1}}]"],
+            [],
+            r"launcher.resources\[1\].when: unknown key a.b",
+        ),
+        (
+            ["launcher.resources=[{when: {encoder.architecture: resnet500}}]"],
+            [],
+            r"launcher.resources\[0\].when: encoder.architecture must be .* got 'resnet500'",
+        ),
+        (
+            ["launcher.resources=[{when: {head.kind: [linear, nonlinaer]}}]"],
+            [],
+            "head.kind must be .* got 'nonlinaer'; did you mean nonlinear",
+        ),
+        (
+            ["launcher.resources=[{when: {encoder.width: wide}}]"],
+            [],
+            "encoder.width must be int, got 'wide'",
+        ),
+        *(
+            (
+                [f"launcher.resources=[{{when: {{encoder.width: '{comparison}'}}}}]"],
+                [],
+                f"encoder.width must be compared with a number, as in '>= 16' .* got '{comparison}'",
+            )
+            for comparison in (">= e", "=> 16", "> 1.2.3", ">")
         ),
         (["launcher.resources=3"], [], "launcher.resources must be a list, got 3"),
         (["launcher.setup=[1]"], [], r"launcher.setup\[0\] must be str, got 1"),

@@ -279,7 +279,14 @@ def test_keys_of_another_launcher_are_refused(planned: Planned) -> None:
             "sweep.name must be a valid file name",
         ),
         ("grids:\n  - seed: [0]\ngrids:\n  - seed: [1]\n", "the key grids is given twice"),
-        ("grids:\n  - seed: ${nope}\n", "Interpolation key 'nope' not found"),
+        (
+            "grids:\n  - seed: ${nope}\n",
+            "sweep=./mine.yaml, line 2: sweep.grids[0].seed: Interpolation key 'nope' not found",
+        ),
+        (
+            "artefact:\n  title: 'Cost ${x}'\n  rows: head.kind\ngrids:\n  - seed: [0]\n",
+            "sweep=./mine.yaml, line 2: sweep.artefact.title: Interpolation key 'x' not found",
+        ),
         ("grids:\n  - hydra.job.num: [1, 2]\n", "hydra.job.num cannot be varied in a sweep"),
         ("grids:\n  - ++optimizer.lr: [0.1]\n", "must be written without +, as optimizer.lr"),
         ("grids:\n  - loss: [null, nt_xent]\n", "loss must be the name of a config file, got null"),
@@ -366,6 +373,16 @@ def test_aliases_of_a_usual_number_are_read(tmp_path) -> None:
     (tmp_path / "twice.yaml").write_text("a:\n  1: x\n  1: y\n")
     with pytest.raises(ConfigError, match="the key 1 is given twice, in line 3"):
         read_yaml(tmp_path / "twice.yaml", "it")
+    # In Python these are one key, and the first would be lost without a word.
+    for first, second in (("1", "true"), ("1", "1.0"), ("no", "0")):
+        (tmp_path / "same.yaml").write_text(f"a:\n  {first}: x\n  {second}: y\n")
+        with pytest.raises(ConfigError, match=f"{second} is the same key as {first}, in line 3"):
+            read_yaml(tmp_path / "same.yaml", "it")
+    (tmp_path / "other.yaml").write_text("a: {1: x, '1': y, 'true': z, 2: v}\n")
+    assert list(read_yaml(tmp_path / "other.yaml", "it").a.values()) == ["x", "y", "z", "v"]
+    (tmp_path / "null.yaml").write_text("a:\n  null: x\n")
+    with pytest.raises(ConfigError, match="a key must not be null, in line 2"):
+        read_yaml(tmp_path / "null.yaml", "it")
 
 
 def test_a_file_of_ones_own_may_set_what_is_known(planned: Planned, tmp_path) -> None:

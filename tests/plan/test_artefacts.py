@@ -122,6 +122,7 @@ def wrong(check: Check, change: tuple[str, str], table: str = TABLE) -> str:
         ),
         (("{optimizer.batch_size: 64}", "{optimizer.batch_size: 65}"), 21, "32, 64, 128, got 65"),
         (("within", "wthin"), 22, "is an unknown key; did you mean within?"),
+        (("{0.1: low}", "\n    0.1: low\n    true: ''"), 15, "labels.true must be text, got ''"),
         (("there.csv", "their.csv"), 14, "must be a CSV file, got 'their.csv': no such file"),
         (("  labels", "  kind: curve\n  labels"), 13, "did you mean curves?"),
         (
@@ -246,6 +247,33 @@ from simclr_ablate.evaluation.protocol import Result
 def measured(subject, frozen):
     return Result({"spread": 1.5, "depth": 2.0}, {})
 """
+
+
+def test_a_key_need_only_have_numbers_where_a_finding_looks(check: Check) -> None:
+    """The margin counts for one of the losses alone."""
+    text = """\
+grids:
+  - loss: [nt_xent, nt_logistic]
+    loss.temperature: [0.1, 0.5]
+    loss.reduction: sum
+  - loss: margin_triplet
+    loss.margin: [0.1, 0.2]
+artefact:
+  title: Losses
+  rows: loss.name
+  columns: [loss.temperature, loss.margin]
+  free: [loss]
+  findings:
+    - say: A large margin is better.
+      rises_with: loss.margin
+      WHERE
+"""
+    for where in ("", "where: {loss.name: margin_triplet}", "at_every: loss.name"):
+        (statement,) = check(text.replace("WHERE", where)).findings
+        assert statement.key == "loss.margin"
+    words = text.replace("rises_with: loss.margin", "rises_with: loss.name")
+    with pytest.raises(ConfigError, match=r"line 14: .*rises_with must be a key with numbers"):
+        check(words.replace("WHERE", ""))
 
 
 def test_a_metric_may_be_that_of_a_protocol_of_ones_own(check: Check, own_module) -> None:
