@@ -93,7 +93,7 @@ class LocalLauncher:
 
     def division(self, plan: Plan, found: Accelerators) -> Division:
         """How the plan's runs, and the others of a whole that it is a part of, share this machine."""
-        everyone = plan.whole or plan.runs
+        everyone = plan.whole or [run for run in plan.runs if run.key not in plan.followed]
         return fit(self.options, everyone, found, len({planned.run_id for planned in everyone}))
 
     def _follow(
@@ -161,14 +161,18 @@ class LocalLauncher:
         """
         # If others wait for the same encoder, this process only pretrains; then each evaluation gets its own.
         alone = planned.run.is_pretrained() or not _shares_run(planned, plan)
+        usual = division.threads if alone else division.pretraining_threads
+        others = [other for other in plan.runs if other.run_id == planned.run_id]
         job = worker.Job.of(
             plan,
             planned,
             self.cache,
-            division.threads if alone else division.pretraining_threads,
+            _threads_of(planned) or usual,
             device=devices[0],
             devices=tuple(devices),
             evaluates=alone,
+            evaluations=tuple((o.evaluation_key, o.experiment.to_config()) for o in others),
+            evaluation_threads=division.threads,
         )
         try:
             with held_back():
@@ -299,6 +303,17 @@ def _next(
             waiting.remove(planned)
             return planned, devices
     return None
+
+
+def _threads_of(planned: PlannedRun) -> int | None:
+    """With how many threads its task was begun, or was to be; None if it is new.
+
+    A command that divides the machine otherwise, as `status retry` may, comes to the same bits.
+    """
+    if planned.run.is_pretrained():
+        return planned.evaluating.threads()
+    begun = planned.run.attempts()
+    return begun[0]["threads"] if begun else None
 
 
 def _shares_run(planned: PlannedRun, plan: Plan) -> bool:

@@ -26,11 +26,17 @@ _ENDINGS = (
 
 
 def carry_out_rank(
-    job: worker.Job, stop: StopSignal, index: int, count: int, init_method: str
+    job: worker.Job,
+    stop: StopSignal,
+    index: int,
+    count: int,
+    init_method: str,
+    tries_again: Callable[[], bool] = lambda: False,
 ) -> worker.Ending:
     """Carries out rank `index` of the `count` ranks that share the job's run. Never raises.
 
-    job: with this rank's own threads and device. init_method: where the ranks meet (`ranks.join`).
+    job: with this rank's own threads and device. init_method: where the ranks meet (`ranks.join`). tries_again: asked
+    on the first rank while another process holds the task, whether all try once more.
     """
     try:
         import torch
@@ -38,7 +44,13 @@ def carry_out_rank(
         from simclr_ablate.ranks import join
 
         with join(index, count, init_method, torch.device(job.device)) as ranks:
-            return worker.carry_out_job(job, stop, ranks)
+            while True:
+                ending = worker.carry_out_job(job, stop, ranks)
+                # Each rank has clocks and signals of its own, so one decides for all: none waits for one that has left.
+                if ending.status != worker.Status.HELD or not ranks.from_first(
+                    ranks.is_first and tries_again()
+                ):
+                    return ending
     except Exception as error:  # the ranks did not meet
         return worker.record_failure(job, error, stop, index, count)
 

@@ -4,7 +4,7 @@ import getpass
 import json
 import os
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -12,16 +12,16 @@ from omegaconf import OmegaConf
 from simclr_ablate.config import ConfigError
 from simclr_ablate.exit_status import ExitStatus
 from simclr_ablate.files import StorageError
-from simclr_ablate.identity import run_id
-from simclr_ablate.launch.cluster.queue import scancel
-from simclr_ablate.launch.command import Command, launch
+from simclr_ablate.identity import evaluation_key, run_id
+from simclr_ablate.launch.cluster.queue import require_slurm, scancel
+from simclr_ablate.launch.command import Command, checked_plan, launch
 from simclr_ablate.lease import is_here
 from simclr_ablate.own import look_in
 from simclr_ablate.paths import config_folder, default_cache
-from simclr_ablate.plan.launchers import read_launcher
-from simclr_ablate.plan.plan import make_plan
+from simclr_ablate.plan.launchers import SlurmOptions, read_launcher
+from simclr_ablate.plan.plan import Plan
 from simclr_ablate.schema import SCHEMA_VERSION, Experiment
-from simclr_ablate.store import ChoiceFolder, Run, Store, TaskFolder, leftovers
+from simclr_ablate.store import ChoiceFolder, EvaluationFolder, Run, Store, TaskFolder, leftovers
 from simclr_ablate.terminal import complain
 
 
@@ -32,7 +32,7 @@ def retry(store: Store, runs: Sequence[Run], console: Any) -> int:
     """
     look_in(os.getcwd())  # for the user's own modules
     groups: dict[str, list[Experiment]] = {}
-    left = 0
+    left = False
     for run in runs:
         submissions = [last for task in run.tasks() if (last := task.last_submission())]
         last = max(submissions, key=lambda submission: submission["time"], default={})
@@ -41,19 +41,27 @@ def retry(store: Store, runs: Sequence[Run], console: Any) -> int:
             experiments = _experiments(run, submissions)
         except ConfigError as error:
             complain(f"not retried: {run.run_id}: {error}")
-            left += 1
+            left = True
             continue
+        for key in _unknown(run, experiments):
+            complain(
+                f"not retried: {run.run_id}: its evaluation {key} was begun by an earlier version, which did not keep "
+                "the config: give its command again"
+            )
+            left = True
         groups.setdefault(json.dumps(how, sort_keys=True), []).extend(experiments)
-    statuses: list[int] = [ExitStatus.SOME_FAILED if left else ExitStatus.OK]
-    refused = []
+    commands, refused = [], []
     for key, group in groups.items():
         try:
-            statuses.append(_launch_again(store, json.loads(key), group, console))
-        except ConfigError as error:  # the other groups are still launched
+            commands.append(_again(store, json.loads(key), group))
+        except ConfigError as error:
             refused.append(error)
-    if refused:
+    if refused and not commands:
         raise ConfigError("; ".join(map(str, refused)))
-    return max(statuses)
+    for reason in refused:  # the other groups are still launched
+        complain(f"not retried: {reason}")
+    statuses = [launch(command, plan, console) for command, plan in commands]
+    return max([ExitStatus.SOME_FAILED if left or refused else ExitStatus.OK, *statuses])
 
 
 def _experiments(run: Run, submissions: Sequence[Mapping[str, Any]]) -> list[Experiment]:
@@ -61,28 +69,36 @@ def _experiments(run: Run, submissions: Sequence[Mapping[str, Any]]) -> list[Exp
     record = run.experiment()
     if record is not None and record["schema_version"] != SCHEMA_VERSION:
         raise ConfigError(f"it is of another version: its schema is {record['schema_version']}")
-    configs = (config for last in submissions for config in last.get("configs", ()))
+    configs = [config for last in submissions for config in last.get("configs", ())]
+    planned = [task.experiment() for task in run.tasks() if isinstance(task, EvaluationFolder)]
+    configs += [each["config"] for each in planned if each is not None]
     experiments = dict.fromkeys(map(Experiment.from_config, configs))
     # A record that was copied from another run describes that run.
     own = [experiment for experiment in experiments if run_id(experiment) == run.run_id]
     return own or [Experiment.from_config(run.config())]
 
 
-def _launch_again(
-    store: Store, how: dict[str, Any], experiments: Sequence[Experiment], console: Any
-) -> int:
+def _unknown(run: Run, experiments: Iterable[Experiment]) -> list[str]:
+    """The keys of evaluations that are not done and of none of the experiments."""
+    known = set(map(evaluation_key, experiments))
+    begun = [task for task in run.tasks() if isinstance(task, EvaluationFolder)]
+    return [task.key for task in begun if not task.is_done() and task.key not in known]
+
+
+def _again(
+    store: Store, how: dict[str, Any], experiments: Sequence[Experiment]
+) -> tuple[Command, Plan]:
+    """The command that launches the experiments again, and its plan. Raises ConfigError if it cannot be carried out."""
     cache = how["cache"] or default_cache()
-    plan = make_plan(experiments, store, None, cache=cache)
     store.prepare()
-    command = Command(
-        store=store,
-        cache=cache,
-        dry_run=False,
-        launcher=read_launcher(how["launcher"] or _local()),
-        sweep=None,
-        artefact=None,
-    )
-    return launch(command, plan, console)
+    launcher = read_launcher(how["launcher"] or _local())
+    command = Command(store=store, cache=cache, dry_run=False, launcher=launcher)
+    if isinstance(launcher, SlurmOptions) and launcher.cluster == "slurm":
+        require_slurm()
+    plan = checked_plan(command, experiments, {}, ())
+    for line in plan.passed_over():
+        complain(line)
+    return command, plan
 
 
 def _local() -> Mapping[str, Any]:

@@ -86,6 +86,10 @@ class Job:
     """The folder in which the command was given, which may hold modules of the user's own."""
     evaluates: bool = True
     """Whether this job also does the evaluation."""
+    evaluations: tuple[tuple[str, dict[str, Any]], ...] = ()
+    """The keys and experiments of all evaluations that the command wants of the encoder."""
+    evaluation_threads: int | None = None
+    """The threads of the jobs that carry them out."""
     launch: "Launch | None" = None
     """The command that the job belongs to."""
 
@@ -231,6 +235,11 @@ class _Attempt:
     def _take_lease(self) -> int | None:
         with storing(self.run.path):
             self.run.create(self.job.config)
+        # Before pretraining, so that `status retry` knows of them if it fails.
+        for key, config in self.job.evaluations if self.pretrains else ():
+            evaluation = self.run.evaluating(key)
+            with storing(evaluation.path):
+                evaluation.create(config, self.job.evaluation_threads)
         if self.folder.is_done() and not self.again:
             self._tidy()
             return Status.COMPLETE
@@ -376,7 +385,6 @@ def record_failure(
         time.sleep(LOST_SECONDS)
         if stop():
             return Ending(Status.INTERRUPTED)  # all were asked to stop; that one was quicker
-    # A rank that does not know its lease's number cannot tell a holder from its own first rank.
     return keep_failure(
         job,
         reason,
@@ -408,7 +416,7 @@ def keep_failure(
     """
     try:
         folder = folder or task_of(job)
-        if not (shared and lease is None) and _is_taken(folder, lease):
+        if _is_taken(folder, lease, job, shared):
             return Ending(Status.TAKEN)
         if status != Status.LOST or folder.failure() is None:
             run = run_of(job)
@@ -423,10 +431,17 @@ def keep_failure(
     return Ending(status, reason)
 
 
-def _is_taken(folder: "TaskFolder", lease: int | None) -> bool:
-    from simclr_ablate.lease import latest
+def _is_taken(folder: "TaskFolder", lease: int | None, job: Job, shared: bool) -> bool:
+    """Whether another process holds the task. The other parameters: see `keep_failure`."""
+    from simclr_ablate.lease import holder, latest
 
-    return latest(folder.path) != lease if lease is not None else folder.is_held()
+    if lease is not None:
+        return latest(folder.path) != lease
+    if not shared:
+        return folder.is_held()
+    # A rank that does not know its lease's number can tell its own first rank only by the cluster's job.
+    owner = holder(folder.path)
+    return owner is not None and job.job_id is not None and owner.get("job") != job.job_id
 
 
 def _described(error: BaseException, folder: str) -> str:

@@ -33,7 +33,7 @@ from simclr_ablate.schema import (
     EvaluationData,
     Experiment,
 )
-from simclr_ablate.store import Run, Store, TaskFolder
+from simclr_ablate.store import EvaluationFolder, Run, Store, TaskFolder
 from simclr_ablate.tasks.choose import Choose, Chosen
 from simclr_ablate.terminal import count, printable
 
@@ -79,7 +79,7 @@ class PlannedRun:
         return self.run.task(self.evaluation_key)
 
     @property
-    def evaluating(self) -> TaskFolder:
+    def evaluating(self) -> EvaluationFolder:
         """Its evaluation, the last task."""
         return self.run.evaluating(self.evaluation_key)
 
@@ -102,7 +102,8 @@ class Plan:
     decided: choices that have been made; their winners are among the runs. records: the sweeps' records in the store,
     by the sweep's name, once they exist. missing: why data sets to evaluate on are not there, each with the number of
     experiments that are passed over for it. whole: the runs of a larger plan that this is a part of; this machine is
-    divided as for all of them, since another number of threads would change results.
+    divided as for all of them, since another number of threads would change results. followed: the keys of runs that
+    are there only because of a choice made before; it is divided as before they were.
     """
 
     sweep: str | None
@@ -114,6 +115,7 @@ class Plan:
     records: Mapping[str, str] = field(default_factory=dict)
     missing: Mapping[str, int] = field(default_factory=dict)
     whole: tuple[PlannedRun, ...] = ()
+    followed: frozenset[tuple[str, str]] = frozenset()
 
     def states(self) -> list[str]:
         return [planned.state() for planned in self.runs]
@@ -271,7 +273,7 @@ def plan_all(
         raise next(iter(absent.values()))
     missing = Counter(str(absent[given]) for given in experiments if given in absent)
     names = {completed[given]: list(sweeps.get(given, ())) for given in there}
-    pending, decided = [], []
+    first, pending, decided = set(names), [], []
     for choose in (each.replaced(completed) for each in chooses):
         if not choose.candidates:
             continue
@@ -284,7 +286,11 @@ def plan_all(
             listed.extend({choose.sweep}.difference(listed))
     plan = plan_completed(names, store, sweep, names)
     return dataclasses.replace(
-        plan, pending=tuple(pending), decided=tuple(decided), missing=missing
+        plan,
+        pending=tuple(pending),
+        decided=tuple(decided),
+        missing=missing,
+        followed=frozenset(map(result_key, names.keys() - first)),
     )
 
 

@@ -7,11 +7,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from simclr_ablate.files import report_damage, set_aside, storing, write_atomically
-from simclr_ablate.schema import main_metric
+from simclr_ablate.files import report_damage, set_aside, storing, write_atomically, write_json
+from simclr_ablate.schema import SCHEMA_VERSION, main_metric
 from simclr_ablate.store import leftovers
 from simclr_ablate.store.records import (
     EvaluationRecord,
+    ExperimentRecord,
     owner_of,
     read_record,
     unsealed,
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from simclr_ablate.store.run import Run
+
+
+PLANNED = "experiment.json"
+"""The file in the folder of an evaluation that says what it evaluates."""
 
 
 class EvaluationFolder(TaskFolder):
@@ -51,13 +56,42 @@ class EvaluationFolder(TaskFolder):
     def used_checkpoints(self) -> Iterator[Path]:
         return iter(leftovers.checkpoints_in(self.path) if self.is_done() else ())
 
-    def create(self, config: Mapping[str, Any]) -> None:
+    def create(self, config: Mapping[str, Any], threads: int | None = None) -> None:
+        """config: the experiment's, by which it can be launched again; {}: not known here. threads: see `threads`."""
         with storing(self.path, "store"):
             self.run.path.mkdir(parents=True, exist_ok=True)
             for folder in (self.path.parent, self.path):
                 if folder.is_file():
                     set_aside(folder)
                 folder.mkdir(exist_ok=True)
+        if config and self._planned() is None:
+            content = {"schema_version": SCHEMA_VERSION, "config": dict(config)}
+            more = {} if threads is None else {"threads": threads}
+            write_json(self.path / PLANNED, content | more)
+
+    def experiment(self) -> ExperimentRecord | None:
+        """The frozen config of the experiment whose evaluation it is; None if it is unknown, or of another schema.
+
+        The run's own config is that of whoever created the run, with maybe another evaluation.
+        """
+        record = self._planned()
+        is_ours = record is not None and record["schema_version"] == SCHEMA_VERSION
+        return record if is_ours else None
+
+    def threads(self) -> int | None:
+        """With how many threads the evaluation was begun, or else was to be; None if nobody said so.
+
+        Another number would change the order of sums, and so the result.
+        """
+        begun = self.attempts()
+        if begun:
+            return begun[0]["threads"]
+        planned = self._planned()
+        return None if planned is None else planned.get("threads")
+
+    def _planned(self) -> ExperimentRecord | None:
+        record: ExperimentRecord | None = read_record(self.path / PLANNED, ExperimentRecord)
+        return record
 
     @property
     def examples_path(self) -> Path:

@@ -173,11 +173,15 @@ def _digest(content: Mapping[str, Any]) -> str:
 
 
 class ExperimentRecord(TypedDict):
-    """The experiment of a run: experiment.json."""
+    """The experiment of a run, or of one of its evaluations: experiment.json.
+
+    threads: with how many the evaluation is to be carried out, if a command planned it that has not begun it.
+    """
 
     schema_version: int
     upgraded_from: NotRequired[int]
     config: dict[str, Any]
+    threads: NotRequired[int]
 
 
 class EvaluationRecord(TypedDict):

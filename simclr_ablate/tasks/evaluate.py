@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from simclr_ablate import __version__
 from simclr_ablate.calls import is_of_library, with_version
 from simclr_ablate.data.splits import Splits
-from simclr_ablate.device import enter, set_arithmetic
+from simclr_ablate.device import enter, is_accelerator, name_of, set_arithmetic
 from simclr_ablate.evaluation.feature_cache import cached_features, digest_of
 from simclr_ablate.evaluation.features import FEATURE_BATCH, extract
 from simclr_ablate.evaluation.probe import transformed
@@ -143,12 +143,19 @@ def freeze(subject: Subject, cache: Path) -> Frozen:
         "sizes": [len(split) for split in subject.data[:3]],
         "done to images": [spec.probe, experiment.seed] if spec.probe else None,
         "layout": experiment.compute.channels_last,
-        "device": device.type,
+        "device": _arithmetic_of(device) if is_accelerator(device) else device.type,
         "threads": torch.get_num_threads() if device.type == "cpu" else None,
         "ranks": ranks.count,
         "versions": [__version__, torch.__version__],
     }
     return cached_features(cache, made_of, spec.feature_cache_gb * 1e9, compute, ranks)
+
+
+def _arithmetic_of(device: torch.device) -> list[Any]:
+    """What decides how an accelerator rounds: its kind and model, and how convolutions are computed."""
+    cudnn = torch.backends.cudnn
+    how = [cudnn.allow_tf32, torch.are_deterministic_algorithms_enabled(), cudnn.version()]
+    return [device.type, name_of(device), *how]
 
 
 def _named(encoder: EncoderSpec) -> dict[str, Any]:

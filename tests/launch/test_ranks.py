@@ -1,16 +1,20 @@
 """A run that processes share: one command, the results of one process, and no rank left behind by another's death."""
 
+import dataclasses
+import multiprocessing
 import os
 import random
 import re
 import shutil
 import signal
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.queues import Queue
 from pathlib import Path
 
 import pytest
 
 from simclr_ablate.launch import worker
+from simclr_ablate.launch.ranks import carry_out_rank
 from simclr_ablate.ranks import RankLostError
 from simclr_ablate.stopping import StopSignal
 from simclr_ablate.store import EvaluationFolder, Run, TaskFolder
@@ -177,3 +181,64 @@ def test_the_failure_names_the_rank_and_the_first_cause_stays(
     assert fail(cause, 3) == worker.Status.FAILED
     assert fail(consequence, 0) == worker.Status.LOST
     assert planned.run.failure()["reason"] == "rank 3 of 4: ValueError: no such file"
+
+
+def try_rank(job: worker.Job, index: int, meeting: str, tries: int, results: Queue) -> None:
+    """Carries out a rank of two, of which the first tries `tries` times more while the run is held."""
+    left = iter(range(tries))
+
+    def tries_again() -> bool:
+        assert index == 0, "the first rank decides"
+        return next(left, None) is not None
+
+    ending = carry_out_rank(job, StopSignal(), index, 2, meeting, tries_again)
+    results.put((index, ending.status, next(left, None)))
+
+
+def test_ranks_leave_a_held_run_together(make_runs, tmp_path) -> None:
+    """Whatever their clocks say: one that went on alone would wait for the others, and fail."""
+    plan = make_runs(1)
+    (planned,) = plan.runs
+    job = dataclasses.replace(worker.Job.of(plan, planned, "cache", 1, device="cpu"), job_id="8")
+    planned.run.create(job.config)
+    lease = planned.run.lease("7")
+    assert lease is not None
+    context = multiprocessing.get_context("spawn")
+    results = context.Queue()
+    meeting = f"file://{tmp_path}/meet"
+    processes = [
+        context.Process(target=try_rank, args=(job, k, meeting, 3 * (1 - k), results))
+        for k in range(2)
+    ]
+    for process in processes:
+        process.start()
+    endings = sorted(results.get(timeout=120) for _ in processes)
+    for process in processes:
+        process.join(60)
+    assert endings == [(0, worker.Status.HELD, None), (1, worker.Status.HELD, None)]
+    assert planned.run.failure() is None
+    lease.release()
+
+
+def test_a_rank_that_is_lost_while_others_hold_the_run_is_no_failure_of_it(
+    make_runs, monkeypatch
+) -> None:
+    monkeypatch.setattr(worker, "LOST_SECONDS", 0)
+    plan = make_runs(1)
+    (planned,) = plan.runs
+    job = worker.Job.of(plan, planned, "cache", 1, device="cpu")
+    planned.run.create(job.config)
+    lease = planned.run.lease("7")
+    assert lease is not None
+
+    def lost(job_id: str) -> int:
+        of_job = dataclasses.replace(job, job_id=job_id)
+        error = RankLostError("another rank is gone")
+        return worker.record_failure(of_job, error, StopSignal(), 1, 2).status
+
+    assert lost("8") == worker.Status.TAKEN
+    assert planned.run.failure() is None
+    # The holder may be the job's own first rank.
+    assert lost("7") == worker.Status.LOST
+    assert planned.run.failure()["reason"] == "rank 1 of 2: RankLostError: another rank is gone"
+    lease.release()

@@ -2,12 +2,17 @@
 
 import copy
 import dataclasses
+import os
 import random
 
 import pytest
 
 from simclr_ablate.config import ConfigError
+from simclr_ablate.launch import division
+from simclr_ablate.launch.devices import Accelerators
+from simclr_ablate.launch.local import LocalLauncher
 from simclr_ablate.plan.grid import Grids
+from simclr_ablate.plan.launchers import LocalOptions
 from simclr_ablate.plan.plan import Plan, plan_all, planned_run
 from simclr_ablate.store import Store
 from simclr_ablate.tasks.choose import Choose
@@ -71,7 +76,9 @@ def test_what_the_command_line_varies_has_a_winner_each(selection, sweep, tmp_pa
     assert {choice.candidates for choice in choices} == {3}
 
 
-def test_the_best_on_validation_are_run_with_the_reported_seeds(selection, sweep, tmp_path) -> None:
+def test_the_best_on_validation_are_run_with_the_reported_seeds(
+    selection, sweep, tmp_path, monkeypatch
+) -> None:
     store, choose = Store(tmp_path), selection(sweep)
     scores = {point_of(experiment): random.uniform(20, 80) for experiment in choose.tried}
     best = {(head, max(TEMPERATURES, key=lambda t: scores[head, t])) for head in HEADS}
@@ -91,6 +98,17 @@ def test_the_best_on_validation_are_run_with_the_reported_seeds(selection, sweep
     after = plan_of(choose, store)
     assert (len(after.decided), after.pending) == (1, ())
     assert [planned.experiment for planned in after.runs] == [*choose.tried, *second]
+    # With a choice made, the machine is divided as before it was: another number of threads would be other results.
+    assert {planned.experiment for planned in after.runs if planned.key in after.followed} == {
+        *second
+    }
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
+    monkeypatch.setattr(division, "memory", lambda: (2**40, 2**40))
+    launcher = LocalLauncher(LocalOptions("local", None, 1.0, 1), "cache")
+    found = Accelerators("", (), ())
+    assert launcher.division(after, found) == launcher.division(before, found)
+    assert launcher.division(before, found).parallel == 4
+    assert not before.followed
     heading, *lines = after.outlook()[0].splitlines()
     assert heading == "pick: chosen on validation_top1 with seed 9"
     for line, (head, temperature) in zip(lines, sorted(best, reverse=True), strict=True):

@@ -5,7 +5,6 @@ signal. The loop saves at the end of its step, and then submitit's own handler i
 """
 
 import dataclasses
-import itertools
 import logging
 import os
 import signal
@@ -113,17 +112,18 @@ class Submitted:
     ) -> worker.Ending:
         """Carries out the job; while another process seems to hold it, tries again until a dead lease would expire."""
         deadline = time.monotonic() + _HELD_SECONDS
-        for attempt in itertools.count():
-            if environment.num_tasks == 1:
-                ending = worker.carry_out_job(job, stop)
-            else:
-                rank, count = environment.global_rank, environment.num_tasks
-                meeting = _meeting(job, environment, attempt)
-                ending = carry_out_rank(job, stop, rank, count, meeting)
-            if ending.status != worker.Status.HELD or time.monotonic() > deadline or stop():
-                break
+
+        def tries_again() -> bool:
             time.sleep(2)
-        return ending
+            return time.monotonic() < deadline and not stop()
+
+        rank, count = environment.global_rank, environment.num_tasks
+        if count > 1:
+            return carry_out_rank(job, stop, rank, count, _meeting(job, environment), tries_again)
+        while True:
+            ending = worker.carry_out_job(job, stop)
+            if ending.status != worker.Status.HELD or not tries_again():
+                return ending
 
     def _requeue(self, job: str, requeue: Callable[..., Any], elapsed: float) -> None:
         task = worker.task_of(self.job)
@@ -175,9 +175,9 @@ def _restarts() -> int:
     return int(os.environ.get("SLURM_RESTART_COUNT", 0))
 
 
-def _meeting(job: worker.Job, environment: submitit.JobEnvironment, attempt: int) -> str:
+def _meeting(job: worker.Job, environment: submitit.JobEnvironment) -> str:
     """The address where the job's tasks meet: its first node, and a port that other jobs there are unlikely to use."""
-    name = f"{environment.job_id}/{_restarts()}/{job.config['evaluation']}/{attempt}"
+    name = f"{environment.job_id}/{_restarts()}/{job.config['evaluation']}"
     return f"tcp://{environment.hostnames[0]}:{20_000 + zlib.crc32(name.encode()) % 12_000}"
 
 
