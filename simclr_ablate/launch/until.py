@@ -276,7 +276,13 @@ def _next(
 ) -> Step | None:
     """The best step that fits. Says why there is none. most: `max_seeds`."""
     if not steps:
-        say("until=decided: no finding is left that more seeds of this command would decide")
+        missing = sum(state != "complete" for state in whole.states())
+        own = (
+            f"{count(missing, 'experiment')} of its own seeds left undone; of the rest, "
+            if missing
+            else ""
+        )
+        say(f"until=decided: {own}no finding is left that more seeds of this command would decide")
         return None
     hopeful = [step for step in steps if step.is_in_reach(most)]
     if not hopeful:

@@ -167,6 +167,26 @@ def test_what_is_left_is_said(results, environment, tmp_path):
     assert "1 finding left, resting on runs that this command does not make" in output
 
 
+def test_what_the_time_did_not_reach_is_said(environment, tmp_path, monkeypatch, results):
+    def begin_only(self, plan, view, deadline=float("inf")):
+        ledger = Ledger(plan, view)
+        for planned in plan.runs:
+            if planned.experiment.objective == "none":
+                _end(planned, 20.0, ledger)
+        return ledger
+
+    with monkeypatch.context() as short:
+        short.setattr(LocalLauncher, "run", begin_only)
+        line = ["-m", "sweep=flip", "seed=0,1,2", "until=decided", "max_seeds=3"]
+        _, output = run(environment, tmp_path, *line)
+    assert (
+        "until=decided: 6 experiments of its own seeds left undone; of the rest, no find" in output
+    )
+    results(lead_of_the_flip)
+    _, output = run(environment, tmp_path, *line)
+    assert "undone" not in output
+
+
 def test_a_choice_waits_for_candidates_that_the_time_did_not_reach(environment, tmp_path):
     """Otherwise winners would be chosen among those few that were."""
     line = ["-m", "sweep=loss_functions", "seed=0,1,2", "until=decided", "budget_hours=1e-9"]
